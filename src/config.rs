@@ -1,0 +1,55 @@
+//! Limits: every bound the engine keeps, with its default.
+
+use std::time::Duration;
+
+/// Bounds of one database. `Default` gives the documented numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// How long a write, or the wait for a reader, may take unless the handle says otherwise. Default 30 s.
+    pub deadline: Duration,
+    /// Jobs that may wait in each lane. Default 4,096.
+    pub queue_jobs: usize,
+    /// Jobs that share a commit at most. Default 256.
+    pub batch_jobs: usize,
+    /// How long the jobs of a batch may run before it is committed. Default 5 ms.
+    pub batch_time: Duration,
+    /// How long a batch waits for its turn among processes before it goes on without. Default 250 ms.
+    pub turn_wait: Duration,
+    /// Read connections. Default 4.
+    pub readers: u32,
+    /// How long one read may hold its snapshot. Default 30 s.
+    pub reader_age: Duration,
+    /// Prepared statements kept per connection. Default 128.
+    pub statement_cache: usize,
+    /// Size of the write-ahead log, in bytes, from which it is worked off. Default 4 MiB.
+    pub wal_soft: u64,
+    /// Size of the write-ahead log, in bytes, that raises the alarm. Default 64 MiB.
+    pub wal_cap: u64,
+    /// Page cache per connection in bytes. Default 8 MiB.
+    pub page_cache: u64,
+    /// Largest text or blob in bytes. Default 16 MiB.
+    pub value_bytes: u32,
+    /// How long closing works off what is queued. Default 10 s.
+    pub close_deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            deadline: Duration::from_secs(30),
+            queue_jobs: 4096,
+            batch_jobs: 256,
+            batch_time: Duration::from_millis(5),
+            turn_wait: Duration::from_millis(250),
+            readers: 4,
+            reader_age: Duration::from_secs(30),
+            statement_cache: 128,
+            wal_soft: 4 << 20,
+            wal_cap: 64 << 20,
+            page_cache: 8 << 20,
+            value_bytes: 16 << 20,
+            close_deadline: Duration::from_secs(10),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What a database is, declared once: its name, schema, durability, and whether a program can live without it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Whether a program can be ready without the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Opening the runtime fails when this database cannot be opened.
+    Required,
+    /// Never on the way to ready: attached in the background.
+    BestEffort,
+}
+
+/// What an acknowledged commit survives (<https://sqlite.org/pragma.html#pragma_synchronous>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Durability {
+    /// A power cut. `synchronous=FULL`.
+    Full,
+    /// A crash of the program; a power cut may take the last commits, never the database. `synchronous=NORMAL`.
+    Normal,
+}
+
+/// One migration: its file name without the ending (`V1__create_page`), and its SQL text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// `V<number>__<name>`
+    pub name: &'static str,
+    /// The SQL, of one or more statements.
+    pub sql: &'static str,
+}
+
+/// What runs on each new connection of a domain, before it is used.
+pub(crate) type OnConnect = dyn Fn(&rusqlite::Connection) -> rusqlite::Result<()> + Send + Sync;
+
+/// The declaration of a database.
+///
+/// ```
+/// use rowhouse::{Domain, Durability};
+/// let cache = Domain::new("cache")
+///     .migrations(&[rowhouse::Migration { name: "V1__page", sql: "CREATE TABLE page(url TEXT PRIMARY KEY, body TEXT)" }])
+///     .durability(Durability::Normal)
+///     .best_effort();
+/// assert_eq!(cache.name(), "cache");
+/// ```
+#[derive(Clone)]
+pub struct Domain {
+    pub(crate) name: String,
+    pub(crate) migrations: Vec<Migration>,
+    pub(crate) role: Role,
+    pub(crate) durability: Durability,
+    pub(crate) program: Option<(String, String)>,
+    pub(crate) oldest_reader: i64,
+    pub(crate) oldest_writer: i64,
+    pub(crate) on_connect: Option<Arc<OnConnect>>,
+}
+
+impl Domain {
+    /// A required, fully durable domain without tables. The name becomes the file's: `[a-z][a-z0-9_]{0,31}`,
+    /// checked when the runtime opens.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            migrations: Vec::new(),
+            role: Role::Required,
+            durability: Durability::Full,
+            program: None,
+            oldest_reader: 1,
+            oldest_writer: 1,
+            on_connect: None,
+        }
+    }
+
+    /// The schema, as numbered steps: `rowhouse::migrations!("migrations_cache")`, or written out.
+    #[must_use]
+    pub fn migrations(mut self, migrations: &[Migration]) -> Self {
+        self.migrations = migrations.to_vec();
+        self
+    }
+
+    /// The program can be ready without this database; it attaches in the background.
+    #[must_use]
+    pub fn best_effort(mut self) -> Self {
+        self.role = Role::BestEffort;
+        self
+    }
+
+    /// What an acknowledged commit survives. Default [`Durability::Full`].
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Who writes this schema: recorded in the database and the registry, so that an older program can say
+    /// what to install.
+    #[must_use]
+    pub fn program(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
+        self.program = Some((name.into(), version.into()));
+        self
+    }
+
+    /// The oldest schema versions whose programs may still read, and still write, what this schema holds.
+    /// Default 1 and 1: every migration only adds.
+    #[must_use]
+    pub fn compatible_from(mut self, oldest_reader: i64, oldest_writer: i64) -> Self {
+        self.oldest_reader = oldest_reader;
+        self.oldest_writer = oldest_writer.max(oldest_reader);
+        self
+    }
+
+    /// Runs on each new connection (writer and readers) before it is used: to register functions or collations.
+    #[must_use]
+    pub fn on_connect(
+        mut self,
+        run: impl Fn(&rusqlite::Connection) -> rusqlite::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.on_connect = Some(Arc::new(run));
+        self
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether a program can be ready without it.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Checks the name.
+    ///
+    /// # Errors
+    /// `Invalid` when the name is not `[a-z][a-z0-9_]{0,31}`.
+    pub(crate) fn check(&self) -> Result<()> {
+        let mut letters = self.name.bytes();
+        let first = letters.next().is_some_and(|b| b.is_ascii_lowercase());
+        let rest = letters.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+        if first && rest && self.name.len() <= 32 {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Invalid,
+            "a domain's name is a lower-case letter followed by up to 31 of a-z, 0-9 and _",
+        )
+        .advise("rename the domain in Domain::new"))
+    }
+}
+
+impl fmt::Debug for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Domain")
+            .field("name", &self.name)
+            .field("migrations", &self.migrations.len())
+            .field("role", &self.role)
+            .field("durability", &self.durability)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_could_leave_the_home_are_refused() {
+        for bad in ["", "A", "1a", "../x", "a b", "a.b", "ä", &"a".repeat(33)] {
+            assert_eq!(Domain::new(bad).check().expect_err(bad).kind(), ErrorKind::Invalid);
+        }
+        for good in ["a", "device_keys", "x9", &"a".repeat(32)] {
+            Domain::new(good).check().expect(good);
+        }
+    }
+}

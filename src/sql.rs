@@ -1,0 +1,233 @@
+//! `Session`: one SQL text, two engines. Stores speak this and nothing else.
+//!
+//! Parameters are written `$1` to `$n`. SQLite numbers names by first appearance, so they are bound here through
+//! each name's own index; a text whose numbers have a gap is refused.
+
+use std::sync::Arc;
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sqlite::tx::{Snapshot, Tx};
+
+/// A value bound to a statement or read from a row.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// SQL NULL.
+    Null,
+    /// A 64-bit integer, the only integer on both engines.
+    Integer(i64),
+    /// A double.
+    Real(f64),
+    /// UTF-8 text.
+    Text(String),
+    /// Bytes.
+    Blob(Vec<u8>),
+}
+
+macro_rules! value_from {
+    ($($from:ty => |$v:ident| $make:expr;)*) => {$(
+        impl From<$from> for Value {
+            fn from($v: $from) -> Self { $make }
+        }
+    )*};
+}
+value_from! {
+    i64 => |v| Value::Integer(v);
+    bool => |v| Value::Integer(i64::from(v));
+    f64 => |v| Value::Real(v);
+    &str => |v| Value::Text(v.to_owned());
+    String => |v| Value::Text(v);
+    Vec<u8> => |v| Value::Blob(v);
+}
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+impl rusqlite::ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Null => ValueRef::Null,
+            Self::Integer(v) => ValueRef::Integer(*v),
+            Self::Real(v) => ValueRef::Real(*v),
+            Self::Text(v) => ValueRef::Text(v.as_bytes()),
+            Self::Blob(v) => ValueRef::Blob(v),
+        }))
+    }
+}
+
+/// A type that a column can be read as.
+pub trait FromValue: Sized {
+    /// The value as this type, or `None` when it is of another one.
+    fn from_value(value: &Value) -> Option<Self>;
+}
+macro_rules! from_value {
+    ($($to:ty: $pattern:pat => $make:expr;)*) => {$(
+        impl FromValue for $to {
+            fn from_value(value: &Value) -> Option<Self> {
+                match value { $pattern => Some($make), _ => None }
+            }
+        }
+    )*};
+}
+from_value! {
+    i64: Value::Integer(v) => *v;
+    bool: Value::Integer(v) => *v != 0;
+    f64: Value::Real(v) => *v;
+    String: Value::Text(v) => v.clone();
+    Vec<u8>: Value::Blob(v) => v.clone();
+}
+impl<T: FromValue> FromValue for Option<T> {
+    fn from_value(value: &Value) -> Option<Self> {
+        match value {
+            Value::Null => Some(None),
+            other => T::from_value(other).map(Some),
+        }
+    }
+}
+
+/// One row, copied out of the database; columns are read by name.
+#[derive(Clone, Debug)]
+pub struct Row {
+    columns: Arc<[String]>,
+    values: Vec<Value>,
+}
+
+impl Row {
+    /// The column of this name.
+    ///
+    /// # Errors
+    /// `Invalid` when there is no such column, or it holds another type.
+    pub fn get<T: FromValue>(&self, column: &str) -> Result<T> {
+        let index = self
+            .columns
+            .iter()
+            .position(|name| name == column)
+            .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("the row has no column {column}")))?;
+        T::from_value(&self.values[index])
+            .ok_or_else(|| Error::new(ErrorKind::Invalid, format!("column {column} holds another type")))
+    }
+}
+
+/// A transaction on either engine. On SQLite, [`Tx`] and [`Snapshot`] are sessions.
+pub trait Session {
+    /// Runs one statement that returns no rows; answers how many rows it changed.
+    ///
+    /// # Errors
+    /// Of the engine; `Invalid` when the text's parameters are not `$1` to `$n`, each given once in `params`.
+    fn execute(&self, sql: &str, params: &[Value]) -> Result<u64>;
+
+    /// Runs one statement and copies its rows out.
+    ///
+    /// # Errors
+    /// As [`execute`](Self::execute).
+    fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>>;
+}
+
+impl Session for Snapshot {
+    fn execute(&self, sql: &str, params: &[Value]) -> Result<u64> {
+        let mut statement = self.prepare(sql)?;
+        bind(&mut statement, params)?;
+        Ok(statement.raw_execute()? as u64)
+    }
+
+    fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>> {
+        let mut statement = self.prepare(sql)?;
+        bind(&mut statement, params)?;
+        let columns: Arc<[String]> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let mut cursor = statement.raw_query();
+        let mut rows = Vec::new();
+        while let Some(row) = cursor.next()? {
+            let mut values = Vec::with_capacity(columns.len());
+            for index in 0..columns.len() {
+                values.push(match row.get_ref(index)? {
+                    ValueRef::Null => Value::Null,
+                    ValueRef::Integer(v) => Value::Integer(v),
+                    ValueRef::Real(v) => Value::Real(v),
+                    ValueRef::Text(v) => Value::Text(String::from_utf8_lossy(v).into_owned()),
+                    ValueRef::Blob(v) => Value::Blob(v.to_vec()),
+                });
+            }
+            rows.push(Row { columns: columns.clone(), values });
+        }
+        Ok(rows)
+    }
+}
+
+impl Session for Tx {
+    fn execute(&self, sql: &str, params: &[Value]) -> Result<u64> {
+        Snapshot::session(self).execute(sql, params)
+    }
+
+    fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>> {
+        Snapshot::session(self).query(sql, params)
+    }
+}
+
+fn bind(statement: &mut rusqlite::Statement<'_>, params: &[Value]) -> Result<()> {
+    let count = statement.parameter_count();
+    if count != params.len() {
+        let message = format!("the statement takes {count} parameters, {} were given", params.len());
+        return Err(Error::new(ErrorKind::Invalid, message));
+    }
+    for index in 1..=count {
+        let number = statement
+            .parameter_name(index)
+            .and_then(|name| name.strip_prefix('$'))
+            .and_then(|digits| digits.parse::<usize>().ok())
+            .filter(|number| (1..=count).contains(number))
+            .ok_or_else(|| {
+                Error::new(ErrorKind::Invalid, "parameters are written $1 to $n, without a gap")
+            })?;
+        statement.raw_bind_parameter(index, &params[number - 1])?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session() -> Snapshot {
+        let connection = rusqlite::Connection::open_in_memory().expect("an in-memory database");
+        connection.execute_batch("CREATE TABLE page(url TEXT PRIMARY KEY, body TEXT)").expect("setup");
+        Snapshot::new(connection)
+    }
+
+    #[test]
+    fn parameters_are_bound_by_number_not_by_first_appearance() {
+        let session = session();
+        session.execute("INSERT INTO page VALUES ($1, $2)", &["a".into(), "one".into()]).expect("insert");
+        let changed = session
+            .execute("UPDATE page SET body = $2 WHERE url = $1", &["a".into(), "two".into()])
+            .expect("update");
+        assert_eq!(changed, 1);
+        let rows = session.query("SELECT body FROM page WHERE url = $1", &["a".into()]).expect("query");
+        assert_eq!(rows[0].get::<String>("body").expect("text"), "two");
+    }
+
+    #[test]
+    fn one_number_may_stand_twice() {
+        let session = session();
+        session.execute("INSERT INTO page VALUES ($1, $1)", &["same".into()]).expect("insert");
+        let rows = session.query("SELECT url, body FROM page", &[]).expect("query");
+        assert_eq!(rows[0].get::<String>("url").expect("url"), rows[0].get::<String>("body").expect("body"));
+    }
+
+    #[test]
+    fn gaps_and_other_styles_are_refused() {
+        let session = session();
+        for sql in [
+            "INSERT INTO page VALUES ($1, $3)",
+            "INSERT INTO page VALUES (?1, ?2)",
+            "INSERT INTO page VALUES (:a, :b)",
+        ] {
+            let error = session.execute(sql, &["a".into(), "b".into()]).expect_err(sql);
+            assert_eq!(error.kind(), ErrorKind::Invalid, "{sql}");
+        }
+        let error = session.execute("INSERT INTO page VALUES ($1, $2)", &["a".into()]).expect_err("too few");
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+    }
+}
