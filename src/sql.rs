@@ -3,6 +3,7 @@
 //! Parameters are written `$1` to `$n`. SQLite numbers names by first appearance, so they are bound here through
 //! each name's own index; a text whose numbers have a gap is refused.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -158,11 +159,11 @@ impl Session for Snapshot {
 
 impl Session for Tx {
     fn execute(&self, sql: &str, params: &[Value]) -> Result<u64> {
-        Snapshot::session(self).execute(sql, params)
+        self.deref().execute(sql, params)
     }
 
     fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>> {
-        Snapshot::session(self).query(sql, params)
+        self.deref().query(sql, params)
     }
 }
 
@@ -191,9 +192,7 @@ mod tests {
     use super::*;
 
     fn session() -> Snapshot {
-        let connection = rusqlite::Connection::open_in_memory().expect("an in-memory database");
-        connection.execute_batch("CREATE TABLE page(url TEXT PRIMARY KEY, body TEXT)").expect("setup");
-        Snapshot::new(connection)
+        Snapshot::in_memory("CREATE TABLE page(url TEXT PRIMARY KEY, body TEXT)")
     }
 
     #[test]

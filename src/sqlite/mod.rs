@@ -1,104 +1,423 @@
-//! One database file. (Naive stand-in: the real engine replaces the bodies, the signatures stay.)
+//! One database file: its handle, its threads.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`tx`] | what a job and a read see |
+//! | [`writer`], [`batch`], [`core`] | the write path |
+//! | [`turn`] | a process's place at the write lock |
+//! | [`readers`] | snapshots |
+//! | [`checkpoint`] | keeps the write-ahead log short |
+//! | [`connect`], [`migrate`] | opening |
+//! | [`guard`] | what a job may not do, and its deadline |
+//! | [`identity`] | is the file still ours |
+//! | [`holders`], [`status_page`] | who is in the way |
+//! | [`health`], [`stats`], [`change`] | what can be watched |
+//! | [`ffi`] | calls that rusqlite does not offer |
 
+mod batch;
+mod change;
+mod checkpoint;
+pub(crate) mod connect;
+mod core;
+mod ffi;
 pub(crate) mod guard;
-pub mod holders;
+pub(crate) mod health;
+pub(crate) mod holders;
+mod identity;
+mod label;
+pub(crate) mod migrate;
+mod readers;
+mod shared;
+pub(crate) mod stats;
+pub(crate) mod status_page;
+mod ticket;
+mod turn;
 pub(crate) mod tx;
+mod writer;
 
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::domain::Role;
 use crate::error::{Error, ErrorKind, Result};
+use crate::handoff::job::{Job, Waited};
+use crate::handoff::lanes::{Lane, Refused};
+use crate::sync::Arc;
+use batch::Entry;
+use checkpoint::Checkpointer;
+use connect::Spec;
+use health::Health;
+use label::Label;
+use shared::Shared;
+use stats::Stats;
+use status_page::Slot;
+pub use ticket::Ticket;
 use tx::{Snapshot, Tx};
 
-/// A handle to one database. Cheap to clone; its options (label, deadline, lane) live in the handle.
+/// A handle to one database. Cheap to clone; its options (label, deadline, lane, alone) live in the handle.
+///
+/// The database closes when the runtime and the last handle are gone, or with [`Runtime::close`](crate::Runtime::close).
 #[derive(Clone)]
 pub struct Database {
-    tx: Arc<Mutex<Tx>>,
+    owner: Arc<Owner>,
+    options: Options,
+}
+
+#[derive(Clone, Copy)]
+struct Options {
+    label: Label,
+    deadline: Option<Duration>,
+    lane: Lane,
+    alone: bool,
+}
+
+/// Whoever holds this keeps the database open.
+struct Owner {
+    shared: Arc<Shared>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What closing did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct CloseReport {
+    /// Jobs that were queued and were not run: each was answered `Closed`.
+    pub left: u64,
+    /// Everything ended within the deadline.
+    pub in_time: bool,
 }
 
 impl Database {
-    pub(crate) fn open_naive(path: &Path, durability: crate::Durability) -> Result<Self> {
-        #[allow(clippy::disallowed_methods)]
-        let connection = rusqlite::Connection::open(path)?;
-        connection.execute_batch("PRAGMA busy_timeout=60000; PRAGMA journal_mode=WAL;")?;
-        connection.execute_batch(if durability == crate::Durability::Full {
-            "PRAGMA synchronous=FULL"
-        } else {
-            "PRAGMA synchronous=NORMAL"
-        })?;
-        Ok(Self { tx: Arc::new(Mutex::new(Tx::new(connection))) })
+    /// Opens a required domain, or starts to attach a best-effort one. `recorded` learns of every schema version that
+    /// was created or migrated.
+    pub(crate) fn open(
+        spec: Spec,
+        slot: Option<Slot>,
+        recorded: impl Fn(&Spec, i64) + Send + 'static,
+    ) -> Result<Self> {
+        let deadline = Instant::now() + spec.limits.deadline;
+        let role = spec.domain.role();
+        spec.named(spec.domain.check())?;
+        let shared = Arc::new(Shared::new(spec, slot));
+        if role == Role::Required
+            && let Some(version) = shared.attach(deadline)?
+        {
+            recorded(&shared.spec, version);
+        }
+        let io = |error| shared.name(Error::new(ErrorKind::Io, "no thread could be started").caused_by(error));
+        Checkpointer::start(&shared).map_err(io)?;
+        let theirs = shared.clone();
+        let writer = std::thread::Builder::new()
+            .name(format!("rowhouse-{}", shared.spec.domain.name()))
+            .spawn(move || writer::work(&theirs, &|version| recorded(&theirs.spec, version)))
+            .map_err(io)?;
+        Ok(Self {
+            owner: Arc::new(Owner { shared, writer: Mutex::new(Some(writer)) }),
+            options: Options { label: Label::default(), deadline: None, lane: Lane::Normal, alone: false },
+        })
     }
-    /// The same database, its jobs named so in errors, `who` and the doctor.
+
+    fn shared(&self) -> &Arc<Shared> {
+        &self.owner.shared
+    }
+
+    /// The same database; its jobs carry this label in errors, `who` and the doctor. At most 32 bytes.
     #[must_use]
-    pub fn label(self, _label: &str) -> Self {
+    pub fn label(mut self, label: &str) -> Self {
+        self.options.label = Label::new(label);
         self
     }
-    /// The same database with another deadline.
+
+    /// The same database with another deadline for writes and for waiting for a reader. Default 30 s.
     #[must_use]
-    pub fn within(self, _deadline: Duration) -> Self {
+    pub fn within(mut self, deadline: Duration) -> Self {
+        self.options.deadline = Some(deadline);
         self
     }
-    /// The same database; jobs go to the background lane.
+
+    /// The same database; its jobs yield to normal ones, and still get one place in eight.
     #[must_use]
-    pub fn background(self) -> Self {
+    pub fn background(mut self) -> Self {
+        self.options.lane = Lane::Background;
         self
     }
-    /// The same database; each job gets a commit of its own.
+
+    /// The same database; each of its jobs gets a commit of its own.
     #[must_use]
-    pub fn alone(self) -> Self {
+    pub fn alone(mut self) -> Self {
+        self.options.alone = true;
         self
     }
-    /// Runs a job and answers when it is durable.
+
+    /// Its domain's name.
+    pub fn name(&self) -> &str {
+        self.shared().spec.domain.name()
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.shared().spec.path
+    }
+
+    /// Runs a job in a transaction, together with other callers' where there are any, and answers when it is durable.
+    ///
+    /// A job is a `Fn`: it may run more than once, of which exactly one counts. It sees its own changes and everything
+    /// committed before. When it answers an error or panics, its changes, and only they, are gone. It may borrow: this
+    /// call returns only when nobody runs it any more, so a job that ignores its deadline outside SQL delays it.
     ///
     /// # Errors
-    /// The job's; the engine's.
+    /// - The job's own, and those of SQLite within it.
+    /// - `Timeout`, or `Busy` naming the holder: it did not run by the deadline; nothing was done.
+    /// - `OutcomeUnknown`: it ran, and was not durable by the deadline.
+    /// - `Full`: the queue had no room until the deadline.
+    /// - `ReadOnly`, `Latched`, `Replaced`, `Closed`: the database takes no writes now.
+    /// - `Reentrant`: called from inside a job.
+    /// - `Panicked`: the job did.
     pub fn write<R: Send + 'static>(&self, job: impl Fn(&Tx) -> Result<R> + Send) -> Result<R> {
-        let tx = self.tx.lock();
-        tx.connection().execute_batch("BEGIN IMMEDIATE")?;
-        match job(&tx) {
-            Ok(r) => {
-                tx.connection().execute_batch("COMMIT")?;
-                Ok(r)
-            }
-            Err(e) => {
-                tx.connection().execute_batch("ROLLBACK")?;
-                Err(e)
-            }
+        let deadline = self.begin_write()?;
+        let shared = self.shared();
+        let Options { label, lane, alone, .. } = self.options;
+        if lane == Lane::Normal
+            && let Some(answer) = writer::write_directly(shared, &label, deadline, &job)
+        {
+            return answer.map_err(|error| shared.name(error));
+        }
+        let _in_line = InLine::join(shared);
+        let waited = Job::lend(&job, deadline, |task| {
+            shared.lanes.push(lane, Entry { task, label, alone, submitted: false }, deadline)
+        });
+        match waited {
+            Ok(waited) => ticket::tell(shared, waited),
+            Err(refused) => Err(self.refused(refused)),
         }
     }
-    /// Queues a job; the ticket learns its answer.
+
+    /// Queues a job that owns what it uses; the ticket learns its answer. Waits for room in the queue at most until
+    /// the deadline.
     ///
     /// # Errors
-    /// `Full` when the queue stays full.
+    /// As [`write`](Self::write), as far as known now; the rest comes with the ticket.
     pub fn submit<R: Send + 'static>(
         &self,
         job: impl Fn(&Tx) -> Result<R> + Send + 'static,
     ) -> Result<Ticket<R>> {
-        Ok(Ticket { answer: Some(self.write(job)) })
+        let deadline = self.begin_write()?;
+        let shared = self.shared();
+        let Options { label, lane, alone, .. } = self.options;
+        let task = Job::owned(job, deadline);
+        shared.gate.join();
+        let entry = Entry { task: task.clone(), label, alone, submitted: true };
+        match shared.lanes.push(lane, entry, deadline) {
+            Ok(()) => Ok(Ticket::new(task, shared.clone())),
+            Err(refused) => {
+                shared.gate.leave();
+                Err(self.refused(refused))
+            }
+        }
     }
-    /// Reads one snapshot.
+
+    /// Reads one snapshot: everything acknowledged before, nothing committed after its first statement.
+    ///
+    /// The snapshot ends with this call, and its SQL is stopped after [`Limits::reader_age`](crate::Limits), default
+    /// 30 s: a longer one would keep the write-ahead log from being worked off.
     ///
     /// # Errors
-    /// The closure's; the engine's.
+    /// Those of `read`; of SQLite; `Timeout` when all readers stayed in use; `Busy` while a best-effort domain is not
+    /// attached; `Closed`, `Replaced`.
     pub fn read<R>(&self, read: impl FnOnce(&Snapshot) -> Result<R>) -> Result<R> {
-        let tx = self.tx.lock();
-        read(&tx)
+        let shared = self.shared();
+        shared.check_process()?;
+        let limits = &shared.spec.limits;
+        let deadline = Instant::now() + self.options.deadline.unwrap_or(limits.deadline);
+        stats::add(&shared.counters.reads, 1);
+        shared
+            .health
+            .readable(deadline)
+            .and_then(|()| shared.readers.read(deadline, limits.reader_age, read))
+            .map_err(|error| shared.name(error))
+    }
+
+    /// A number that grows with every commit seen here, of any process. Take it before reading, and give it to
+    /// [`wait_for_change`](Self::wait_for_change) after.
+    ///
+    /// # Errors
+    /// Of SQLite; `Closed`.
+    pub fn changes(&self) -> Result<u64> {
+        self.watch(|shared| shared.changes.now(&shared.spec))
+    }
+
+    /// Waits until something was committed since `seen`, by any process, for at most `wait`; answers the new number,
+    /// or `seen` itself.
+    ///
+    /// Commits of this process are seen at once, of others within 20 ms.
+    ///
+    /// # Errors
+    /// Of SQLite; `Closed`; `Reentrant` inside a job.
+    pub fn wait_for_change(&self, seen: u64, wait: Duration) -> Result<u64> {
+        guard::refuse_in_job()?;
+        let deadline = Instant::now() + wait;
+        self.watch(|shared| shared.changes.wait(&shared.spec, seen, deadline))
+    }
+
+    fn watch(&self, look: impl FnOnce(&Shared) -> Result<u64>) -> Result<u64> {
+        let shared = self.shared();
+        shared.check_process()?;
+        shared
+            .health
+            .readable(Instant::now() + shared.spec.limits.deadline)
+            .and_then(|()| look(shared))
+            .map_err(|error| shared.name(error))
+    }
+
+    /// How it is.
+    pub fn health(&self) -> Health {
+        self.shared().health.get()
+    }
+
+    /// What is odd but does not keep it from working: changed or withdrawn migrations, foreign tables.
+    pub fn warnings(&self) -> Vec<String> {
+        self.shared().health.warnings()
+    }
+
+    /// What it did since it was opened.
+    pub fn stats(&self) -> Stats {
+        self.shared().stats()
+    }
+
+    /// Leaves a latched generation: closes every connection and opens the file that is at the path now.
+    ///
+    /// # Errors
+    /// As when opening; then it stays as it was.
+    pub fn reopen(&self) -> Result<()> {
+        let shared = self.shared();
+        guard::refuse_in_job()?;
+        shared.check_process()?;
+        if !shared.lanes.is_open() {
+            return Err(shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
+        }
+        {
+            let mut inside = shared.gate.enter();
+            shared.readers.close();
+            shared.changes.close();
+            *inside = None;
+        }
+        shared.health.set(Health::Attaching, None);
+        shared.readers.open(&shared.spec);
+        let attached = shared.attach(Instant::now() + shared.spec.limits.deadline).map(drop);
+        match &attached {
+            Ok(()) => {
+                if let Some(slot) = &shared.slot {
+                    slot.set_latched(false);
+                }
+            }
+            Err(error) => drop(shared.latch(error.clone())),
+        }
+        attached
+    }
+
+    /// Closes the database for everybody: refuses new work, works off what is queued for at most `wait`, closes the
+    /// readers, then the writer. Closing twice is fine.
+    pub fn close(&self, wait: Duration) -> CloseReport {
+        self.owner.close(wait)
+    }
+
+    /// Checks what every write needs; answers its deadline.
+    fn begin_write(&self) -> Result<Instant> {
+        let shared = self.shared();
+        guard::refuse_in_job().and_then(|()| shared.check_process()).map_err(|error| shared.name(error))?;
+        if let Some(refusal) = shared.health.refusal() {
+            return Err(refusal);
+        }
+        Ok(Instant::now() + self.options.deadline.unwrap_or(shared.spec.limits.deadline))
+    }
+
+    fn refused(&self, refused: Refused) -> Error {
+        let shared = self.shared();
+        shared.name(match refused {
+            Refused::Closed => {
+                return shared
+                    .health
+                    .refusal()
+                    .unwrap_or_else(|| shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
+            }
+            Refused::Full => Error::new(ErrorKind::Full, "the queue stayed full until the deadline; nothing was done")
+                .advise("write less at once, or give it a longer deadline")
+                .retry_in(Duration::from_millis(100)),
+        })
     }
 }
 
-/// The answer to a submitted job, to come.
-pub struct Ticket<R> {
-    answer: Option<Result<R>>,
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("name", &self.name()).field("path", &self.path()).finish_non_exhaustive()
+    }
 }
-impl<R> Ticket<R> {
-    /// Waits for it.
-    ///
-    /// # Errors
-    /// The job's; the engine's.
-    pub fn wait(mut self) -> Result<R> {
-        self.answer.take().unwrap_or_else(|| Err(Error::new(ErrorKind::Closed, "gone")))
+
+/// A caller that waits for the writer; others do not pass it by.
+struct InLine<'a>(&'a Shared);
+
+impl<'a> InLine<'a> {
+    fn join(shared: &'a Shared) -> Self {
+        shared.gate.join();
+        Self(shared)
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.0.gate.leave();
+    }
+}
+
+impl Owner {
+    fn close(&self, wait: Duration) -> CloseReport {
+        let shared = &self.shared;
+        if shared.is_forked() {
+            return CloseReport::default();
+        }
+        let until = Instant::now() + wait;
+        shared.give_up_after(wait);
+        shared.lanes.close();
+        let writer = self.writer.lock().take();
+        if guard::in_job() {
+            // The writer itself, or a thread that it waits for: it ends when the job has, nobody waits for it here.
+            let shared = shared.clone();
+            let finish = move || {
+                if let Some(writer) = writer {
+                    let _ = writer.join();
+                }
+                finish(&shared);
+            };
+            // Without a thread to be had, the connections close with the process.
+            let _ = std::thread::Builder::new().name("rowhouse-close".into()).spawn(finish);
+            return CloseReport::default();
+        }
+        if let Some(writer) = writer {
+            let _ = writer.join();
+        }
+        finish(shared);
+        CloseReport { left: *shared.left.lock(), in_time: Instant::now() <= until }
+    }
+}
+
+/// After the writer has ended: readers first, then the checkpointer, then the write connection.
+fn finish(shared: &Shared) {
+    shared.health.set(Health::Closed, None);
+    shared.readers.close();
+    shared.changes.close();
+    shared.checkpointer.stop();
+    *shared.gate.enter() = None;
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        if self.shared.is_forked() {
+            // The connections belong to the parent: neither used nor closed here.
+            std::mem::forget(self.shared.clone());
+            return;
+        }
+        self.close(self.shared.spec.limits.close_deadline);
     }
 }

@@ -1,9 +1,12 @@
 //! What a job and a read see: `Tx` and `Snapshot`. Neither leads to the connection.
 
 use std::ops::Deref;
+use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, Params, Row};
 
+use super::ffi::Control;
+use super::guard::Guard;
 use crate::error::{Error, ErrorKind, Result};
 
 /// One consistent state of a database, to read from.
@@ -11,7 +14,10 @@ use crate::error::{Error, ErrorKind, Result};
 /// Statements are cached by their text. Rows are rusqlite's, read by index or name
 /// (<https://docs.rs/rusqlite/0.40/rusqlite/struct.Row.html>).
 pub struct Snapshot {
+    // Dropped before the connection they were prepared on.
+    control: Control,
     connection: Connection,
+    guard: Arc<Guard>,
 }
 
 /// A write under way: everything a [`Snapshot`] can, and changes.
@@ -31,21 +37,31 @@ impl Deref for Tx {
 }
 
 impl Snapshot {
-    pub(crate) fn new(connection: Connection) -> Self {
-        Self { connection }
+    /// A read connection: guarded, with its statements prepared.
+    pub(super) fn new(connection: Connection) -> rusqlite::Result<Self> {
+        let control = Control::reader(&connection)?;
+        let guard = Guard::install(&connection)?;
+        Ok(Self { control, connection, guard })
     }
 
-    pub(crate) fn connection(&self) -> &Connection {
+    pub(super) fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    pub(crate) fn into_connection(self) -> Connection {
-        self.connection
+    pub(super) fn control(&self) -> &Control {
+        &self.control
     }
 
-    /// The snapshot inside a transaction, named so that trait methods of both can be told apart.
-    pub(crate) fn session(tx: &Tx) -> &Snapshot {
-        &tx.snapshot
+    pub(super) fn guard(&self) -> &Guard {
+        &self.guard
+    }
+
+    /// A snapshot of a fresh in-memory database, for tests of what only needs a session.
+    #[cfg(test)]
+    pub(crate) fn in_memory(schema: &str) -> Self {
+        let connection = Connection::open_in_memory().expect("an in-memory database");
+        connection.execute_batch(schema).expect("the test's schema");
+        Self::new(connection).expect("a snapshot")
     }
 
     /// The one row of a query, through `read`.
@@ -103,12 +119,11 @@ impl Snapshot {
 }
 
 impl Tx {
-    pub(crate) fn new(connection: Connection) -> Self {
-        Self { snapshot: Snapshot::new(connection) }
-    }
-
-    pub(crate) fn into_connection(self) -> Connection {
-        self.snapshot.into_connection()
+    /// The write connection: guarded, with its statements prepared.
+    pub(super) fn new(connection: Connection) -> rusqlite::Result<Self> {
+        let control = Control::writer(&connection)?;
+        let guard = Guard::install(&connection)?;
+        Ok(Self { snapshot: Snapshot { control, connection, guard } })
     }
 
     /// Runs one statement; answers how many rows it changed.
@@ -130,14 +145,20 @@ impl Tx {
     /// # Errors
     /// Those of `inner`; of SQLite.
     pub fn savepoint<R>(&self, inner: impl FnOnce(&Tx) -> Result<R>) -> Result<R> {
-        let savepoint = super::guard::Nested::open(self.connection())?;
+        let engine = |step: fn(&Control) -> rusqlite::Result<()>| {
+            let _paused = self.guard().pause();
+            step(self.control())
+        };
+        engine(Control::savepoint)?;
         let answer = inner(self);
         if self.connection().is_autocommit() {
             // The inner code ended the whole transaction (RAISE(ROLLBACK), INSERT OR ROLLBACK): nothing to release.
-            return answer
-                .and(Err(Error::new(ErrorKind::Job, "the transaction was rolled back inside a savepoint")));
+            return answer.and(Err(Error::new(ErrorKind::Constraint, "a statement rolled the whole transaction back")));
         }
-        savepoint.close(answer.is_ok())?;
+        if answer.is_err() {
+            engine(Control::rollback_to)?;
+        }
+        engine(Control::release)?;
         answer
     }
 }

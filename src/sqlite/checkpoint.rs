@@ -1,0 +1,165 @@
+//! Works off the write-ahead log.
+//!
+//! Invariants:
+//! 1. No caller ever runs a checkpoint, and nobody waits for one but during its last piece.
+//! 2. The bulk runs by PASSIVE on a connection of its own, beside the writers.
+//! 3. A PASSIVE checkpoint beside a busy writer always ends a few pages short, and the log only starts anew when a
+//!    writer finds every page checkpointed. So the last piece runs while this process's writer is held between two
+//!    batches and this process has the turn.
+//! 4. A log that cannot be worked off (a reader pins it) is tried again after it grew by a mebibyte, not in a loop.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+use rusqlite::Connection;
+
+use super::ffi::{self, Checkpointed};
+use super::shared::Shared;
+use super::stats;
+use crate::sync::Arc;
+
+/// SQLite's page size here; every database of this library has it.
+const PAGE: u64 = 4096;
+/// Pages by which a log that could not be worked off must grow before the next try: 1 MiB.
+const RETRY_AFTER: u64 = (1 << 20) / PAGE;
+/// The last piece is at most this long; with more to do, another bulk run comes first.
+const LAST_PIECE: u64 = 512;
+/// Bulk runs before the writer is held whatever is left.
+const BULK_RUNS: u32 = 4;
+
+pub(super) struct Checkpointer {
+    /// Pages from which the log is long.
+    soft: u64,
+    /// Pages at which the thread is woken next.
+    wake_at: AtomicU64,
+    wal_pages: AtomicU64,
+    wish: Mutex<Wish>,
+    wished: Condvar,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Nothing,
+    Work,
+    Stop,
+}
+
+impl Checkpointer {
+    pub(super) fn new(soft_bytes: u64) -> Self {
+        let soft = (soft_bytes / PAGE).max(8);
+        Self {
+            soft,
+            wake_at: AtomicU64::new(soft),
+            wal_pages: AtomicU64::new(0),
+            wish: Mutex::new(Wish::Nothing),
+            wished: Condvar::new(),
+            thread: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn wal_pages(&self) -> u64 {
+        self.wal_pages.load(Ordering::Relaxed)
+    }
+
+    /// Told after each commit how long the log is; wakes the thread when it is long.
+    pub(super) fn watch(&self, pages: u64) {
+        let before = self.wal_pages.swap(pages, Ordering::Relaxed);
+        if pages < before {
+            // The log started anew.
+            let _ = self.wake_at.fetch_min(self.soft, Ordering::Relaxed);
+        }
+        if pages < self.wake_at.load(Ordering::Relaxed) {
+            return;
+        }
+        // Until the thread has looked, no commit wakes it again.
+        self.wake_at.store(u64::MAX, Ordering::Relaxed);
+        let mut wish = self.wish.lock();
+        if *wish == Wish::Nothing {
+            *wish = Wish::Work;
+            self.wished.notify_all();
+        }
+    }
+
+    /// Starts the thread.
+    pub(super) fn start(shared: &Arc<Shared>) -> std::io::Result<()> {
+        let theirs = shared.clone();
+        let name = format!("rowhouse-ckpt-{}", shared.spec.domain.name());
+        let thread = std::thread::Builder::new().name(name).spawn(move || work(&theirs))?;
+        *shared.checkpointer.thread.lock() = Some(thread);
+        Ok(())
+    }
+
+    /// Stops the thread and waits for it.
+    pub(super) fn stop(&self) {
+        *self.wish.lock() = Wish::Stop;
+        self.wished.notify_all();
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn work(shared: &Shared) {
+    let own = &shared.checkpointer;
+    let mut connection = None;
+    loop {
+        {
+            let mut wish = own.wish.lock();
+            while *wish == Wish::Nothing {
+                own.wished.wait(&mut wish);
+            }
+            if *wish == Wish::Stop {
+                return;
+            }
+            *wish = Wish::Nothing;
+        }
+        if connection.is_none() {
+            connection = shared.spec.open_checkpointer().ok();
+        }
+        if let Some(connection) = &connection {
+            run(shared, connection);
+        }
+        let pages = own.wal_pages();
+        let next = if pages < own.soft { own.soft } else { pages + RETRY_AFTER };
+        own.wake_at.store(next, Ordering::Relaxed);
+    }
+}
+
+/// One round: bulk, then the last piece.
+fn run(shared: &Shared, connection: &Connection) -> Option<()> {
+    let mut done = Checkpointed::default();
+    for _ in 0..BULK_RUNS {
+        done = passive(shared, connection)?;
+        if done.log - done.done <= LAST_PIECE {
+            break;
+        }
+    }
+    if done.log < shared.checkpointer.soft {
+        // Somebody else did it, and the log has started anew.
+        return Some(());
+    }
+    shared.gate.reserve();
+    let mut core = shared.gate.enter();
+    shared.gate.release();
+    let core = core.as_mut()?;
+    let has_turn = core.turn.take(shared.spec.limits.turn_wait);
+    let done = passive(shared, connection);
+    if has_turn {
+        core.turn.leave();
+    }
+    stats::add(&shared.counters.checkpoints_held, 1);
+    done.map(drop)
+}
+
+fn passive(shared: &Shared, connection: &Connection) -> Option<Checkpointed> {
+    stats::add(&shared.counters.checkpoints, 1);
+    match ffi::checkpoint_passive(connection) {
+        Ok(done) => Some(done),
+        Err(error) => {
+            log::warn!("{}: a checkpoint failed: {error}", shared.spec.domain.name());
+            None
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! How a database file is opened: the only place that does.
+//!
+//! Invariants:
+//! 1. A warm open takes no write lock: it runs no statement that needs one, not even to find out.
+//! 2. Whatever must be created or migrated is done under the init lock file, after a second look.
+//! 3. The file is private (0600) from its first byte, a real file with one name, and its first bytes are SQLite's
+//!    before SQLite sees it.
+//! 4. The stamp (application id and a random user version) is in the header of the main file before the switch to
+//!    WAL, so that it can be read from the file itself ever after.
+//!
+//! Tests: `tests/open_*.rs` (another connection inside BEGIN IMMEDIATE, a text file, a directory, races of many
+//! processes); the stamp in `identity`.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::{Connection, OpenFlags};
+
+use super::ffi::{self, Stamp, WalGauge};
+use super::migrate::{self, Access};
+use super::tx::{Snapshot, Tx};
+use crate::config::Limits;
+use crate::domain::{Domain, Durability};
+use crate::error::{Error, ErrorKind, Result};
+use crate::home;
+
+/// "rowh": the application id of every database this library creates (<https://sqlite.org/pragma.html#pragma_application_id>).
+pub(crate) const APPLICATION_ID: u32 = 0x726f_7768;
+
+/// The oldest SQLite without the WAL-reset bug (<https://sqlite.org/wal.html#walresetbug>).
+const OLDEST_SQLITE: i32 = 3_051_003;
+
+/// Everything needed to open a database, at the first and at any later time.
+#[derive(Clone)]
+pub(crate) struct Spec {
+    pub(crate) domain: Domain,
+    pub(crate) path: PathBuf,
+    /// Held while the file is created or migrated.
+    pub(crate) init_lock: PathBuf,
+    /// The turn's two lock files.
+    pub(crate) lobby: PathBuf,
+    pub(crate) room: PathBuf,
+    /// Where processes publish what they do.
+    pub(crate) run_dir: Option<PathBuf>,
+    pub(crate) limits: Limits,
+}
+
+/// An opened write connection and what was found.
+pub(super) struct Opened {
+    pub(super) tx: Tx,
+    pub(super) gauge: WalGauge,
+    pub(super) stamp: Stamp,
+    pub(super) access: Access,
+    pub(super) warnings: Vec<String>,
+    /// Something was created or migrated: the schema version to record.
+    pub(super) wrote: Option<i64>,
+}
+
+/// Refuses an SQLite with known corruption bugs.
+///
+/// # Errors
+/// `Unsupported`.
+pub(crate) fn check_engine(version: i32) -> Result<()> {
+    if version < OLDEST_SQLITE {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("SQLite {version} is older than 3.51.3 and can corrupt a database that several connections write"),
+        )
+        .advise("build with rusqlite's `bundled` feature, or link SQLite 3.51.3 or later"));
+    }
+    Ok(())
+}
+
+impl Spec {
+    /// Opens the database for writing; creates and migrates it when there is need, waiting for others until
+    /// `deadline`.
+    pub(super) fn open_writer(&self, deadline: Instant) -> Result<Opened> {
+        self.named(self.try_open_writer(deadline))
+    }
+
+    fn try_open_writer(&self, deadline: Instant) -> Result<Opened> {
+        let _patience = Patience::until(deadline);
+        check_engine(rusqlite::version_number())?;
+        self.domain.check()?;
+        if self.look()? > 0 {
+            let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            if self.is_ours(&connection)? && is_wal(&connection)? {
+                let state = migrate::inspect(&connection, &self.domain)?;
+                if state.settled() {
+                    return self.finish(connection, state.access, state.warnings, None);
+                }
+            }
+        }
+        let _lock = lock_until(&self.init_lock, deadline)?;
+        if self.look()? == 0 && !self.path.exists() {
+            home::create_private_file(&self.path)?;
+        }
+        let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        if !self.is_ours(&connection)? {
+            stamp(&connection)?;
+        }
+        if !is_wal(&connection)? {
+            let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
+            if mode != "wal" {
+                return Err(Error::new(ErrorKind::Unsupported, "this file system cannot hold a write-ahead log")
+                    .advise("choose a home on a local disk with --home or ROWHOUSE_HOME"));
+            }
+        }
+        let outcome = migrate::migrate(&connection, &self.domain)?;
+        let state = migrate::inspect(&connection, &self.domain)?;
+        self.finish(connection, state.access, state.warnings, Some(outcome.schema_version))
+    }
+
+    fn finish(
+        &self,
+        connection: Connection,
+        access: Access,
+        warnings: Vec<String>,
+        wrote: Option<i64>,
+    ) -> Result<Opened> {
+        ffi::persist_wal(&connection)?;
+        let stamp = ffi::read_stamp(&connection)?;
+        let gauge = WalGauge::default();
+        gauge.attach(&connection);
+        // From here on the writer itself waits, one look a millisecond.
+        connection.busy_handler(None)?;
+        Ok(Opened { tx: Tx::new(connection)?, gauge, stamp, access, warnings, wrote })
+    }
+
+    /// A read connection.
+    pub(super) fn open_reader(&self) -> Result<Snapshot> {
+        let open = || {
+            let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            Ok(Snapshot::new(connection)?)
+        };
+        self.named(open())
+    }
+
+    /// The checkpointer's connection.
+    pub(super) fn open_checkpointer(&self) -> Result<Connection> {
+        let open = || {
+            let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            ffi::persist_wal(&connection)?;
+            // A checkpoint needs to know the log, which the first read finds out.
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
+            connection.busy_handler(None)?;
+            Ok(connection)
+        };
+        self.named(open())
+    }
+
+    pub(super) fn named<T>(&self, answer: Result<T>) -> Result<T> {
+        answer.map_err(|error| error.in_database(self.domain.name(), &self.path))
+    }
+
+    /// Checks the file without SQLite; answers its length, 0 when it is missing.
+    fn look(&self) -> Result<u64> {
+        let Some(found) = home::check_database_file(&self.path)? else { return Ok(0) };
+        if found.len() > 0 {
+            // No connection of this process has the file open yet, so closing this descriptor drops no lock.
+            let mut first = [0u8; 16];
+            let mut file = File::open(&self.path).map_err(|error| Error::io("read the database", &self.path, error))?;
+            let read = file.read(&mut first).map_err(|error| Error::io("read the database", &self.path, error))?;
+            if &first[..read] != b"SQLite format 3\0" {
+                return Err(Error::new(ErrorKind::Corrupt, "the file is not an SQLite database")
+                    .advise("move it away if it is not needed; nothing in it was changed"));
+            }
+        }
+        Ok(found.len())
+    }
+
+    #[allow(clippy::disallowed_methods)] // the one place that opens a database
+    fn connect(&self, mode: OpenFlags) -> Result<Connection> {
+        let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+        let connection = Connection::open_with_flags(&self.path, flags)?;
+        connection.busy_handler(Some(wait_a_moment))?;
+        self.settle(&connection)?;
+        if let Some(run) = &self.domain.on_connect {
+            run(&connection)?;
+            // What it prepared was not judged by the guard.
+            connection.flush_prepared_statement_cache();
+        }
+        Ok(connection)
+    }
+
+    /// Settings that need no lock (<https://sqlite.org/pragma.html>).
+    fn settle(&self, connection: &Connection) -> Result<()> {
+        let limits = &self.limits;
+        let synchronous = match self.domain.durability {
+            Durability::Full => "FULL",
+            Durability::Normal => "NORMAL",
+        };
+        connection.set_prepared_statement_cache_capacity(limits.statement_cache);
+        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, i32::try_from(limits.value_bytes).unwrap_or(i32::MAX))?;
+        connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
+        connection.execute_batch(&format!(
+            "PRAGMA synchronous={synchronous}; PRAGMA cache_size=-{}; PRAGMA journal_size_limit={}; \
+             PRAGMA mmap_size=0; PRAGMA foreign_keys=ON; PRAGMA cell_size_check=ON; PRAGMA fullfsync=ON; \
+             PRAGMA checkpoint_fullfsync=ON;",
+            limits.page_cache / 1024,
+            2 * limits.wal_soft,
+        ))?;
+        Ok(())
+    }
+
+    /// True for a stamped database, false for an empty one.
+    fn is_ours(&self, connection: &Connection) -> Result<bool> {
+        let id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+        if id.cast_unsigned() == APPLICATION_ID {
+            return Ok(true);
+        }
+        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        if tables == 0 && id == 0 {
+            return Ok(false);
+        }
+        Err(Error::new(ErrorKind::Conflict, "the file is a database of another program")
+            .advise("choose another home, or another name for the domain; nothing in it was changed"))
+    }
+}
+
+fn is_wal(connection: &Connection) -> Result<bool> {
+    Ok(connection.query_row("PRAGMA journal_mode", [], |row| row.get::<_, String>(0))? == "wal")
+}
+
+/// Marks an empty file as ours, in rollback mode, so that the marks are in the main file.
+fn stamp(connection: &Connection) -> Result<()> {
+    let mut random = [0u8; 4];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| Error::new(ErrorKind::Io, "the system gave no random bytes").caused_by(error))?;
+    let generation = (i32::from_ne_bytes(random) & i32::MAX) | 1;
+    // auto_vacuum only takes before the first table, and not any more after the switch to WAL.
+    connection.execute_batch(&format!(
+        "PRAGMA auto_vacuum=INCREMENTAL; BEGIN IMMEDIATE; PRAGMA application_id={APPLICATION_ID}; \
+         PRAGMA user_version={generation}; COMMIT;"
+    ))?;
+    Ok(())
+}
+
+/// Takes an exclusive flock, looking once a millisecond until `deadline`. It is freed when the answer is dropped.
+pub(crate) fn lock_until(path: &Path, deadline: Instant) -> Result<File> {
+    let file = home::open_lock_file(path)?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::Error(error)) => return Err(Error::io("lock", path, error)),
+            Err(std::fs::TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                return Err(Error::new(ErrorKind::Busy, "another process is creating or migrating this database")
+                    .held_by(super::holders::flock_holder(path))
+                    .retry_in(Duration::from_secs(1)));
+            }
+            Err(std::fs::TryLockError::WouldBlock) => pause(),
+        }
+    }
+}
+
+/// One millisecond. Only for polling a lock of another process, which cannot tell us when it is free.
+#[allow(clippy::disallowed_methods)]
+pub(super) fn pause() {
+    std::thread::sleep(Duration::from_millis(1));
+}
+
+thread_local! {
+    static PATIENT_UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// How long SQLite's own waits on this thread may take.
+pub(super) struct Patience {
+    was: Option<Instant>,
+}
+
+impl Patience {
+    pub(super) fn until(deadline: Instant) -> Self {
+        Self { was: PATIENT_UNTIL.replace(Some(deadline)) }
+    }
+}
+
+impl Drop for Patience {
+    fn drop(&mut self) {
+        PATIENT_UNTIL.set(self.was);
+    }
+}
+
+/// The busy handler: looks again every millisecond (SQLite's own backs off to 100 ms), until this thread's patience
+/// ends.
+fn wait_a_moment(_attempts: i32) -> bool {
+    let patient = PATIENT_UNTIL.get().is_some_and(|until| Instant::now() < until);
+    if patient {
+        pause();
+    }
+    patient
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_sqlite_with_the_wal_reset_bug_is_refused() {
+        for old in [3_050_002, 3_051_002] {
+            let error = check_engine(old).expect_err("too old");
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.to_string().contains("3.51.3"), "{error}");
+        }
+        check_engine(3_051_003).expect("the first good one");
+        check_engine(rusqlite::version_number()).expect("the bundled one");
+    }
+}

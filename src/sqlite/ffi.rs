@@ -1,0 +1,288 @@
+//! The few calls of SQLite that rusqlite 0.40 does not offer, each wrapped so that it cannot be misused.
+//!
+//! - [`Control`]: the engine's own statements (BEGIN, COMMIT, ...), prepared apart from the cache that jobs use.
+//! - the header of the main file, read through SQLite's own descriptor: opening the file by name and closing it again
+//!   would drop every POSIX lock this process holds on it (<https://sqlite.org/howtocorrupt.html>, 2.2).
+//! - [`WalGauge`]: how many pages the write-ahead log holds, told by SQLite after each commit.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rusqlite::{Connection, Error, Result, ffi};
+
+/// One statement of the engine's own.
+struct Statement(*mut ffi::sqlite3_stmt);
+
+impl Statement {
+    fn prepare(connection: &Connection, sql: &CStr) -> Result<Self> {
+        let mut statement = ptr::null_mut();
+        // SAFETY: the handle is open for as long as `connection` is borrowed; `sql` ends in NUL; the out pointer is
+        // ours.
+        let code = unsafe {
+            ffi::sqlite3_prepare_v3(
+                connection.handle(),
+                sql.as_ptr(),
+                -1,
+                ffi::SQLITE_PREPARE_PERSISTENT,
+                &raw mut statement,
+                ptr::null_mut(),
+            )
+        };
+        check(code)?;
+        Ok(Self(statement))
+    }
+
+    fn run(&self) -> Result<()> {
+        // SAFETY: the statement was prepared and is finalized only on drop; `Control` is used by one thread at a time
+        // because it sits beside its connection, which is not `Sync`.
+        let (step, reset) = unsafe { (ffi::sqlite3_step(self.0), ffi::sqlite3_reset(self.0)) };
+        match step {
+            ffi::SQLITE_DONE | ffi::SQLITE_ROW => check(reset),
+            code => Err(failure(code)),
+        }
+    }
+}
+
+impl Drop for Statement {
+    fn drop(&mut self) {
+        // SAFETY: prepared once, finalized once; `Control` is dropped before its connection closes.
+        unsafe { ffi::sqlite3_finalize(self.0) };
+    }
+}
+
+/// Transaction control. Must be dropped before the connection it was made from.
+pub(super) struct Control {
+    begin: Statement,
+    commit: Statement,
+    rollback: Statement,
+    savepoint: Statement,
+    release: Statement,
+    rollback_to: Statement,
+}
+
+// SAFETY: the statements belong to one connection, which is `Send` and used by one thread at a time; `Control` moves
+// together with it.
+unsafe impl Send for Control {}
+
+impl Control {
+    pub(super) fn writer(connection: &Connection) -> Result<Self> {
+        Self::new(connection, c"BEGIN IMMEDIATE")
+    }
+
+    pub(super) fn reader(connection: &Connection) -> Result<Self> {
+        Self::new(connection, c"BEGIN DEFERRED")
+    }
+
+    fn new(connection: &Connection, begin: &CStr) -> Result<Self> {
+        Ok(Self {
+            begin: Statement::prepare(connection, begin)?,
+            commit: Statement::prepare(connection, c"COMMIT")?,
+            rollback: Statement::prepare(connection, c"ROLLBACK")?,
+            savepoint: Statement::prepare(connection, c"SAVEPOINT rowhouse")?,
+            release: Statement::prepare(connection, c"RELEASE rowhouse")?,
+            rollback_to: Statement::prepare(connection, c"ROLLBACK TO rowhouse")?,
+        })
+    }
+
+    pub(super) fn begin(&self) -> Result<()> {
+        self.begin.run()
+    }
+
+    pub(super) fn commit(&self) -> Result<()> {
+        self.commit.run()
+    }
+
+    pub(super) fn rollback(&self) -> Result<()> {
+        self.rollback.run()
+    }
+
+    pub(super) fn savepoint(&self) -> Result<()> {
+        self.savepoint.run()
+    }
+
+    pub(super) fn release(&self) -> Result<()> {
+        self.release.run()
+    }
+
+    pub(super) fn rollback_to(&self) -> Result<()> {
+        self.rollback_to.run()
+    }
+}
+
+fn failure(code: c_int) -> Error {
+    Error::SqliteFailure(ffi::Error::new(code), None)
+}
+
+fn check(code: c_int) -> Result<()> {
+    if code == ffi::SQLITE_OK { Ok(()) } else { Err(failure(code)) }
+}
+
+/// True when deferred foreign keys are violated at this moment
+/// (<https://sqlite.org/c3ref/c_dbstatus_options.html>, `SQLITE_DBSTATUS_DEFERRED_FKS`).
+pub(super) fn has_deferred_violations(connection: &Connection) -> bool {
+    let (mut current, mut highest) = (0, 0);
+    // SAFETY: the handle is open while `connection` is borrowed; both out pointers are ours.
+    let code = unsafe {
+        ffi::sqlite3_db_status(
+            connection.handle(),
+            ffi::SQLITE_DBSTATUS_DEFERRED_FKS,
+            &raw mut current,
+            &raw mut highest,
+            0,
+        )
+    };
+    code == ffi::SQLITE_OK && current != 0
+}
+
+/// The connection's last error, if its last call failed (<https://sqlite.org/c3ref/errcode.html>).
+pub(super) fn last_error(connection: &Connection) -> Option<Error> {
+    // SAFETY: the handle is open while `connection` is borrowed.
+    let code = unsafe { ffi::sqlite3_extended_errcode(connection.handle()) };
+    (!matches!(code, ffi::SQLITE_OK | ffi::SQLITE_ROW | ffi::SQLITE_DONE)).then(|| failure(code))
+}
+
+/// True while the connection holds a read or write transaction open, also one that an unfinished statement holds in
+/// autocommit (<https://sqlite.org/c3ref/txn_state.html>).
+pub(super) fn in_transaction(connection: &Connection) -> bool {
+    // SAFETY: the handle is open while `connection` is borrowed; a null name asks for all schemas.
+    unsafe { ffi::sqlite3_txn_state(connection.handle(), ptr::null()) != ffi::SQLITE_TXN_NONE }
+}
+
+/// Resets every statement that is still running, so that nothing pins a snapshot.
+pub(super) fn reset_statements(connection: &Connection) {
+    let mut statement = ptr::null_mut();
+    loop {
+        // SAFETY: the handle is open while `connection` is borrowed; the walk ends with null, and resetting a
+        // statement does not change the list.
+        statement = unsafe { ffi::sqlite3_next_stmt(connection.handle(), statement) };
+        if statement.is_null() {
+            return;
+        }
+        // SAFETY: a live statement of this connection.
+        unsafe {
+            if ffi::sqlite3_stmt_busy(statement) != 0 {
+                ffi::sqlite3_reset(statement);
+            }
+        }
+    }
+}
+
+/// The two numbers that tell whose file it is (<https://sqlite.org/fileformat.html>, header offsets 60 and 68).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) user_version: u32,
+    pub(super) application_id: u32,
+}
+
+/// Reads the stamp from the main file through SQLite's own descriptor.
+pub(super) fn read_stamp(connection: &Connection) -> Result<Stamp> {
+    let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
+    // SAFETY: the handle is open while `connection` is borrowed; this file control writes one pointer.
+    check(unsafe {
+        ffi::sqlite3_file_control(
+            connection.handle(),
+            c"main".as_ptr(),
+            ffi::SQLITE_FCNTL_FILE_POINTER,
+            (&raw mut file).cast::<c_void>(),
+        )
+    })?;
+    let mut bytes = [0u8; 12];
+    // SAFETY: the pointer is the connection's open main file; its methods are those of the VFS that opened it; xRead
+    // fills `bytes` or fails.
+    let code = unsafe {
+        let Some(methods) = file.as_ref().and_then(|file| file.pMethods.as_ref()) else {
+            return Err(failure(ffi::SQLITE_MISUSE));
+        };
+        let Some(read) = methods.xRead else { return Err(failure(ffi::SQLITE_MISUSE)) };
+        read(file, bytes.as_mut_ptr().cast(), 12, 60)
+    };
+    check(code)?;
+    let number = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    Ok(Stamp { user_version: number(0), application_id: number(8) })
+}
+
+/// Keeps -wal and -shm in place when the last connection closes
+/// (<https://sqlite.org/c3ref/c_fcntl_begin_atomic_write.html>, `SQLITE_FCNTL_PERSIST_WAL`).
+pub(super) fn persist_wal(connection: &Connection) -> Result<()> {
+    let mut on: c_int = 1;
+    // SAFETY: the handle is open while `connection` is borrowed; this file control reads and writes one int.
+    check(unsafe {
+        ffi::sqlite3_file_control(
+            connection.handle(),
+            c"main".as_ptr(),
+            ffi::SQLITE_FCNTL_PERSIST_WAL,
+            (&raw mut on).cast::<c_void>(),
+        )
+    })
+}
+
+/// What one checkpoint did, in pages (<https://sqlite.org/c3ref/wal_checkpoint_v2.html>).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Checkpointed {
+    /// Pages in the log.
+    pub(super) log: u64,
+    /// Of these, pages that are in the main file.
+    pub(super) done: u64,
+    /// Another process was at it.
+    pub(super) busy: bool,
+}
+
+/// A PASSIVE checkpoint: as much as can be done without waiting for anybody.
+pub(super) fn checkpoint_passive(connection: &Connection) -> Result<Checkpointed> {
+    let (mut log, mut done) = (-1, -1);
+    // SAFETY: the handle is open while `connection` is borrowed; both out pointers are ours.
+    let code = unsafe {
+        ffi::sqlite3_wal_checkpoint_v2(
+            connection.handle(),
+            c"main".as_ptr(),
+            ffi::SQLITE_CHECKPOINT_PASSIVE,
+            &raw mut log,
+            &raw mut done,
+        )
+    };
+    let pages = |n: c_int| u64::try_from(n).unwrap_or(0);
+    match code & 0xff {
+        ffi::SQLITE_OK => Ok(Checkpointed { log: pages(log), done: pages(done), busy: false }),
+        ffi::SQLITE_BUSY => Ok(Checkpointed { log: pages(log), done: pages(done), busy: true }),
+        _ => Err(failure(code)),
+    }
+}
+
+/// Pages in the write-ahead log after the last commit of this connection.
+#[derive(Clone, Default)]
+pub(super) struct WalGauge(Arc<AtomicU64>);
+
+impl WalGauge {
+    /// Lets `connection` report to this gauge instead of checkpointing by itself. The gauge must live as long as the
+    /// connection.
+    pub(super) fn attach(&self, connection: &Connection) {
+        // SAFETY: the pointer is that of the Arc's atomic, which `self` (kept beside the connection by its owner)
+        // keeps alive; `on_commit` only stores to it.
+        unsafe {
+            ffi::sqlite3_wal_hook(
+                connection.handle(),
+                Some(on_commit),
+                Arc::as_ptr(&self.0).cast_mut().cast::<c_void>(),
+            );
+        }
+    }
+
+    pub(super) fn pages(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// SQLite calls this after each commit to the log (<https://sqlite.org/c3ref/wal_hook.html>).
+unsafe extern "C" fn on_commit(
+    gauge: *mut c_void,
+    _connection: *mut ffi::sqlite3,
+    _schema: *const c_char,
+    pages: c_int,
+) -> c_int {
+    // SAFETY: `gauge` is the pointer given in `attach`, alive as long as the connection.
+    let gauge = unsafe { &*gauge.cast::<AtomicU64>() };
+    gauge.store(u64::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+    ffi::SQLITE_OK
+}

@@ -1,0 +1,216 @@
+//! What the handles, the writer and the checkpointer of one database share.
+
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use super::batch::Entry;
+use super::change::Changes;
+use super::checkpoint::Checkpointer;
+use super::connect::Spec;
+use super::core::Core;
+use super::health::{Health, State};
+use super::holders;
+use super::label::Label;
+use super::readers::Readers;
+use super::stats::{self, Counters, Stats};
+use super::status_page::Slot;
+use super::turn;
+use crate::error::{Error, ErrorKind, Result};
+use crate::handoff::gate::Gate;
+use crate::handoff::lanes::Lanes;
+
+pub(super) struct Shared {
+    pub(super) spec: Spec,
+    /// The write connection; `None` before it is attached and after it is closed.
+    pub(super) gate: Gate<Option<Core>>,
+    pub(super) lanes: Lanes<Entry>,
+    pub(super) readers: Readers,
+    pub(super) checkpointer: Checkpointer,
+    pub(super) changes: Changes,
+    pub(super) health: State,
+    pub(super) counters: Counters,
+    pub(super) slot: Option<Slot>,
+    /// The process that opened it; a fork of it must not touch the connections.
+    owner: u32,
+    /// The turn's lock files, for a forked child to close.
+    turn_files: [AtomicI32; 2],
+    forked: AtomicBool,
+    /// The writer waits for the write lock.
+    blocked: AtomicBool,
+    /// When closing stops waiting, in nanoseconds since `opened`; 0 while it does not close.
+    gives_up_at: AtomicU64,
+    opened: Instant,
+    /// What became of jobs during close.
+    pub(super) left: Mutex<u64>,
+}
+
+impl Shared {
+    pub(super) fn new(spec: Spec, slot: Option<Slot>) -> Self {
+        Self {
+            gate: Gate::new(None),
+            lanes: Lanes::new(spec.limits.queue_jobs),
+            readers: Readers::new(&spec),
+            checkpointer: Checkpointer::new(spec.limits.wal_soft),
+            changes: Changes::default(),
+            health: State::new(),
+            counters: Counters::default(),
+            slot,
+            owner: std::process::id(),
+            turn_files: [AtomicI32::new(-1), AtomicI32::new(-1)],
+            forked: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
+            gives_up_at: AtomicU64::new(0),
+            opened: Instant::now(),
+            left: Mutex::new(0),
+            spec,
+        }
+    }
+
+    /// Opens the file and makes the database ready.
+    pub(super) fn attach(&self, deadline: Instant) -> Result<Option<i64>> {
+        let opened = self.spec.open_writer(deadline)?;
+        let (warnings, wrote, access) = (opened.warnings.clone(), opened.wrote, opened.access.clone());
+        let core = self.spec.named(Core::new(&self.spec, opened))?;
+        for (kept, descriptor) in self.turn_files.iter().zip(core.turn.descriptors()) {
+            kept.store(descriptor, Ordering::Release);
+        }
+        *self.gate.enter() = Some(core);
+        self.health.set_warnings(warnings);
+        match access.read_only() {
+            None => self.health.set(Health::Ready, None),
+            Some(error) => self.health.set(Health::ReadOnly, Some(self.name(error))),
+        }
+        Ok(wrote)
+    }
+
+    pub(super) fn name(&self, error: Error) -> Error {
+        error.in_database(self.spec.domain.name(), &self.spec.path)
+    }
+
+    /// Refuses use in a fork of the process that opened the database.
+    pub(super) fn check_process(&self) -> Result<()> {
+        if !self.is_forked() {
+            return Ok(());
+        }
+        Err(self.name(
+            Error::new(ErrorKind::Closed, "this process is a fork of the one that opened the database")
+                .advise("open the runtime after forking, or exec"),
+        ))
+    }
+
+    /// True in a fork; closes the inherited lock files then, so that the parent's turn ends with the parent.
+    pub(super) fn is_forked(&self) -> bool {
+        if std::process::id() == self.owner {
+            return false;
+        }
+        if !self.forked.swap(true, Ordering::AcqRel) {
+            turn::close_in_child([0, 1].map(|at| self.turn_files[at].load(Ordering::Acquire)));
+        }
+        true
+    }
+
+    /// No more writes: after this answer nothing of this generation can be believed.
+    pub(super) fn latch(&self, error: Error) -> Error {
+        let error = self.name(error);
+        let refusal = match error.kind() {
+            ErrorKind::Replaced => error.clone(),
+            _ => self
+                .name(Error::new(ErrorKind::Latched, "an earlier write to the disk failed"))
+                .advise("check the disk, then call reopen()")
+                .caused_by(error.clone()),
+        };
+        self.health.set(Health::Latched, Some(refusal));
+        if let Some(slot) = &self.slot {
+            slot.set_latched(true);
+        }
+        error
+    }
+
+    pub(super) fn set_blocked(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::Relaxed);
+    }
+
+    /// The error for a write that did not get the write lock in time; names who has it.
+    pub(super) fn busy(&self) -> Error {
+        self.name(
+            Error::new(ErrorKind::Busy, "the database is locked by somebody else; nothing was done")
+                .held_by(holders::write_lock_holder(&self.spec.path, self.spec.run_dir.as_deref()))
+                .retry_in(Duration::from_secs(1)),
+        )
+    }
+
+    /// The error for a write that never ran.
+    pub(super) fn late(&self) -> Error {
+        if self.blocked.load(Ordering::Relaxed) {
+            return self.busy();
+        }
+        if self.health.get() == Health::Attaching {
+            return self.name(Error::new(ErrorKind::Busy, "the database is still being attached; nothing was done"));
+        }
+        self.name(Error::new(ErrorKind::Timeout, "the deadline passed in the queue; nothing was done"))
+    }
+
+    /// True when closing does not wait for the write lock any longer.
+    pub(super) fn gives_up(&self) -> bool {
+        let at = self.gives_up_at.load(Ordering::Acquire);
+        at != 0 && self.opened.elapsed().as_nanos() as u64 >= at
+    }
+
+    pub(super) fn give_up_after(&self, wait: Duration) {
+        let at = (self.opened.elapsed() + wait).as_nanos() as u64;
+        self.gives_up_at.store(at.max(1), Ordering::Release);
+    }
+
+    pub(super) fn job_started(&self, label: &Label) {
+        if let Some(slot) = &self.slot {
+            slot.job_started(label.as_bytes(), now_unix_ms());
+        }
+    }
+
+    pub(super) fn job_ended(&self) {
+        if let Some(slot) = &self.slot {
+            slot.job_ended();
+        }
+    }
+
+    /// Acknowledges a job whose fate is decided.
+    pub(super) fn settle(&self, entry: Entry) {
+        entry.task.settle();
+        self.drop_entry(entry);
+    }
+
+    /// Lets go of a job, and of what it captured: on this thread, which may be the writer, so marked and caught.
+    pub(super) fn drop_entry(&self, entry: Entry) {
+        if entry.submitted {
+            self.gate.leave();
+        }
+        let _mark = super::guard::InJob::mark();
+        entry.task.discard();
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(entry)));
+    }
+
+    /// After a commit: who watches is told, and the log is worked off when it is long.
+    pub(super) fn committed(&self, jobs: u64, wal_pages: u64) {
+        stats::add(&self.counters.jobs, jobs);
+        if let Some(slot) = &self.slot {
+            slot.count(1, jobs);
+        }
+        self.changes.notify();
+        self.checkpointer.watch(wal_pages);
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        let mut stats = self.counters.read();
+        stats.queued = self.lanes.len() as u64;
+        stats.wal_pages = self.checkpointer.wal_pages();
+        stats
+    }
+}
+
+/// The wall clock to a few milliseconds, cheaply: for display only.
+fn now_unix_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    (now.tv_sec as u64) * 1000 + (now.tv_nsec as u64) / 1_000_000
+}

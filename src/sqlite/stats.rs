@@ -1,0 +1,58 @@
+//! Counters of one database since it was opened.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// What a database did since this process opened it.
+        #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+        #[non_exhaustive]
+        pub struct Stats {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Jobs waiting in the queue now.
+            pub queued: u64,
+            /// Pages in the write-ahead log after the last commit of this process.
+            pub wal_pages: u64,
+        }
+
+        #[derive(Default)]
+        pub(super) struct Counters {
+            $(pub(super) $name: AtomicU64,)*
+        }
+
+        impl Counters {
+            pub(super) fn read(&self) -> Stats {
+                Stats { $($name: self.$name.load(Ordering::Relaxed),)* queued: 0, wal_pages: 0 }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Jobs that were committed.
+    jobs,
+    /// Commits; several jobs may share one.
+    commits,
+    /// Commits that a caller made by itself, without the writer thread.
+    direct_commits,
+    /// Batches that were rolled back and run again.
+    batches_retried,
+    /// Jobs that answered an error or panicked.
+    jobs_failed,
+    /// Jobs whose caller gave up before they ran.
+    jobs_withdrawn,
+    /// Times the write lock was held by somebody else.
+    busy_waits,
+    /// Batches that went on without their turn.
+    turns_late,
+    /// Reads.
+    reads,
+    /// Checkpoints.
+    checkpoints,
+    /// Checkpoints that were finished while the writer was held.
+    checkpoints_held,
+}
+
+pub(super) fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}

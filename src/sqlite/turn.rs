@@ -1,0 +1,237 @@
+//! A process's turn at the write lock.
+//!
+//! Two flocks, the lobby and the room: who wants to write takes the lobby, then the room, and leaves the lobby. A
+//! process that just had the room queues in the lobby behind those who wait; with one flock it would barge past the
+//! waiter that the kernel is still waking.
+//!
+//! Invariants:
+//! 1. Nobody waits for a turn longer than the bound given: there is no timed flock, so a helper thread blocks, and a
+//!    turn that comes too late is given back at once. The writer has then gone on without (SQLite's own lock still
+//!    keeps it safe; only the fairness is gone).
+//! 2. While the helper is still stuck behind a stopped process, nobody waits for the turn again.
+//! 3. The kernel frees the turn of a process that dies.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::Result;
+use crate::home;
+
+/// The two lock files. Shared with the helper thread, which may outlive the database while it is stuck.
+pub(super) struct Locks {
+    lobby: File,
+    room: File,
+}
+
+pub(super) struct Turn {
+    locks: Arc<Locks>,
+    helper: Option<Arc<Helper>>,
+    held: bool,
+}
+
+struct Helper {
+    state: Mutex<Asked>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    No,
+    Yes,
+    Granted,
+    /// Nobody wants it any more; it is given back when it comes.
+    GivenUp,
+    Stop,
+}
+
+impl Turn {
+    pub(super) fn open(lobby: &Path, room: &Path) -> Result<Self> {
+        let locks = Arc::new(Locks { lobby: home::open_lock_file(lobby)?, room: home::open_lock_file(room)? });
+        Ok(Self { locks, helper: None, held: false })
+    }
+
+    /// The descriptors, for a forked child to close.
+    pub(super) fn descriptors(&self) -> [i32; 2] {
+        [self.locks.lobby.as_raw_fd(), self.locks.room.as_raw_fd()]
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Takes the turn if nobody has it and nobody waits for it.
+    pub(super) fn try_take(&mut self) -> bool {
+        if self.held {
+            return true;
+        }
+        if self.helper_is_stuck() || self.locks.lobby.try_lock().is_err() {
+            return false;
+        }
+        self.held = self.locks.room.try_lock().is_ok();
+        let _ = self.locks.lobby.unlock();
+        self.held
+    }
+
+    /// Takes the turn, waiting in line for at most `bound`. False when it did not come in time: go on without.
+    pub(super) fn take(&mut self, bound: Duration) -> bool {
+        if self.try_take() {
+            return true;
+        }
+        if self.helper_is_stuck() {
+            return false;
+        }
+        let Some(helper) = self.helper() else { return false };
+        let until = Instant::now() + bound;
+        let mut state = helper.state.lock();
+        *state = Asked::Yes;
+        helper.changed.notify_all();
+        while *state == Asked::Yes {
+            if helper.changed.wait_until(&mut state, until).timed_out() && *state == Asked::Yes {
+                *state = Asked::GivenUp;
+                return false;
+            }
+        }
+        self.held = *state == Asked::Granted;
+        *state = Asked::No;
+        self.held
+    }
+
+    /// Gives the turn to the next in line.
+    pub(super) fn leave(&mut self) {
+        if std::mem::take(&mut self.held) {
+            let _ = self.locks.room.unlock();
+        }
+    }
+
+    fn helper_is_stuck(&self) -> bool {
+        self.helper.as_ref().is_some_and(|helper| *helper.state.lock() == Asked::GivenUp)
+    }
+
+    fn helper(&mut self) -> Option<Arc<Helper>> {
+        if self.helper.is_none() {
+            let helper = Arc::new(Helper { state: Mutex::new(Asked::No), changed: Condvar::new() });
+            let (locks, shared) = (self.locks.clone(), helper.clone());
+            // Without a helper (no thread to be had) the writer goes on without turns.
+            std::thread::Builder::new().name("rowhouse-turn".into()).spawn(move || wait_in_line(&locks, &shared)).ok()?;
+            self.helper = Some(helper);
+        }
+        self.helper.clone()
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.leave();
+        if let Some(helper) = &self.helper {
+            // A stuck helper ends when its turn comes; it is not waited for.
+            *helper.state.lock() = Asked::Stop;
+            helper.changed.notify_all();
+        }
+    }
+}
+
+fn wait_in_line(locks: &Locks, helper: &Helper) {
+    let mut state = helper.state.lock();
+    loop {
+        match *state {
+            Asked::Stop => return,
+            Asked::Yes => {}
+            _ => {
+                helper.changed.wait(&mut state);
+                continue;
+            }
+        }
+        drop(state);
+        let came = locks.lobby.lock().and_then(|()| locks.room.lock());
+        let _ = locks.lobby.unlock();
+        state = helper.state.lock();
+        match (*state, came) {
+            (Asked::Yes, Ok(())) => {
+                *state = Asked::Granted;
+                helper.changed.notify_all();
+            }
+            (Asked::Stop, _) => {
+                let _ = locks.room.unlock();
+                return;
+            }
+            // Too late, or the lock failed: give back what there is.
+            _ => {
+                let _ = locks.room.unlock();
+                *state = Asked::No;
+                helper.changed.notify_all();
+            }
+        }
+    }
+}
+
+/// Closes the lock files' descriptors in a forked child: a copy that stays open would keep the parent's turn alive.
+pub(super) fn close_in_child(descriptors: [i32; 2]) {
+    for descriptor in descriptors {
+        // SAFETY: the child got these with the fork and uses nothing of the database that owns them any more; they are
+        // closed once (the caller sees to that).
+        unsafe { libc::close(descriptor) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn turn(dir: &Path) -> Turn {
+        Turn::open(&dir.join("t.lobby"), &dir.join("t.room")).expect("lock files")
+    }
+
+    #[test]
+    fn a_turn_is_exclusive_and_passes_on() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (mut a, mut b) = (turn(dir.path()), turn(dir.path()));
+        assert!(a.try_take());
+        assert!(!b.try_take());
+        a.leave();
+        assert!(b.take(Duration::from_secs(10)));
+        assert!(!a.try_take());
+    }
+
+    #[test]
+    fn a_turn_that_does_not_come_is_given_up_and_given_back_when_it_comes_late() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (mut a, mut b, mut c) = (turn(dir.path()), turn(dir.path()), turn(dir.path()));
+        assert!(a.try_take());
+        assert!(!b.take(Duration::from_millis(20)), "the bound is kept");
+        assert!(!b.take(Duration::from_secs(3600)), "a stuck helper is not waited for again");
+        a.leave();
+        // b's helper gets it now, and must give it back for c.
+        assert!(c.take(Duration::from_secs(10)));
+        c.leave();
+        while !b.take(Duration::from_millis(20)) {}
+    }
+
+    #[test]
+    fn who_waits_comes_before_who_just_left() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (mut a, mut b) = (turn(dir.path()), turn(dir.path()));
+        assert!(a.try_take());
+        let waiting = std::thread::spawn(move || {
+            assert!(b.take(Duration::from_secs(10)));
+            b
+        });
+        // The lobby is taken as soon as b waits; from then on a cannot come back before b had its turn.
+        let probe = turn(dir.path());
+        while probe.locks.lobby.try_lock().is_ok() {
+            let _ = probe.locks.lobby.unlock();
+            std::thread::yield_now();
+        }
+        a.leave();
+        if a.try_take() {
+            panic!("barged past a waiter");
+        }
+        let b = waiting.join().expect("b");
+        drop(b);
+        assert!(a.take(Duration::from_secs(10)));
+    }
+}

@@ -1,0 +1,222 @@
+//! The writer: takes what is queued, runs it as batches, acknowledges.
+//!
+//! Invariants:
+//! 1. Every job that was accepted is settled, also when the writer's thread dies.
+//! 2. The turn is left before the callers are woken: the next process works while they do.
+//! 3. A caller that passes the gate by itself does what the writer would do for a batch of one.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use super::batch::{self, Entry};
+use super::core::Core;
+use super::health::Health;
+use super::label::Label;
+use super::shared::Shared;
+use super::stats;
+use super::tx::Tx;
+use crate::error::{Error, ErrorKind, Result};
+use crate::handoff::job::{JobError, Ran};
+use crate::handoff::lanes::Woken;
+use crate::sync::{Arc, MutexGuard};
+
+/// How often the idle writer looks whether the file is still its own.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+/// How long one try to attach a best-effort domain may wait for others, and the pause after a failed one.
+const ATTACH_TRY: Duration = Duration::from_secs(5);
+const ATTACH_PAUSE: Duration = Duration::from_millis(500);
+
+impl JobError for Error {
+    fn panicked(payload: Box<dyn std::any::Any + Send>) -> Self {
+        let text = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        // Dropping what a panic carries may panic again.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
+        Error::new(ErrorKind::Panicked, "the job panicked; what it did was rolled back").caused_by(PanicText(text))
+    }
+}
+
+/// What a panicking job said, behind the error's `source`.
+#[derive(Debug)]
+struct PanicText(String);
+
+impl std::fmt::Display for PanicText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for PanicText {}
+
+/// The body of the writer's thread.
+pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
+    let mut end = End { shared, queue: VecDeque::new() };
+    if shared.health.get() == Health::Attaching && !attach(shared, attached) {
+        return;
+    }
+    loop {
+        if end.queue.is_empty() {
+            match shared.lanes.wait(Instant::now() + IDLE_LOOK) {
+                Woken::Closed => return,
+                Woken::Idle => {
+                    look(shared);
+                    continue;
+                }
+                Woken::Poked | Woken::Work => {}
+            }
+        }
+        shared.lanes.take(&mut end.queue, shared.spec.limits.batch_jobs.saturating_sub(end.queue.len()));
+        if let Some(slot) = &shared.slot {
+            slot.set_queue((end.queue.len() + shared.lanes.len()) as u64);
+        }
+        if !end.queue.is_empty() {
+            serve(shared, &mut end.queue);
+        }
+    }
+}
+
+/// One batch.
+fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) {
+    let mut inside = shared.gate.enter();
+    let done = match (shared.health.refusal(), inside.as_mut()) {
+        (None, Some(core)) => {
+            if !core.turn.take(shared.spec.limits.turn_wait) {
+                stats::add(&shared.counters.turns_late, 1);
+            }
+            // More may have come meanwhile.
+            shared.lanes.take(queue, shared.spec.limits.batch_jobs.saturating_sub(queue.len()));
+            let done = batch::run(core, shared, queue);
+            core.turn.leave();
+            if !done.is_empty() {
+                shared.committed(done.len() as u64, core.gauge.pages());
+            }
+            done
+        }
+        (refusal, _) => {
+            let error = refusal.unwrap_or_else(|| shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
+            batch::refuse(shared, queue, &error)
+        }
+    };
+    if shared.gate.is_reserved() {
+        MutexGuard::unlock_fair(inside);
+    } else {
+        drop(inside);
+    }
+    for entry in done {
+        shared.settle(entry);
+    }
+}
+
+/// The idle writer's look at its file.
+fn look(shared: &Shared) {
+    let inside = shared.gate.enter();
+    if let Some(core) = inside.as_ref()
+        && shared.health.is_writable()
+        && let Err(error) = core.identity.check_now(&shared.spec.path, core.tx.connection())
+    {
+        shared.latch(error);
+    }
+}
+
+/// Attaches a best-effort domain, again and again until it works or the database is closed.
+fn attach(shared: &Shared, attached: &dyn Fn(i64)) -> bool {
+    while shared.lanes.is_open() {
+        match shared.attach(Instant::now() + ATTACH_TRY) {
+            Ok(wrote) => {
+                if let Some(version) = wrote {
+                    attached(version);
+                }
+                return true;
+            }
+            Err(error) => {
+                let holder = error.holder().cloned();
+                shared.health.set(Health::Degraded { reason: error.to_string(), holder }, Some(error));
+            }
+        }
+        // Closing pokes; jobs that come wait in the queue.
+        shared.lanes.wait_closed(Instant::now() + ATTACH_PAUSE);
+    }
+    false
+}
+
+/// Runs when the writer's thread ends, however it ends.
+struct End<'a> {
+    shared: &'a Shared,
+    queue: VecDeque<Entry>,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let shared = self.shared;
+        shared.lanes.close();
+        let died = std::thread::panicking();
+        let reason = if died { "the writer died" } else { "the database was closed; nothing was done" };
+        let error = shared.name(Error::new(ErrorKind::Closed, reason));
+        if died {
+            shared.health.set(Health::Closed, Some(error.clone()));
+        }
+        shared.lanes.take(&mut self.queue, usize::MAX);
+        *shared.left.lock() += self.queue.len() as u64;
+        for entry in batch::refuse(shared, &mut self.queue, &error) {
+            shared.settle(entry);
+        }
+    }
+}
+
+/// A caller's own commit. `None` when it has to queue.
+pub(super) fn write_directly<R>(
+    shared: &Shared,
+    label: &Label,
+    deadline: Instant,
+    job: &(impl Fn(&Tx) -> Result<R> + Send),
+) -> Option<Result<R>> {
+    let mut inside = shared.gate.pass()?;
+    if !shared.health.is_writable() {
+        return None;
+    }
+    let core = inside.as_mut()?;
+    if !core.turn.try_take() {
+        return None;
+    }
+    let answer = commit_directly(shared, core, label, deadline, job);
+    core.turn.leave();
+    if matches!(answer, Some(Ok(_))) {
+        stats::add(&shared.counters.direct_commits, 1);
+        shared.committed(1, core.gauge.pages());
+    }
+    answer
+}
+
+fn commit_directly<R>(
+    shared: &Shared,
+    core: &mut Core,
+    label: &Label,
+    deadline: Instant,
+    job: &impl Fn(&Tx) -> Result<R>,
+) -> Option<Result<R>> {
+    match batch::try_begin(core.tx.control()) {
+        Ok(true) => {}
+        // The writer knows how to wait, and whom to blame.
+        _ => return None,
+    }
+    let mut answer = None;
+    let overruled = batch::transact(core, shared, |tx| {
+        batch::guarded(tx, shared, label, deadline, || {
+            let (ran, told) = match catch_unwind(AssertUnwindSafe(|| job(tx))) {
+                Ok(Ok(value)) => (Ran::Fine, Ok(value)),
+                Ok(Err(error)) => (Ran::Failed, Err(error)),
+                Err(payload) => (Ran::Panicked, Err(Error::panicked(payload))),
+            };
+            answer = Some(told);
+            ran
+        })
+    });
+    match overruled {
+        Some(error) => Some(Err(error)),
+        None => answer,
+    }
+}
