@@ -240,6 +240,13 @@ impl Error {
         self
     }
 
+    /// The same error in other words, which hold no user data either.
+    #[must_use]
+    pub(crate) fn worded(mut self, message: impl Into<Cow<'static, str>>) -> Self {
+        self.inner_mut().message = message.into();
+        self
+    }
+
     /// Keeps the underlying error behind [`source`](std::error::Error::source).
     #[must_use]
     pub fn caused_by(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {

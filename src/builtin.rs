@@ -1,0 +1,131 @@
+//! The four built-in domains: their schemas, and how much a program depends on each.
+//!
+//! The schemas apply to an empty database and refuse values outside their lists; the tests below prove both.
+
+use crate::domain::{Domain, Durability};
+
+impl Domain {
+    /// Threads and what belongs to them. Required; a commit survives a power cut.
+    pub fn state() -> Self {
+        Self::new("state").migrations(rowhouse::migrations!("migrations_state"))
+    }
+
+    /// Log rows. Best effort: a program runs without them, and a power cut may take the last commits.
+    pub fn logs() -> Self {
+        Self::new("logs")
+            .migrations(rowhouse::migrations!("migrations_logs"))
+            .durability(Durability::Normal)
+            .best_effort()
+    }
+
+    /// The goal of each thread. Required; a commit survives a power cut.
+    pub fn goals() -> Self {
+        Self::new("goals").migrations(rowhouse::migrations!("migrations_goals"))
+    }
+
+    /// Whom each device key belongs to. Required; a commit survives a power cut.
+    pub fn device_keys() -> Self {
+        Self::new("device_keys").migrations(rowhouse::migrations!("migrations_device_keys"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::domain::Role;
+    use crate::error::{Error, ErrorKind};
+    use crate::migrate::migrate;
+
+    fn migrated(domain: &Domain) -> Connection {
+        let connection = Connection::open_in_memory().expect("an in-memory database");
+        migrate(&connection, domain, ("test", "1")).expect("a schema that applies");
+        connection
+    }
+
+    fn refused(connection: &Connection, sql: &str) {
+        let error = Error::from(connection.execute(sql, []).expect_err(sql));
+        assert_eq!(error.kind(), ErrorKind::Constraint, "{sql}: {error}");
+    }
+
+    #[test]
+    fn only_logs_may_be_missing_or_lose_commits() {
+        for domain in [Domain::state(), Domain::goals(), Domain::device_keys()] {
+            assert_eq!((domain.role(), domain.durability), (Role::Required, Durability::Full), "{domain:?}");
+            domain.check().expect("a good name");
+            migrated(&domain);
+        }
+        let logs = Domain::logs();
+        assert_eq!((logs.role(), logs.durability), (Role::BestEffort, Durability::Normal));
+    }
+
+    #[test]
+    fn a_log_row_of_a_thread_is_found_by_the_index_in_the_order_of_ids() {
+        let logs = migrated(&Domain::logs());
+        let plan: Vec<String> = logs
+            .prepare(
+                "EXPLAIN QUERY PLAN SELECT id FROM log WHERE thread_id = ?1 AND id < ?2 ORDER BY id DESC",
+            )
+            .and_then(|mut plan| {
+                plan.raw_bind_parameter(1, "t")?;
+                plan.raw_bind_parameter(2, 9)?;
+                let mut rows = plan.raw_query();
+                let mut lines = Vec::new();
+                while let Some(row) = rows.next()? {
+                    lines.push(row.get("detail")?);
+                }
+                Ok(lines)
+            })
+            .expect("a plan");
+        assert_eq!(plan, ["SEARCH log USING COVERING INDEX log_by_thread (thread_id=? AND rowid<?)"]);
+    }
+
+    #[test]
+    fn a_log_id_is_never_used_again() {
+        let logs = migrated(&Domain::logs());
+        let insert =
+            "INSERT INTO log(ts, level, target, message, process_id, bytes) VALUES (1, 3, 't', 'm', 'p', 9)";
+        logs.execute(insert, []).expect("a row");
+        logs.execute("DELETE FROM log", []).expect("expired");
+        logs.execute(insert, []).expect("a row");
+        assert_eq!(logs.last_insert_rowid(), 2);
+        refused(
+            &logs,
+            "INSERT INTO log(ts, level, target, message, process_id, bytes) VALUES (1, 6, 't', 'm', 'p', 9)",
+        );
+    }
+
+    #[test]
+    fn a_goal_has_one_of_six_statuses_and_no_negative_counts() {
+        let goals = migrated(&Domain::goals());
+        let columns =
+            "goal(thread_id, goal_id, objective, status, token_budget, tokens_used, created_at, updated_at)";
+        for status in ["active", "paused", "blocked", "usage_limited", "budget_limited", "complete"] {
+            let sql =
+                format!("INSERT INTO {columns} VALUES ('{status}', 'g', 'o', '{status}', NULL, 0, 1, 1)");
+            goals.execute(&sql, []).expect(status);
+        }
+        refused(
+            &goals,
+            &format!("INSERT INTO {columns} VALUES ('active', 'g', 'o', 'active', NULL, 0, 1, 1)"),
+        );
+        refused(&goals, &format!("INSERT INTO {columns} VALUES ('t', 'g', 'o', 'done', NULL, 0, 1, 1)"));
+        refused(&goals, &format!("INSERT INTO {columns} VALUES ('t', 'g', 'o', 'active', -1, 0, 1, 1)"));
+        refused(&goals, &format!("INSERT INTO {columns} VALUES ('t', 'g', 'o', 'active', 1, -1, 1, 1)"));
+    }
+
+    #[test]
+    fn a_key_id_carries_a_known_protection_class() {
+        let keys = migrated(&Domain::device_keys());
+        for (class, good) in [("dk_hse_", true), ("dk_tpm_", true), ("dk_osn_", true), ("dk_foo_", false)] {
+            let sql = format!("INSERT INTO binding VALUES ('{class}{}', 'a', 'c', 1, 1)", "x".repeat(43));
+            if good {
+                keys.execute(&sql, []).expect(class);
+            } else {
+                refused(&keys, &sql);
+            }
+        }
+        refused(&keys, "INSERT INTO binding VALUES ('dk_osn_short', 'a', 'c', 1, 1)");
+    }
+}

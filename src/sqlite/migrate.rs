@@ -1,0 +1,1050 @@
+//! The Migrator: what schema a file has, whether this program fits it, and the way from there to the newest.
+//!
+//! refinery gives the naming and the hashes; the history table is laid out as refinery's, and read and written here.
+//!
+//! Invariants, and the tests that hold them (below):
+//! - A look takes no write lock: `a_warm_look_passes_beside_a_writer`.
+//! - Everything pending, the history and `rowhouse_meta` are one commit:
+//!   `everything_is_one_commit`, `a_connection_lost_before_the_commit_leaves_nothing`, `a_failed_*`.
+//! - A migration's text cannot leave that transaction: `a_text_that_would_leave_the_transaction_is_refused`.
+//! - A newer schema is used as far as its writer said, and never changed: `a_newer_schema_*`.
+//! - What the file holds is data: a bad row is an error, never a panic: `a_bad_history_row_*`, `bad_meta_*`.
+//! - Line endings do not count: `line_endings_do_not_count`.
+//!
+//! Nothing here deletes anything because of a version.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use refinery_core::Migration;
+use rusqlite::fallible_iterator::FallibleIterator;
+use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
+use rusqlite::types::ValueRef;
+use rusqlite::{Batch, Connection, OptionalExtension, Row, Transaction, TransactionBehavior};
+
+use crate::domain::Domain;
+use crate::error::{Error, ErrorKind, Result};
+
+const HISTORY: &str = "refinery_schema_history";
+const META: &str = "rowhouse_meta";
+
+/// As refinery creates it.
+const CREATE_HISTORY: &str = "
+    CREATE TABLE IF NOT EXISTS refinery_schema_history(
+        version INT4 PRIMARY KEY,
+        name VARCHAR(255),
+        applied_on VARCHAR(255),
+        checksum VARCHAR(255))";
+
+const INSERT_HISTORY: &str =
+    "INSERT INTO refinery_schema_history(version, name, applied_on, checksum) VALUES (?1, ?2, ?3, ?4)";
+
+const READ_HISTORY: &str = "SELECT version, name, checksum FROM refinery_schema_history ORDER BY version";
+
+const CREATE_META: &str = "
+    CREATE TABLE IF NOT EXISTS rowhouse_meta(
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        domain TEXT NOT NULL,
+        schema_version INTEGER NOT NULL,
+        oldest_reader INTEGER NOT NULL,
+        oldest_writer INTEGER NOT NULL,
+        program TEXT NOT NULL,
+        program_version TEXT NOT NULL,
+        written_at TEXT NOT NULL)";
+
+const WRITE_META: &str = "
+    INSERT INTO rowhouse_meta(id, domain, schema_version, oldest_reader, oldest_writer, program, program_version,
+                              written_at)
+    VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)
+    ON CONFLICT(id) DO UPDATE SET
+        schema_version = max(schema_version, excluded.schema_version),
+        oldest_reader = excluded.oldest_reader,
+        oldest_writer = excluded.oldest_writer,
+        program = excluded.program,
+        program_version = excluded.program_version,
+        written_at = excluded.written_at";
+
+const READ_META: &str = "
+    SELECT domain, schema_version, oldest_reader, oldest_writer, program, program_version
+    FROM rowhouse_meta WHERE id = 1";
+
+/// How far a program may go with the schema it found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// The schema is this program's, older, or newer and still open to its writes.
+    ReadWrite,
+    /// The schema is newer, and its writer lets this program read only.
+    ReadOnly,
+    /// The schema is newer than this program may read. `install` is the program and version that wrote it, where
+    /// the file says so.
+    TooNew {
+        /// Program and version.
+        install: Option<(String, String)>,
+    },
+}
+
+/// What a look at a file found.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// How far this program may go.
+    pub(crate) access: Access,
+    /// What a [`migrate`] would apply, in order. Empty when the schema is newer than this program.
+    pub(crate) pending: Vec<Migration>,
+    /// The highest migration applied; 0 for none.
+    pub(crate) found_version: i64,
+    /// Differences that hinder nobody and that somebody should know: for the domain's health.
+    pub(crate) warnings: Vec<String>,
+    known_version: i64,
+    described: bool,
+}
+
+impl State {
+    /// Nothing to create or migrate: [`migrate`] would not write.
+    pub(crate) fn settled(&self) -> bool {
+        self.pending.is_empty() && self.described
+    }
+
+    /// Refuses a schema that this program may not even read.
+    ///
+    /// # Errors
+    /// `SchemaTooNew`, naming what to install.
+    pub(crate) fn check(&self) -> Result<()> {
+        let Access::TooNew { install } = &self.access else { return Ok(()) };
+        let error = Error::new(
+            ErrorKind::SchemaTooNew,
+            format!(
+                "its schema is version {}, this program knows up to {}",
+                self.found_version, self.known_version
+            ),
+        );
+        Err(match install {
+            Some((program, version)) => error.advise(format!("install {program} {version} or newer")),
+            None => error.advise("install the version of the program that wrote it, or a newer one"),
+        })
+    }
+}
+
+/// What a [`migrate`] did.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    /// The migrations applied now, in order (`V1__init`).
+    pub(crate) applied: Vec<String>,
+    /// The schema's version afterwards.
+    pub(crate) schema_version: i64,
+}
+
+/// The domain's migrations, parsed and hashed. Line endings are normalised first, so that a checkout with CRLF is the
+/// same schema.
+///
+/// # Errors
+/// `Invalid`, naming the migration that is misnamed, out of order, or not SQL text; `Invalid` when `compatible_from`
+/// names a version that does not exist.
+pub(crate) fn validate(domain: &Domain) -> Result<Vec<Migration>> {
+    let mut migrations: Vec<Migration> = Vec::with_capacity(domain.migrations.len());
+    for given in &domain.migrations {
+        let name = given.name;
+        // refinery's pattern is open at its end, and panics on a name that starts with `|`.
+        let well_named =
+            name.strip_prefix('V').and_then(|rest| rest.split_once("__")).is_some_and(|(number, label)| {
+                number.bytes().all(|b| b.is_ascii_digit())
+                    && !label.is_empty()
+                    && label.chars().all(|c| c.is_alphanumeric() || c == '_')
+            });
+        let misnamed = || {
+            Error::new(ErrorKind::Invalid, format!("the migration {name} is not named V<number>__<name>"))
+                .advise(
+                    "number migrations from 1 to 2147483647, and use letters, digits and _ in their names",
+                )
+        };
+        if !well_named {
+            return Err(misnamed());
+        }
+        let migration =
+            Migration::unapplied(name, &given.sql.replace("\r\n", "\n")).map_err(|_| misnamed())?;
+        if migration.version() < 1 {
+            return Err(misnamed());
+        }
+        if given.sql.contains('\0') {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("the migration {name} contains a NUL character"),
+            )
+            .advise("SQLite would ignore the text after it: remove it"));
+        }
+        if let Some(last) = migrations.last()
+            && last.version() >= migration.version()
+        {
+            return Err(Error::new(ErrorKind::Invalid, format!("the migration {name} comes after {last}"))
+                .advise(
+                    "give every migration a number of its own, and list them in the order of their numbers",
+                ));
+        }
+        migrations.push(migration);
+    }
+    let newest = newest(&migrations);
+    if domain.oldest_writer.max(domain.oldest_reader) > newest.max(1) {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            format!(
+                "compatible_from asks for versions {} and {}, the newest migration is {newest}",
+                domain.oldest_reader, domain.oldest_writer
+            ),
+        )
+        .advise("name versions of this domain's own migrations in compatible_from"));
+    }
+    Ok(migrations)
+}
+
+/// Looks at a file, as one snapshot, with reading statements only.
+///
+/// # Errors
+/// `Invalid` of [`validate`]; `Conflict` when the file is another domain's or a migration is missing below an applied
+/// one; `Corrupt` when the history or `rowhouse_meta` cannot be understood (SQLite itself found nothing wrong:
+/// [`Error::sqlite_code`] is `None`); of SQLite. A schema that is too new is an answer: [`State::check`].
+pub(crate) fn inspect(connection: &Connection, domain: &Domain) -> Result<State> {
+    let known = validate(domain)?;
+    // Dropped, it ends the snapshot. Inside the migrator's transaction that one is the snapshot.
+    let _snapshot = connection
+        .is_autocommit()
+        .then(|| Transaction::new_unchecked(connection, TransactionBehavior::Deferred))
+        .transpose()?;
+
+    let meta = if is_there(connection, META)? { read_meta(connection)? } else { None };
+    if let Some(meta) = &meta
+        && meta.domain != domain.name
+    {
+        return Err(Error::new(
+            ErrorKind::Conflict,
+            format!("the file belongs to the domain {}, not to {}", shown(&meta.domain), domain.name),
+        )
+        .advise(
+            "give each domain a file of its own; if a file was renamed or restored, put the right one back",
+        ));
+    }
+    let history = if is_there(connection, HISTORY)? { read_history(connection)? } else { BTreeMap::new() };
+    let found_version = history.keys().next_back().copied().unwrap_or(0).max(0);
+    if let Some(meta) = &meta
+        && meta.schema_version > found_version
+    {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "{META} says that the schema is version {}, the history ends at {found_version}",
+                meta.schema_version
+            ),
+        )
+        .advise("restore the history from a backup; nothing was changed"));
+    }
+
+    let known_version = newest(&known);
+    let access = match &meta {
+        _ if found_version <= known_version => Access::ReadWrite,
+        Some(meta) if known_version >= meta.oldest_writer => Access::ReadWrite,
+        Some(meta) if known_version >= meta.oldest_reader => Access::ReadOnly,
+        Some(meta) => Access::TooNew { install: Some((shown(&meta.program), shown(&meta.program_version))) },
+        None => Access::TooNew { install: None },
+    };
+    let (pending, warnings) = compare(known, &history)?;
+    Ok(State { access, pending, found_version, warnings, known_version, described: meta.is_some() })
+}
+
+/// Brings a file to the domain's newest schema, or leaves it as it was. A settled file is not written to, nor locked.
+///
+/// The caller holds the lock file that keeps other processes from initialising the same file, has set the busy handler,
+/// and installs its own authorizer afterwards: this one removes any.
+///
+/// # Errors
+/// Those of [`inspect`] and [`State::check`]; of the migration that failed, by name, with SQLite's code; `Unsupported`
+/// when its text would leave the transaction; `Busy`.
+pub(crate) fn migrate(connection: &Connection, domain: &Domain, program: (&str, &str)) -> Result<Outcome> {
+    if let Some(outcome) = nothing_to_do(&inspect(connection, domain)?)? {
+        return Ok(outcome);
+    }
+    // Rolls back when it is dropped, whatever the reason.
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    let state = inspect(connection, domain)?;
+    if let Some(outcome) = nothing_to_do(&state)? {
+        return Ok(outcome);
+    }
+    let outcome = apply(connection, domain, &state, program)?;
+    transaction.commit().map_err(|error| {
+        let error = Error::from(error);
+        let message = match &outcome.applied[..] {
+            [] => format!("{META} could not be committed: {error}"),
+            names => format!("{} could not be committed: {error}", names.join(", ")),
+        };
+        error
+            .worded(message)
+            .advise("nothing was changed; a deferred foreign key that is still violated shows here")
+    })?;
+    Ok(outcome)
+}
+
+fn nothing_to_do(state: &State) -> Result<Option<Outcome>> {
+    state.check()?;
+    Ok(state.settled().then(|| Outcome { applied: Vec::new(), schema_version: state.found_version }))
+}
+
+/// Everything of a migration but BEGIN and COMMIT.
+fn apply(connection: &Connection, domain: &Domain, state: &State, program: (&str, &str)) -> Result<Outcome> {
+    if !state.pending.is_empty() {
+        connection.execute(CREATE_HISTORY, [])?;
+    }
+    let mut applied = Vec::with_capacity(state.pending.len());
+    for migration in &state.pending {
+        run(connection, migration)?;
+        let values = (migration.version(), migration.name(), now(), migration.checksum().to_string());
+        connection.execute(INSERT_HISTORY, values)?;
+        applied.push(migration.to_string());
+    }
+    let schema_version = state.found_version.max(newest(&state.pending));
+    connection.execute(CREATE_META, [])?;
+    let (oldest_reader, oldest_writer) = (domain.oldest_reader, domain.oldest_writer);
+    connection.execute(
+        WRITE_META,
+        (&domain.name, schema_version, oldest_reader, oldest_writer, program.0, program.1, now()),
+    )?;
+    Ok(Outcome { applied, schema_version })
+}
+
+/// Runs one migration's text inside the transaction, and makes sure that it stays inside.
+fn run(connection: &Connection, migration: &Migration) -> Result<()> {
+    let fence = Fence::around(connection)?;
+    let sql = migration.sql().expect("an unapplied migration has its text");
+    let mut batch = Batch::new(connection, sql);
+    let mut number = 0;
+    let mut step = || -> rusqlite::Result<bool> {
+        number += 1;
+        let Some(mut statement) = batch.next()? else { return Ok(false) };
+        let mut rows = statement.raw_query();
+        while rows.next()?.is_some() {}
+        Ok(true)
+    };
+    let result = loop {
+        match step() {
+            Ok(true) if connection.is_autocommit() => {
+                break Err(Error::new(ErrorKind::Unsupported, "it ended the transaction"));
+            }
+            Ok(true) => {}
+            Ok(false) => break Ok(()),
+            Err(error) => break Err(Error::from(error)),
+        }
+    };
+    result.map_err(|error| match fence.refused() {
+        Some(what) => error
+            .worded(format!("the migration {migration}, statement {number}: {what} is not allowed in a migration"))
+            .advise(
+                "all pending migrations share one transaction: leave out transaction control, ATTACH, DETACH and \
+                 pragmas other than defer_foreign_keys; nothing was changed",
+            ),
+        None => {
+            let message = format!("the migration {migration}, statement {number}: {error}");
+            error.worded(message).advise("nothing was changed; correct the migration")
+        }
+    })
+}
+
+/// An authorizer for as long as a migration's text runs (<https://sqlite.org/c3ref/set_authorizer.html>).
+struct Fence<'c> {
+    connection: &'c Connection,
+    refused: Arc<Mutex<Option<String>>>,
+}
+
+impl<'c> Fence<'c> {
+    fn around(connection: &'c Connection) -> Result<Self> {
+        let refused = Arc::new(Mutex::new(None));
+        let note = Arc::clone(&refused);
+        connection.authorizer(Some(move |context: AuthContext<'_>| match forbidden(context.action) {
+            Some(what) => {
+                note.lock().get_or_insert(what);
+                Authorization::Deny
+            }
+            None => Authorization::Allow,
+        }))?;
+        Ok(Self { connection, refused })
+    }
+
+    /// What it refused first.
+    fn refused(&self) -> Option<String> {
+        self.refused.lock().clone()
+    }
+}
+
+impl Drop for Fence<'_> {
+    fn drop(&mut self) {
+        // Fails only for connections that rusqlite does not own, and on those it was not set either.
+        let _ = self.connection.authorizer(None::<fn(AuthContext<'_>) -> Authorization>);
+    }
+}
+
+/// What a migration's text may not do, in words; `None` for what it may.
+fn forbidden(action: AuthAction<'_>) -> Option<String> {
+    match action {
+        // Also any code that this rusqlite does not know; an ATTACH of an expression arrives as the bare code 24.
+        AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => {
+            Some("transaction control".to_owned())
+        }
+        AuthAction::Attach { .. } | AuthAction::Unknown { code: 24, .. } => Some("ATTACH".to_owned()),
+        AuthAction::Detach { .. } => Some("DETACH".to_owned()),
+        AuthAction::Unknown { code, .. } => Some(format!("the action with SQLite's code {code}")),
+        AuthAction::Pragma { pragma_name, pragma_value } => {
+            let harmless = match pragma_name {
+                "defer_foreign_keys" => true,
+                // SQLite's own: ALTER TABLE ... ADD COLUMN checks a STRICT table, FTS and RTREE read the others.
+                "quick_check" => true,
+                "data_version" | "page_size" => pragma_value.is_none(),
+                _ => false,
+            };
+            (!harmless).then(|| format!("PRAGMA {pragma_name}"))
+        }
+        AuthAction::Insert { table_name }
+        | AuthAction::Update { table_name, .. }
+        | AuthAction::Delete { table_name }
+        | AuthAction::DropTable { table_name }
+        | AuthAction::AlterTable { table_name, .. }
+        | AuthAction::CreateTrigger { table_name, .. } => [HISTORY, META]
+            .into_iter()
+            .find(|own| table_name.eq_ignore_ascii_case(own))
+            .map(|own| format!("a change of {own}")),
+        _ => None,
+    }
+}
+
+/// One row of the history.
+struct Applied {
+    name: String,
+    checksum: u64,
+}
+
+/// `rowhouse_meta`.
+struct Meta {
+    domain: String,
+    schema_version: i64,
+    oldest_reader: i64,
+    oldest_writer: i64,
+    program: String,
+    program_version: String,
+}
+
+/// What is pending, and the warnings.
+fn compare(known: Vec<Migration>, history: &BTreeMap<i64, Applied>) -> Result<(Vec<Migration>, Vec<String>)> {
+    let mut warnings = Vec::new();
+    let known_version = newest(&known);
+    let newer = history.keys().next_back().is_some_and(|&found| found > known_version);
+    for (version, applied) in history.range(..=known_version) {
+        match known.iter().find(|migration| i64::from(migration.version()) == *version) {
+            None => warnings.push(format!(
+                "the migration V{version}__{} was applied, and is not among this program's",
+                shown(&applied.name)
+            )),
+            Some(migration) if migration.checksum() != applied.checksum => {
+                warnings.push(format!("the migration {migration} was changed after it was applied"));
+            }
+            Some(_) => {}
+        }
+    }
+    let highest =
+        known.iter().map(version).filter(|version| history.contains_key(version)).max().unwrap_or(0);
+    let mut pending = Vec::new();
+    for migration in known {
+        if history.contains_key(&version(&migration)) {
+            continue;
+        }
+        if version(&migration) < highest {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("the migration {migration} was never applied, although V{highest} was"),
+            )
+            .advise("give the late migration a number above those applied; nothing was changed"));
+        }
+        if newer {
+            warnings.push(format!(
+                "the migration {migration} was not applied before the newer schema was written"
+            ));
+        } else {
+            pending.push(migration);
+        }
+    }
+    Ok((pending, warnings))
+}
+
+fn is_there(connection: &Connection, table: &str) -> Result<bool> {
+    let kind: Option<String> = connection
+        .query_row("SELECT type FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE", [table], |row| row.get(0))
+        .optional()?;
+    match kind.as_deref() {
+        None => Ok(false),
+        Some("table") => Ok(true),
+        Some(_) => Err(damaged(format!("{table} is not a table"))),
+    }
+}
+
+fn read_meta(connection: &Connection) -> Result<Option<Meta>> {
+    let read = |row: &Row<'_>| {
+        Ok(Meta {
+            domain: row.get(0)?,
+            schema_version: row.get(1)?,
+            oldest_reader: row.get(2)?,
+            oldest_writer: row.get(3)?,
+            program: row.get(4)?,
+            program_version: row.get(5)?,
+        })
+    };
+    connection.query_row(READ_META, [], read).optional().map_err(|error| unreadable(META, error))
+}
+
+fn read_history(connection: &Connection) -> Result<BTreeMap<i64, Applied>> {
+    let mut statement = connection.prepare(READ_HISTORY).map_err(|error| unreadable(HISTORY, error))?;
+    let mut rows = statement.query([])?;
+    let mut history = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let version = match row.get_ref(0)? {
+            ValueRef::Integer(version) => version,
+            ValueRef::Null => return Err(damaged(format!("{HISTORY} has a row whose version is NULL"))),
+            _ => return Err(damaged(format!("{HISTORY} has a row whose version is not a number"))),
+        };
+        let name = row.get_ref(1)?.as_str().ok().map(str::to_owned);
+        let checksum = row.get_ref(2)?.as_str().ok().and_then(|digits| digits.parse().ok());
+        let (Some(name), Some(checksum)) = (name, checksum) else {
+            return Err(damaged(format!("{HISTORY} has no usable name and checksum for version {version}")));
+        };
+        if history.insert(version, Applied { name, checksum }).is_some() {
+            return Err(damaged(format!("{HISTORY} has version {version} twice")));
+        }
+    }
+    Ok(history)
+}
+
+/// Failures that come from what the table holds or how it looks are damage; the others are SQLite's.
+fn unreadable(table: &str, error: rusqlite::Error) -> Error {
+    match error {
+        rusqlite::Error::SqliteFailure(..) => Error::from(error),
+        error => damaged(format!("{table} does not hold what a program writes there")).caused_by(error),
+    }
+}
+
+fn damaged(message: String) -> Error {
+    Error::new(ErrorKind::Corrupt, message)
+        .advise("it was edited by hand or damaged: restore it from a backup; nothing was changed")
+}
+
+fn version(migration: &Migration) -> i64 {
+    migration.version().into()
+}
+
+fn newest(migrations: &[Migration]) -> i64 {
+    migrations.last().map_or(0, version)
+}
+
+/// A name out of a file, fit for a message.
+fn shown(name: &str) -> String {
+    name.chars().filter(|c| !c.is_control()).take(64).collect()
+}
+
+/// RFC 3339, UTC.
+fn now() -> String {
+    jiff::Timestamp::now().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::domain;
+
+    const V1: domain::Migration = domain::Migration {
+        name: "V1__page",
+        sql: "CREATE TABLE page(url TEXT PRIMARY KEY, body TEXT) STRICT;",
+    };
+    const V2: domain::Migration = domain::Migration {
+        name: "V2__seen",
+        sql: "ALTER TABLE page ADD COLUMN seen INTEGER NOT NULL DEFAULT 0;",
+    };
+    const V3: domain::Migration = domain::Migration {
+        name: "V3__by_seen",
+        sql: "-- Two.\nCREATE INDEX by_seen ON page(seen);\nSELECT 1;\n",
+    };
+    const PROGRAM: (&str, &str) = ("shop", "1.2.3");
+
+    fn cache(migrations: &[domain::Migration]) -> Domain {
+        Domain::new("cache").migrations(migrations)
+    }
+
+    fn text(name: &'static str, sql: &'static str) -> domain::Migration {
+        domain::Migration { name, sql }
+    }
+
+    fn memory() -> Connection {
+        Connection::open_in_memory().expect("an in-memory database")
+    }
+
+    /// A connection that never waits for a lock.
+    fn open(path: &Path) -> Connection {
+        #[expect(clippy::disallowed_methods, reason = "a test of the schema, not of how files are opened")]
+        let connection = Connection::open(path).expect("a database");
+        connection.pragma_update(None, "busy_timeout", 0).expect("no busy timeout");
+        connection.pragma_update(None, "journal_mode", "WAL").expect("WAL");
+        connection
+    }
+
+    fn file() -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("cache.sqlite");
+        (folder, path)
+    }
+
+    fn migrated(migrations: &[domain::Migration]) -> Connection {
+        let connection = memory();
+        migrate(&connection, &cache(migrations), PROGRAM).expect("migrated");
+        connection
+    }
+
+    /// Everything that a migration could leave behind.
+    fn contents(connection: &Connection) -> Vec<String> {
+        let read = |sql: &str| -> Vec<String> {
+            let mut statement = connection.prepare(sql).expect(sql);
+            let rows = statement.query_map([], |row| row.get(0)).expect(sql);
+            rows.collect::<rusqlite::Result<_>>().expect(sql)
+        };
+        let mut all =
+            read("SELECT type || ' ' || name || ' ' || ifnull(sql, '') FROM sqlite_schema ORDER BY name");
+        if is_there(connection, HISTORY).expect("a look") {
+            all.extend(read("SELECT version || ' ' || name || ' ' || checksum FROM refinery_schema_history"));
+        }
+        if is_there(connection, META).expect("a look") {
+            all.extend(read("SELECT domain || schema_version || program_version FROM rowhouse_meta"));
+        }
+        all
+    }
+
+    /// Migrating fails, and leaves everything, and the connection, as they were.
+    fn fails(connection: &Connection, domain: &Domain) -> Error {
+        let before = contents(connection);
+        let error = migrate(connection, domain, PROGRAM).expect_err("a failure");
+        assert!(connection.is_autocommit(), "a transaction is left open");
+        assert_eq!(contents(connection), before);
+        connection.execute_batch("SAVEPOINT free; RELEASE free").expect("the authorizer is gone");
+        error
+    }
+
+    #[test]
+    fn a_fresh_file_gets_schema_history_and_meta() {
+        let connection = memory();
+        let domain = cache(&[V1, V2]).compatible_from(1, 2);
+        let state = inspect(&connection, &domain).expect("a look");
+        assert_eq!(
+            (state.access.clone(), state.found_version, state.settled()),
+            (Access::ReadWrite, 0, false)
+        );
+        let names: Vec<_> = state.pending.iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["V1__page", "V2__seen"]);
+
+        let outcome = migrate(&connection, &domain, PROGRAM).expect("migrated");
+        assert_eq!(outcome, Outcome { applied: names, schema_version: 2 });
+        let meta = read_meta(&connection).expect("meta").expect("a row");
+        assert_eq!((&*meta.domain, meta.schema_version), ("cache", 2));
+        assert_eq!((meta.oldest_reader, meta.oldest_writer), (1, 2));
+        assert_eq!((&*meta.program, &*meta.program_version), PROGRAM);
+        let times: String = connection
+            .query_row("SELECT applied_on FROM refinery_schema_history WHERE version = 2", [], |row| {
+                row.get(0)
+            })
+            .expect("a row");
+        assert!(times.ends_with('Z') && times.parse::<jiff::Timestamp>().is_ok(), "{times}");
+    }
+
+    #[test]
+    fn a_domain_without_migrations_gets_only_meta() {
+        let connection = migrated(&[]);
+        assert!(!is_there(&connection, HISTORY).expect("a look"));
+        assert_eq!(read_meta(&connection).expect("meta").expect("a row").schema_version, 0);
+        assert!(inspect(&connection, &cache(&[])).expect("a look").settled());
+        let outcome = migrate(&connection, &cache(&[V1]), PROGRAM).expect("its first migration");
+        assert_eq!(outcome, Outcome { applied: vec!["V1__page".to_owned()], schema_version: 1 });
+    }
+
+    #[test]
+    fn a_warm_look_passes_beside_a_writer() {
+        let (_folder, path) = file();
+        let domain = cache(&[V1, V2, V3]);
+        migrate(&open(&path), &domain, PROGRAM).expect("migrated");
+        let writer = open(&path);
+        writer.execute_batch("BEGIN IMMEDIATE; INSERT INTO page(url) VALUES ('a')").expect("the write lock");
+
+        let warm = open(&path);
+        let state = inspect(&warm, &domain).expect("no lock in the way");
+        assert!(state.settled() && state.warnings.is_empty(), "{state:?}");
+        let outcome = migrate(&warm, &domain, PROGRAM).expect("no lock in the way");
+        assert_eq!(outcome, Outcome { applied: Vec::new(), schema_version: 3 });
+        assert!(warm.is_autocommit(), "the snapshot is given back");
+        let newer = cache(&[V1, V2, V3, text("V4__x", "SELECT 1")]);
+        let error = migrate(&warm, &newer, PROGRAM).expect_err("needs the lock");
+        assert_eq!(error.kind(), ErrorKind::Busy, "the writer does hold the lock");
+    }
+
+    #[test]
+    fn an_upgrade_keeps_rows_and_moves_meta() {
+        let connection = migrated(&[V1]);
+        connection.execute("INSERT INTO page(url) VALUES ('a')", []).expect("a row");
+        let outcome = migrate(&connection, &cache(&[V1, V2, V3]), ("shop", "2.0.0")).expect("upgraded");
+        assert_eq!(outcome.applied, ["V2__seen", "V3__by_seen"]);
+        let seen: i64 = connection.query_row("SELECT seen FROM page", [], |row| row.get(0)).expect("a row");
+        assert_eq!(seen, 0);
+        let meta = read_meta(&connection).expect("meta").expect("a row");
+        assert_eq!((meta.schema_version, &*meta.program_version), (3, "2.0.0"));
+    }
+
+    #[test]
+    fn a_database_that_plain_refinery_migrated_is_taken_over() {
+        let connection = migrated(&[V1, V2]);
+        connection.execute("DROP TABLE rowhouse_meta", []).expect("as refinery leaves it");
+        let state = inspect(&connection, &cache(&[V1, V2])).expect("a look");
+        assert!(state.pending.is_empty() && !state.settled());
+        let outcome = migrate(&connection, &cache(&[V1, V2]), PROGRAM).expect("described");
+        assert_eq!(outcome, Outcome { applied: Vec::new(), schema_version: 2 });
+        assert!(inspect(&connection, &cache(&[V1, V2])).expect("a look").settled());
+    }
+
+    #[test]
+    fn a_failed_migration_leaves_nothing() {
+        let bad = text(
+            "V3__bad",
+            "CREATE TABLE half(a);\n\nINSERT INTO half VALUES (1), (2); CREATE TABLE half(b);",
+        );
+        for connection in [memory(), migrated(&[V1])] {
+            let error = fails(&connection, &cache(&[V1, V2, bad]));
+            let told = error.to_string();
+            assert!(told.contains("V3__bad, statement 3") && told.contains("SQLite code 1"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_failed_statement_that_rolls_everything_back_leaves_nothing() {
+        let rollback = text(
+            "V2__or_rollback",
+            "CREATE TABLE one(a UNIQUE); INSERT INTO one VALUES (1);
+             INSERT OR ROLLBACK INTO one VALUES (1); CREATE TABLE outside(a);",
+        );
+        let raise = text(
+            "V2__raise",
+            "CREATE TABLE one(a); CREATE TRIGGER t BEFORE INSERT ON one BEGIN SELECT RAISE(ROLLBACK, 'no'); END;
+             INSERT INTO one VALUES (1); CREATE TABLE outside(a);",
+        );
+        for bad in [rollback, raise] {
+            let error = fails(&migrated(&[V1]), &cache(&[V1, bad]));
+            assert_eq!(error.kind(), ErrorKind::Constraint, "{error}");
+            assert!(error.sqlite_code().is_some() && error.to_string().contains(bad.name), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_failed_commit_leaves_nothing() {
+        let orphan = text(
+            "V2__orphan",
+            "PRAGMA defer_foreign_keys = ON; CREATE TABLE child(url TEXT REFERENCES page(url));
+             INSERT INTO child VALUES ('nowhere');",
+        );
+        let connection = migrated(&[V1]);
+        connection.pragma_update(None, "foreign_keys", true).expect("foreign keys");
+        let error = fails(&connection, &cache(&[V1, orphan]));
+        assert_eq!(error.kind(), ErrorKind::Constraint);
+        assert_eq!(error.sqlite_code(), Some(rusqlite::ffi::SQLITE_CONSTRAINT_FOREIGNKEY));
+        assert!(error.to_string().contains("V2__orphan"), "{error}");
+    }
+
+    #[test]
+    fn a_text_that_would_leave_the_transaction_is_refused() {
+        for (sql, what) in [
+            ("COMMIT", "transaction control"),
+            ("CREATE TABLE a(b); END; CREATE TABLE c(d)", "transaction control"),
+            ("ROLLBACK", "transaction control"),
+            ("BEGIN", "transaction control"),
+            ("SAVEPOINT s", "transaction control"),
+            ("RELEASE s", "transaction control"),
+            ("ATTACH 'other.sqlite' AS other", "ATTACH"),
+            ("ATTACH ':mem' || 'ory:' AS other", "ATTACH"),
+            ("DETACH main", "DETACH"),
+            ("PRAGMA journal_mode = DELETE", "PRAGMA journal_mode"),
+            ("PRAGMA user_version = 7", "PRAGMA user_version"),
+            ("PRAGMA foreign_keys = OFF", "PRAGMA foreign_keys"),
+            ("PRAGMA writable_schema = ON", "PRAGMA writable_schema"),
+            ("SELECT * FROM pragma_table_info('page')", "PRAGMA table_info"),
+            ("DELETE FROM refinery_schema_history", "a change of refinery_schema_history"),
+            ("UPDATE rowhouse_meta SET schema_version = 0", "a change of rowhouse_meta"),
+            ("DROP TABLE Rowhouse_Meta", "a change of rowhouse_meta"),
+            ("ALTER TABLE rowhouse_meta RENAME TO x", "a change of rowhouse_meta"),
+        ] {
+            let bad = domain::Migration { name: "V2__bad", sql };
+            let error = fails(&migrated(&[V1]), &cache(&[V1, bad, text("V3__x", "CREATE TABLE x(y)")]));
+            let told = error.to_string();
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "{sql}: {told}");
+            assert!(
+                told.contains("V2__bad") && told.contains(&format!("{what} is not allowed")),
+                "{sql}: {told}"
+            );
+            assert_eq!(error.sqlite_code(), Some(rusqlite::ffi::SQLITE_AUTH), "{sql}: {told}");
+        }
+        for sql in ["VACUUM", "VACUUM INTO 'copy.sqlite'"] {
+            let error = fails(&migrated(&[V1]), &cache(&[V1, domain::Migration { name: "V2__bad", sql }]));
+            assert!(error.to_string().contains("V2__bad"), "{sql}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_migrations_usually_do_is_allowed() {
+        let connection = migrated(&[V1]);
+        connection.execute("INSERT INTO page VALUES ('a', 'words')", []).expect("a row");
+        let usual = text(
+            "V2__usual",
+            "PRAGMA defer_foreign_keys = ON;
+             CREATE VIRTUAL TABLE words USING fts5(body, content='page');
+             INSERT INTO words(words) VALUES ('rebuild');
+             CREATE TRIGGER added AFTER INSERT ON page BEGIN
+                 INSERT INTO words(rowid, body) VALUES (new.rowid, new.body);
+             END;
+             ALTER TABLE page ADD COLUMN size INTEGER NOT NULL DEFAULT 0 CHECK (size >= 0);
+             ALTER TABLE page RENAME COLUMN size TO bytes;
+             ALTER TABLE page DROP COLUMN bytes;
+             CREATE TABLE copy AS SELECT * FROM page;
+             DROP TABLE copy;
+             CREATE VIRTUAL TABLE area USING rtree(id, a, b);
+             INSERT INTO area VALUES (1, 2, 3);
+             CREATE VIEW urls AS SELECT url FROM page;
+             INSERT INTO page VALUES ('b', 'more words') RETURNING url;
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3) SELECT count(*) FROM n;
+             ANALYZE; REINDEX;
+             /* the end */",
+        );
+        migrate(&connection, &cache(&[V1, usual]), PROGRAM).expect("allowed");
+        let hits: i64 = connection
+            .query_row("SELECT count(*) FROM words WHERE words MATCH 'words'", [], |row| row.get(0))
+            .expect("a search");
+        assert_eq!(hits, 2);
+    }
+
+    #[test]
+    fn everything_is_one_commit() {
+        static COMMITS: AtomicUsize = AtomicUsize::new(0);
+        let connection = memory();
+        let count = || COMMITS.fetch_add(1, Ordering::Relaxed) == usize::MAX;
+        connection.commit_hook(Some(count)).expect("a hook");
+        migrate(&connection, &cache(&[V1, V2, V3]), PROGRAM).expect("migrated");
+        assert_eq!(COMMITS.load(Ordering::Relaxed), 1);
+        migrate(&connection, &cache(&[V1, V2, V3]), PROGRAM).expect("settled");
+        assert_eq!(COMMITS.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_connection_lost_before_the_commit_leaves_nothing() {
+        let (_folder, path) = file();
+        let domain = cache(&[V1, V2, V3]);
+        let lost = open(&path);
+        lost.execute_batch("BEGIN IMMEDIATE").expect("the write lock");
+        let state = inspect(&lost, &domain).expect("a look");
+        apply(&lost, &domain, &state, PROGRAM).expect("all but the commit");
+        assert!(contents(&lost).len() > 3);
+        drop(lost);
+
+        let next = open(&path);
+        assert_eq!(contents(&next), Vec::<String>::new());
+        assert_eq!(migrate(&next, &domain, PROGRAM).expect("from the start").schema_version, 3);
+    }
+
+    #[test]
+    fn a_gap_is_named() {
+        let connection = migrated(&[V1, V3_ALONE]);
+        let error = fails(&connection, &cache(&[V1, V2, V3_ALONE]));
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert!(error.to_string().contains("V2__seen was never applied, although V3 was"), "{error}");
+    }
+
+    const V3_ALONE: domain::Migration = domain::Migration { name: "V3__alone", sql: "CREATE TABLE alone(a)" };
+
+    #[test]
+    fn a_withdrawn_migration_is_a_warning() {
+        let connection = migrated(&[V1, V2, V3]);
+        let domain = cache(&[V1, V3]);
+        let state = inspect(&connection, &domain).expect("a look");
+        assert!(state.settled());
+        assert_eq!(state.warnings, ["the migration V2__seen was applied, and is not among this program's"]);
+        assert!(migrate(&connection, &domain, PROGRAM).expect("goes on").applied.is_empty());
+    }
+
+    #[test]
+    fn a_changed_text_is_a_warning() {
+        let connection = migrated(&[V1, V2]);
+        let changed = domain::Migration { sql: "SELECT 2", ..V2 };
+        let domain = cache(&[V1, changed, V3]);
+        let state = inspect(&connection, &domain).expect("a look");
+        assert_eq!(state.warnings, ["the migration V2__seen was changed after it was applied"]);
+        assert_eq!(migrate(&connection, &domain, PROGRAM).expect("goes on").applied, ["V3__by_seen"]);
+    }
+
+    #[test]
+    fn line_endings_do_not_count() {
+        let unix = text("V1__lines", "CREATE TABLE a(b); -- one\nINSERT INTO a VALUES ('x\ny');\n");
+        let dos = text("V1__lines", "CREATE TABLE a(b); -- one\r\nINSERT INTO a VALUES ('x\r\ny');\r\n");
+        let connection = migrated(&[dos]);
+        let state = inspect(&connection, &cache(&[unix])).expect("a look");
+        assert!(state.settled() && state.warnings.is_empty(), "{:?}", state.warnings);
+        let value: String = connection.query_row("SELECT b FROM a", [], |row| row.get(0)).expect("a row");
+        assert_eq!(value, "x\ny", "the same data from either checkout");
+    }
+
+    #[test]
+    fn a_bad_history_row_is_named_by_its_version() {
+        for (change, told) in [
+            ("SET checksum = NULL WHERE version = 2", "version 2"),
+            ("SET checksum = 'abc' WHERE version = 2", "version 2"),
+            ("SET checksum = x'00ff' WHERE version = 1", "version 1"),
+            ("SET checksum = '-1' WHERE version = 1", "version 1"),
+            ("SET name = NULL WHERE version = 2", "version 2"),
+            ("SET name = CAST(x'ff' AS TEXT) WHERE version = 2", "version 2"),
+            ("SET version = NULL WHERE version = 2", "version is NULL"),
+            ("SET version = 'two' WHERE version = 2", "version is not a number"),
+            ("SET version = 1.5 WHERE version = 2", "version is not a number"),
+        ] {
+            let connection = migrated(&[V1, V2]);
+            connection.execute(&format!("UPDATE refinery_schema_history {change}"), []).expect(change);
+            let error = inspect(&connection, &cache(&[V1, V2])).expect_err(change);
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{change}");
+            assert!(error.to_string().contains(told), "{change}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_history_of_another_shape_is_an_error() {
+        for shape in [
+            "CREATE TABLE refinery_schema_history(version INT4 PRIMARY KEY)",
+            "CREATE VIEW refinery_schema_history AS SELECT 1 AS version, 'a' AS name, '1' AS checksum",
+            "CREATE TABLE refinery_schema_history(version, name, checksum);
+             INSERT INTO refinery_schema_history VALUES (1, 'a', '1'), (1, 'a', '1')",
+        ] {
+            let connection = memory();
+            connection.execute_batch(shape).expect(shape);
+            let error = inspect(&connection, &cache(&[V1])).expect_err(shape);
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{shape}: {error}");
+        }
+    }
+
+    #[test]
+    fn bad_meta_is_an_error() {
+        for change in [
+            "UPDATE rowhouse_meta SET schema_version = 'two'",
+            "UPDATE rowhouse_meta SET domain = x'00'",
+            "UPDATE rowhouse_meta SET program = CAST(x'ff' AS TEXT)",
+            "UPDATE rowhouse_meta SET schema_version = 9",
+            "DROP TABLE refinery_schema_history",
+            "ALTER TABLE rowhouse_meta RENAME COLUMN oldest_writer TO x",
+        ] {
+            let connection = migrated(&[V1, V2]);
+            connection.execute_batch(change).expect(change);
+            let error = inspect(&connection, &cache(&[V1, V2])).expect_err(change);
+            assert_eq!((error.kind(), error.sqlite_code()), (ErrorKind::Corrupt, None), "{change}: {error}");
+        }
+    }
+
+    /// A file by a program at version 3 that lets programs of these versions in, seen by one at version 1.
+    fn seen_from_version_1(oldest_reader: i64, oldest_writer: i64) -> (Connection, State) {
+        let connection = memory();
+        let newer = cache(&[V1, V2, V3]).compatible_from(oldest_reader, oldest_writer);
+        migrate(&connection, &newer, ("shop", "3.1")).expect("migrated");
+        let state = inspect(&connection, &cache(&[V1])).expect("a look");
+        assert_eq!((state.found_version, state.pending.len()), (3, 0));
+        (connection, state)
+    }
+
+    #[test]
+    fn a_newer_schema_may_still_be_written() {
+        let (connection, state) = seen_from_version_1(1, 1);
+        assert_eq!(state.access, Access::ReadWrite);
+        let before = contents(&connection);
+        let outcome = migrate(&connection, &cache(&[V1]), PROGRAM).expect("settled");
+        assert_eq!(outcome, Outcome { applied: Vec::new(), schema_version: 3 });
+        assert_eq!(contents(&connection), before);
+    }
+
+    #[test]
+    fn a_newer_schema_may_be_for_reading_only() {
+        let (connection, state) = seen_from_version_1(1, 2);
+        assert_eq!(state.access, Access::ReadOnly);
+        assert!(state.settled() && state.check().is_ok());
+        assert!(migrate(&connection, &cache(&[V1]), PROGRAM).expect("no write").applied.is_empty());
+    }
+
+    #[test]
+    fn a_newer_schema_may_be_too_new() {
+        let (connection, state) = seen_from_version_1(2, 3);
+        let install = Some(("shop".to_owned(), "3.1".to_owned()));
+        assert_eq!(state.access, Access::TooNew { install });
+        let error = fails(&connection, &cache(&[V1]));
+        assert_eq!(error.kind(), ErrorKind::SchemaTooNew);
+        assert_eq!(
+            error.to_string(),
+            "its schema is version 3, this program knows up to 1; install shop 3.1 or newer"
+        );
+        connection.execute("DROP TABLE rowhouse_meta", []).expect("nobody says what is compatible");
+        assert_eq!(fails(&connection, &cache(&[V1])).kind(), ErrorKind::SchemaTooNew);
+    }
+
+    #[test]
+    fn a_newer_schema_is_not_given_what_it_left_out() {
+        let connection = migrated(&[V1, text("V5__later", "CREATE TABLE later(a)")]);
+        let state = inspect(&connection, &cache(&[V1, V2])).expect("a look");
+        assert!(state.settled(), "V2 must not run on a schema that went on without it");
+        assert_eq!(
+            state.warnings,
+            ["the migration V2__seen was not applied before the newer schema was written"]
+        );
+    }
+
+    #[test]
+    fn another_domains_file_is_refused() {
+        let connection = migrated(&[V1]);
+        let error = fails(&connection, &Domain::new("mail").migrations(&[V1, V2]));
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert!(error.to_string().contains("belongs to the domain cache, not to mail"), "{error}");
+    }
+
+    #[test]
+    fn the_version_in_meta_never_goes_down() {
+        let connection = migrated(&[V1, V2, V3]);
+        connection
+            .execute(WRITE_META, ("cache", 1, 1, 1, "shop", "0.1", now()))
+            .expect("an older program's row");
+        assert_eq!(read_meta(&connection).expect("meta").expect("a row").schema_version, 3);
+    }
+
+    #[test]
+    fn a_bad_declaration_is_refused_by_name() {
+        for (migrations, told) in [
+            (&[text("V1_page", "")][..], "V1_page is not named"),
+            (&[text("U1__page", "")], "U1__page is not named"),
+            (&[text("|1__page", "")], "|1__page is not named"),
+            (&[text("V1__page.sql", "")], "V1__page.sql is not named"),
+            (&[text("V1.5__page", "")], "V1.5__page is not named"),
+            (&[text("V__page", "")], "V__page is not named"),
+            (&[text("V0__page", "")], "V0__page is not named"),
+            (&[text("V99999999999__page", "")], "V99999999999__page is not named"),
+            (&[V1, text("V01__again", "")], "V01__again comes after V1__page"),
+            (&[V2, V1], "V1__page comes after V2__seen"),
+            (&[text("V1__nul", "SELECT 1;\0DROP TABLE x")], "V1__nul contains a NUL"),
+        ] {
+            let error = validate(&cache(migrations)).expect_err(told);
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.to_string().contains(told), "{error}");
+        }
+        let error = validate(&cache(&[V1]).compatible_from(1, 2)).expect_err("no version 2");
+        assert!(error.to_string().contains("the newest migration is 1"), "{error}");
+        validate(&cache(&[V1, V3])).expect("numbers may leave gaps");
+    }
+
+    #[test]
+    fn the_checksum_is_refinerys() {
+        let ours = validate(&cache(&[V2])).expect("valid")[0].checksum();
+        assert_eq!(ours, Migration::unapplied("V2__seen.sql", V2.sql).expect("valid").checksum());
+    }
+}
