@@ -36,7 +36,7 @@ mod tests {
     use super::*;
     use crate::domain::Role;
     use crate::error::{Error, ErrorKind};
-    use crate::migrate::migrate;
+    use crate::sqlite::migrate::migrate;
 
     fn migrated(domain: &Domain) -> Connection {
         let connection = Connection::open_in_memory().expect("an in-memory database");

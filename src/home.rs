@@ -1,26 +1,320 @@
-//! Where things are. (Stand-in.)
-use crate::error::Result;
+//! Where things are: the home folder, who chose it, and the paths in it.
+//!
+//! Invariants: nothing is created before the file system below it was found fit; what is created is 0700
+//! (folders) or 0600 (files) from the first moment; the paths of a [`PreparedHome`] start at a folder that was
+//! canonicalised once, so that databases can be opened without following links.
+
+mod file_system;
+mod files;
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind as Os;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use etcetera::BaseStrategy;
+
+use crate::error::{Error, ErrorKind, Result};
+pub(crate) use files::{
+    check_database_file, create_private_file, open_lock_file, sync_folder, write_atomically,
+};
+
+/// What decided where the home is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum HomeOrigin {
+    /// The program, with [`Home::at`].
+    Given,
+    /// The environment variable `ROWHOUSE_HOME`.
+    Environment,
+    /// `home` in the user's config file, `$XDG_CONFIG_HOME/rowhouse/config.toml`.
+    ConfigFile,
+    /// Nothing: `$XDG_STATE_HOME/rowhouse`.
+    Default,
+}
+
 /// The folder that holds the databases.
+///
+/// ```
+/// use rowhouse::{Home, HomeOrigin};
+/// let home = Home::at("/var/lib/example");
+/// assert_eq!(home.origin(), HomeOrigin::Given);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Home {
     path: PathBuf,
+    origin: HomeOrigin,
 }
+
 impl Home {
     /// The home at this path; created with mode 0700 when a runtime opens it.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into() }
+        Self { path: path.into(), origin: HomeOrigin::Given }
     }
-    /// The home of this user: `ROWHOUSE_HOME`, then the user's config file, then the XDG state directory.
+
+    /// The home of this user: `ROWHOUSE_HOME`, then `home = "..."` in `$XDG_CONFIG_HOME/rowhouse/config.toml`,
+    /// then `$XDG_STATE_HOME/rowhouse`. An empty variable counts as unset; a wrong setting fails.
     ///
     /// # Errors
-    /// `Invalid` when none of them names a folder.
+    /// `Invalid` when the config file cannot be understood, names a relative folder, or when the user has no
+    /// home directory; `ReadOnly` when the config file may not be read.
     pub fn resolve() -> Result<Self> {
-        Ok(Self::at(std::env::var_os("ROWHOUSE_HOME").unwrap_or_else(|| "/tmp/rowhouse".into())))
+        resolve_from(std::env::var_os("ROWHOUSE_HOME"), UserFolders::find)
     }
-    /// Its folder.
+
+    /// Its folder, as it was given.
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// What decided where it is.
+    pub fn origin(&self) -> HomeOrigin {
+        self.origin
+    }
+
+    /// Creates what is missing, private to this user, and answers the paths in it.
+    ///
+    /// # Errors
+    /// `Unsupported` on a network or shared-folder file system (before anything is created), `Invalid` when a
+    /// file is in the way, `ReadOnly` when it cannot be written, `Full` when the disk has no room.
+    pub(crate) fn prepare(&self) -> Result<PreparedHome> {
+        let wanted = self.absolute()?;
+        file_system::check(&wanted)?;
+        if !is_folder(&wanted)? {
+            create_folder(&wanted)?;
+        }
+        let home = PreparedHome { folder: canonical(&wanted)? };
+        make_private(&home.folder)?;
+        home.private_folder("locks")?;
+        home.private_folder("run")?;
+        let needed = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+        rustix::fs::access(&home.folder, needed)
+            .map_err(|error| Error::io("write to the home", &home.folder, error.into()))?;
+        Ok(home)
+    }
+
+    /// Answers the paths in a home that is there already, and creates nothing: for those who only read.
+    ///
+    /// # Errors
+    /// `NotFound` when there is none yet, `Invalid` when a file is in the way, `Unsupported` as for
+    /// [`prepare`](Self::prepare).
+    pub(crate) fn locate(&self) -> Result<PreparedHome> {
+        let wanted = self.absolute()?;
+        file_system::check(&wanted)?;
+        if !is_folder(&wanted)? {
+            return Err(Error::new(ErrorKind::NotFound, "there is no home here yet")
+                .at_path(&wanted)
+                .advise("open a runtime once, or name another home with --home or ROWHOUSE_HOME"));
+        }
+        Ok(PreparedHome { folder: canonical(&wanted)? })
+    }
+
+    fn absolute(&self) -> Result<PathBuf> {
+        std::path::absolute(&self.path).map_err(|error| {
+            Error::new(ErrorKind::Invalid, "the home is not a path to a folder")
+                .at_path(&self.path)
+                .advise("name a folder with --home or ROWHOUSE_HOME")
+                .caused_by(error)
+        })
+    }
 }
+
+/// A home that exists, by its canonical path.
+#[derive(Clone, Debug)]
+pub(crate) struct PreparedHome {
+    folder: PathBuf,
+}
+
+impl PreparedHome {
+    /// The canonical folder.
+    pub(crate) fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The main file of a database. The name has passed `Domain::check`.
+    pub(crate) fn database_path(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.sqlite"))
+    }
+
+    /// A lock file.
+    pub(crate) fn lock_path(&self, file: &str) -> PathBuf {
+        self.folder.join("locks").join(file)
+    }
+
+    /// The folder of the status pages.
+    pub(crate) fn run_dir(&self) -> PathBuf {
+        self.folder.join("run")
+    }
+
+    /// The registry's file.
+    pub(crate) fn registry_path(&self) -> PathBuf {
+        self.folder.join("registry.json")
+    }
+
+    /// The folder for damaged databases, created now.
+    ///
+    /// # Errors
+    /// As for [`Home::prepare`].
+    pub(crate) fn quarantine_dir(&self) -> Result<PathBuf> {
+        self.private_folder("quarantine")
+    }
+
+    fn private_folder(&self, name: &str) -> Result<PathBuf> {
+        let path = self.folder.join(name);
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => sync_folder(&self.folder)?,
+            Err(error) if error.kind() == Os::AlreadyExists => {
+                let found = fs::symlink_metadata(&path)
+                    .map_err(|error| Error::io("look at the folder", &path, error))?;
+                if !found.is_dir() {
+                    return Err(in_the_way(&path));
+                }
+            }
+            Err(error) => return Err(Error::io("create the folder", &path, error)),
+        }
+        Ok(path)
+    }
+}
+
+/// Where this user keeps configuration and state.
+struct UserFolders {
+    home: PathBuf,
+    config: PathBuf,
+    state: PathBuf,
+}
+
+impl UserFolders {
+    fn find() -> Result<Self> {
+        let folders = etcetera::base_strategy::Xdg::new().map_err(|error| {
+            Error::new(ErrorKind::Invalid, "this user has no home directory")
+                .advise("name a home with --home or ROWHOUSE_HOME, or set HOME")
+                .caused_by(error)
+        })?;
+        let state = folders.state_dir().unwrap_or_else(|| folders.home_dir().join(".local/state"));
+        Ok(Self { home: folders.home_dir().to_owned(), config: folders.config_dir(), state })
+    }
+}
+
+fn resolve_from(
+    environment: Option<OsString>,
+    folders: impl FnOnce() -> Result<UserFolders>,
+) -> Result<Home> {
+    if let Some(path) = environment.filter(|path| !path.is_empty()) {
+        let home = Home { path: path.into(), origin: HomeOrigin::Environment };
+        return Ok(Home { path: home.absolute()?, ..home });
+    }
+    let folders = folders()?;
+    match configured(&folders)? {
+        Some(path) => Ok(Home { path, origin: HomeOrigin::ConfigFile }),
+        None => Ok(Home { path: folders.state.join("rowhouse"), origin: HomeOrigin::Default }),
+    }
+}
+
+/// `home` of the user's config file; its other settings are not looked at here.
+fn configured(folders: &UserFolders) -> Result<Option<PathBuf>> {
+    let file = folders.config.join("rowhouse").join("config.toml");
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if matches!(error.kind(), Os::NotFound | Os::NotADirectory) => return Ok(None),
+        Err(error) if error.kind() == Os::InvalidData => {
+            return Err(Error::new(ErrorKind::Invalid, "the config file is not UTF-8 text").at_path(&file));
+        }
+        Err(error) => return Err(Error::io("read the config file", &file, error)),
+    };
+    let settings: toml::Table = toml::from_str(&text).map_err(|error| {
+        // The parser's own message quotes the line, which may hold a password: it stays behind `source()`.
+        let line =
+            1 + error.span().map_or(0, |span| text.bytes().take(span.start).filter(|b| *b == b'\n').count());
+        Error::new(ErrorKind::Invalid, format!("the config file is not valid TOML, at line {line}"))
+            .at_path(&file)
+            .advise("correct that line")
+            .caused_by(error)
+    })?;
+    let Some(setting) = settings.get("home") else { return Ok(None) };
+    let path = setting.as_str().map(|text| match text.strip_prefix("~/") {
+        Some(rest) => folders.home.join(rest),
+        None => PathBuf::from(text),
+    });
+    path.filter(|path| path.is_absolute()).map(Some).ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, "`home` in the config file is not an absolute path")
+            .at_path(&file)
+            .advise("write home = \"/absolute/path\" or home = \"~/path\"")
+    })
+}
+
+/// True for a folder, false for nothing.
+fn is_folder(path: &Path) -> Result<bool> {
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Ok(true),
+        Ok(_) => Err(in_the_way(path)),
+        Err(error) if error.kind() == Os::NotFound => Ok(false),
+        Err(error) if error.kind() == Os::NotADirectory => {
+            Err(in_the_way(path.ancestors().find(|above| above.is_file()).unwrap_or(path)))
+        }
+        Err(error) => Err(Error::io("look at the home", path, error)),
+    }
+}
+
+fn in_the_way(path: &Path) -> Error {
+    Error::new(ErrorKind::Invalid, "a folder is needed here, and something else is in its place")
+        .at_path(path)
+        .advise("move it away, or name another home with --home or ROWHOUSE_HOME")
+}
+
+/// Creates a folder and those above it, and makes their names durable.
+fn create_folder(path: &Path) -> Result<()> {
+    let present = path.ancestors().skip(1).find(|above| above.exists()).unwrap_or(path).to_owned();
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| match error.kind() {
+        Os::AlreadyExists | Os::NotADirectory => in_the_way(path),
+        _ => Error::io("create the home", path, error),
+    })?;
+    path.ancestors().skip(1).take_while(|above| above.starts_with(&present)).try_for_each(sync_folder)
+}
+
+fn canonical(path: &Path) -> Result<PathBuf> {
+    fs::canonicalize(path).map_err(|error| Error::io("resolve the home", path, error))
+}
+
+/// Takes other users' access away from a home of ours. A folder that holds other things as well (somebody's
+/// project, `/tmp`) keeps its mode: what we put there is private by itself.
+fn make_private(folder: &Path) -> Result<()> {
+    let found = fs::metadata(folder).map_err(|error| Error::io("look at the home", folder, error))?;
+    let ours = found.uid() == rustix::process::geteuid().as_raw();
+    if found.mode() & 0o077 == 0 || !ours || !holds_only_ours(folder)? {
+        return Ok(());
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+        .map_err(|error| Error::io("make the home private", folder, error))
+}
+
+fn holds_only_ours(folder: &Path) -> Result<bool> {
+    const OURS: [&str; 9] = [
+        "config.toml",
+        "locks",
+        "run",
+        "sessions",
+        "archived_sessions",
+        "trash",
+        "memories",
+        "keys",
+        "backups",
+    ];
+    let reading = |error| Error::io("list the home", folder, error);
+    for entry in fs::read_dir(folder).map_err(reading)? {
+        let name = entry.map_err(reading)?.file_name();
+        let name = name.to_string_lossy();
+        let ours = OURS.contains(&&*name)
+            || name == "quarantine"
+            || name.starts_with("registry.json")
+            || name.contains(".sqlite");
+        if !ours {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests;

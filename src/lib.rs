@@ -6,19 +6,20 @@ mod builtin;
 mod config;
 mod domain;
 mod error;
+mod handoff;
 mod home;
-// Moves into `sqlite/mod.rs` when the opener calls it.
-#[allow(dead_code)]
-#[path = "sqlite/migrate.rs"]
-mod migrate;
+mod processes;
+mod registry;
 mod runtime;
 pub mod sql;
 mod sqlite;
+mod sync;
 
 pub use config::Limits;
 pub use domain::{Domain, Durability, Migration, Role};
 pub use error::{Error, ErrorKind, Result};
-pub use home::Home;
+pub use home::{Home, HomeOrigin};
+pub use registry::{DatabaseInfo, Inspection, RuntimeDbRegistry, SchemaMeta, Survey};
 /// Embeds a folder of SQL migrations as `&'static [Migration]`, in the order of their numbers.
 ///
 /// The folder is relative to the package's `Cargo.toml`; subfolders are searched too. Files are named
@@ -48,6 +49,9 @@ pub use home::Home;
 pub use rowhouse_macros::migrations;
 pub use runtime::{Builder, Runtime};
 pub use rusqlite;
+pub use sqlite::health::Health;
 pub use sqlite::holders::Holder;
+pub use sqlite::stats::Stats;
+pub use sqlite::status_page::{DatabaseStatus, ProcessStatus};
 pub use sqlite::tx::{Snapshot, Tx};
-pub use sqlite::{Database, Ticket};
+pub use sqlite::{CloseReport, Database, Ticket};

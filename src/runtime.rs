@@ -1,88 +1,276 @@
-//! Opens domains, hands out handles, closes. (Stand-in.)
-use crate::{Database, Domain, Error, ErrorKind, Home, Result};
-use std::collections::BTreeMap;
-use std::sync::Arc;
+//! Opens domains, hands out handles, closes.
+//!
+//! Invariants:
+//! 1. Nothing is opened lazily: what `open` did not open is not opened later.
+//! 2. Two opens of one home in a process are one runtime; domains that the first did not have are added.
+//! 3. A required domain is ready, or the open fails. A best-effort domain is never waited for.
 
-/// The open databases of one home. Cheap to clone; closes when the last clone and handle are gone.
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Weak};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::config::Limits;
+use crate::domain::{Domain, Role};
+use crate::error::{Error, ErrorKind, Result};
+use crate::home::{Home, PreparedHome};
+use crate::registry::{RegistryEntry, RuntimeDbRegistry};
+use crate::sqlite::connect::Spec;
+use crate::sqlite::health::Health;
+use crate::sqlite::status_page::{self, StatusPage};
+use crate::sqlite::{CloseReport, Database};
+
+/// The open databases of one home. Cheap to clone; closes when the last clone and the last handle are gone.
+///
+/// ```
+/// # fn main() -> rowhouse::Result<()> {
+/// # let folder = std::env::temp_dir().join(format!("rowhouse-doc-{}", std::process::id()));
+/// use rowhouse::{Domain, Home, Migration, Runtime};
+///
+/// const PAGES: &[Migration] =
+///     &[Migration { name: "V1__page", sql: "CREATE TABLE page(url TEXT PRIMARY KEY, body TEXT NOT NULL)" }];
+///
+/// let runtime = Runtime::builder(Home::at(&folder)).domain(Domain::new("cache").migrations(PAGES)).open()?;
+/// let cache = runtime.database("cache")?.label("fetch");
+/// let (url, body) = ("https://example.org", "hello");
+/// cache.write(|tx| tx.execute("INSERT INTO page VALUES (?1, ?2)", (url, body)))?;
+/// let read: String = cache.read(|at| at.row("SELECT body FROM page WHERE url = ?1", [url], |row| row.get(0)))?;
+/// assert_eq!(read, body);
+/// # drop((cache, runtime));
+/// # std::fs::remove_dir_all(folder).ok();
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct Runtime {
-    inner: Arc<(Home, BTreeMap<String, Database>)>,
+    inner: Arc<Inner>,
 }
+
+struct Inner {
+    home: Home,
+    folder: PreparedHome,
+    owner: u32,
+    databases: RwLock<BTreeMap<String, (Domain, Database)>>,
+    /// What this process publishes about itself; `None` where that cannot be.
+    page: Option<StatusPage>,
+}
+
+/// The runtimes of this process, by canonical home.
+static OPEN: LazyLock<Mutex<BTreeMap<PathBuf, Arc<Mutex<Weak<Inner>>>>>> = LazyLock::new(Mutex::default);
+
 /// Chooses the domains of a runtime.
+#[must_use]
 pub struct Builder {
     home: Home,
     domains: Vec<Domain>,
+    limits: Limits,
 }
+
 impl Runtime {
-    /// Opens a home with the four built-in domains.
+    /// Opens a home with the four built-in domains: state, logs, goals, device keys.
     ///
     /// # Errors
-    /// When a required domain cannot be opened.
+    /// As [`Builder::open`].
+    #[cfg(feature = "agent")]
     pub fn open(home: Home) -> Result<Self> {
         Self::builder(home).agent_domains().open()
     }
+
     /// Opens a home with chosen domains.
     pub fn builder(home: Home) -> Builder {
-        Builder { home, domains: Vec::new() }
+        Builder { home, domains: Vec::new(), limits: Limits::default() }
     }
-    /// The handle of a domain's database.
+
+    /// A handle to a domain's database.
     ///
     /// # Errors
-    /// `NotFound` when no domain of this name was declared.
+    /// `NotFound` when the runtime was not opened with this domain.
     pub fn database(&self, name: &str) -> Result<Database> {
-        self.inner.1.get(name).cloned().ok_or_else(|| Error::new(ErrorKind::NotFound, "no such domain"))
+        let databases = self.inner.databases.read();
+        databases.get(name).map(|(_, database)| database.clone()).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("this runtime has no domain {name:.32}"))
+                .at_path(self.inner.folder.path())
+                .advise("declare it with Runtime::builder(home).domain(..)")
+        })
     }
+
+    /// The names of its domains.
+    pub fn names(&self) -> Vec<String> {
+        self.inner.databases.read().keys().cloned().collect()
+    }
+
     /// Its home.
     pub fn home(&self) -> &Home {
-        &self.inner.0
+        &self.inner.home
+    }
+
+    /// The worst state of its databases; a best-effort one can at most degrade it.
+    pub fn health(&self) -> Health {
+        let mut worst = Health::Ready;
+        for (name, (domain, database)) in &*self.inner.databases.read() {
+            match (database.health(), domain.role()) {
+                (Health::Ready, _) => {}
+                (Health::Closed, _) => return Health::Closed,
+                (found, Role::Required) if !matches!(found, Health::Degraded { .. }) => return found,
+                (Health::Degraded { reason, holder }, _) => worst = Health::Degraded { reason, holder },
+                (found, _) => {
+                    worst = Health::Degraded { reason: format!("{name} is {}", word(&found)), holder: None };
+                }
+            }
+        }
+        worst
+    }
+
+    /// Closes every database: refuses new work, works off what is queued for at most `wait` each. Closing twice is
+    /// fine. Handles answer `Closed` from then on.
+    pub fn close(&self, wait: Duration) -> BTreeMap<String, CloseReport> {
+        let databases: Vec<_> =
+            self.inner.databases.read().iter().map(|(name, (_, database))| (name.clone(), database.clone())).collect();
+        databases.into_iter().map(|(name, database)| (name, database.close(wait))).collect()
     }
 }
+
+fn word(health: &Health) -> &'static str {
+    match health {
+        Health::Attaching => "being attached",
+        Health::Ready => "ready",
+        Health::Degraded { .. } => "degraded",
+        Health::ReadOnly => "read-only",
+        Health::Latched => "latched",
+        Health::Quarantined => "in quarantine",
+        Health::Closed => "closed",
+    }
+}
+
+impl std::fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Runtime").field("home", &self.inner.home.path()).field("domains", &self.names()).finish()
+    }
+}
+
 impl Builder {
     /// Adds a domain.
-    #[must_use]
     pub fn domain(mut self, domain: Domain) -> Self {
         self.domains.push(domain);
         self
     }
-    /// Adds state, logs, goals and device_keys.
-    #[must_use]
+
+    /// Adds the built-in domains: state, logs, goals, device keys.
+    #[cfg(feature = "agent")]
     pub fn agent_domains(mut self) -> Self {
-        for name in ["state", "logs", "goals", "device_keys"] {
-            self.domains.push(Domain::new(name));
-        }
+        self.domains.extend([Domain::state(), Domain::logs(), Domain::goals(), Domain::device_keys()]);
         self
     }
-    /// Opens it.
+
+    /// Other limits than the default ones, for all its databases.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Opens the home: creates and migrates what is missing, and answers when every required domain is ready.
+    /// A best-effort domain is attached in the background.
     ///
     /// # Errors
-    /// When a required domain cannot be opened.
+    /// - `Invalid`: a bad domain name, a home that is a file, a database that is a folder or a link.
+    /// - `Conflict`: two declarations of one domain; a file of another program or domain; a gap in its migrations.
+    /// - `Corrupt`: a file that is no database.
+    /// - `Unsupported`: a file system or an SQLite that cannot do it.
+    /// - `SchemaTooNew`: a newer program wrote it; names what to install.
+    /// - `Busy`: somebody else was creating or migrating it for longer than the deadline.
+    /// - `ReadOnly`, `Full`, `Io`: of the system.
     pub fn open(self) -> Result<Runtime> {
-        std::fs::create_dir_all(self.home.path())
-            .map_err(|e| Error::io("create the home", self.home.path(), e))?;
-        let mut databases = BTreeMap::new();
-        for domain in self.domains {
+        for (at, domain) in self.domains.iter().enumerate() {
             domain.check()?;
-            let database = Database::open_naive(
-                &self.home.path().join(format!("{}.sqlite", domain.name())),
-                domain.durability,
-            )?;
-            let fresh = database
-                .read(|at| at.row("SELECT count(*) FROM sqlite_schema", [], |r| r.get::<_, i64>(0)))?
-                == 0;
-            if fresh {
-                database.write(|tx| {
-                    for m in &domain.migrations {
-                        for one in m.sql.split(";\n") {
-                            if !one.trim().is_empty() {
-                                tx.execute(one, [])?;
-                            }
-                        }
-                    }
-                    Ok(())
-                })?;
+            if self.domains[..at].iter().any(|other| other.name() == domain.name()) {
+                return Err(declared_twice(domain));
             }
-            databases.insert(domain.name().to_owned(), database);
         }
-        Ok(Runtime { inner: Arc::new((self.home, databases)) })
+        let folder = self.home.prepare()?;
+        let place = OPEN.lock().entry(folder.path().to_owned()).or_default().clone();
+        // Held while opening: a second open of this home waits, and finds the first.
+        let mut place = place.lock();
+        let inner = match place.upgrade().filter(|inner| inner.owner == std::process::id() && !inner.is_closed()) {
+            Some(inner) => inner,
+            None => {
+                status_page::sweep(&folder.run_dir());
+                let (program, version) = self.program();
+                Arc::new(Inner {
+                    page: StatusPage::create(&folder.run_dir(), &program, &version).ok(),
+                    home: self.home.clone(),
+                    folder,
+                    owner: std::process::id(),
+                    databases: RwLock::default(),
+                })
+            }
+        };
+        for domain in &self.domains {
+            inner.add(domain, &self.limits)?;
+        }
+        *place = Arc::downgrade(&inner);
+        Ok(Runtime { inner })
+    }
+
+    /// The program as its domains name it.
+    fn program(&self) -> (String, String) {
+        self.domains.iter().find_map(|domain| domain.program.clone()).unwrap_or_else(unnamed_program)
+    }
+}
+
+/// A program that does not name itself goes by its file's name.
+fn unnamed_program() -> (String, String) {
+    let name = std::env::current_exe().ok().and_then(|path| Some(path.file_stem()?.to_string_lossy().into_owned()));
+    (name.unwrap_or_else(|| "unknown".to_owned()), "unknown".to_owned())
+}
+
+fn declared_twice(domain: &Domain) -> Error {
+    Error::new(ErrorKind::Conflict, format!("the domain {} is declared twice, differently", domain.name()))
+        .advise("declare each domain once, and open the runtime once in main")
+}
+
+impl Inner {
+    fn is_closed(&self) -> bool {
+        let databases = self.databases.read();
+        !databases.is_empty() && databases.values().all(|(_, database)| database.health() == Health::Closed)
+    }
+
+    fn add(&self, domain: &Domain, limits: &Limits) -> Result<()> {
+        let mut databases = self.databases.write();
+        if let Some((known, _)) = databases.get(domain.name()) {
+            let same = known.migrations == domain.migrations
+                && known.role == domain.role
+                && known.durability == domain.durability;
+            return if same { Ok(()) } else { Err(declared_twice(domain)) };
+        }
+        let name = domain.name();
+        let spec = Spec {
+            path: self.folder.database_path(name),
+            init_lock: self.folder.lock_path(&format!("{name}.init")),
+            lobby: self.folder.lock_path(&format!("{name}.lobby")),
+            room: self.folder.lock_path(&format!("{name}.room")),
+            program: domain.program.clone().unwrap_or_else(unnamed_program),
+            domain: domain.clone(),
+            limits: limits.clone(),
+        };
+        let slot = self.page.as_ref().map(|page| page.slot(name));
+        let registry = RuntimeDbRegistry::new(&self.home);
+        let database = Database::open(spec, slot, move |spec, schema_version| {
+            let entry = RegistryEntry {
+                name: spec.domain.name().to_owned(),
+                role: spec.domain.role(),
+                durability: spec.domain.durability,
+                schema_version,
+                program: Some(spec.program.clone()),
+                written_at: None,
+            };
+            // The registry describes; what counts is in the database itself.
+            if let Err(error) = registry.record(&entry) {
+                log::warn!("the registry could not be written: {error}");
+            }
+        })?;
+        databases.insert(name.to_owned(), (domain.clone(), database));
+        Ok(())
     }
 }

@@ -45,8 +45,8 @@ pub(crate) struct Spec {
     /// The turn's two lock files.
     pub(crate) lobby: PathBuf,
     pub(crate) room: PathBuf,
-    /// Where processes publish what they do.
-    pub(crate) run_dir: Option<PathBuf>,
+    /// Name and version of the program, as recorded in what it creates.
+    pub(crate) program: (String, String),
     pub(crate) limits: Limits,
 }
 
@@ -92,6 +92,7 @@ impl Spec {
             if self.is_ours(&connection)? && is_wal(&connection)? {
                 let state = migrate::inspect(&connection, &self.domain)?;
                 if state.settled() {
+                    state.check()?;
                     return self.finish(connection, state.access, state.warnings, None);
                 }
             }
@@ -111,7 +112,7 @@ impl Spec {
                     .advise("choose a home on a local disk with --home or ROWHOUSE_HOME"));
             }
         }
-        let outcome = migrate::migrate(&connection, &self.domain)?;
+        let outcome = migrate::migrate(&connection, &self.domain, (&self.program.0, &self.program.1))?;
         let state = migrate::inspect(&connection, &self.domain)?;
         self.finish(connection, state.access, state.warnings, Some(outcome.schema_version))
     }

@@ -43,7 +43,7 @@ use parking_lot::Mutex;
 
 use crate::domain::Role;
 use crate::error::{Error, ErrorKind, Result};
-use crate::handoff::job::{Job, Waited};
+use crate::handoff::job::Job;
 use crate::handoff::lanes::{Lane, Refused};
 use crate::sync::Arc;
 use batch::Entry;

@@ -13,6 +13,7 @@ use super::core::Core;
 use super::health::{Health, State};
 use super::holders;
 use super::label::Label;
+use super::migrate::Access;
 use super::readers::Readers;
 use super::stats::{self, Counters, Stats};
 use super::status_page::Slot;
@@ -78,9 +79,13 @@ impl Shared {
         }
         *self.gate.enter() = Some(core);
         self.health.set_warnings(warnings);
-        match access.read_only() {
-            None => self.health.set(Health::Ready, None),
-            Some(error) => self.health.set(Health::ReadOnly, Some(self.name(error))),
+        match access {
+            Access::ReadWrite => self.health.set(Health::Ready, None),
+            Access::ReadOnly | Access::TooNew { .. } => {
+                let error = Error::new(ErrorKind::ReadOnly, "a newer program wrote its schema; this one may only read")
+                    .advise("install the newer program to write");
+                self.health.set(Health::ReadOnly, Some(self.name(error)));
+            }
         }
         Ok(wrote)
     }
@@ -136,7 +141,7 @@ impl Shared {
     pub(super) fn busy(&self) -> Error {
         self.name(
             Error::new(ErrorKind::Busy, "the database is locked by somebody else; nothing was done")
-                .held_by(holders::write_lock_holder(&self.spec.path, self.spec.run_dir.as_deref()))
+                .held_by(holders::write_lock_holder(&self.spec.path))
                 .retry_in(Duration::from_secs(1)),
         )
     }

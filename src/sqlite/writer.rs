@@ -69,7 +69,8 @@ pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
                 Woken::Poked | Woken::Work => {}
             }
         }
-        shared.lanes.take(&mut end.queue, shared.spec.limits.batch_jobs.saturating_sub(end.queue.len()));
+        let room = shared.spec.limits.batch_jobs.saturating_sub(end.queue.len());
+        shared.lanes.take(&mut end.queue, room);
         if let Some(slot) = &shared.slot {
             slot.set_queue((end.queue.len() + shared.lanes.len()) as u64);
         }
@@ -88,7 +89,8 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) {
                 stats::add(&shared.counters.turns_late, 1);
             }
             // More may have come meanwhile.
-            shared.lanes.take(queue, shared.spec.limits.batch_jobs.saturating_sub(queue.len()));
+            let room = shared.spec.limits.batch_jobs.saturating_sub(queue.len());
+            shared.lanes.take(queue, room);
             let done = batch::run(core, shared, queue);
             core.turn.leave();
             if !done.is_empty() {

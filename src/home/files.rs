@@ -1,0 +1,151 @@
+//! Files as the home wants them: private from the first byte, whole or not there.
+//!
+//! Invariant: nothing here opens a database, its -wal or its -shm. Closing any descriptor of such a file drops
+//! all of this process's SQLite locks on it (<https://sqlite.org/howtocorrupt.html>, section 2.2).
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{ErrorKind as Os, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Creates a file that was not there: mode 0600, close-on-exec, open to read and write.
+///
+/// For a database, drop the answer before anybody else in this process can open it.
+///
+/// # Errors
+/// `Conflict` when something of that name exists; `ReadOnly`, `Full` or `Io` from the system.
+pub(crate) fn create_private_file(path: &Path) -> Result<File> {
+    // The standard library opens with O_CLOEXEC; `create_new` is O_EXCL, which follows no link either.
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
+        if error.kind() == Os::AlreadyExists {
+            return Error::new(ErrorKind::Conflict, "the file exists already").at_path(path).caused_by(error);
+        }
+        Error::io("create the file", path, error)
+    })
+}
+
+/// Opens a lock file, creating it with mode 0600. It is never removed: that would split those who wait for it.
+///
+/// # Errors
+/// `ReadOnly`, `Full` or `Io` from the system.
+pub(crate) fn open_lock_file(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| Error::io("open the lock file", path, error))
+}
+
+/// Replaces a file: readers find the old or the new content, whole, and after a power cut as well. Mode 0600.
+///
+/// # Errors
+/// `ReadOnly`, `Full` or `Io` from the system; the old file is then untouched.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let writing = |error| Error::io("write the file", path, error);
+    let folder = path.parent().ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, "a file is needed here, not the root folder").at_path(path)
+    })?;
+    // `tempfile` creates with mode 0600 and removes the file again when it is dropped before `persist`.
+    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder).map_err(writing)?;
+    file.write_all(bytes).map_err(writing)?;
+    file.as_file().sync_all().map_err(writing)?;
+    file.persist(path).map_err(|error| writing(error.error))?;
+    sync_folder(folder)
+}
+
+/// Makes the names in a folder durable.
+///
+/// # Errors
+/// `Io` from the system.
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder)
+        .and_then(|opened| opened.sync_all())
+        .map_err(|error| Error::io("make the folder durable", folder, error))
+}
+
+/// Looks at a database file without opening it; `None` when there is none.
+///
+/// # Errors
+/// `Invalid` for a symbolic link, a file with a second name (hard link), a folder or a device: two names for
+/// one database mean two write-ahead logs, and damage (<https://sqlite.org/howtocorrupt.html>, section 2.4).
+pub(crate) fn check_database_file(path: &Path) -> Result<Option<Metadata>> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == Os::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("look at the database file", path, error)),
+    };
+    let kind = found.file_type();
+    let (what, advice) = if kind.is_symlink() {
+        ("the database file is a symbolic link", "put the database itself here, or use the home it leads to")
+    } else if kind.is_dir() {
+        ("a folder is in the database file's place", "move the folder away")
+    } else if !kind.is_file() {
+        ("the database file is not a regular file", "move it away")
+    } else if found.nlink() > 1 {
+        ("the database file has a second name (a hard link)", "remove the other name, or copy the file")
+    } else {
+        return Ok(Some(found));
+    };
+    Err(Error::new(ErrorKind::Invalid, what).at_path(path).advise(advice))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("a file").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_private_file_is_new_and_private() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        drop(create_private_file(&path).expect("created"));
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(create_private_file(&path).expect_err("exists").kind(), ErrorKind::Conflict);
+        symlink(folder.path().join("elsewhere"), folder.path().join("link")).expect("a link");
+        assert!(create_private_file(&folder.path().join("link")).is_err());
+    }
+
+    #[test]
+    fn an_atomic_write_replaces_and_leaves_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        for text in ["one", "two"] {
+            write_atomically(&path, text.as_bytes()).expect("written");
+            assert_eq!(fs::read_to_string(&path).expect("text"), text);
+        }
+        assert_eq!(mode(&path), 0o600);
+        assert_eq!(fs::read_dir(folder.path()).expect("a list").count(), 1);
+        let missing = write_atomically(&folder.path().join("no/a"), b"").expect_err("no folder");
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn only_a_plain_file_with_one_name_is_a_database() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| folder.path().join(name);
+        assert!(check_database_file(&at("a")).expect("nothing").is_none());
+        fs::write(at("a"), "four").expect("written");
+        assert_eq!(check_database_file(&at("a")).expect("fine").map(|found| found.len()), Some(4));
+
+        symlink(at("a"), at("link")).expect("a link");
+        symlink(at("nowhere"), at("dangling")).expect("a link");
+        fs::create_dir(at("folder")).expect("a folder");
+        fs::hard_link(at("a"), at("second")).expect("a second name");
+        for name in ["link", "dangling", "folder", "second", "a"] {
+            let error = check_database_file(&at(name)).expect_err(name);
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert_eq!(error.path(), Some(&*at(name)));
+            assert!(error.advice().is_some(), "{error}");
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Which databases exist: told from the home's files and `registry.json`, without opening a runtime.
+//!
+//! Invariants: listing opens no database; `registry.json` is replaced whole, under its lock, and what other
+//! programs and versions wrote into it stays; a damaged `registry.json` is never in the way and never deleted.
+
+mod file;
+mod header;
+mod inspect;
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::domain::{Domain, Durability, Role};
+use crate::error::{Error, ErrorKind, Result};
+use crate::home::{Home, PreparedHome, check_database_file};
+use crate::sqlite::holders::{Holder, write_lock_holder};
+use crate::sqlite::status_page::{self, ProcessStatus};
+pub use inspect::{Inspection, SchemaMeta};
+
+/// What is known of a database without opening it. Sizes are in bytes; 0 where the file is missing.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct DatabaseInfo {
+    /// The domain's name.
+    pub name: String,
+    /// The main file.
+    pub path: PathBuf,
+    /// True when the main file is there.
+    pub present: bool,
+    /// Whether its program can be ready without it; `None` when no program declared it.
+    pub role: Option<Role>,
+    /// What its commits survive; `None` when no program declared it.
+    pub durability: Option<Durability>,
+    /// The schema version, as last written to the registry.
+    pub schema_version: Option<i64>,
+    /// The program that wrote that schema.
+    pub program: Option<String>,
+    /// That program's version.
+    pub program_version: Option<String>,
+    /// When it did, in RFC 3339.
+    pub written_at: Option<String>,
+    /// Size of the main file.
+    pub main_bytes: u64,
+    /// Size of the write-ahead log.
+    pub wal_bytes: u64,
+    /// Size of the shared-memory file.
+    pub shm_bytes: u64,
+}
+
+/// The databases of a home, and what was found amiss while listing them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Survey {
+    /// By name.
+    pub databases: Vec<DatabaseInfo>,
+    /// Sentences for a person: a damaged registry, a database file that is a link.
+    pub warnings: Vec<String>,
+}
+
+/// What a program declares of one of its databases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RegistryEntry {
+    /// The domain's name.
+    pub(crate) name: String,
+    pub(crate) role: Role,
+    pub(crate) durability: Durability,
+    pub(crate) schema_version: i64,
+    /// Name and version of the program that wrote the schema.
+    pub(crate) program: Option<(String, String)>,
+    /// When it did, in RFC 3339, where that is known; else the moment of recording counts.
+    pub(crate) written_at: Option<String>,
+}
+
+/// Tells which databases a home holds; opens no runtime.
+///
+/// ```
+/// # fn main() -> rowhouse::Result<()> {
+/// use rowhouse::{ErrorKind, Home, RuntimeDbRegistry};
+/// # let folder = tempfile::tempdir().expect("a folder");
+/// # let home = Home::at(folder.path());
+/// let registry = RuntimeDbRegistry::new(&home);
+/// for database in registry.list()? {
+///     println!("{}: {} bytes", database.name, database.main_bytes);
+/// }
+/// let error = registry.inspect("state").expect_err("nothing was opened in this home yet");
+/// assert_eq!(error.kind(), ErrorKind::NotFound);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct RuntimeDbRegistry {
+    home: Home,
+}
+
+impl RuntimeDbRegistry {
+    /// The registry of a home. Looks at nothing yet.
+    pub fn new(home: &Home) -> Self {
+        Self { home: home.clone() }
+    }
+
+    /// The databases of the home, by name: those declared by any program, and other `*.sqlite` files with a
+    /// domain's name. Opens none of them. A home that does not exist yet has none.
+    ///
+    /// # Errors
+    /// `Invalid` when the home is not a folder, `Unsupported` when its file system cannot hold databases,
+    /// `ReadOnly` or `Io` when the folder cannot be listed. A damaged `registry.json` is no error: see
+    /// [`survey`](Self::survey).
+    pub fn list(&self) -> Result<Vec<DatabaseInfo>> {
+        Ok(self.survey()?.databases)
+    }
+
+    /// The same as [`list`](Self::list), with what was found amiss.
+    ///
+    /// # Errors
+    /// As for [`list`](Self::list).
+    pub fn survey(&self) -> Result<Survey> {
+        let home = match self.home.locate() {
+            Ok(home) => home,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Survey::default()),
+            Err(error) => return Err(error),
+        };
+        let mut warnings = Vec::new();
+        let entries = file::read(&home.registry_path()).unwrap_or_else(|error| {
+            warnings.push(error.to_string());
+            serde_json::Map::new()
+        });
+        let mut names = database_files(home.path(), &mut warnings)?;
+        for name in file::names(&entries) {
+            if Domain::new(name).check().is_ok() {
+                names.insert(name.to_owned());
+            } else {
+                warnings.push(format!("registry.json names a database {name:?}, which is no domain's name"));
+            }
+        }
+        let databases = names.iter().map(|name| info(&home, name, &entries, &mut warnings)).collect();
+        Ok(Survey { databases, warnings })
+    }
+
+    /// Opens one database read-only and answers what is really in it. Writes nothing, and leaves no -wal or
+    /// -shm file that was not there, except where an existing -wal cannot be read without a -shm.
+    /// It does not check the content's integrity.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such database, `Invalid` when its file is a link or a folder, `Corrupt` when
+    /// it is no database, `Busy` when it is being recovered for over a second, and those of [`list`](Self::list).
+    pub fn inspect(&self, name: &str) -> Result<Inspection> {
+        Domain::new(name).check()?;
+        let home = self.home.locate()?;
+        let path = home.database_path(name);
+        inspect::inspect(name, &path).map_err(|error| error.in_database(name, &path))
+    }
+
+    /// What the processes that have this home open publish about themselves. Those that died without clearing
+    /// up are listed as not alive.
+    ///
+    /// # Errors
+    /// As for [`list`](Self::list).
+    pub fn processes(&self) -> Result<Vec<ProcessStatus>> {
+        match self.home.locate() {
+            Ok(home) => Ok(status_page::read_all(&home.run_dir())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The process that is inside a write transaction of a database right now, where the system tells (Linux).
+    ///
+    /// # Errors
+    /// As for [`list`](Self::list); `Invalid` when the name is no domain's.
+    pub fn holder(&self, name: &str) -> Result<Option<Holder>> {
+        Domain::new(name).check()?;
+        match self.home.locate() {
+            Ok(home) => Ok(write_lock_holder(&home.database_path(name))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Merges one entry into `registry.json`. Reads only, takes no lock, when it says so already.
+    ///
+    /// # Errors
+    /// `Busy` when another process keeps the registry's lock for over a second; `ReadOnly`, `Full` or `Io` from
+    /// the system. A runtime can go on without: the registry only informs.
+    pub(crate) fn record(&self, entry: &RegistryEntry) -> Result<()> {
+        self.record_all(std::slice::from_ref(entry))
+    }
+
+    /// Merges several entries in one step.
+    ///
+    /// # Errors
+    /// As for [`record`](Self::record).
+    pub(crate) fn record_all(&self, entries: &[RegistryEntry]) -> Result<()> {
+        file::merge(&self.home.prepare()?, entries)
+    }
+}
+
+/// The names of the `*.sqlite` files in a folder.
+fn database_files(folder: &Path, warnings: &mut Vec<String>) -> Result<BTreeSet<String>> {
+    let failed = |error| Error::io("list the home", folder, error);
+    let mut names = BTreeSet::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = PathBuf::from(entry.map_err(failed)?.file_name());
+        if path.extension() != Some(OsStr::new("sqlite")) {
+            continue;
+        }
+        match path.file_stem().and_then(OsStr::to_str).filter(|name| Domain::new(*name).check().is_ok()) {
+            Some(name) => {
+                names.insert(name.to_owned());
+            }
+            None => warnings.push(format!("{path:?} is not named like a domain's database")),
+        }
+    }
+    Ok(names)
+}
+
+fn info(
+    home: &PreparedHome,
+    name: &str,
+    entries: &serde_json::Map<String, serde_json::Value>,
+    warnings: &mut Vec<String>,
+) -> DatabaseInfo {
+    let path = home.database_path(name);
+    if let Err(error) = check_database_file(&path) {
+        warnings.push(error.to_string());
+    }
+    let size = |ending| fs::symlink_metadata(with_ending(&path, ending)).map(|found| found.len());
+    let main = size("");
+    let entry = file::entry(entries, name);
+    DatabaseInfo {
+        name: name.to_owned(),
+        present: main.is_ok(),
+        role: entry.and_then(|entry| file::field(entry, "role")),
+        durability: entry.and_then(|entry| file::field(entry, "durability")),
+        schema_version: entry.and_then(|entry| file::field(entry, "schema_version")),
+        program: entry.and_then(|entry| file::field(entry, "program")),
+        program_version: entry.and_then(|entry| file::field(entry, "program_version")),
+        written_at: entry.and_then(|entry| file::field(entry, "written_at")),
+        main_bytes: main.unwrap_or(0),
+        wal_bytes: size("-wal").unwrap_or(0),
+        shm_bytes: size("-shm").unwrap_or(0),
+        path,
+    }
+}
+
+/// The name of a file beside a database: `-wal`, `-shm`, `-journal`.
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests;

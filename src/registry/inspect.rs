@@ -1,0 +1,179 @@
+//! One database, opened read-only and looked into.
+//!
+//! Invariants: nothing is written, recovered or checkpointed on purpose; evidence of damage (a -wal beside an
+//! emptied main file, which SQLite would delete) is left as it is.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use super::header::is_wal;
+use super::with_ending;
+use crate::error::{Error, ErrorKind, Result};
+use crate::home::check_database_file;
+
+const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What is really in a database file.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// The domain's name.
+    pub name: String,
+    /// The main file.
+    pub path: PathBuf,
+    /// The last migration that was applied; `None` when none ever was.
+    pub schema_version: Option<i64>,
+    /// What the last migration left for other programs; `None` when this library never migrated it.
+    pub meta: Option<SchemaMeta>,
+    /// Who the file says it belongs to (<https://sqlite.org/pragma.html#pragma_application_id>).
+    pub application_id: i32,
+    /// `wal` for every database that this library opened.
+    pub journal_mode: String,
+    /// In bytes.
+    pub page_size: i64,
+    /// Pages of the database, free ones included.
+    pub page_count: i64,
+    /// Pages without content.
+    pub freelist_count: i64,
+}
+
+/// The row of `rowhouse_meta`: who wrote the schema and who may still use it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct SchemaMeta {
+    /// The domain the database belongs to.
+    pub domain: String,
+    /// The schema's version.
+    pub schema_version: i64,
+    /// The oldest schema version whose programs may read it.
+    pub oldest_reader: i64,
+    /// The oldest schema version whose programs may write it.
+    pub oldest_writer: i64,
+    /// The program that wrote the schema.
+    pub program: String,
+    /// That program's version.
+    pub program_version: String,
+    /// When it did, in RFC 3339.
+    pub written_at: String,
+}
+
+/// Looks into a database.
+///
+/// # Errors
+/// As for `RuntimeDbRegistry::inspect`.
+pub(super) fn inspect(name: &str, path: &Path) -> Result<Inspection> {
+    let Some(found) = check_database_file(path)? else {
+        return Err(Error::new(ErrorKind::NotFound, "there is no such database")
+            .at_path(path)
+            .advise("list the databases of this home"));
+    };
+    let wal = std::fs::symlink_metadata(with_ending(path, "-wal"));
+    if found.len() == 0 && wal.as_ref().is_ok_and(|wal| wal.len() > 0) {
+        return Err(Error::new(ErrorKind::Corrupt, "the main file is empty, its -wal file is not")
+            .at_path(path)
+            .advise("keep both files and run the doctor: opening the database would delete the -wal"));
+    }
+    let sidecar = ["-wal", "-shm", "-journal"]
+        .iter()
+        .any(|ending| std::fs::symlink_metadata(with_ending(path, ending)).is_ok());
+    if sidecar {
+        return look(name, path, &open(path)?);
+    }
+    // Nobody has it open. As an immutable file it can be read without a -wal and -shm coming into being; what
+    // was read counts if it stayed untouched meanwhile.
+    let looked = open_untouched(path).and_then(|connection| look(name, path, &connection));
+    let same =
+        |now: &std::fs::Metadata| now.len() == found.len() && now.modified().ok() == found.modified().ok();
+    let untouched = check_database_file(path)?.is_some_and(|now| same(&now))
+        && std::fs::symlink_metadata(with_ending(path, "-wal")).is_err();
+    if untouched { looked } else { look(name, path, &open(path)?) }
+}
+
+fn look(name: &str, path: &Path, connection: &Connection) -> Result<Inspection> {
+    let snapshot = connection.unchecked_transaction()?;
+    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let has_table = |table: &str| {
+        connection.query_row(
+            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1)",
+            [table],
+            |row| row.get::<_, bool>(0),
+        )
+    };
+    let schema_version = if has_table("refinery_schema_history")? {
+        connection.query_row("SELECT max(version) FROM refinery_schema_history", [], |row| row.get(0))?
+    } else {
+        None
+    };
+    let meta = if has_table("rowhouse_meta")? { meta(connection)? } else { None };
+    let journal_mode = if is_wal(connection) {
+        "wal".to_owned()
+    } else {
+        connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?
+    };
+    let inspection = Inspection {
+        name: name.to_owned(),
+        path: path.to_owned(),
+        schema_version,
+        meta,
+        application_id: number("application_id")? as i32,
+        journal_mode,
+        page_size: number("page_size")?,
+        page_count: number("page_count")?,
+        freelist_count: number("freelist_count")?,
+    };
+    snapshot.finish()?;
+    Ok(inspection)
+}
+
+fn meta(connection: &Connection) -> Result<Option<SchemaMeta>> {
+    const META: &str = "SELECT domain, schema_version, oldest_reader, oldest_writer, program, program_version, \
+                        written_at FROM rowhouse_meta WHERE id = 1";
+    let row = connection.query_row(META, [], |row| {
+        Ok(SchemaMeta {
+            domain: row.get(0)?,
+            schema_version: row.get(1)?,
+            oldest_reader: row.get(2)?,
+            oldest_writer: row.get(3)?,
+            program: row.get(4)?,
+            program_version: row.get(5)?,
+            written_at: row.get(6)?,
+        })
+    });
+    Ok(row.optional()?)
+}
+
+fn flags() -> OpenFlags {
+    OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW
+}
+
+#[allow(clippy::disallowed_methods, reason = "a reader apart from any runtime, with the flags of one")]
+fn open(path: &Path) -> Result<Connection> {
+    let connection = Connection::open_with_flags(path, flags())?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(connection)
+}
+
+/// Opens a file that nobody writes (<https://sqlite.org/uri.html#uriimmutable>).
+#[allow(clippy::disallowed_methods, reason = "a reader apart from any runtime, with the flags of one")]
+fn open_untouched(path: &Path) -> Result<Connection> {
+    let flags = flags() | OpenFlags::SQLITE_OPEN_URI;
+    Ok(Connection::open_with_flags(format!("file:{}?immutable=1", escaped(path)), flags)?)
+}
+
+/// A path as part of a URI: every byte that could mean something there is written as `%XX`.
+fn escaped(path: &Path) -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    for byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/_.-".contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            // Writing to a String never fails.
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
+}
