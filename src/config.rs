@@ -10,7 +10,7 @@ pub struct Limits {
     pub deadline: Duration,
     /// Jobs that may wait in each lane. Default 4,096.
     pub queue_jobs: usize,
-    /// Jobs that share a commit at most. Default 256.
+    /// Jobs that share a commit at most. Default 4,096: the time bound below is what counts.
     pub batch_jobs: usize,
     /// How long the jobs of a batch may run before it is committed. Default 5 ms.
     pub batch_time: Duration,
@@ -39,7 +39,7 @@ impl Default for Limits {
         Self {
             deadline: Duration::from_secs(30),
             queue_jobs: 4096,
-            batch_jobs: 256,
+            batch_jobs: 4096,
             batch_time: Duration::from_millis(5),
             turn_wait: Duration::from_millis(250),
             readers: 4,
