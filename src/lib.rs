@@ -7,7 +7,11 @@ mod config;
 mod domain;
 mod error;
 mod home;
-// Moves into `sqlite/mod.rs` when the opener calls it.
+// These three move into `sqlite/mod.rs` when the opener calls them.
+#[path = "sqlite/fence.rs"]
+mod fence;
+#[path = "sqlite/history.rs"]
+mod history;
 #[allow(dead_code)]
 #[path = "sqlite/migrate.rs"]
 mod migrate;
