@@ -49,24 +49,25 @@ impl Drop for Fence<'_> {
 /// What a migration's text may not do, in words; `None` for what it may.
 fn forbidden(action: AuthAction<'_>) -> Option<String> {
     match action {
-        // Also any code that this rusqlite does not know; an ATTACH of an expression arrives as the bare code 24.
         AuthAction::Transaction { .. } | AuthAction::Savepoint { .. } => {
             Some("transaction control".to_owned())
         }
+        // An ATTACH of an expression has no file name yet, and arrives as the bare code 24.
         AuthAction::Attach { .. } | AuthAction::Unknown { code: 24, .. } => Some("ATTACH".to_owned()),
         AuthAction::Detach { .. } => Some("DETACH".to_owned()),
         AuthAction::Unknown { code, .. } => Some(format!("the action with SQLite's code {code}")),
         AuthAction::Pragma { pragma_name, pragma_value } => {
-            let harmless = match pragma_name {
-                // SQLite itself runs quick_check for ALTER TABLE ... ADD COLUMN of a STRICT table, and FTS reads
-                // data_version.
+            let harmless = match &*pragma_name.to_ascii_lowercase() {
+                // SQLite itself runs quick_check for ALTER TABLE ... ADD COLUMN of a STRICT table, FTS reads
+                // data_version, and RTREE reads page_size.
                 "defer_foreign_keys" | "quick_check" => true,
                 "data_version" | "page_size" => pragma_value.is_none(),
                 _ => false,
             };
             (!harmless).then(|| format!("PRAGMA {pragma_name}"))
         }
-        AuthAction::Insert { table_name }
+        AuthAction::CreateTable { table_name }
+        | AuthAction::Insert { table_name }
         | AuthAction::Update { table_name, .. }
         | AuthAction::Delete { table_name }
         | AuthAction::DropTable { table_name }

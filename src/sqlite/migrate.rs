@@ -633,12 +633,20 @@ mod tests {
     }
 
     #[test]
+    fn a_text_may_not_stand_in_for_the_migrators_tables() {
+        for sql in ["CREATE TABLE refinery_schema_history(version)", "CREATE TABLE rowhouse_meta(id)"] {
+            let error = fails(&memory(), &cache(&[domain::Migration { name: "V1__own", sql }]));
+            assert!(error.to_string().contains("V1__own, statement 1: a change of"), "{error}");
+        }
+    }
+
+    #[test]
     fn what_migrations_usually_do_is_allowed() {
         let connection = migrated(&[V1]);
         connection.execute("INSERT INTO page VALUES ('a', 'words')", []).expect("a row");
         let usual = text(
             "V2__usual",
-            "PRAGMA defer_foreign_keys = ON;
+            "PRAGMA Defer_Foreign_Keys = ON;
              CREATE VIRTUAL TABLE words USING fts5(body, content='page');
              INSERT INTO words(words) VALUES ('rebuild');
              CREATE TRIGGER added AFTER INSERT ON page BEGIN
