@@ -23,7 +23,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// How many steps of SQLite's virtual machine pass between two looks at the clock: about 20 µs of work.
 const STEPS_BETWEEN_LOOKS: i32 = 1000;
 
-/// Pragmas that only read; those of the second list also when given an argument.
+/// Pragmas that only read; those of the second list also when given an argument. SQLite itself runs some of them
+/// (`data_version` and `page_size` for FTS5 and RTREE, `quick_check` for ALTER TABLE on STRICT tables).
 const READ_PRAGMAS: &[&str] = &[
     "application_id",
     "collation_list",
@@ -45,6 +46,7 @@ const READ_PRAGMAS_OF_A_NAME: &[&str] = &[
     "index_info",
     "index_list",
     "index_xinfo",
+    "quick_check",
     "table_info",
     "table_xinfo",
 ];
