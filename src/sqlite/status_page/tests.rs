@@ -208,7 +208,7 @@ fn a_torn_label_is_never_read() {
             if !whole {
                 break Some((since, text));
             }
-            if seen == if cfg!(miri) { 20 } else { 20_000 } {
+            if seen == if cfg!(miri) { 20 } else { 1_000 } {
                 break None;
             }
         };
