@@ -43,6 +43,13 @@ pub(super) struct Entry {
     pub(super) submitted: bool,
 }
 
+impl Drop for Entry {
+    /// A job that is let go of without an answer, because the writer dies, gets one.
+    fn drop(&mut self) {
+        self.task.abandon();
+    }
+}
+
 /// What became of one transaction.
 enum Outcome {
     /// Durable: every job of it may be acknowledged.

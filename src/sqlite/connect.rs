@@ -78,16 +78,17 @@ pub(crate) fn check_engine(version: i32) -> Result<()> {
 
 impl Spec {
     /// Opens the database for writing; creates and migrates it when there is need, waiting for others until
-    /// `deadline`.
-    pub(super) fn open_writer(&self, deadline: Instant) -> Result<Opened> {
-        self.named(self.try_open_writer(deadline))
+    /// `deadline`. At the `first` open, when no connection of this process can have the file open, its first bytes
+    /// are looked at before SQLite is.
+    pub(super) fn open_writer(&self, deadline: Instant, first: bool) -> Result<Opened> {
+        self.named(self.try_open_writer(deadline, first))
     }
 
-    fn try_open_writer(&self, deadline: Instant) -> Result<Opened> {
+    fn try_open_writer(&self, deadline: Instant, first: bool) -> Result<Opened> {
         let _patience = Patience::until(deadline);
         check_engine(rusqlite::version_number())?;
         self.domain.check()?;
-        if self.look()? > 0 {
+        if self.look(first)? > 0 {
             let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             if self.is_ours(&connection)? && is_wal(&connection)? {
                 let state = migrate::inspect(&connection, &self.domain)?;
@@ -98,7 +99,7 @@ impl Spec {
             }
         }
         let _lock = lock_until(&self.init_lock, deadline)?;
-        if self.look()? == 0 && !self.path.exists() {
+        if self.look(first)? == 0 && !self.path.exists() {
             home::create_private_file(&self.path)?;
         }
         let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -160,9 +161,9 @@ impl Spec {
     }
 
     /// Checks the file without SQLite; answers its length, 0 when it is missing.
-    fn look(&self) -> Result<u64> {
+    fn look(&self, first: bool) -> Result<u64> {
         let Some(found) = home::check_database_file(&self.path)? else { return Ok(0) };
-        if found.len() > 0 {
+        if found.len() > 0 && first {
             // No connection of this process has the file open yet, so closing this descriptor drops no lock.
             let mut first = [0u8; 16];
             let mut file = File::open(&self.path).map_err(|error| Error::io("read the database", &self.path, error))?;

@@ -3,7 +3,8 @@
 //! Invariants:
 //! 1. The authorizer is set once per connection (setting it again would expire every cached statement) and reads a
 //!    flag. While a job or a read runs it denies transaction control, ATTACH (also the raw code 24 that a computed
-//!    file name arrives as), DETACH, every pragma outside a short read-only list, loading extensions, and every code
+//!    file name arrives as), DETACH, temporary tables, views and triggers (the connection is not the job's: they would
+//!    be there for every later one), every pragma outside a short read-only list, loading extensions, and every code
 //!    that it does not know.
 //! 2. SQL is stopped by the connection's own progress handler, which reads the deadline of what runs now. Nothing is
 //!    interrupted from another thread, so a stop never hits a neighbour or the COMMIT.
@@ -123,7 +124,11 @@ fn judge(action: &AuthAction<'_>) -> Authorization {
         | AuthAction::Transaction { .. }
         | AuthAction::Savepoint { .. }
         | AuthAction::Attach { .. }
-        | AuthAction::Detach { .. } => false,
+        | AuthAction::Detach { .. }
+        | AuthAction::CreateTempIndex { .. }
+        | AuthAction::CreateTempTable { .. }
+        | AuthAction::CreateTempTrigger { .. }
+        | AuthAction::CreateTempView { .. } => false,
         AuthAction::Pragma { pragma_name, pragma_value } => {
             let name = pragma_name.to_ascii_lowercase();
             let name = name.as_str();

@@ -113,6 +113,7 @@ impl Readers {
         read: impl FnOnce(&Snapshot) -> Result<R>,
     ) -> Result<R> {
         let snapshot = self.take(deadline)?;
+        let _patience = Patience::until(deadline);
         snapshot.control().begin()?;
         let ended = Ended(&snapshot);
         let inside = snapshot.guard().enter(deadline.min(Instant::now() + age));

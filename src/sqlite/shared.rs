@@ -20,6 +20,7 @@ use super::status_page::Slot;
 use super::turn;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handoff::gate::Gate;
+use crate::handoff::job::Settled;
 use crate::handoff::lanes::Lanes;
 
 pub(super) struct Shared {
@@ -38,6 +39,8 @@ pub(super) struct Shared {
     /// The turn's lock files, for a forked child to close.
     turn_files: [AtomicI32; 2],
     forked: AtomicBool,
+    /// It was attached once: from then on the file must not be opened by name any more.
+    attached: AtomicBool,
     /// The writer waits for the write lock.
     blocked: AtomicBool,
     /// When closing stops waiting, in nanoseconds since `opened`; 0 while it does not close.
@@ -61,6 +64,7 @@ impl Shared {
             owner: std::process::id(),
             turn_files: [AtomicI32::new(-1), AtomicI32::new(-1)],
             forked: AtomicBool::new(false),
+            attached: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             gives_up_at: AtomicU64::new(0),
             opened: Instant::now(),
@@ -71,7 +75,8 @@ impl Shared {
 
     /// Opens the file and makes the database ready.
     pub(super) fn attach(&self, deadline: Instant) -> Result<Option<i64>> {
-        let opened = self.spec.open_writer(deadline)?;
+        let opened = self.spec.open_writer(deadline, !self.attached.load(Ordering::Acquire))?;
+        self.attached.store(true, Ordering::Release);
         let (warnings, wrote, access) = (opened.warnings.clone(), opened.wrote, opened.access.clone());
         let core = self.spec.named(Core::new(&self.spec, opened))?;
         for (kept, descriptor) in self.turn_files.iter().zip(core.turn.descriptors()) {
@@ -181,9 +186,10 @@ impl Shared {
     }
 
     /// Acknowledges a job whose fate is decided.
-    pub(super) fn settle(&self, entry: Entry) {
-        entry.task.settle();
+    pub(super) fn settle(&self, entry: Entry) -> Settled {
+        let settled = entry.task.settle();
         self.drop_entry(entry);
+        settled
     }
 
     /// Lets go of a job, and of what it captured: on this thread, which may be the writer, so marked and caught.
@@ -197,13 +203,18 @@ impl Shared {
     }
 
     /// After a commit: who watches is told, and the log is worked off when it is long.
-    pub(super) fn committed(&self, jobs: u64, wal_pages: u64) {
-        stats::add(&self.counters.jobs, jobs);
-        if let Some(slot) = &self.slot {
-            slot.count(1, jobs);
-        }
+    pub(super) fn committed(&self, wal_pages: u64) {
         self.changes.notify();
         self.checkpointer.watch(wal_pages);
+    }
+
+    /// Jobs whose callers were told.
+    pub(super) fn counted(&self, fine: u64, failed: u64) {
+        stats::add(&self.counters.jobs, fine);
+        stats::add(&self.counters.jobs_failed, failed);
+        if let Some(slot) = &self.slot {
+            slot.count(1, fine);
+        }
     }
 
     pub(super) fn stats(&self) -> Stats {

@@ -60,10 +60,6 @@ impl Turn {
         [self.locks.lobby.as_raw_fd(), self.locks.room.as_raw_fd()]
     }
 
-    pub(super) fn is_held(&self) -> bool {
-        self.held
-    }
-
     /// Takes the turn if nobody has it and nobody waits for it.
     pub(super) fn try_take(&mut self) -> bool {
         if self.held {
