@@ -5,9 +5,13 @@ mod config;
 mod domain;
 mod error;
 mod home;
+#[cfg(feature = "agent")]
+pub mod rollout;
 mod runtime;
 pub mod sql;
 mod sqlite;
+#[cfg(feature = "agent")]
+pub mod stores;
 
 pub use config::Limits;
 pub use domain::{Domain, Durability, Migration, Role};
@@ -18,3 +22,5 @@ pub use rusqlite;
 pub use sqlite::holders::Holder;
 pub use sqlite::tx::{Snapshot, Tx};
 pub use sqlite::{Database, Ticket};
+#[cfg(feature = "agent")]
+pub use stores::threads::ThreadQuery;
