@@ -144,3 +144,101 @@ pub(super) const PUT: &str = concat!(
    memory_mode = excluded.memory_mode, user_set = excluded.user_set, rollout_size = excluded.rollout_size,
    rollout_mtime_ns = excluded.rollout_mtime_ns, rollout_inode = excluded.rollout_inode"
 );
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::types::Value;
+    use rusqlite::{Connection, StatementStatus};
+
+    use super::*;
+
+    const SCHEMA: &str = include_str!("../../../migrations_state/V1__thread.sql");
+
+    /// Threads in 20 folders, every seventh archived; a tenth of them share one time.
+    const FILL: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+        INSERT INTO thread (id, created_at, updated_at, recency_at, archived_at, cwd)
+        SELECT printf('%08x-0000-7000-8000-%012x', i * 7919 % 1000003, i), max(i, ?1 / 10), max(i * 31 % ?1, ?1 / 10),
+            max(i * 17 % ?1, ?1 / 10), iif(i % 7 = 0, 1, NULL), '/home/ada/' || (i * 13 % 20) FROM n";
+
+    fn filled(threads: i64) -> Connection {
+        let connection = Connection::open_in_memory().expect("a database");
+        connection.execute_batch(SCHEMA).expect("the schema");
+        connection.execute(FILL, [threads]).expect("threads");
+        connection
+    }
+
+    fn every_query() -> Vec<ThreadQuery> {
+        let mut all = Vec::new();
+        for sort in [Sort::Created, Sort::Updated, Sort::Recency] {
+            for direction in [Direction::Ascending, Direction::Descending] {
+                for archived in [false, true] {
+                    for folders in [0, 1, 8] {
+                        let query = ThreadQuery::recent().sort(sort).direction(direction).archived(archived);
+                        let folders = (0..folders).map(|n| format!("/home/ada/{n}"));
+                        all.push(if folders.len() == 0 { query } else { query.cwds(folders) });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// Rows found and virtual machine steps taken by a page of 51 behind this position.
+    fn cost(connection: &Connection, query: &ThreadQuery, position: (i64, &str)) -> (usize, i32) {
+        let folders = query.folders().unwrap_or_default();
+        let sql = match folders.len() {
+            0 => page(query),
+            1 => page_of_folder(query),
+            _ => page_of_folders(query),
+        };
+        let mut statement = connection.prepare(sql).expect("the text");
+        let mut params = vec![Value::from(position.0), Value::from(position.1.to_owned()), Value::from(51)];
+        params.extend(folders.iter().map(|folder| Value::from(folder.clone())));
+        for (number, value) in (1..).zip(params) {
+            let index =
+                statement.parameter_index(&format!("${number}")).expect("utf-8").expect("the parameter");
+            statement.raw_bind_parameter(index, value).expect("bound");
+        }
+        let mut rows = statement.raw_query();
+        let mut found = 0;
+        while rows.next().expect("a row").is_some() {
+            found += 1;
+        }
+        drop(rows);
+        assert_eq!(statement.get_status(StatementStatus::Sort), 0, "sorted: {sql}");
+        assert_eq!(statement.get_status(StatementStatus::FullscanStep), 0, "scanned: {sql}");
+        assert_eq!(statement.get_status(StatementStatus::AutoIndex), 0, "index made: {sql}");
+        (found, statement.get_status(StatementStatus::VmStep))
+    }
+
+    #[test]
+    fn a_page_of_many_threads_costs_what_a_page_of_few_does() {
+        let (few, many) = (filled(10_000), filled(100_000));
+        for connection in [&few, &many] {
+            for query in every_query() {
+                let first = match query.direction {
+                    Direction::Ascending => (i64::MIN, ""),
+                    Direction::Descending => (i64::MAX, "~"),
+                };
+                let (rows, steps) = cost(connection, &query, first);
+                assert_eq!(rows, 51);
+                assert!(steps < 51 * 100, "{steps} steps for {query:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn going_on_amid_threads_of_one_time_costs_no_more() {
+        let many = filled(100_000);
+        let amid = (10_000, "00080000-0000-7000-8000-000000000000");
+        for analysed in [false, true] {
+            if analysed {
+                many.execute_batch("ANALYZE").expect("statistics");
+            }
+            for query in every_query() {
+                let (_, steps) = cost(&many, &query, amid);
+                assert!(steps < 51 * 100, "{steps} steps for {query:?}");
+            }
+        }
+    }
+}
