@@ -121,7 +121,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_order_and_filter_lists_each_thread_once(made in made(60), limit in 1..9_u32, folders in prop::collection::vec(0..FOLDERS.len(), 0..4)) {
+    fn every_order_and_filter_lists_each_thread_once(made in made(60), limit in 1..9_u32, folders in prop::collection::vec(0..FOLDERS.len(), 0..4), empty in prop::sample::select(vec![0, 9])) {
         let (_home, _runtime, threads) = threads();
         threads.upsert(&made.iter().map(Made::facts).collect::<Vec<_>>()).expect("upsert");
         for sort in [Sort::Created, Sort::Updated, Sort::Recency] {
@@ -131,7 +131,11 @@ proptest! {
                         let query = ThreadQuery::recent().sort(sort).direction(direction).archived(archived).limit(limit);
                         let query = match folders {
                             None => query,
-                            Some(folders) => query.cwds(folders.iter().map(|index| folder_name(*index))),
+                            Some(folders) => {
+                                // Empty folders between the others: more than one walk, merged.
+                                let empty = FOLDERS.len()..FOLDERS.len() + empty;
+                                query.cwds(folders.iter().copied().chain(empty).map(folder_name))
+                            }
                         };
                         let pages = every_page(&threads, &query, |_| {});
                         prop_assert_eq!(ids(&pages), expected(&made, sort, direction, archived, folders));

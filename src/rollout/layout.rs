@@ -148,9 +148,10 @@ impl Walk {
 }
 
 fn is_rollout(name: &OsStr) -> bool {
-    name.to_str().is_some_and(|name| {
-        name.starts_with("rollout-") && (name.ends_with(".jsonl") || name.ends_with(".jsonl.zst"))
-    })
+    let plain = name
+        .to_str()
+        .and_then(|name| name.strip_suffix(".jsonl").or_else(|| name.strip_suffix(".jsonl.zst")));
+    plain.is_some_and(|stem| stem.starts_with("rollout-"))
 }
 
 fn leads_down(name: &OsStr, depth: u8) -> bool {

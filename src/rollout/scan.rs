@@ -5,7 +5,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::first_message::FirstMessage;
-use super::records::{Line, SessionMeta, ThreadMetadata, TokenCount, TurnContext};
+use super::records::{Git, Line, SessionMeta, ThreadMetadata, TokenCount, TurnContext};
 use crate::stores::threads::{Change, GitFacts, MemoryMode, ThreadFacts, UserField};
 
 /// What was found so far: of messages the first, of everything else the last.
@@ -139,7 +139,7 @@ impl<'a> Scan<'a> {
             sandbox_policy: plain(turn.sandbox_policy.0.map(|policy| policy.0)),
             approval_mode: plain(turn.approval_policy.0.map(|policy| policy.0)),
             tokens_used: self.tokens,
-            git: meta.git.0.map(|git| git.facts()).unwrap_or_default(),
+            git: meta.git.0.map(Git::facts).unwrap_or_default(),
             agent_nickname: plain(meta.agent_nickname.0.or_else(|| from_agent("agent_nickname"))),
             agent_role: plain(meta.agent_role.0.or_else(|| from_agent("agent_role"))),
             forked_from_id: plain(meta.forked_from_id.0),
