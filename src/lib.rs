@@ -21,9 +21,13 @@ mod handoff;
 mod home;
 mod processes;
 mod registry;
+#[cfg(feature = "agent")]
+pub mod rollout;
 mod runtime;
 pub mod sql;
 mod sqlite;
+#[cfg(feature = "agent")]
+pub mod stores;
 mod sync;
 
 pub use config::Limits;
@@ -66,3 +70,5 @@ pub use sqlite::stats::Stats;
 pub use sqlite::status_page::{DatabaseStatus, ProcessStatus};
 pub use sqlite::tx::{Snapshot, Tx};
 pub use sqlite::{CloseReport, Database, Ticket};
+#[cfg(feature = "agent")]
+pub use stores::threads::ThreadQuery;

@@ -101,6 +101,15 @@ impl Runtime {
         self.inner.databases.read().keys().cloned().collect()
     }
 
+    /// The threads store, on the state database.
+    ///
+    /// # Errors
+    /// `NotFound` when the runtime was opened without the state domain.
+    #[cfg(feature = "agent")]
+    pub fn threads(&self) -> Result<crate::stores::threads::Threads> {
+        Ok(crate::stores::threads::Threads::new(self.database("state")?))
+    }
+
     /// Its home.
     pub fn home(&self) -> &Home {
         &self.inner.home
