@@ -6,7 +6,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 #[path = "../cli/src/bench/workloads/mod.rs"]
-#[allow(dead_code, reason = "the command measures more than this")]
+#[allow(dead_code, unused_imports, reason = "the command measures more than this, and has the tests")]
 mod workloads;
 
 use workloads::callers::insert_for;

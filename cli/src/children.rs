@@ -69,7 +69,7 @@ pub(crate) fn run(
     let mut ready = vec![false; processes];
     while ready.contains(&false) {
         let (index, line) = group.next_line(Instant::now() + PATIENCE, &mut look)?;
-        if line != READY {
+        if line.as_deref() != Some(READY) {
             bail!("writing process {index} answered something else than `{READY}`");
         }
         ready[index] = true;
@@ -79,6 +79,12 @@ pub(crate) fn run(
     let mut reports = vec![None; processes];
     while reports.iter().any(Option::is_none) {
         let (index, line) = group.next_line(until, &mut look)?;
+        let Some(line) = line else {
+            if reports[index].is_none() {
+                bail!("writing process {index} ended without a report");
+            }
+            continue;
+        };
         reports[index] = Some(
             serde_json::from_str(&line).with_context(|| format!("the report of writing process {index}"))?,
         );
@@ -121,17 +127,20 @@ impl Group {
         Ok(group)
     }
 
+    /// The next line of any child; `None` for one whose output ended, and that well.
     fn next_line(
         &mut self,
         until: Instant,
         look: &mut impl FnMut() -> Result<()>,
-    ) -> Result<(usize, String)> {
+    ) -> Result<(usize, Option<String>)> {
         loop {
             look()?;
             match self.lines.recv_timeout(LOOK_EVERY) {
-                Ok((index, Some(line))) => return Ok((index, line)),
-                // Its output ends when it is done, which is fine only if that went well.
-                Ok((index, None)) => self.expect_success(index)?,
+                Ok((index, None)) => {
+                    self.expect_success(index)?;
+                    return Ok((index, None));
+                }
+                Ok(line) => return Ok(line),
                 Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
                 Err(_) => bail!("the writing processes did not answer in time"),
             }

@@ -73,3 +73,15 @@ fn a_table_in_a_pipe_has_no_colours() {
     assert_eq!(code, Some(0), "{stderr}");
     assert!(stdout.contains("cache") && !stdout.contains('\u{1b}'), "{stdout:?}");
 }
+
+#[test]
+fn a_writing_process_ends_when_its_parent_is_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let work = format!(
+        r#"{{"subject":"raw","folder":{:?},"domain":"x","synchronous":"full","callers":1,"time":{{"secs":600,"nanos":0}}}}"#,
+        folder.path()
+    );
+    let (code, stdout, stderr) = told(rowhouse().args(["worker", &work]).write_stdin(""));
+    assert_eq!((code, stdout.as_str()), (Some(1), "ready\n"), "{stderr}");
+    assert!(stderr.contains("the parent went away"), "{stderr}");
+}

@@ -76,7 +76,10 @@ fn unescape(point: &str) -> String {
 }
 
 /// The median time to append 4 KiB and make them durable.
-fn fsync_us(folder: &Path) -> Result<f64> {
+///
+/// # Errors
+/// When the folder cannot be written.
+pub(crate) fn fsync_us(folder: &Path) -> Result<f64> {
     let path = folder.join("fsync");
     let failed = |error| Error::io("measure an fsync", &path, error);
     let mut file = OpenOptions::new().write(true).create_new(true).open(&path).map_err(failed)?;

@@ -18,6 +18,8 @@ pub(crate) use render::{count, micros};
 
 /// Below this, a disk acknowledges without having written.
 const HONEST_FSYNC_US: f64 = 50.0;
+/// An fsync that changes by more than this factor during a run casts doubt on it.
+const UNREST: f64 = 1.5;
 
 #[derive(Args)]
 pub(crate) struct BenchArguments {
@@ -85,6 +87,7 @@ fn run_contention(arguments: &ContentionArguments, output: &Output) -> Result<()
         document.notes.push("a quick run: an impression, not a result".to_owned());
     }
     contention::run(&setting, &arguments.only, &mut document)?;
+    document.notes.extend(unrest(document.machine.fsync_us, machine::fsync_us(folder.path())?));
     folder.close().context("removing the folder of the measurements")?;
     if output.is_json() { output.document(&document) } else { output.text(&render::tables(&document)) }
 }
@@ -108,6 +111,15 @@ fn doubt(machine: &machine::Machine) -> Option<String> {
         format!(
             "an fsync takes {:.0} µs here: this disk acknowledges before it has written; the targets are meant for {HONEST_FSYNC_US} µs and more",
             machine.fsync_us
+        )
+    })
+}
+
+/// Whether the disk was another one at the end than at the start: then something else used it meanwhile.
+fn unrest(before_us: f64, after_us: f64) -> Option<String> {
+    (before_us.max(after_us) > UNREST * before_us.min(after_us)).then(|| {
+        format!(
+            "an fsync took {before_us:.0} µs before and {after_us:.0} µs after: something else uses this disk; compare within a work only"
         )
     })
 }

@@ -38,7 +38,7 @@ fn rows(rows: &[Row]) -> String {
         }
         table.row(&[
             if last == row.work { String::new() } else { row.work.to_owned() },
-            row.subject.to_owned(),
+            subject(row),
             count(row.ops_per_s),
             row.p50_us.map_or_else(String::new, micros),
             row.p99_us.map_or_else(String::new, micros),
@@ -49,6 +49,15 @@ fn rows(rows: &[Row]) -> String {
         last = row.work;
     }
     table.render()
+}
+
+/// Works that measure one subject in several ways tell which way.
+fn subject(row: &Row) -> String {
+    match (row.wal_max_bytes, row.processes) {
+        (Some(_), Some(1)) => format!("{}, 1 process", row.subject),
+        (Some(_), Some(processes)) => format!("{}, {processes} processes", row.subject),
+        _ => row.subject.to_owned(),
+    }
 }
 
 fn targets(targets: &[Target]) -> String {

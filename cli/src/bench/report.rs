@@ -114,7 +114,7 @@ pub(crate) enum At {
     Most,
 }
 
-/// A promise and what was reached.
+/// A promise and what was reached. `holds` follows from `value`, `bound` and `at` as they are printed.
 #[derive(Debug, Serialize)]
 pub(crate) struct Target {
     pub(crate) name: &'static str,
@@ -128,11 +128,13 @@ pub(crate) struct Target {
 
 impl Target {
     pub(crate) fn at_least(name: &'static str, value: f64, bound: f64, unit: &'static str) -> Self {
-        Self { name, value: rounded(value), bound, at: At::Least, unit, holds: value >= bound }
+        let value = rounded(value);
+        Self { name, value, bound, at: At::Least, unit, holds: value >= bound }
     }
 
     pub(crate) fn at_most(name: &'static str, value: f64, bound: f64, unit: &'static str) -> Self {
-        Self { name, value: rounded(value), bound, at: At::Most, unit, holds: value <= bound }
+        let value = rounded(value);
+        Self { name, value, bound, at: At::Most, unit, holds: value <= bound }
     }
 }
 
@@ -148,8 +150,9 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_judged_before_it_is_rounded() {
-        assert!(!Target::at_most("t", 1.100_04, 1.1, "x").holds);
+    fn a_value_is_judged_as_it_is_printed() {
+        assert!(Target::at_most("t", 1.100_04, 1.1, "x").holds);
+        assert!(!Target::at_most("t", 1.102, 1.1, "x").holds);
         assert!(Target::at_least("t", 15.0, 15.0, "x").holds);
         assert!((rounded(103_456.78) - 103_457.0).abs() < 1e-9);
         assert!((rounded(1.234_56) - 1.235).abs() < 1e-9);

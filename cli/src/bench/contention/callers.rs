@@ -1,5 +1,7 @@
 //! Callers of one process.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::super::report::{Row, Target, median_of, p50_us, ratio, worst_us};
@@ -8,8 +10,9 @@ use super::super::workloads::callers::{Measured, insert_for};
 use super::super::workloads::subjects::{Kind, Subject};
 use super::{DOMAIN, Found, Run, Series, interleave, verify};
 
-/// A lone caller is compared call by call: shorter turns, more of them.
-const TURNS_OF_ONE: u32 = 4;
+/// A lone caller's calls are compared by their medians, so subjects change places quickly: whatever else the disk
+/// has to do meets neighbouring turns alike.
+const TURN_OF_ONE: Duration = Duration::from_millis(25);
 
 pub(super) fn run(run: &Run, callers: usize, synchronous: Synchronous) -> Result<Found> {
     let mut kinds = vec![Kind::Rowhouse, Kind::Pool, Kind::Mutex];
@@ -25,7 +28,7 @@ pub(super) fn run(run: &Run, callers: usize, synchronous: Synchronous) -> Result
     for (index, subject) in subjects.iter().enumerate() {
         acknowledged[index] += insert_for(subject, callers, run.setting.warm_up())?.ops;
     }
-    let turns = if callers == 1 { TURNS_OF_ONE } else { 1 };
+    let turns = if callers == 1 { turns_within(run.setting.seconds) } else { 1 };
     let time = run.setting.seconds / turns;
     let mut series: Vec<_> = kinds.iter().copied().map(Series::new).collect();
     interleave(run.setting.rounds * turns, &mut series, |index, _, _| {
@@ -42,9 +45,13 @@ pub(super) fn run(run: &Run, callers: usize, synchronous: Synchronous) -> Result
         callers: Some(callers),
         processes: Some(1),
         synchronous: Some(synchronous.as_str()),
-        ..Row::of(run.name, one.kind.as_str(), &one.rounds)
+        ..Row::of(run.name, one.kind.as_str(), &one.rounds_of(turns as usize))
     });
     Ok(Found { rows: rows.collect(), targets: targets(run.name, &series) })
+}
+
+fn turns_within(round: Duration) -> u32 {
+    (round.as_millis() / TURN_OF_ONE.as_millis()).max(1) as u32
 }
 
 fn targets(work: &str, series: &[Series]) -> Vec<Target> {

@@ -153,6 +153,11 @@ impl Series {
     fn new(kind: Kind) -> Self {
         Self { kind, rounds: Vec::new() }
     }
+
+    /// The rounds, when each was cut into this many turns.
+    fn rounds_of(&self, turns: usize) -> Vec<Measured> {
+        self.rounds.chunks(turns).map(Measured::in_sequence).collect()
+    }
 }
 
 /// Lets the subjects take turns: every round all of them, every other round in reverse, so that a disk that gets

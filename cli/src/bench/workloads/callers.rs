@@ -44,6 +44,19 @@ impl Measured {
         }
         all
     }
+
+    /// Runs that took place one after the other, as one.
+    pub(crate) fn in_sequence(parts: &[Self]) -> Self {
+        let mut all = Self::default();
+        for part in parts {
+            all.ops += part.ops;
+            all.seconds += part.seconds;
+            all.latency.merge(&part.latency);
+            all.slowest += part.slowest;
+            all.fastest += part.fastest;
+        }
+        all
+    }
 }
 
 /// Lets `callers` threads insert through a subject until the time is up.

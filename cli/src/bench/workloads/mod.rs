@@ -61,3 +61,27 @@ pub(crate) fn verify(database: &Path, acknowledged: u64) -> Result<()> {
     .at_path(database)
     .advise("do not trust this run: report it together with the file"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_subject_acknowledges_what_its_file_then_holds_and_a_missing_row_is_an_error() {
+        use subjects::Kind;
+        let folder = tempfile::tempdir().expect("a folder");
+        for kind in [Kind::Rowhouse, Kind::Pool, Kind::Mutex, Kind::Raw] {
+            let folder = folder.path().join(kind.as_str());
+            let subject = kind.open(&folder, "bench", Synchronous::Normal).expect("it opens");
+            let callers = if kind == Kind::Raw { 1 } else { 3 };
+            let seen = callers::insert_for(&subject, callers, Duration::from_millis(30)).expect("it writes");
+            drop(subject);
+            let file = kind.file(&folder, "bench");
+            verify(&file, seen.ops).expect("all rows are there");
+            let lost = verify(&file, seen.ops + 1).expect_err("one row less than acknowledged");
+            assert_eq!(lost.kind(), ErrorKind::Corrupt);
+        }
+    }
+}
