@@ -102,12 +102,9 @@ impl Runtime {
     }
 
     /// The threads store, on the state database.
-    ///
-    /// # Errors
-    /// `NotFound` when the runtime was opened without the state domain.
     #[cfg(feature = "agent")]
-    pub fn threads(&self) -> Result<crate::stores::threads::Threads> {
-        Ok(crate::stores::threads::Threads::new(self.database("state")?))
+    pub fn threads(&self) -> crate::stores::Threads {
+        crate::stores::Threads::of(self.database("state"))
     }
 
     /// Its home.

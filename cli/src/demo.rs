@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use rowhouse::{Error, Home};
+use rowhouse::{DatabaseInfo, Error, Home, Runtime, RuntimeDbRegistry, ThreadQuery, rollout};
 use serde::Serialize;
 
 use crate::bench::workloads::Synchronous;
@@ -15,7 +15,7 @@ use crate::bench::workloads::verify;
 use crate::bench::{count, micros};
 use crate::children::{self, Work};
 use crate::output::{self, HEADING, Output};
-use crate::{import, status, threads};
+use crate::{status, threads};
 
 const DOMAIN: &str = "demo";
 const PROCESSES: usize = 4;
@@ -32,7 +32,7 @@ pub(crate) struct DemoArguments {
 #[derive(Serialize)]
 struct Document {
     threads: Vec<threads::Row>,
-    databases: Vec<status::Entry>,
+    databases: Vec<DatabaseInfo>,
     writing: Writing,
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn run(arguments: &DemoArguments, output: &Output) -> Result<()> {
     output::note(&format!("{PROCESSES} processes of {CALLERS} threads write to one database …"));
     let writing = write_together(&home, Duration::from_secs(arguments.seconds))?;
     let listed = sample_threads(&home, &folder.path().join("transcripts"))?;
-    let databases = status::entries(&home)?;
+    let databases = RuntimeDbRegistry::new(&home).list()?;
     folder.close()?;
 
     if output.is_json() {
@@ -116,22 +116,29 @@ fn verdict(writing: &Writing) -> String {
 
 /// Writes the sample transcripts to a folder and imports them.
 fn sample_threads(home: &Home, folder: &Path) -> rowhouse::Result<Vec<threads::Row>> {
-    if SAMPLES.is_empty() {
-        return Ok(Vec::new());
-    }
     for (name, text) in SAMPLES {
         let path = folder.join(name);
         let parent = path.parent().unwrap_or(folder);
         std::fs::create_dir_all(parent).map_err(|error| Error::io("create the folder", parent, error))?;
         std::fs::write(&path, text).map_err(|error| Error::io("write a sample", &path, error))?;
     }
-    import::import(home, folder, &mut |_| {})?;
-    Ok(threads::list(home, &threads::Query { limit: 50, ..threads::Query::default() })?.threads)
+    let runtime = Runtime::open(home.clone())?;
+    rollout::import(&runtime.threads(), folder, &mut |_| {})?;
+    Ok(threads::list(home, &ThreadQuery::recent())?.threads)
 }
 
-// ---------------------------------------------------------------------------------------------------------------
-// ADAPTER: the files of examples/transcripts, as (path below the folder, text):
-// ("2026/01/02/rollout-….jsonl", include_str!("../../examples/transcripts/2026/01/02/rollout-….jsonl")), …
-// Without any the demo shows no threads.
-// ---------------------------------------------------------------------------------------------------------------
-const SAMPLES: &[(&str, &str)] = &[];
+macro_rules! samples {
+    ($($name:literal),* $(,)?) => {
+        /// The sample transcripts, by their path below the folder.
+        const SAMPLES: &[(&str, &str)] =
+            &[$(($name, include_str!(concat!("../../examples/transcripts/", $name)))),*];
+    };
+}
+samples! {
+    "archived_sessions/rollout-2026-01-18T11-05-30-019bd0c3-f3ba-7d65-9072-e1a84b5ce006.jsonl",
+    "sessions/2026/03/02/rollout-2026-03-02T09-14-05-019cadf1-7a5e-7b04-8f21-5d0c9a41e001.jsonl",
+    "sessions/2026/03/02/rollout-2026-03-02T15-40-12-019caf52-d0c4-7310-a6be-2f7718c3e002.jsonl",
+    "sessions/2026/03/05/rollout-2026-03-05T20-02-44-019cbfb5-1e37-7c92-9d40-8a53e6f0e003.jsonl",
+    "sessions/2026/03/09/rollout-2026-03-09T07-30-00-019cd19f-aa40-7e58-b1d3-64c0f29be004.jsonl",
+    "sessions/2026/03/09/rollout-2026-03-09T07-34-10-019cd1a3-7c94-7a01-8e6f-b95d1372e005.jsonl",
+}

@@ -1,13 +1,13 @@
 //! `rowhouse import`: transcripts of a folder become threads.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use bytesize::ByteSize;
 use clap::Args;
-use rowhouse::{Error, ErrorKind, Home};
-use serde::Serialize;
+use rowhouse::rollout::{self, ImportReport};
+use rowhouse::{Error, ErrorKind, Home, Runtime};
 
 use crate::bench::count;
 use crate::output::{self, Output, WARNING};
@@ -25,35 +25,6 @@ pub(crate) struct ImportArguments {
     folder: PathBuf,
 }
 
-/// How far an import is.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Progress {
-    pub(crate) done: u64,
-    pub(crate) files: u64,
-}
-
-/// What an import did.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Report {
-    pub(crate) files: u64,
-    pub(crate) imported: u64,
-    pub(crate) updated: u64,
-    pub(crate) unchanged: u64,
-    pub(crate) bad: u64,
-    pub(crate) compressed: u64,
-    pub(crate) bytes_read: u64,
-    pub(crate) problems: Vec<Problem>,
-}
-
-/// A file that could not be taken as it is, and where.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Problem {
-    pub(crate) path: PathBuf,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) line: Option<u64>,
-    pub(crate) reason: String,
-}
-
 pub(crate) fn run(home: &Home, arguments: &ImportArguments, output: &Output) -> Result<()> {
     let folder = &arguments.folder;
     if !folder.is_dir() {
@@ -63,9 +34,10 @@ pub(crate) fn run(home: &Home, arguments: &ImportArguments, output: &Output) -> 
             .into());
     }
     let bar = output::progress(0);
-    let report = import(home, folder, &mut |progress| {
-        bar.set_length(progress.files);
-        bar.set_position(progress.done);
+    let runtime = Runtime::open(home.clone())?;
+    let report = rollout::import(&runtime.threads(), folder, &mut |progress| {
+        bar.set_position(progress.files);
+        bar.set_message(ByteSize::b(progress.bytes_read).to_string());
     });
     bar.finish_and_clear();
     let report = report?;
@@ -73,7 +45,7 @@ pub(crate) fn run(home: &Home, arguments: &ImportArguments, output: &Output) -> 
 }
 
 /// The report for people, also shown by the demo.
-pub(crate) fn text(report: &Report) -> String {
+pub(crate) fn text(report: &ImportReport) -> String {
     let mut text = format!(
         "{} files: {} imported, {} updated, {} unchanged, {} bad ({} compressed, {} read)\n",
         count(report.files as f64),
@@ -96,14 +68,4 @@ pub(crate) fn text(report: &Report) -> String {
         let _ = writeln!(text, "and {} more (--json names all)", report.problems.len() - SHOWN);
     }
     text
-}
-
-// ---------------------------------------------------------------------------------------------------------------
-// ADAPTER: connect to `rowhouse::rollout::import(&runtime.threads(), folder, &mut |progress| …)` on
-// `Runtime::open(home.clone())`, its `ImportReport` mapped to `Report`.
-// ---------------------------------------------------------------------------------------------------------------
-pub(crate) fn import(home: &Home, folder: &Path, seen: &mut dyn FnMut(Progress)) -> rowhouse::Result<Report> {
-    let _ = folder;
-    seen(Progress { done: 0, files: 0 });
-    Err(Error::new(ErrorKind::Unsupported, "this build holds no thread store").at_path(home.path()))
 }

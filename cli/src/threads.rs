@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
-use rowhouse::{Error, ErrorKind, Home};
+use rowhouse::stores::{self, Direction, ThreadRow};
+use rowhouse::{Error, ErrorKind, Home, Runtime, RuntimeDbRegistry, ThreadQuery};
 use serde::Serialize;
 
 use crate::output::{self, Output};
@@ -62,19 +63,6 @@ pub(crate) enum Sort {
     Recency,
 }
 
-/// What to list.
-#[derive(Clone, Debug, Default)]
-#[expect(dead_code, reason = "read by the adapter at the end of this file, once it is connected")]
-pub(crate) struct Query {
-    pub(crate) sort: Sort,
-    pub(crate) ascending: bool,
-    /// All folders when empty.
-    pub(crate) cwds: Vec<PathBuf>,
-    pub(crate) archived: bool,
-    pub(crate) limit: u32,
-    pub(crate) cursor: Option<String>,
-}
-
 /// One page of threads.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Page {
@@ -113,7 +101,7 @@ pub(crate) fn run(home: &Home, arguments: &ThreadsArguments, output: &Output) ->
     if page.threads.is_empty() {
         return output.text("no threads\n");
     }
-    output.text(&table(&page.threads, query.sort, output::width()))?;
+    output.text(&table(&page.threads, list_arguments.sort, output::width()))?;
     if let Some(cursor) = &page.next_cursor {
         output::note(&format!("more: the same command with --cursor {cursor}"));
     }
@@ -121,16 +109,30 @@ pub(crate) fn run(home: &Home, arguments: &ThreadsArguments, output: &Output) ->
 }
 
 impl ListArguments {
-    fn query(&self) -> Result<Query> {
-        let cwds = self.cwd.iter().map(|folder| absolute(folder)).collect::<Result<_>>()?;
-        Ok(Query {
-            sort: self.sort,
-            ascending: self.asc,
-            cwds,
-            archived: self.archived,
-            limit: self.limit,
-            cursor: self.cursor.clone(),
+    fn query(&self) -> Result<ThreadQuery> {
+        let direction = if self.asc { Direction::Ascending } else { Direction::Descending };
+        let mut query = ThreadQuery::recent()
+            .sort(self.sort.into())
+            .direction(direction)
+            .archived(self.archived)
+            .limit(self.limit);
+        if !self.cwd.is_empty() {
+            query = query.cwds(self.cwd.iter().map(|folder| absolute(folder)).collect::<Result<Vec<_>>>()?);
+        }
+        Ok(match &self.cursor {
+            Some(cursor) => query.cursor(cursor),
+            None => query,
         })
+    }
+}
+
+impl From<Sort> for stores::Sort {
+    fn from(sort: Sort) -> Self {
+        match sort {
+            Sort::Created => Self::Created,
+            Sort::Updated => Self::Updated,
+            Sort::Recency => Self::Recency,
+        }
     }
 }
 
@@ -220,13 +222,37 @@ fn short(id: &str) -> String {
     id.chars().skip(letters.saturating_sub(SHORT_ID)).collect()
 }
 
-// ---------------------------------------------------------------------------------------------------------------
-// ADAPTER: connect to `Runtime::open(home.clone())?.threads().list(&ThreadQuery { … })`, its `ThreadPage` mapped to
-// `Page` (`title`: the name when there is one, else the title, else the preview).
-// ---------------------------------------------------------------------------------------------------------------
-pub(crate) fn list(home: &Home, query: &Query) -> rowhouse::Result<Page> {
-    let _ = query;
-    Err(Error::new(ErrorKind::Unsupported, "this build holds no thread store").at_path(home.path()))
+/// One page, as it is shown.
+pub(crate) fn list(home: &Home, query: &ThreadQuery) -> rowhouse::Result<Page> {
+    // To look at threads creates no home.
+    if !RuntimeDbRegistry::new(home).list()?.iter().any(|found| found.name == "state" && found.present) {
+        return Err(Error::new(ErrorKind::NotFound, "this home holds no threads yet")
+            .at_path(home.path())
+            .advise("`rowhouse import DIR` brings transcripts in; --home or ROWHOUSE_HOME names another home"));
+    }
+    let page = Runtime::open(home.clone())?.threads().list(query)?;
+    Ok(Page {
+        threads: page.threads.into_iter().map(Row::from).collect(),
+        next_cursor: page.next_cursor,
+        backwards_cursor: page.backwards_cursor,
+    })
+}
+
+impl From<ThreadRow> for Row {
+    fn from(thread: ThreadRow) -> Self {
+        Self {
+            title: thread.name.or(thread.title).or(thread.preview),
+            cwd: thread.cwd.map(PathBuf::from),
+            model: thread.model,
+            tokens_used: thread.tokens_used,
+            rollout_path: thread.rollout_path.map(PathBuf::from),
+            created_at: thread.created_at,
+            updated_at: thread.updated_at,
+            recency_at: thread.recency_at,
+            archived_at: thread.archived_at,
+            id: thread.id,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -29,10 +29,9 @@ use row::{StoredThread, canonical_id};
 ///
 /// ```no_run
 /// # fn main() -> rowhouse::Result<()> {
-/// use rowhouse::{Home, Runtime, ThreadQuery, stores::Threads};
+/// use rowhouse::{Home, Runtime, ThreadQuery};
 /// let runtime = Runtime::open(Home::resolve()?)?;
-/// let threads = Threads::new(runtime.database("state")?);
-/// let page = threads.list(&ThreadQuery::recent().cwd("/home/ada/ledger"))?;
+/// let page = runtime.threads().list(&ThreadQuery::recent().cwd("/home/ada/ledger"))?;
 /// for thread in &page.threads {
 ///     println!("{} {}", thread.id, thread.title.as_deref().unwrap_or("(untitled)"));
 /// }
@@ -41,7 +40,8 @@ use row::{StoredThread, canonical_id};
 /// ```
 #[derive(Clone)]
 pub struct Threads {
-    database: Database,
+    /// Or why there is none: told at the first use.
+    database: Result<Database>,
 }
 
 /// One page of a list.
@@ -77,13 +77,22 @@ pub(crate) struct KnownFile {
 impl Threads {
     /// The store in this database, which holds the tables of the `state` domain.
     pub fn new(database: Database) -> Self {
-        Self { database: database.label("threads") }
+        Self { database: Ok(database.label("threads")) }
+    }
+
+    /// The store of a runtime; a runtime without the state domain answers so at every use.
+    pub(crate) fn of(database: Result<Database>) -> Self {
+        Self { database: database.map(|database| database.label("threads")) }
+    }
+
+    fn database(&self) -> Result<&Database> {
+        self.database.as_ref().map_err(Error::clone)
     }
 
     /// The same store; its writes go to the background lane.
     #[must_use]
     pub fn background(self) -> Self {
-        Self { database: self.database.background() }
+        Self { database: self.database.map(Database::background) }
     }
 
     /// One page of threads.
@@ -98,7 +107,7 @@ impl Threads {
             None => Cursor::before_all(query),
         };
         let wanted = query.page_size() + 1;
-        let mut threads = self.database.read(|at| walk(at, query, &start, wanted))?;
+        let mut threads = self.database()?.read(|at| walk(at, query, &start, wanted))?;
         let more = threads.len() as u64 >= wanted;
         threads.truncate(query.page_size() as usize);
         let next_cursor = threads
@@ -120,7 +129,7 @@ impl Threads {
     /// The engine's.
     pub fn get(&self, id: &str) -> Result<Option<ThreadRow>> {
         let Some(id) = canonical_id(id) else { return Ok(None) };
-        Ok(self.database.read(|at| stored(at, &id))?.map(|found| found.row))
+        Ok(self.database()?.read(|at| stored(at, &id))?.map(|found| found.row))
     }
 
     /// Brings derived facts into the store, all of them or none.
@@ -136,12 +145,12 @@ impl Threads {
                 Error::new(ErrorKind::Invalid, "a thread's id is a UUID")
                     .advise("leave out threads without one")
             })?;
-        self.database.write(|tx| upsert(tx, &ids, facts))
+        self.database()?.write(|tx| upsert(tx, &ids, facts))
     }
 
     /// For each file, whether a row holds what this file at this path says.
     pub(crate) fn are_read(&self, files: &[(&str, FileStamp)]) -> Result<Vec<bool>> {
-        self.database.read(|at| {
+        self.database()?.read(|at| {
             files
                 .iter()
                 .map(|(path, stamp)| {
@@ -155,7 +164,7 @@ impl Threads {
 
     /// For each id, the transcript its row was read from.
     pub(crate) fn files_of(&self, ids: &[&str]) -> Result<Vec<Option<KnownFile>>> {
-        self.database.read(|at| {
+        self.database()?.read(|at| {
             ids.iter()
                 .map(|id| {
                     let rows = at.query(sql::FILE_OF, &[(*id).into()])?;
