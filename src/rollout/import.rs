@@ -41,7 +41,7 @@ pub struct Progress {
 /// What an import did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ImportReport {
-    /// Transcripts found: the sum of `imported`, `updated`, `unchanged`, `duplicates`, `compressed` and the bad ones.
+    /// Transcripts found, compressed and bad ones included.
     pub files: u64,
     /// Threads that are new in the store.
     pub imported: u64,

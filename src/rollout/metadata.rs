@@ -76,7 +76,9 @@ pub(super) fn read(path: &Path) -> Result<RolloutFacts, BadRollout> {
     let (line, meta, id) = first_line(first).map_err(|error| refused(Some(1), error, windows.bytes_read))?;
     let mut scan = Scan::beginning_with(&line);
     scan.head(rest);
-    scan.tail(windows.tail.as_deref().unwrap_or_default());
+    if let Some(tail) = &windows.tail {
+        scan.tail(tail);
+    }
     let stamp = stamp(&metadata);
     let mut thread = scan.facts(id, meta, stamp.mtime_ns.div_euclid(1_000_000));
     settle_archived(&mut thread, lies_archived(path));
@@ -210,6 +212,14 @@ mod tests {
         assert_eq!(thread.reasoning_effort.as_deref(), None);
         assert_eq!(thread.tokens_used, Some(9));
         assert_eq!(thread.updated_at, NEW_YEAR + 5_000);
+    }
+
+    #[test]
+    fn an_end_that_is_one_endless_line_is_dated_by_its_file() {
+        let facts = facts(meta() + &user("Fix it") + &padding(100_000) + &"x".repeat(9 << 20));
+        let stamp = facts.thread.stamp.expect("a stamp");
+        assert_eq!(facts.thread.updated_at, stamp.mtime_ns / 1_000_000);
+        assert_eq!(facts.thread.title.as_deref(), Some("Fix it"));
     }
 
     #[test]

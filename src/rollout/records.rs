@@ -26,9 +26,8 @@ impl Line<'_> {
         self.payload.map_or("null", RawValue::get)
     }
 
-    /// The payload as this shape; a payload that does not fit is a blank one.
     pub(super) fn read<T: DeserializeOwned + Default>(&self) -> T {
-        serde_json::from_str(self.payload()).unwrap_or_default()
+        read(self.payload)
     }
 
     /// The `type` inside the payload.
@@ -44,6 +43,11 @@ impl Line<'_> {
             _ => Cow::Owned(self.read::<Typed>().kind.0.unwrap_or_default()),
         }
     }
+}
+
+/// A payload as this shape; one that does not fit is a blank one.
+pub(super) fn read<T: DeserializeOwned + Default>(payload: Option<&RawValue>) -> T {
+    payload.and_then(|payload| serde_json::from_str(payload.get()).ok()).unwrap_or_default()
 }
 
 /// A value of this type; anything else is none.
@@ -129,19 +133,25 @@ pub(super) struct TurnContext {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct TokenCount {
-    pub(super) info: Lenient<TokenInfo>,
+    info: Lenient<TokenInfo>,
+}
+
+impl TokenCount {
+    pub(super) fn total(self) -> Option<i64> {
+        self.info.0?.total_token_usage.0?.total_tokens.0
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct TokenInfo {
-    pub(super) total_token_usage: Lenient<TokenUsage>,
+struct TokenInfo {
+    total_token_usage: Lenient<TokenUsage>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct TokenUsage {
-    pub(super) total_tokens: Lenient<i64>,
+struct TokenUsage {
+    total_tokens: Lenient<i64>,
 }
 
 /// `thread_metadata`: everything that was said about the thread so far. A field that is absent was never set, null

@@ -1,11 +1,14 @@
 //! One pass over the lines of both ends of a transcript.
 
+use std::io::BufRead;
+
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use serde_json::value::RawValue;
 
 use super::first_message::FirstMessage;
-use super::records::{Git, Line, SessionMeta, ThreadMetadata, TokenCount, TurnContext};
+use super::records::{Git, Line, SessionMeta, ThreadMetadata, TokenCount, TurnContext, read};
 use crate::stores::threads::{Change, GitFacts, MemoryMode, ThreadFacts, UserField};
 
 /// What was found so far: of messages the first, of everything else the last.
@@ -14,9 +17,12 @@ pub(super) struct Scan<'a> {
     times: Vec<(&'a str, bool)>,
     said_in_event: Option<FirstMessage>,
     said_in_item: Option<FirstMessage>,
-    turn: Option<TurnContext>,
-    tokens: Option<i64>,
-    user: Option<ThreadMetadata>,
+    /// Payloads, read only when it is known that they are the last ones.
+    turn: Option<&'a RawValue>,
+    tokens: Option<&'a RawValue>,
+    user: Option<&'a RawValue>,
+    /// What was read of the end carries no time.
+    end_is_undated: bool,
     pub(super) bad_lines: u64,
     pub(super) torn: bool,
 }
@@ -30,6 +36,7 @@ impl<'a> Scan<'a> {
             turn: None,
             tokens: None,
             user: None,
+            end_is_undated: false,
             bad_lines: 0,
             torn: false,
         };
@@ -49,11 +56,13 @@ impl<'a> Scan<'a> {
 
     /// Lines after a gap: no message here is the first one.
     pub(super) fn tail(&mut self, text: &'a [u8]) {
+        let before = self.times.len();
         for line in Lines(text) {
             if let Some(line) = self.parse(line) {
                 self.record(&line);
             }
         }
+        self.end_is_undated = self.times.len() == before;
     }
 
     fn parse(&mut self, text: &'a [u8]) -> Option<Line<'a>> {
@@ -90,18 +99,19 @@ impl<'a> Scan<'a> {
 
     fn record(&mut self, line: &Line<'a>) {
         match line.kind.as_ref() {
-            "turn_context" => self.turn = Some(line.read()),
-            "thread_metadata" => self.user = Some(line.read()),
-            "event_msg" if line.payload_kind() == "token_count" => {
-                let info = line.read::<TokenCount>().info.0;
-                let total = info.and_then(|info| info.total_token_usage.0?.total_tokens.0);
-                self.tokens = total.or(self.tokens);
+            "turn_context" => self.turn = line.payload,
+            "thread_metadata" => self.user = line.payload,
+            // Until the first answer a count is there, but empty.
+            "event_msg"
+                if line.payload_kind() == "token_count" && line.payload().contains("total_tokens") =>
+            {
+                self.tokens = line.payload;
             }
             _ => {}
         }
     }
 
-    /// Everything found, as facts. `otherwise` dates a transcript that does not date itself.
+    /// Everything found, as facts. `otherwise` dates a transcript that does not date itself, or whose end does not.
     pub(super) fn facts(&mut self, id: String, meta: SessionMeta, otherwise: i64) -> ThreadFacts {
         let last = |work_only: bool| {
             self.times
@@ -112,9 +122,10 @@ impl<'a> Scan<'a> {
         };
         let first = || self.times.first().and_then(|(time, _)| quoted_ms(time));
         let created_at = meta.timestamp.0.as_deref().and_then(unix_ms).or_else(first).unwrap_or(otherwise);
-        let updated_at = last(false).unwrap_or(otherwise);
-        let recency_at = last(true).unwrap_or(updated_at);
-        let turn = self.turn.take().unwrap_or_default();
+        let updated_at = last(false).filter(|_| !self.end_is_undated).unwrap_or(otherwise);
+        let recency_at = last(true).filter(|_| !self.end_is_undated).unwrap_or(updated_at);
+        let turn: TurnContext = read(self.turn);
+        let tokens: TokenCount = read(self.tokens);
         let message = self.said_in_event.take().or_else(|| self.said_in_item.take());
         let (title, preview, first_user_message) = match message {
             Some(message) => (Some(message.title), Some(message.preview), Some(message.text)),
@@ -138,7 +149,7 @@ impl<'a> Scan<'a> {
             cli_version: plain(meta.cli_version.0),
             sandbox_policy: plain(turn.sandbox_policy.0.map(|policy| policy.0)),
             approval_mode: plain(turn.approval_policy.0.map(|policy| policy.0)),
-            tokens_used: self.tokens,
+            tokens_used: tokens.total(),
             git: meta.git.0.map(Git::facts).unwrap_or_default(),
             agent_nickname: plain(meta.agent_nickname.0.or_else(|| from_agent("agent_nickname"))),
             agent_role: plain(meta.agent_role.0.or_else(|| from_agent("agent_role"))),
@@ -146,9 +157,7 @@ impl<'a> Scan<'a> {
             memory_mode: meta.memory_mode.0.as_deref().and_then(MemoryMode::from_word),
             ..ThreadFacts::default()
         };
-        if let Some(user) = self.user.take() {
-            say(&mut facts, user);
-        }
+        say(&mut facts, read(self.user));
         facts
     }
 }
@@ -215,10 +224,10 @@ impl<'a> Iterator for Lines<'a> {
         if self.0.is_empty() {
             return None;
         }
-        let end = self.0.iter().position(|byte| *byte == b'\n').map_or(self.0.len(), |at| at + 1);
-        let (line, rest) = self.0.split_at(end);
-        self.0 = rest;
-        Some(line)
+        let text = self.0;
+        // Of a slice this cannot fail; it finds the newline many bytes at a time.
+        let length = self.0.skip_until(b'\n').ok()?;
+        Some(&text[..length])
     }
 }
 

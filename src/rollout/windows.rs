@@ -114,7 +114,7 @@ mod tests {
         let read = windows(&text).expect("windows");
         let tail = read.tail.expect("a tail");
         assert!(text.starts_with(&read.head) && text.ends_with(&tail));
-        assert!(read.head.ends_with(b"\n") && tail.len() % 101 == 0);
+        assert!(read.head.ends_with(b"\n") && tail.len().is_multiple_of(101));
         assert!(read.bytes_read <= 2 * WINDOW);
     }
 
@@ -125,7 +125,7 @@ mod tests {
             text.extend(lines(10, 100));
             text.extend(lines(2_000, 100));
             let read = windows(&text).expect("windows");
-            let ends = read.head.iter().filter(|byte| **byte == b'\n').count();
+            let ends = read.head.split(|byte| *byte == b'\n').count();
             assert!(ends > 10, "{long}: {ends} lines");
             assert!(read.head.len() as u64 <= WIDEST + 2 * WINDOW + WINDOW);
         }

@@ -68,6 +68,7 @@ fn present(text: Option<&String>) -> Option<String> {
     text.filter(|text| !text.is_empty()).cloned()
 }
 
+#[expect(clippy::ref_option, reason = "its callers hold fields")]
 fn newer(new: &Option<String>, old: &Option<String>) -> Option<String> {
     present(new.as_ref()).or_else(|| old.clone())
 }

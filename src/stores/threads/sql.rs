@@ -1,6 +1,6 @@
 //! The texts. One list is one constant text, chosen by sort, direction and filter; nothing is built from input.
 //!
-//! Text keys are compared by bytes: SQLite's default collation does so, a PostgreSQL text would say `COLLATE "C"`.
+//! Text keys are compared by bytes: the default collation of a file does so, a text for a server says `COLLATE "C"`.
 //! Sort keys are never null, so that no order needs a place for nulls.
 
 use super::query::{Direction, Sort, ThreadQuery};
