@@ -146,6 +146,11 @@ impl Error {
         self.0.kind
     }
 
+    /// What happened, without the database, the file, the holder and the next step.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// The domain whose database it concerns.
     pub fn database(&self) -> Option<&str> {
         self.0.database.as_deref()

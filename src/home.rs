@@ -153,14 +153,6 @@ impl PreparedHome {
         self.folder.join("registry.json")
     }
 
-    /// The folder for damaged databases, created now.
-    ///
-    /// # Errors
-    /// As for [`Home::prepare`].
-    pub(crate) fn quarantine_dir(&self) -> Result<PathBuf> {
-        self.private_folder("quarantine")
-    }
-
     fn private_folder(&self, name: &str) -> Result<PathBuf> {
         let path = self.folder.join(name);
         match DirBuilder::new().mode(0o700).create(&path) {

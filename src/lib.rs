@@ -17,6 +17,7 @@ mod builtin;
 mod config;
 mod domain;
 mod error;
+mod forks;
 mod handoff;
 mod home;
 mod processes;

@@ -15,6 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::config::Limits;
 use crate::domain::{Domain, Role};
 use crate::error::{Error, ErrorKind, Result};
+use crate::forks;
 use crate::home::{Home, PreparedHome};
 use crate::registry::{RegistryEntry, RuntimeDbRegistry};
 use crate::sqlite::connect::Spec;
@@ -198,7 +199,7 @@ impl Builder {
         let place = OPEN.lock().entry(folder.path().to_owned()).or_default().clone();
         // Held while opening: a second open of this home waits, and finds the first.
         let mut place = place.lock();
-        let inner = match place.upgrade().filter(|inner| inner.owner == std::process::id() && !inner.is_closed()) {
+        let inner = match place.upgrade().filter(|inner| inner.owner == forks::generation() && !inner.is_closed()) {
             Some(inner) => inner,
             None => {
                 status_page::sweep(&folder.run_dir());
@@ -207,7 +208,7 @@ impl Builder {
                     page: StatusPage::create(&folder.run_dir(), &program, &version).ok(),
                     home: self.home.clone(),
                     folder,
-                    owner: std::process::id(),
+                    owner: forks::generation(),
                     databases: RwLock::default(),
                 })
             }

@@ -202,7 +202,7 @@ impl Import {
         self.report.bad += 1;
         if self.report.problems.len() < NAMED_PROBLEMS {
             let path = error.path().unwrap_or(path).to_owned();
-            self.report.problems.push(ImportProblem { path, line, reason: reason(error) });
+            self.report.problems.push(ImportProblem { path, line, reason: error.message().to_owned() });
         }
     }
 
@@ -225,10 +225,4 @@ impl Longest {
 
 fn place(facts: &ThreadFacts) -> (&str, i64) {
     (facts.rollout_path.as_deref().unwrap_or_default(), facts.stamp.map_or(0, |stamp| stamp.size))
-}
-
-/// The error without its path, which the problem names beside it.
-fn reason(error: &Error) -> String {
-    let path = error.path().map(|path| format!(" ({})", path.display())).unwrap_or_default();
-    error.to_string().replacen(&path, "", 1)
 }

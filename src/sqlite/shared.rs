@@ -19,6 +19,7 @@ use super::stats::{self, Counters, Stats};
 use super::status_page::Slot;
 use super::turn;
 use crate::error::{Error, ErrorKind, Result};
+use crate::forks;
 use crate::handoff::gate::Gate;
 use crate::handoff::job::Settled;
 use crate::handoff::lanes::Lanes;
@@ -34,7 +35,7 @@ pub(super) struct Shared {
     pub(super) health: State,
     pub(super) counters: Counters,
     pub(super) slot: Option<Slot>,
-    /// The process that opened it; a fork of it must not touch the connections.
+    /// Of the process that opened it ([`forks`]); a fork must not touch the connections.
     owner: u32,
     /// The turn's lock files, for a forked child to close.
     turn_files: [AtomicI32; 2],
@@ -61,7 +62,7 @@ impl Shared {
             health: State::new(),
             counters: Counters::default(),
             slot,
-            owner: std::process::id(),
+            owner: forks::generation(),
             turn_files: [AtomicI32::new(-1), AtomicI32::new(-1)],
             forked: AtomicBool::new(false),
             attached: AtomicBool::new(false),
@@ -112,7 +113,7 @@ impl Shared {
 
     /// True in a fork; closes the inherited lock files then, so that the parent's turn ends with the parent.
     pub(super) fn is_forked(&self) -> bool {
-        if std::process::id() == self.owner {
+        if forks::current() == self.owner {
             return false;
         }
         if !self.forked.swap(true, Ordering::AcqRel) {
