@@ -197,7 +197,9 @@ pub(super) fn write_directly<R>(
         return None;
     }
     let core = inside.as_mut()?;
-    if !core.turn.try_take() {
+    // Waiting for the turn here saves two thread switches; the rest of this process gathers behind us meanwhile.
+    let wait = shared.spec.limits.turn_wait.min(deadline.saturating_duration_since(Instant::now()));
+    if !core.turn.take(wait) {
         return None;
     }
     let answer = commit_directly(shared, core, label, deadline, job);
