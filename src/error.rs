@@ -383,8 +383,9 @@ fn from_code(failure: ffi::Error, text: Option<&str>) -> Error {
             Some(constraint) => Error::new(kind, format!("{name}: {constraint}")),
             None => Error::new(kind, name),
         },
-        ErrorKind::Unsupported => Error::new(kind, format!("{name}: not allowed inside a job"))
-            .advise("jobs may not control transactions, attach databases, set pragmas, or create temporary objects"),
+        ErrorKind::Unsupported => Error::new(kind, format!("{name}: not allowed inside a job")).advise(
+            "jobs may not control transactions, attach databases, set pragmas, or create temporary objects",
+        ),
         ErrorKind::Timeout => Error::new(kind, "stopped at its deadline"),
         _ => Error::new(kind, name),
     }

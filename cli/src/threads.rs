@@ -228,7 +228,9 @@ pub(crate) fn list(home: &Home, query: &ThreadQuery) -> rowhouse::Result<Page> {
     if !RuntimeDbRegistry::new(home).list()?.iter().any(|found| found.name == "state" && found.present) {
         return Err(Error::new(ErrorKind::NotFound, "this home holds no threads yet")
             .at_path(home.path())
-            .advise("`rowhouse import DIR` brings transcripts in; --home or ROWHOUSE_HOME names another home"));
+            .advise(
+                "`rowhouse import DIR` brings transcripts in; --home or ROWHOUSE_HOME names another home",
+            ));
     }
     let page = Runtime::open(home.clone())?.threads().list(query)?;
     Ok(Page {

@@ -43,13 +43,66 @@ fn an_unknown_database_is_an_error_document() {
 }
 
 #[test]
-fn import_and_threads_answer_one_document() {
+fn what_was_imported_is_listed_page_by_page_and_importing_again_changes_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
-    for arguments in [&["import", "."][..], &["import", "missing"], &["threads", "list"]] {
-        let (code, document) = rowhouse(folder.path(), arguments);
-        assert!(document.is_object(), "{arguments:?}: {document}");
-        assert_eq!(code == Some(0), document.get("error").is_none(), "{arguments:?}: {document}");
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/transcripts");
+    let (code, first) = rowhouse(folder.path(), &["import", samples]);
+    assert_eq!((code, &first["imported"], &first["bad"]), (Some(0), &6.into(), &0.into()), "{first}");
+    let (code, second) = rowhouse(folder.path(), &["import", samples]);
+    assert_eq!(
+        (code, &second["imported"], &second["unchanged"]),
+        (Some(0), &0.into(), &6.into()),
+        "{second}"
+    );
+    assert_eq!(second["bytes_read"], 0, "{second}");
+
+    let mut seen = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let mut arguments = vec!["threads", "list", "--sort", "created", "--limit", "2"];
+        if let Some(cursor) = &cursor {
+            arguments.extend(["--cursor", cursor]);
+        }
+        let (code, page) = rowhouse(folder.path(), &arguments);
+        assert_eq!(code, Some(0), "{page}");
+        let threads = page["threads"].as_array().expect("threads");
+        seen.extend(threads.iter().map(|thread| thread["created_at"].as_str().expect("RFC 3339").to_owned()));
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = Some(next.to_owned()),
+            None => break,
+        }
     }
+    assert_eq!(seen.len(), 5, "one of six is archived: {seen:?}");
+    assert!(seen.is_sorted_by(|newer, older| newer >= older), "{seen:?}");
+    let (_, archived) = rowhouse(folder.path(), &["threads", "list", "--archived"]);
+    assert_eq!(archived["threads"].as_array().map(Vec::len), Some(1), "{archived}");
+    let (_, none) = rowhouse(folder.path(), &["threads", "list", "--cwd", "/nowhere"]);
+    assert_eq!(none["threads"].as_array().map(Vec::len), Some(0), "{none}");
+
+    let (_, status) = rowhouse(folder.path(), &["status", "state"]);
+    assert_eq!(status["databases"][0]["schema_version"], 1, "{status}");
+    assert_eq!(status["databases"][0]["durability"], "full", "{status}");
+}
+
+#[test]
+fn bad_transcripts_are_named_and_not_fatal() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bad = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/bad_transcripts");
+    let (code, report) = rowhouse(folder.path(), &["import", bad]);
+    assert_eq!((code, &report["bad"]), (Some(0), &2.into()), "{report}");
+    let problems = report["problems"].as_array().expect("problems");
+    assert!(problems.iter().all(|problem| problem["path"].is_string() && problem["line"] == 1), "{report}");
+}
+
+#[test]
+fn looking_at_a_home_that_is_not_there_creates_none() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (code, document) = rowhouse(folder.path(), &["threads", "list"]);
+    assert_eq!((code, &document["error"]["kind"]), (Some(1), &"not_found".into()), "{document}");
+    assert!(!folder.path().join("home").exists());
+    let (code, document) = rowhouse(folder.path(), &["import", "missing"]);
+    assert_eq!((code, &document["error"]["kind"]), (Some(1), &"not_found".into()), "{document}");
+    assert!(!folder.path().join("home").exists());
 }
 
 #[test]

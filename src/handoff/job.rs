@@ -125,7 +125,10 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
     }
 
     /// A job that owns its closure.
-    pub(crate) fn owned(closure: impl Fn(&C) -> Result<R, E> + Send + 'static, deadline: Instant) -> Arc<Self> {
+    pub(crate) fn owned(
+        closure: impl Fn(&C) -> Result<R, E> + Send + 'static,
+        deadline: Instant,
+    ) -> Arc<Self> {
         Arc::new(Self::new(Body::Owned(Box::new(closure)), deadline, None))
     }
 

@@ -63,8 +63,11 @@ pub(super) struct Guard {
 impl Guard {
     /// Sets both hooks of a connection, once.
     pub(super) fn install(connection: &Connection) -> rusqlite::Result<Arc<Self>> {
-        let guard =
-            Arc::new(Self { inside: AtomicBool::new(false), deadline: AtomicU64::new(u64::MAX), base: Instant::now() });
+        let guard = Arc::new(Self {
+            inside: AtomicBool::new(false),
+            deadline: AtomicU64::new(u64::MAX),
+            base: Instant::now(),
+        });
         let reads = guard.clone();
         connection.authorizer(Some(move |context: AuthContext<'_>| {
             if reads.inside.load(Ordering::Relaxed) { judge(&context.action) } else { Authorization::Allow }

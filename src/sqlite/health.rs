@@ -124,9 +124,15 @@ impl State {
             let refusal = || detail.refusal.clone();
             match self.word.load(Ordering::Acquire) {
                 READY | DEGRADED | READ_ONLY => return Ok(()),
-                CLOSED => return Err(refusal().unwrap_or_else(|| Error::new(ErrorKind::Closed, "the database is closed"))),
+                CLOSED => {
+                    return Err(
+                        refusal().unwrap_or_else(|| Error::new(ErrorKind::Closed, "the database is closed"))
+                    );
+                }
                 // A latched database still reads; a replaced one would read what is not there any more.
-                LATCHED => return refusal().filter(|error| error.kind() == ErrorKind::Replaced).map_or(Ok(()), Err),
+                LATCHED => {
+                    return refusal().filter(|error| error.kind() == ErrorKind::Replaced).map_or(Ok(()), Err);
+                }
                 _ if Instant::now() >= deadline => {
                     let waiting = || Error::new(ErrorKind::Busy, "the database is still being attached");
                     return Err(refusal().unwrap_or_else(waiting));

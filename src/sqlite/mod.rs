@@ -108,7 +108,8 @@ impl Database {
         {
             recorded(&shared.spec, version);
         }
-        let io = |error| shared.name(Error::new(ErrorKind::Io, "no thread could be started").caused_by(error));
+        let io =
+            |error| shared.name(Error::new(ErrorKind::Io, "no thread could be started").caused_by(error));
         Checkpointer::start(&shared).map_err(io)?;
         let theirs = shared.clone();
         let writer = std::thread::Builder::new()
@@ -344,16 +345,21 @@ impl Database {
                     .refusal()
                     .unwrap_or_else(|| shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
             }
-            Refused::Full => Error::new(ErrorKind::Full, "the queue stayed full until the deadline; nothing was done")
-                .advise("write less at once, or give it a longer deadline")
-                .retry_in(Duration::from_millis(100)),
+            Refused::Full => {
+                Error::new(ErrorKind::Full, "the queue stayed full until the deadline; nothing was done")
+                    .advise("write less at once, or give it a longer deadline")
+                    .retry_in(Duration::from_millis(100))
+            }
         })
     }
 }
 
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Database").field("name", &self.name()).field("path", &self.path()).finish_non_exhaustive()
+        f.debug_struct("Database")
+            .field("name", &self.name())
+            .field("path", &self.path())
+            .finish_non_exhaustive()
     }
 }
 

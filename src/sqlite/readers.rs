@@ -142,7 +142,10 @@ fn helpers() -> Arc<ScheduledThreadPool> {
     static HELPERS: OnceLock<Arc<ScheduledThreadPool>> = OnceLock::new();
     HELPERS
         .get_or_init(|| {
-            let pool = ScheduledThreadPool::builder().num_threads(2).thread_name_pattern("rowhouse-readers-{}").build();
+            let pool = ScheduledThreadPool::builder()
+                .num_threads(2)
+                .thread_name_pattern("rowhouse-readers-{}")
+                .build();
             Arc::new(pool)
         })
         .clone()

@@ -88,8 +88,11 @@ impl Shared {
         match access {
             Access::ReadWrite => self.health.set(Health::Ready, None),
             Access::ReadOnly | Access::TooNew { .. } => {
-                let error = Error::new(ErrorKind::ReadOnly, "a newer program wrote its schema; this one may only read")
-                    .advise("install the newer program to write");
+                let error = Error::new(
+                    ErrorKind::ReadOnly,
+                    "a newer program wrote its schema; this one may only read",
+                )
+                .advise("install the newer program to write");
                 self.health.set(Health::ReadOnly, Some(self.name(error)));
             }
         }
@@ -158,7 +161,8 @@ impl Shared {
             return self.busy();
         }
         if self.health.get() == Health::Attaching {
-            return self.name(Error::new(ErrorKind::Busy, "the database is still being attached; nothing was done"));
+            return self
+                .name(Error::new(ErrorKind::Busy, "the database is still being attached; nothing was done"));
         }
         self.name(Error::new(ErrorKind::Timeout, "the deadline passed in the queue; nothing was done"))
     }

@@ -36,7 +36,8 @@ impl JobError for Error {
             .unwrap_or_default();
         // Dropping what a panic carries may panic again.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-        Error::new(ErrorKind::Panicked, "the job panicked; what it did was rolled back").caused_by(PanicText(text))
+        Error::new(ErrorKind::Panicked, "the job panicked; what it did was rolled back")
+            .caused_by(PanicText(text))
     }
 
     fn abandoned() -> Self {
@@ -105,7 +106,8 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) {
             done
         }
         (refusal, _) => {
-            let error = refusal.unwrap_or_else(|| shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
+            let error = refusal
+                .unwrap_or_else(|| shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
             batch::refuse(shared, queue, &error)
         }
     };
