@@ -210,7 +210,13 @@ impl Shared {
     /// After a commit: who watches is told, and the log is worked off when it is long.
     pub(super) fn committed(&self, wal_pages: u64) {
         self.changes.notify();
-        self.checkpointer.watch(wal_pages);
+        if self.checkpointer.watch(wal_pages) {
+            // Callers queue up from now on, and the writer pauses; the checkpointer releases them.
+            self.gate.reserve();
+            if !self.checkpointer.begin_pause() {
+                self.gate.release();
+            }
+        }
     }
 
     /// Jobs whose callers were told.

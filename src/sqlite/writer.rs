@@ -91,6 +91,7 @@ pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
 
 /// One batch.
 fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) {
+    shared.checkpointer.pause();
     let mut inside = shared.gate.enter();
     let done = match (shared.health.refusal(), inside.as_mut()) {
         (None, Some(core)) => {
