@@ -38,6 +38,11 @@ impl<K> Gate<K> {
         self.inside.lock()
     }
 
+    /// Enters when nobody is inside.
+    pub(crate) fn try_enter(&self) -> Option<MutexGuard<'_, K>> {
+        self.inside.try_lock()
+    }
+
     /// Joins the line until [`leave`](Self::leave).
     pub(crate) fn join(&self) {
         self.line.fetch_add(1, Ordering::SeqCst);

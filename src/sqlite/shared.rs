@@ -44,6 +44,8 @@ pub(super) struct Shared {
     attached: AtomicBool,
     /// The writer waits for the write lock.
     blocked: AtomicBool,
+    /// A caller may have kept the turn: the writer sees to it that it is given back.
+    pub(super) kept: AtomicBool,
     /// When closing stops waiting, in nanoseconds since `opened`; 0 while it does not close.
     gives_up_at: AtomicU64,
     opened: Instant,
@@ -67,6 +69,7 @@ impl Shared {
             forked: AtomicBool::new(false),
             attached: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
+            kept: AtomicBool::new(false),
             gives_up_at: AtomicU64::new(0),
             opened: Instant::now(),
             left: Mutex::new(0),

@@ -10,6 +10,8 @@
 //!    keeps it safe; only the fairness is gone).
 //! 2. While the helper is still stuck behind a stopped process, nobody waits for the turn again.
 //! 3. The kernel frees the turn of a process that dies.
+//! 4. A caller that commits again and again may keep the turn over several commits, for at most a millisecond from when
+//!    it came; then it goes to the end of the line. If the caller does not come back, the writer gives the turn back.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -32,7 +34,16 @@ pub(super) struct Turn {
     locks: Arc<Locks>,
     helper: Option<Arc<Helper>>,
     held: bool,
+    /// While it is held between two commits: when it ends at the latest.
+    kept_until: Option<Instant>,
+    /// When the last commit that used it ended.
+    last_use: Option<Instant>,
 }
+
+/// How long a turn is kept at most.
+pub(super) const LONGEST_KEPT: Duration = Duration::from_millis(1);
+/// A caller that writes again within this time is expected to do so again.
+const SOON: Duration = Duration::from_micros(100);
 
 struct Helper {
     state: Mutex<Asked>,
@@ -53,7 +64,7 @@ impl Turn {
     pub(super) fn open(lobby: &Path, room: &Path) -> Result<Self> {
         let locks =
             Arc::new(Locks { lobby: home::open_lock_file(lobby)?, room: home::open_lock_file(room)? });
-        Ok(Self { locks, helper: None, held: false })
+        Ok(Self { locks, helper: None, held: false, kept_until: None, last_use: None })
     }
 
     /// The descriptors, for a forked child to close.
@@ -98,8 +109,44 @@ impl Turn {
         self.held
     }
 
+    /// Before a caller's own commit, which began to wait at `now`: takes the turn, or goes on with the one that was
+    /// kept. Answers whether it has the turn.
+    pub(super) fn take_or_keep(&mut self, now: Instant, bound: Duration) -> bool {
+        if self.kept_until.is_some_and(|until| now >= until) {
+            self.leave();
+        }
+        self.held || self.take(bound)
+    }
+
+    /// After a caller's own commit, which began to wait at `from`: keeps the turn when the caller comes back at once
+    /// each time, else gives it to the next in line. Answers whether it is kept from now on.
+    pub(super) fn keep_or_leave(&mut self, from: Instant, now: Instant) -> bool {
+        let back_soon = self.last_use.is_some_and(|last| from.saturating_duration_since(last) < SOON);
+        self.last_use = Some(now);
+        match self.kept_until {
+            Some(until) if now < until => false,
+            None if back_soon => {
+                self.kept_until = Some(now + LONGEST_KEPT);
+                true
+            }
+            _ => {
+                self.leave();
+                false
+            }
+        }
+    }
+
+    /// Gives back a turn that was kept for too long. Answers whether it is still kept.
+    pub(super) fn leave_if_over(&mut self, now: Instant) -> bool {
+        if self.kept_until.is_some_and(|until| now >= until) {
+            self.leave();
+        }
+        self.kept_until.is_some()
+    }
+
     /// Gives the turn to the next in line.
     pub(super) fn leave(&mut self) {
+        self.kept_until = None;
         if std::mem::take(&mut self.held) {
             let _ = self.locks.room.unlock();
         }
@@ -209,6 +256,26 @@ mod tests {
         assert!(c.take(Duration::from_secs(10)));
         c.leave();
         while !b.take(Duration::from_millis(20)) {}
+    }
+
+    #[test]
+    fn a_turn_is_kept_only_for_who_comes_back_at_once_and_not_for_long() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (mut a, mut b) = (turn(dir.path()), turn(dir.path()));
+        let start = Instant::now();
+        let at = |micros| start + Duration::from_micros(micros);
+        let wait = Duration::ZERO;
+        assert!(a.take_or_keep(at(0), wait) && !a.keep_or_leave(at(0), at(100)), "the first commit leaves");
+        assert!(b.try_take(), "so it is free");
+        b.leave();
+        assert!(a.take_or_keep(at(5_000), wait) && !a.keep_or_leave(at(5_000), at(5_100)), "late: it leaves");
+        assert!(a.take_or_keep(at(5_110), wait) && a.keep_or_leave(at(5_110), at(5_200)), "at once: it is kept");
+        assert!(!b.try_take(), "so it is not free");
+        assert!(a.take_or_keep(at(5_210), wait) && !a.keep_or_leave(at(5_210), at(5_300)), "it is kept already");
+        assert!(a.leave_if_over(at(6_000)), "not over yet");
+        assert!(!b.try_take());
+        assert!(!a.leave_if_over(at(6_300)), "over, and nobody came back");
+        assert!(b.try_take());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::batch::{self, Entry};
@@ -15,6 +16,7 @@ use super::health::Health;
 use super::label::Label;
 use super::shared::Shared;
 use super::stats;
+use super::turn::LONGEST_KEPT;
 use super::tx::Tx;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handoff::job::{JobError, Ran, Settled};
@@ -66,12 +68,12 @@ pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
     }
     loop {
         if end.queue.is_empty() {
-            match shared.lanes.wait(Instant::now() + IDLE_LOOK) {
+            let kept = shared.kept.load(Ordering::Acquire);
+            let patience = if kept { LONGEST_KEPT } else { IDLE_LOOK };
+            match shared.lanes.wait(Instant::now() + patience) {
                 Woken::Closed => return,
-                Woken::Idle => {
-                    look(shared);
-                    continue;
-                }
+                Woken::Idle if kept => give_back(shared),
+                Woken::Idle => look(shared),
                 Woken::Poked | Woken::Work => {}
             }
         }
@@ -126,6 +128,16 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) {
         }
     }
     shared.counted(fine, failed);
+}
+
+/// Gives the turn back when the caller that kept it does not come again.
+fn give_back(shared: &Shared) {
+    // Whoever is inside uses it, or will be looked after a millisecond later.
+    let Some(mut inside) = shared.gate.try_enter() else { return };
+    let kept = inside.as_mut().is_some_and(|core| core.turn.leave_if_over(Instant::now()));
+    if !kept {
+        shared.kept.store(false, Ordering::Release);
+    }
 }
 
 /// The idle writer's look at its file.
@@ -201,12 +213,18 @@ pub(super) fn write_directly<R>(
     }
     let core = inside.as_mut()?;
     // Waiting for the turn here saves two thread switches; the rest of this process gathers behind us meanwhile.
-    let wait = shared.spec.limits.turn_wait.min(deadline.saturating_duration_since(Instant::now()));
-    if !core.turn.take(wait) {
+    let from = Instant::now();
+    let wait = shared.spec.limits.turn_wait.min(deadline.saturating_duration_since(from));
+    if !core.turn.take_or_keep(from, wait) {
         return None;
     }
     let answer = commit_directly(shared, core, label, deadline, job);
-    core.turn.leave();
+    if answer.is_none() {
+        core.turn.leave();
+    } else if core.turn.keep_or_leave(from, Instant::now()) && !shared.kept.swap(true, Ordering::AcqRel) {
+        // From now on the writer looks whether we come back.
+        shared.lanes.poke();
+    }
     match &answer {
         Some(Ok(_)) => {
             stats::add(&shared.counters.direct_commits, 1);
