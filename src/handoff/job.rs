@@ -23,10 +23,10 @@ use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::lend::{Body, Lent};
-use crate::sync::{Arc, AtomicU8, Mutex, Ordering, thread};
+use crate::sync::{Arc, AtomicU8, Instant, Mutex, Ordering, thread};
 
 const QUEUED: u8 = 0;
 const RUNNING: u8 = 1;
