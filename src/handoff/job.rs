@@ -136,14 +136,15 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
     /// # Errors
     /// What `enqueue` answers.
     pub(crate) fn lend<Q>(
-        closure: &(impl Fn(&C) -> Result<R, E> + Send),
+        closure: impl Fn(&C) -> Result<R, E> + Send,
         deadline: Instant,
         enqueue: impl FnOnce(Arc<Self>) -> Result<(), Q>,
     ) -> Result<Waited<Result<R, E>>, Q> {
-        // SAFETY: `closure` is borrowed for the whole of this function, which does not use it again. The only calls
-        // are made by a claimer (invariant 1). `Untouchable` keeps this function from returning or unwinding while
-        // the job is claimed, and withdraws it when it is not (invariant 2).
-        let body = Body::Lent(unsafe { Lent::new(closure) });
+        // SAFETY: `closure` is this function's own and stays where it is; not even `enqueue`, which may run at the same
+        // time as the claimer, can get at it. The only calls are made by a claimer (invariant 1). `Untouchable` keeps
+        // this function from returning or unwinding while the job is claimed, and withdraws it when it is not
+        // (invariant 2).
+        let body = Body::Lent(unsafe { Lent::new(&closure) });
         let job = Arc::new(Self::new(body, deadline, Some(Waiter::Thread(thread::current()))));
         let guard = Untouchable(&job);
         enqueue(job.clone())?;
