@@ -125,7 +125,10 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
     }
 
     /// A job that owns its closure.
-    pub(crate) fn owned(closure: impl Fn(&C) -> Result<R, E> + Send + 'static, deadline: Instant) -> Arc<Self> {
+    pub(crate) fn owned(
+        closure: impl Fn(&C) -> Result<R, E> + Send + 'static,
+        deadline: Instant,
+    ) -> Arc<Self> {
         Arc::new(Self::new(Body::Owned(Box::new(closure)), deadline, None))
     }
 
@@ -180,7 +183,7 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
 
     /// Waits for the answer until `until`, changing nothing. The waiter must be registered by the caller.
     pub(crate) fn answer_by(&self, until: Option<Instant>) -> Option<Waited<Result<R, E>>> {
-        self.register(Waiter::Thread(thread::current()));
+        drop(self.register(Waiter::Thread(thread::current())));
         loop {
             if let Some(done) = self.finished() {
                 return Some(done);
@@ -195,7 +198,7 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
 
     /// Waits until its deadline, and settles its fate then, as the caller of a lent job does.
     pub(crate) fn wait_out(&self) -> Waited<Result<R, E>> {
-        self.register(Waiter::Thread(thread::current()));
+        drop(self.register(Waiter::Thread(thread::current())));
         self.wait(self.deadline)
     }
 
@@ -204,7 +207,7 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
         if let Some(done) = self.finished() {
             return Poll::Ready(done);
         }
-        self.register(Waiter::Task(context.waker().clone()));
+        drop(self.register(Waiter::Task(context.waker().clone())));
         match self.finished() {
             Some(done) => Poll::Ready(done),
             None => Poll::Pending,
@@ -229,8 +232,15 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
         self.answer.lock().take().expect("a settled job has an answer, and one waiter that takes it once")
     }
 
-    fn register(&self, waiter: Waiter) {
-        *self.waiter.lock() = Some(waiter);
+    /// Replaces the answer of an earlier run, if there is one.
+    fn put_answer(&self, answer: Result<R, E>) {
+        let before = self.answer.lock().replace(answer);
+        contained(|| drop(before));
+    }
+
+    /// Answers who was registered before.
+    fn register(&self, waiter: Waiter) -> Option<Waiter> {
+        self.waiter.lock().replace(waiter)
     }
 
     fn wake(&self) {
@@ -239,9 +249,10 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
             // Stays registered: a lender may have to be woken twice, after an impatient run and when it settles.
             Some(Waiter::Thread(waiting)) => waiting.unpark(),
             Some(Waiter::Task(_)) => {
-                if let Some(Waiter::Task(waker)) = waiter.take() {
-                    drop(waiter);
-                    waker.wake();
+                let taken = waiter.take();
+                drop(waiter);
+                if let Some(Waiter::Task(waker)) = taken {
+                    contained(|| waker.wake());
                 }
             }
             None => {}
@@ -275,7 +286,7 @@ impl<C: 'static, R: Send + 'static, E: JobError> Task<C, E> for Job<C, R, E> {
             Ok(Err(error)) => (Err(error), Ran::Failed),
             Err(payload) => (Err(E::panicked(payload)), Ran::Panicked),
         };
-        *self.answer.lock() = Some(answer);
+        self.put_answer(answer);
         if self.state.swap(RAN, Ordering::AcqRel) == IMPATIENT {
             self.wake();
         }
@@ -283,7 +294,7 @@ impl<C: 'static, R: Send + 'static, E: JobError> Task<C, E> for Job<C, R, E> {
     }
 
     fn overrule(&self, error: E) {
-        *self.answer.lock() = Some(Err(error));
+        self.put_answer(Err(error));
         if self.state.load(Ordering::Acquire) != ABANDONED {
             // Claimed and not run: it counts as having run. An abandoned job stays so.
             let _ = self.swap(RUNNING, RAN) || self.swap(IMPATIENT, RAN);
@@ -321,9 +332,18 @@ impl<C: 'static, R: Send + 'static, E: JobError> Task<C, E> for Job<C, R, E> {
         if matches!(self.state.load(Ordering::Acquire), SETTLED | ABANDONED) {
             // SAFETY: final state, so nobody can claim and call it; only the settling thread discards.
             let body = unsafe { (*self.body.get()).take() };
-            // A capture whose drop panics must not take the writer down.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(body)));
+            contained(|| drop(body));
         }
+    }
+}
+
+/// Runs what callers brought along, wakers and destructors: whoever settles has others to settle, and must not die of
+/// it.
+fn contained(foreign: impl FnOnce()) {
+    let Err(payload) = catch_unwind(AssertUnwindSafe(foreign)) else { return };
+    // What a panic carries may panic when it is dropped, and carry something that does.
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(payload);
     }
 }
 
