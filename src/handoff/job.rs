@@ -181,15 +181,19 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
         }
     }
 
-    /// Waits for the answer until `until`, changing nothing. The waiter must be registered by the caller.
+    /// Waits for the answer until `until`, changing nothing: who polled before is still woken.
     pub(crate) fn answer_by(&self, until: Option<Instant>) -> Option<Waited<Result<R, E>>> {
-        drop(self.register(Waiter::Thread(thread::current())));
+        let before = self.register(Waiter::Thread(thread::current()));
         loop {
             if let Some(done) = self.finished() {
                 return Some(done);
             }
             match until.map(|until| until.saturating_duration_since(Instant::now())) {
-                Some(Duration::ZERO) => return None,
+                Some(Duration::ZERO) => {
+                    *self.waiter.lock() = before;
+                    // It may have been settled meanwhile, and woken this thread instead.
+                    return self.finished();
+                }
                 Some(left) => thread::park_timeout(left),
                 None => thread::park(),
             }
