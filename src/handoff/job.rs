@@ -109,7 +109,7 @@ pub(crate) trait Task<C, E>: Send + Sync {
     fn abandon(&self);
     /// True when its caller gave up on it.
     fn is_over(&self) -> bool;
-    /// Drops the closure of a settled job and what it captured.
+    /// Drops the closure of a job that is over and what it captured. Only by whoever held it to run it.
     fn discard(&self);
 }
 
@@ -333,8 +333,8 @@ impl<C: 'static, R: Send + 'static, E: JobError> Task<C, E> for Job<C, R, E> {
     }
 
     fn discard(&self) {
-        if matches!(self.state.load(Ordering::Acquire), SETTLED | ABANDONED) {
-            // SAFETY: final state, so nobody can claim and call it; only the settling thread discards.
+        if matches!(self.state.load(Ordering::Acquire), SETTLED | WITHDRAWN | ABANDONED) {
+            // SAFETY: final state, so nobody can claim and call it; only the one thread that held it discards.
             let body = unsafe { (*self.body.get()).take() };
             contained(|| drop(body));
         }
