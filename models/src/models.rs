@@ -7,9 +7,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use crate::engine::{Engine, Failure, Ledger, Told, Weather};
-use crate::handoff::lanes::{Lane, Refused};
+use crate::handoff::lanes::{Lane, Lanes, Refused};
 use crate::harness::{Scope, burst, chance, never, past, scope, some_time, soon};
-use crate::sync::{Arc, Instant, thread};
+use crate::sync::{Arc, Condvar, Instant, Mutex, thread};
 
 const CALM: Weather = Weather { loses: false, fails: false, dies: false };
 const LOSSES: Weather = Weather { loses: true, ..CALM };
@@ -43,21 +43,54 @@ impl Own {
 struct Report {
     number: u32,
     told: Told<u32>,
-    /// How often it ran, where the caller can know.
+    /// How often it ran until its caller left, where the caller can know.
     runs: Option<u32>,
+    /// The same, and what came after.
+    trace: Arc<Trace>,
+}
+
+impl Report {
+    fn new(number: u32, told: Told<u32>) -> Self {
+        Self { number, told, runs: None, trace: Arc::default() }
+    }
+}
+
+/// The runs of a job, in a place that outlives its caller.
+#[derive(Default)]
+struct Trace {
+    runs: Count,
+    inside: AtomicBool,
+}
+
+impl Trace {
+    /// A run, in whose middle others get on.
+    fn run(&self) {
+        self.runs.fetch_add(1, SeqCst);
+        self.inside.store(true, SeqCst);
+        moment();
+        self.inside.store(false, SeqCst);
+    }
+}
+
+/// A moment in which the other threads get on.
+fn moment() {
+    thread::park_timeout(Duration::from_nanos(1));
 }
 
 /// One write of a job that borrows from this stack.
 fn write(engine: &Engine, lane: Lane, deadline: Instant, number: u32) -> Report {
     let own = Own::new();
     let text = format!("job {number}");
+    let trace = Arc::<Trace>::default();
     let told = engine.write(lane, deadline, |ledger: &Ledger| {
+        trace.run();
         own.bump();
         assert!(text.starts_with("job"));
         ledger.add(number);
         Ok(number)
     });
-    Report { number, told, runs: Some(own.runs()) }
+    assert!(!trace.inside.load(SeqCst), "its caller has left while it runs");
+    Report { number, told, runs: Some(own.runs()), trace }
 }
 
 /// What one thread does, and learns.
@@ -74,12 +107,12 @@ fn run(engine: Engine, most: usize, callers: &[&Caller<'_>]) -> Vec<u32> {
         reports
     });
     let kept = engine.audit();
-    for Report { number, told, runs } in reports {
+    for Report { number, told, runs, trace } in reports {
         let times = kept.iter().filter(|kept| **kept == number).count();
         match told {
             Told::Answer(Ok(answer)) => {
                 assert_eq!((answer, times), (number, 1), "acknowledged, so committed once");
-                assert_ne!(runs, Some(0));
+                assert_ne!(runs, Some(0), "acknowledged, so run");
             }
             Told::Answer(Err(_)) => assert_eq!(times, 0, "failed, so not committed"),
             Told::Unknown => assert!(times <= 1),
@@ -88,6 +121,10 @@ fn run(engine: Engine, most: usize, callers: &[&Caller<'_>]) -> Vec<u32> {
                 assert!(runs.is_none_or(|runs| runs == 0), "and not even run");
             }
         }
+        assert!(
+            runs.is_none_or(|runs| trace.runs.load(SeqCst) == runs as usize),
+            "its caller has left, and it ran"
+        );
     }
     kept
 }
@@ -148,12 +185,46 @@ pub fn close_while_callers_wait() {
     run(Engine::new(1, LOSSES), 1, &[&caller(1), &caller(2), &caller(3), &closer]);
 }
 
+/// The same without a writer: closing wakes who waits for room.
+pub fn close_a_full_queue() {
+    let lanes = Lanes::new(1);
+    lanes.push(Lane::Normal, 1, never()).expect("room");
+    scope(|scope| {
+        let waits = scope.spawn(|| lanes.push(Lane::Normal, 2, never()));
+        scope.spawn(|| lanes.close());
+        assert_eq!(waits.join().expect("it ends"), Err(Refused::Closed));
+    });
+}
+
+/// A caller whose deadline passes during its run leaves at the end of that run, not of the batch.
+pub fn impatient_caller() {
+    let (left, leaves) = (Mutex::new(false), Condvar::new());
+    let hasty = |engine: &Engine| {
+        let report = write(engine, Lane::Background, soon(), 1);
+        *left.lock() = true;
+        leaves.notify_all();
+        vec![report]
+    };
+    let patient = |engine: &Engine| {
+        let told = engine.write(Lane::Background, never(), |ledger: &Ledger| {
+            let mut left = left.lock();
+            while !*left {
+                leaves.wait_until(&mut left, never());
+            }
+            ledger.add(2);
+            Ok(2)
+        });
+        vec![Report::new(2, told)]
+    };
+    run(Engine::new(4, CALM), 2, &[&hasty, &patient]);
+}
+
 /// A checkpoint that reserves the gate gets in, alone.
 pub fn reserved_gate() {
     let inside = AtomicBool::new(false);
     let alone = || {
         assert!(!inside.swap(true, Relaxed), "one at a time is inside");
-        thread::park_timeout(Duration::from_nanos(1));
+        moment();
         inside.store(false, Relaxed);
     };
     let caller = |number: u32| {
@@ -163,7 +234,7 @@ pub fn reserved_gate() {
                 ledger.add(number);
                 Ok(number)
             });
-            vec![Report { number, told, runs: None }]
+            vec![Report::new(number, told)]
         }
     };
     let checkpoint = |engine: &Engine| {
@@ -184,8 +255,7 @@ pub fn one_callers_order() {
         let second = write(engine, Lane::Normal, never(), 11);
         let third = engine.submit(never(), owned(12)).expect("room");
         let fourth = write(engine, Lane::Normal, never(), 13);
-        let told = |number, told| Report { number, told, runs: None };
-        vec![told(10, first.wait()), second, told(12, third.wait()), fourth]
+        vec![Report::new(10, first.wait()), second, Report::new(12, third.wait()), fourth]
     };
     let other = |engine: &Engine| {
         vec![write(engine, Lane::Normal, never(), 1), write(engine, Lane::Normal, never(), 2)]
@@ -213,20 +283,20 @@ pub fn tickets() {
             Ok(ticket) => ticket.wait(),
             Err(refused) => Told::Refused(refused),
         };
-        vec![Report { number: 1, told, runs: None }]
+        vec![Report::new(1, told)]
     };
     let looks = |engine: &Engine| {
         let mut ticket = engine.submit(never(), owned(2)).expect("room");
         let told = ticket.wait_for(Duration::from_nanos(2)).unwrap_or_else(|| ticket.wait_for_ever());
         assert_eq!(told, Told::Answer(Ok(2)));
-        vec![Report { number: 2, told, runs: None }]
+        vec![Report::new(2, told)]
     };
     let cancels = |engine: &Engine| {
         let ticket = engine.submit(never(), owned(3)).expect("room");
         let cancelled = ticket.cancel();
         let told = ticket.wait();
         assert_eq!(told, if cancelled { Told::Withdrawn } else { Told::Answer(Ok(3)) });
-        vec![Report { number: 3, told, runs: None }]
+        vec![Report::new(3, told)]
     };
     run(Engine::new(4, LOSSES), 2, &[&waits, &looks, &cancels]);
 }
@@ -265,7 +335,7 @@ pub fn awaited_tickets() {
             let mut ticket = engine.submit(never(), owned(number)).expect("room");
             let told = block_on(|context| ticket.poll(context));
             assert_eq!(told, Told::Answer(Ok(number)));
-            vec![Report { number, told, runs: None }]
+            vec![Report::new(number, told)]
         }
     };
     // Drops it: the job runs all the same.
@@ -290,7 +360,7 @@ pub fn polled_then_waited_for() {
             ticket.wait_for(Duration::from_nanos(1)).map_or(Poll::Pending, Poll::Ready)
         });
         assert_eq!(told, Told::Answer(Ok(1)));
-        vec![Report { number: 1, told, runs: None }]
+        vec![Report::new(1, told)]
     };
     run(Engine::new(4, CALM), 2, &[&waits]);
 }
@@ -303,7 +373,7 @@ pub fn panicking_jobs() {
             Err(Failure::Own)
         });
         assert_eq!(told, Told::Answer(Err(Failure::Own)));
-        vec![Report { number: 1, told, runs: None }]
+        vec![Report::new(1, told)]
     };
     let panics = |engine: &Engine| {
         let own = Own::new();
@@ -313,7 +383,8 @@ pub fn panicking_jobs() {
             burst()
         });
         assert_eq!(told, Told::Answer(Err(Failure::Panicked)));
-        vec![Report { number: 2, told, runs: Some(own.runs()) }]
+        assert!(own.runs() > 0);
+        vec![Report::new(2, told)]
     };
     let neighbour = |engine: &Engine| {
         let report = write(engine, Lane::Normal, never(), 3);
@@ -356,7 +427,7 @@ pub fn panicking_drops() {
         });
         let told = ticket.expect("room").wait();
         assert!(matches!(told, Told::Answer(Ok(1) | Err(Failure::Fatal))));
-        vec![Report { number: 1, told, runs: None }]
+        vec![Report::new(1, told)]
     };
     let answer = |engine: &Engine| {
         let fuse = Arc::new(AtomicBool::new(false));
@@ -392,7 +463,7 @@ pub fn panicking_wakers() {
         let mut ticket = engine.submit(never(), owned(1)).expect("room");
         let waker = Waker::from(std::sync::Arc::new(BadWaker));
         if let Poll::Ready(told) = ticket.poll(&mut Context::from_waker(&waker)) {
-            return vec![Report { number: 1, told, runs: None }];
+            return vec![Report::new(1, told)];
         }
         Vec::new()
     };
@@ -450,7 +521,7 @@ pub fn dying_writer() {
             Ok(mut ticket) => block_on(|context| ticket.poll(context)),
             Err(refused) => Told::Refused(refused),
         };
-        vec![Report { number: 3, told, runs: None }]
+        vec![Report::new(3, told)]
     };
     run(Engine::new(4, DEATH), 3, &[&caller(1), &hasty, &awaits]);
 }

@@ -17,6 +17,8 @@ models! {
     deadlines_in_a_storm
     full_queue
     close_while_callers_wait
+    close_a_full_queue
+    impatient_caller
     reserved_gate
     one_callers_order
     tickets
