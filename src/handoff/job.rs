@@ -23,10 +23,10 @@ use std::any::Any;
 use std::cell::UnsafeCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::lend::{Body, Lent};
-use crate::sync::{Arc, AtomicU8, Mutex, Ordering, thread};
+use crate::sync::{Arc, AtomicU8, Instant, Mutex, Ordering, thread};
 
 const QUEUED: u8 = 0;
 const RUNNING: u8 = 1;
@@ -109,7 +109,7 @@ pub(crate) trait Task<C, E>: Send + Sync {
     fn abandon(&self);
     /// True when its caller gave up on it.
     fn is_over(&self) -> bool;
-    /// Drops the closure of a settled job and what it captured.
+    /// Drops the closure of a job that is over and what it captured. Only by whoever held it to run it.
     fn discard(&self);
 }
 
@@ -139,14 +139,15 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
     /// # Errors
     /// What `enqueue` answers.
     pub(crate) fn lend<Q>(
-        closure: &(impl Fn(&C) -> Result<R, E> + Send),
+        closure: impl Fn(&C) -> Result<R, E> + Send,
         deadline: Instant,
         enqueue: impl FnOnce(Arc<Self>) -> Result<(), Q>,
     ) -> Result<Waited<Result<R, E>>, Q> {
-        // SAFETY: `closure` is borrowed for the whole of this function, which does not use it again. The only calls
-        // are made by a claimer (invariant 1). `Untouchable` keeps this function from returning or unwinding while
-        // the job is claimed, and withdraws it when it is not (invariant 2).
-        let body = Body::Lent(unsafe { Lent::new(closure) });
+        // SAFETY: `closure` is this function's own and stays where it is; not even `enqueue`, which may run at the same
+        // time as the claimer, can get at it. The only calls are made by a claimer (invariant 1). `Untouchable` keeps
+        // this function from returning or unwinding while the job is claimed, and withdraws it when it is not
+        // (invariant 2).
+        let body = Body::Lent(unsafe { Lent::new(&closure) });
         let job = Arc::new(Self::new(body, deadline, Some(Waiter::Thread(thread::current()))));
         let guard = Untouchable(&job);
         enqueue(job.clone())?;
@@ -180,15 +181,19 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
         }
     }
 
-    /// Waits for the answer until `until`, changing nothing. The waiter must be registered by the caller.
+    /// Waits for the answer until `until`, changing nothing: who polled before is still woken.
     pub(crate) fn answer_by(&self, until: Option<Instant>) -> Option<Waited<Result<R, E>>> {
-        self.register(Waiter::Thread(thread::current()));
+        let before = self.register(Waiter::Thread(thread::current()));
         loop {
             if let Some(done) = self.finished() {
                 return Some(done);
             }
             match until.map(|until| until.saturating_duration_since(Instant::now())) {
-                Some(Duration::ZERO) => return None,
+                Some(Duration::ZERO) => {
+                    *self.waiter.lock() = before;
+                    // It may have been settled meanwhile, and woken this thread instead.
+                    return self.finished();
+                }
                 Some(left) => thread::park_timeout(left),
                 None => thread::park(),
             }
@@ -197,7 +202,7 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
 
     /// Waits until its deadline, and settles its fate then, as the caller of a lent job does.
     pub(crate) fn wait_out(&self) -> Waited<Result<R, E>> {
-        self.register(Waiter::Thread(thread::current()));
+        drop(self.register(Waiter::Thread(thread::current())));
         self.wait(self.deadline)
     }
 
@@ -206,7 +211,7 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
         if let Some(done) = self.finished() {
             return Poll::Ready(done);
         }
-        self.register(Waiter::Task(context.waker().clone()));
+        drop(self.register(Waiter::Task(context.waker().clone())));
         match self.finished() {
             Some(done) => Poll::Ready(done),
             None => Poll::Pending,
@@ -231,8 +236,15 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
         self.answer.lock().take().expect("a settled job has an answer, and one waiter that takes it once")
     }
 
-    fn register(&self, waiter: Waiter) {
-        *self.waiter.lock() = Some(waiter);
+    /// Replaces the answer of an earlier run, if there is one.
+    fn put_answer(&self, answer: Result<R, E>) {
+        let before = self.answer.lock().replace(answer);
+        contained(|| drop(before));
+    }
+
+    /// Answers who was registered before.
+    fn register(&self, waiter: Waiter) -> Option<Waiter> {
+        self.waiter.lock().replace(waiter)
     }
 
     fn wake(&self) {
@@ -241,9 +253,10 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
             // Stays registered: a lender may have to be woken twice, after an impatient run and when it settles.
             Some(Waiter::Thread(waiting)) => waiting.unpark(),
             Some(Waiter::Task(_)) => {
-                if let Some(Waiter::Task(waker)) = waiter.take() {
-                    drop(waiter);
-                    waker.wake();
+                let taken = waiter.take();
+                drop(waiter);
+                if let Some(Waiter::Task(waker)) = taken {
+                    contained(|| waker.wake());
                 }
             }
             None => {}
@@ -277,7 +290,7 @@ impl<C: 'static, R: Send + 'static, E: JobError> Task<C, E> for Job<C, R, E> {
             Ok(Err(error)) => (Err(error), Ran::Failed),
             Err(payload) => (Err(E::panicked(payload)), Ran::Panicked),
         };
-        *self.answer.lock() = Some(answer);
+        self.put_answer(answer);
         if self.state.swap(RAN, Ordering::AcqRel) == IMPATIENT {
             self.wake();
         }
@@ -285,7 +298,7 @@ impl<C: 'static, R: Send + 'static, E: JobError> Task<C, E> for Job<C, R, E> {
     }
 
     fn overrule(&self, error: E) {
-        *self.answer.lock() = Some(Err(error));
+        self.put_answer(Err(error));
         if self.state.load(Ordering::Acquire) != ABANDONED {
             // Claimed and not run: it counts as having run. An abandoned job stays so.
             let _ = self.swap(RUNNING, RAN) || self.swap(IMPATIENT, RAN);
@@ -320,12 +333,21 @@ impl<C: 'static, R: Send + 'static, E: JobError> Task<C, E> for Job<C, R, E> {
     }
 
     fn discard(&self) {
-        if matches!(self.state.load(Ordering::Acquire), SETTLED | ABANDONED) {
-            // SAFETY: final state, so nobody can claim and call it; only the settling thread discards.
+        if matches!(self.state.load(Ordering::Acquire), SETTLED | WITHDRAWN | ABANDONED) {
+            // SAFETY: final state, so nobody can claim and call it; only the one thread that held it discards.
             let body = unsafe { (*self.body.get()).take() };
-            // A capture whose drop panics must not take the writer down.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(body)));
+            contained(|| drop(body));
         }
+    }
+}
+
+/// Runs what callers brought along, wakers and destructors: whoever settles has others to settle, and must not die of
+/// it.
+fn contained(foreign: impl FnOnce()) {
+    let Err(payload) = catch_unwind(AssertUnwindSafe(foreign)) else { return };
+    // What a panic carries may panic when it is dropped, and carry something that does.
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(payload);
     }
 }
 

@@ -9,9 +9,8 @@
 //! One mutex serves both lanes, so that the writer takes a whole batch in one visit.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
-use crate::sync::{AtomicUsize, Condvar, Mutex, Ordering};
+use crate::sync::{AtomicUsize, Condvar, Instant, Mutex, Ordering};
 
 /// Of eight jobs taken while both lanes hold work, one is background work.
 const BACKGROUND_SHARE: u32 = 8;

@@ -188,7 +188,7 @@ impl Database {
             return answer.map_err(|error| shared.name(error));
         }
         let _in_line = InLine::join(shared);
-        let waited = Job::lend(&job, deadline, |task| {
+        let waited = Job::lend(job, deadline, |task| {
             shared.lanes.push(lane, Entry { task, label, alone, submitted: false }, deadline)
         });
         match waited {
