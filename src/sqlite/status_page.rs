@@ -441,5 +441,4 @@ fn read_slot(words: &[AtomicU64]) -> Option<DatabaseStatus> {
 }
 
 #[cfg(test)]
-#[path = "status_page/tests.rs"]
 mod tests;

@@ -269,9 +269,15 @@ mod tests {
         assert!(b.try_take(), "so it is free");
         b.leave();
         assert!(a.take_or_keep(at(5_000), wait) && !a.keep_or_leave(at(5_000), at(5_100)), "late: it leaves");
-        assert!(a.take_or_keep(at(5_110), wait) && a.keep_or_leave(at(5_110), at(5_200)), "at once: it is kept");
+        assert!(
+            a.take_or_keep(at(5_110), wait) && a.keep_or_leave(at(5_110), at(5_200)),
+            "at once: it is kept"
+        );
         assert!(!b.try_take(), "so it is not free");
-        assert!(a.take_or_keep(at(5_210), wait) && !a.keep_or_leave(at(5_210), at(5_300)), "it is kept already");
+        assert!(
+            a.take_or_keep(at(5_210), wait) && !a.keep_or_leave(at(5_210), at(5_300)),
+            "it is kept already"
+        );
         assert!(a.leave_if_over(at(6_000)), "not over yet");
         assert!(!b.try_take());
         assert!(!a.leave_if_over(at(6_300)), "over, and nobody came back");
