@@ -27,7 +27,6 @@
 //! Invariants: a page gets its final name when it is complete; a slot's name is written once; a job's start and
 //! label are read together or not at all (a sequence lock); a writer never waits and makes no system call.
 
-#[path = "status_page/place.rs"]
 mod place;
 
 use std::collections::BTreeSet;
