@@ -72,7 +72,7 @@ pub(super) fn run(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>)
     let together = queue.iter().take_while(|entry| !entry.alone).count().min(shared.spec.limits.batch_jobs);
     if together <= 1 {
         let Some(entry) = queue.pop_front() else {
-            let _ = core.tx.control().rollback();
+            let _ = rollback(core);
             return done;
         };
         done.push(run_alone(core, shared, entry, true));
@@ -180,6 +180,10 @@ fn attempt(
             }
             return (Outcome::Lost(Some(at)), looked_at);
         }
+        if savepoints {
+            // What a job leaked in the middle must not be in the next one's way.
+            ffi::reset_statements(connection);
+        }
         let violated = ran == Ran::Fine && ffi::has_deferred_violations(connection);
         if violated {
             entry.task.overrule(deferred_violation());
@@ -191,7 +195,7 @@ fn attempt(
             continue;
         }
         if !savepoints {
-            let _ = core.tx.control().rollback();
+            let _ = rollback(core);
             if ran == Ran::Panicked {
                 settle(shared, batch[at].take());
             }
@@ -208,9 +212,20 @@ fn attempt(
     (commit(core, shared), looked_at)
 }
 
+/// COMMIT, also over a statement that writes and that a job leaked in the middle.
+fn end(core: &Core) -> rusqlite::Result<()> {
+    match core.tx.control().commit() {
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
+            ffi::reset_statements(core.tx.connection());
+            core.tx.control().commit()
+        }
+        ended => ended,
+    }
+}
+
 /// COMMIT, and the check that the file is still ours.
 fn commit(core: &mut Core, shared: &Shared) -> Outcome {
-    match core.tx.control().commit() {
+    match end(core) {
         Ok(()) => {
             stats::add(&shared.counters.commits, 1);
             // A statement that a job leaked would pin its snapshot.
@@ -242,6 +257,8 @@ fn lost(core: &mut Core, shared: &Shared, culprit: Option<usize>) -> Outcome {
 }
 
 fn rollback(core: &Core) -> rusqlite::Result<()> {
+    // A statement that writes and that a job leaked in the middle would refuse every later COMMIT.
+    ffi::reset_statements(core.tx.connection());
     if core.tx.connection().is_autocommit() { Ok(()) } else { core.tx.control().rollback() }
 }
 
@@ -249,7 +266,7 @@ fn rollback(core: &Core) -> rusqlite::Result<()> {
 fn run_alone(core: &mut Core, shared: &Shared, entry: Entry, begun: bool) -> Entry {
     if !entry.task.claim() {
         if begun {
-            let _ = core.tx.control().rollback();
+            let _ = rollback(core);
         }
         return entry;
     }
@@ -282,10 +299,10 @@ pub(super) fn transact(core: &mut Core, shared: &Shared, run: impl FnOnce(&Tx) -
             .then(|| Error::new(ErrorKind::Constraint, "a statement rolled the whole transaction back"));
     }
     if ran != Ran::Fine {
-        let _ = core.tx.control().rollback();
+        let _ = rollback(core);
         return None;
     }
-    match core.tx.control().commit() {
+    match end(core) {
         Ok(()) => {
             stats::add(&shared.counters.commits, 1);
             if ffi::in_transaction(core.tx.connection()) {
