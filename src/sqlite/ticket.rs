@@ -89,6 +89,7 @@ impl<R: Send + 'static> Future for Ticket<R> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R>> {
         assert!(!self.taken, "a ticket was polled after it was ready");
+        super::guard::refuse_in_job().and_then(|()| self.shared.check_process())?;
         let waited = std::task::ready!(self.job.poll(context));
         self.taken = true;
         Poll::Ready(self.tell(waited))
