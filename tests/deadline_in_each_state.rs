@@ -227,8 +227,11 @@ fn a_write_lock_of_somebody_else_is_busy_and_only_while_it_lasts() {
     assert_eq!(error.kind(), ErrorKind::Busy);
     assert_eq!(error.holder().map(|holder| holder.pid), Some(std::process::id()), "{error}");
     assert!(started.elapsed() < LONG / 2);
+    let seen = place.db.stats().busy_waits;
+    let patient = place.db.submit(insert("b")).expect("queued");
+    until("the writer at the lock", || place.db.stats().busy_waits > seen);
     other.execute_batch("ROLLBACK").expect("freed");
-    place.db.write(insert("b")).expect("free again");
+    patient.wait().expect("free again");
 
     let hold = Hold::writer(&place.db);
     assert_eq!(kind(place.db.clone().within(SHORT).write(insert("c"))), ErrorKind::Timeout, "nobody else is in the way");

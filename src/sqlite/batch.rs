@@ -155,13 +155,18 @@ fn attempt(
     let started = Instant::now();
     let mut looked_at = 0;
     for at in 0..batch.len() {
-        if bounded && at > 0 && started.elapsed() > shared.spec.limits.batch_time {
+        let now = Instant::now();
+        if bounded && at > 0 && now - started > shared.spec.limits.batch_time {
             break;
         }
         looked_at = at + 1;
         let Some(entry) = &batch[at] else { continue };
         if !entry.task.claim() {
             forget(shared, batch[at].take());
+            continue;
+        }
+        if now >= entry.task.deadline() {
+            entry.task.overrule(late());
             continue;
         }
         if savepoints && core.tx.control().savepoint().is_err() {
@@ -270,11 +275,14 @@ fn run_alone(core: &mut Core, shared: &Shared, entry: Entry, begun: bool) -> Ent
         }
         return entry;
     }
-    if !begun {
-        if Instant::now() >= entry.task.deadline() {
-            entry.task.overrule(Error::new(ErrorKind::Timeout, "stopped at its deadline; nothing was done"));
-            return entry;
+    if Instant::now() >= entry.task.deadline() {
+        if begun {
+            let _ = rollback(core);
         }
+        entry.task.overrule(late());
+        return entry;
+    }
+    if !begun {
         if let Err(error) = begin_again(core, shared) {
             entry.task.overrule(error);
             return entry;
@@ -341,7 +349,10 @@ pub(super) fn guarded(tx: &Tx, shared: &Shared, label: &Label, deadline: Instant
 fn begin(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>, done: &mut Vec<Entry>) -> Result<(), Error> {
     loop {
         match try_begin(core.tx.control()) {
-            Ok(true) => return Ok(()),
+            Ok(true) => {
+                shared.set_blocked(false);
+                return Ok(());
+            }
             Ok(false) => {}
             Err(error) => return Err(latching(&error).map_or_else(|| error.into(), |error| shared.latch(error))),
         }
@@ -369,7 +380,7 @@ fn begin(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>, done: &m
 
 /// BEGIN IMMEDIATE for a repeated attempt: the turn is still ours, so a short wait is enough.
 fn begin_again(core: &mut Core, shared: &Shared) -> Result<(), Error> {
-    let until = Instant::now() + shared.spec.limits.turn_wait;
+    let until = super::shared::instant_after(shared.spec.limits.turn_wait);
     loop {
         match try_begin(core.tx.control()) {
             Ok(true) => return Ok(()),
@@ -416,6 +427,10 @@ fn fatal(core: &Core, shared: &Shared) -> Option<Error> {
 /// A failed COMMIT may have reached the disk: its frames are valid, whoever recovers the log will find them.
 fn unknown(error: Error) -> Error {
     error.as_kind(ErrorKind::OutcomeUnknown).advise("call reopen(), then look whether the change is there")
+}
+
+fn late() -> Error {
+    Error::new(ErrorKind::Timeout, "the deadline passed; nothing was done")
 }
 
 fn deferred_violation() -> Error {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::connect::{Patience, Spec};
+use super::shared::instant_after;
 use super::tx::Snapshot;
 use crate::error::Result;
 
@@ -41,7 +42,7 @@ impl Changes {
 
     /// Counts up with every change seen.
     pub(super) fn now(&self, spec: &Spec) -> Result<u64> {
-        let _patience = Patience::until(Instant::now() + spec.limits.deadline);
+        let _patience = Patience::until(instant_after(spec.limits.deadline));
         let mut slot = self.watch.lock();
         let watch = match &mut *slot {
             Some(watch) => watch,

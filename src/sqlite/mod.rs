@@ -53,7 +53,7 @@ use checkpoint::Checkpointer;
 use connect::Spec;
 use health::Health;
 use label::Label;
-use shared::Shared;
+use shared::{Shared, instant_after};
 use stats::Stats;
 use status_page::Slot;
 pub use ticket::Ticket;
@@ -99,7 +99,7 @@ impl Database {
         slot: Option<Slot>,
         recorded: impl Fn(&Spec, i64) + Send + 'static,
     ) -> Result<Self> {
-        let deadline = Instant::now() + spec.limits.deadline;
+        let deadline = instant_after(spec.limits.deadline);
         let role = spec.domain.role();
         spec.named(spec.domain.check())?;
         let shared = Arc::new(Shared::new(spec, slot));
@@ -232,7 +232,7 @@ impl Database {
         let shared = self.shared();
         shared.check_process()?;
         let limits = &shared.spec.limits;
-        let deadline = Instant::now() + self.options.deadline.unwrap_or(limits.deadline);
+        let deadline = instant_after(self.options.deadline.unwrap_or(limits.deadline));
         stats::add(&shared.counters.reads, 1);
         shared
             .health
@@ -259,7 +259,7 @@ impl Database {
     /// Of SQLite; `Closed`; `Reentrant` inside a job.
     pub fn wait_for_change(&self, seen: u64, wait: Duration) -> Result<u64> {
         guard::refuse_in_job()?;
-        let deadline = Instant::now() + wait;
+        let deadline = instant_after(wait);
         self.watch(|shared| shared.changes.wait(&shared.spec, seen, deadline))
     }
 
@@ -268,7 +268,7 @@ impl Database {
         shared.check_process()?;
         shared
             .health
-            .readable(Instant::now() + shared.spec.limits.deadline)
+            .readable(instant_after(shared.spec.limits.deadline))
             .and_then(|()| look(shared))
             .map_err(|error| shared.name(error))
     }
@@ -307,7 +307,7 @@ impl Database {
         }
         shared.health.set(Health::Attaching, None);
         shared.readers.open(&shared.spec);
-        let attached = shared.attach(Instant::now() + shared.spec.limits.deadline).map(drop);
+        let attached = shared.attach(instant_after(shared.spec.limits.deadline)).map(drop);
         match &attached {
             Ok(()) => {
                 if let Some(slot) = &shared.slot {
@@ -332,7 +332,7 @@ impl Database {
         if let Some(refusal) = shared.health.refusal() {
             return Err(refusal);
         }
-        Ok(Instant::now() + self.options.deadline.unwrap_or(shared.spec.limits.deadline))
+        Ok(instant_after(self.options.deadline.unwrap_or(shared.spec.limits.deadline)))
     }
 
     fn refused(&self, refused: Refused) -> Error {
@@ -379,7 +379,7 @@ impl Owner {
         if shared.is_forked() {
             return CloseReport::default();
         }
-        let until = Instant::now() + wait;
+        let until = instant_after(wait);
         shared.give_up_after(wait);
         shared.lanes.close();
         let writer = self.writer.lock().take();

@@ -169,7 +169,7 @@ impl Shared {
     }
 
     pub(super) fn give_up_after(&self, wait: Duration) {
-        let at = (self.opened.elapsed() + wait).as_nanos() as u64;
+        let at = u64::try_from(self.opened.elapsed().saturating_add(wait).as_nanos()).unwrap_or(u64::MAX);
         self.gives_up_at.store(at.max(1), Ordering::Release);
     }
 
@@ -223,6 +223,13 @@ impl Shared {
         stats.wal_pages = self.checkpointer.wal_pages();
         stats
     }
+}
+
+/// The instant in so much time; for a wait without end (`Duration::MAX`), a century.
+pub(super) fn instant_after(wait: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or(now + CENTURY)
 }
 
 /// The wall clock to a few milliseconds, cheaply: for display only.

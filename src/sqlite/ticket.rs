@@ -2,9 +2,9 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::shared::Shared;
+use super::shared::{Shared, instant_after};
 use super::tx::Tx;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handoff::job::{Job, Waited};
@@ -52,7 +52,7 @@ impl<R: Send + 'static> Ticket<R> {
         if self.taken {
             return Some(Err(Self::gone()));
         }
-        let waited = self.job.answer_by(Some(Instant::now() + wait))?;
+        let waited = self.job.answer_by(Some(instant_after(wait)))?;
         self.taken = true;
         Some(self.tell(waited))
     }
@@ -77,6 +77,13 @@ pub(super) fn tell<R>(shared: &Shared, waited: Waited<Result<R>>) -> Result<R> {
     match waited {
         Waited::Answered(answer) => answer.map_err(|error| shared.name(error)),
         Waited::Withdrawn => Err(shared.late()),
+        // Any other error may be an artefact of a neighbour, and there is no time left to find out.
+        Waited::Undone(Err(error)) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Panicked) => {
+            Err(shared.name(error))
+        }
+        Waited::Undone(_) => {
+            Err(shared.name(Error::new(ErrorKind::Timeout, "the deadline passed after it failed; nothing was done")))
+        }
         Waited::Unknown => Err(shared.name(
             Error::new(ErrorKind::OutcomeUnknown, "the deadline passed while the commit was under way")
                 .advise("look whether the change is there before doing it again"),
