@@ -79,7 +79,8 @@ struct Options {
 /// Whoever holds this keeps the database open.
 struct Owner {
     shared: Arc<Shared>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    /// Locked while the writer ends: a second closer waits for the first.
+    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// What closing did.
@@ -116,7 +117,7 @@ impl Database {
             .spawn(move || writer::work(&theirs, &|version| recorded(&theirs.spec, version)))
             .map_err(io)?;
         Ok(Self {
-            owner: Arc::new(Owner { shared, writer: Mutex::new(Some(writer)) }),
+            owner: Arc::new(Owner { shared, writer: Arc::new(Mutex::new(Some(writer))) }),
             options: Options { label: Label::default(), deadline: None, lane: Lane::Normal, alone: false },
         })
     }
@@ -258,7 +259,7 @@ impl Database {
     /// # Errors
     /// Of SQLite; `Closed`; `Reentrant` inside a job.
     pub fn wait_for_change(&self, seen: u64, wait: Duration) -> Result<u64> {
-        guard::refuse_in_job()?;
+        guard::refuse_in_job().map_err(|error| self.shared().name(error))?;
         let deadline = instant_after(wait);
         self.watch(|shared| shared.changes.wait(&shared.spec, seen, deadline))
     }
@@ -294,15 +295,14 @@ impl Database {
     /// As when opening; then it stays as it was.
     pub fn reopen(&self) -> Result<()> {
         let shared = self.shared();
-        guard::refuse_in_job()?;
-        shared.check_process()?;
+        guard::refuse_in_job().and_then(|()| shared.check_process()).map_err(|error| shared.name(error))?;
         if !shared.lanes.is_open() {
             return Err(shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
         }
         {
             let mut inside = shared.gate.enter();
             shared.readers.close();
-            shared.changes.close();
+            shared.changes.let_go();
             *inside = None;
         }
         shared.health.set(Health::Attaching, None);
@@ -330,7 +330,7 @@ impl Database {
         let shared = self.shared();
         guard::refuse_in_job().and_then(|()| shared.check_process()).map_err(|error| shared.name(error))?;
         if let Some(refusal) = shared.health.refusal() {
-            return Err(refusal);
+            return Err(shared.name(refusal));
         }
         Ok(instant_after(self.options.deadline.unwrap_or(shared.spec.limits.deadline)))
     }
@@ -382,30 +382,24 @@ impl Owner {
         let until = instant_after(wait);
         shared.give_up_after(wait);
         shared.lanes.close();
-        let writer = self.writer.lock().take();
         if guard::in_job() {
             // The writer itself, or a thread that it waits for: it ends when the job has, nobody waits for it here.
-            let shared = shared.clone();
-            let finish = move || {
-                if let Some(writer) = writer {
-                    let _ = writer.join();
-                }
-                finish(&shared);
-            };
+            let (shared, writer) = (shared.clone(), self.writer.clone());
             // Without a thread to be had, the connections close with the process.
-            let _ = std::thread::Builder::new().name("rowhouse-close".into()).spawn(finish);
+            let _ = std::thread::Builder::new().name("rowhouse-close".into()).spawn(move || finish(&shared, &writer));
             return CloseReport::default();
         }
-        if let Some(writer) = writer {
-            let _ = writer.join();
-        }
-        finish(shared);
+        finish(shared, &self.writer);
         CloseReport { left: *shared.left.lock(), in_time: Instant::now() <= until }
     }
 }
 
-/// After the writer has ended: readers first, then the checkpointer, then the write connection.
-fn finish(shared: &Shared) {
+/// When the writer has ended: readers first, then the checkpointer, then the write connection.
+fn finish(shared: &Shared, writer: &Mutex<Option<JoinHandle<()>>>) {
+    let mut writer = writer.lock();
+    if let Some(writer) = writer.take() {
+        let _ = writer.join();
+    }
     shared.health.set(Health::Closed, None);
     shared.readers.close();
     shared.changes.close();

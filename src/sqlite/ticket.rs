@@ -34,8 +34,7 @@ impl<R: Send + 'static> Ticket<R> {
     /// The job's; the engine's; `Timeout` or `Busy` when it did not run by its deadline and never will;
     /// `OutcomeUnknown` when it ran and was not durable by then.
     pub fn wait(mut self) -> Result<R> {
-        super::guard::refuse_in_job()?;
-        self.shared.check_process()?;
+        self.may_wait()?;
         if self.taken {
             return Err(Self::gone());
         }
@@ -46,7 +45,7 @@ impl<R: Send + 'static> Ticket<R> {
 
     /// Waits for the answer for at most this long; `None` when there is none yet. The job goes on.
     pub fn wait_for(&mut self, wait: Duration) -> Option<Result<R>> {
-        if let Err(error) = super::guard::refuse_in_job().and_then(|()| self.shared.check_process()) {
+        if let Err(error) = self.may_wait() {
             return Some(Err(error));
         }
         if self.taken {
@@ -61,6 +60,11 @@ impl<R: Send + 'static> Ticket<R> {
     #[must_use]
     pub fn cancel(&self) -> bool {
         self.job.withdraw()
+    }
+
+    fn may_wait(&self) -> Result<()> {
+        let checked = super::guard::refuse_in_job().and_then(|()| self.shared.check_process());
+        checked.map_err(|error| self.shared.name(error))
     }
 
     fn tell(&self, waited: Waited<Result<R>>) -> Result<R> {
@@ -96,7 +100,7 @@ impl<R: Send + 'static> Future for Ticket<R> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R>> {
         assert!(!self.taken, "a ticket was polled after it was ready");
-        super::guard::refuse_in_job().and_then(|()| self.shared.check_process())?;
+        self.may_wait()?;
         let waited = std::task::ready!(self.job.poll(context));
         self.taken = true;
         Poll::Ready(self.tell(waited))
