@@ -299,6 +299,7 @@ impl Database {
         if !shared.lanes.is_open() {
             return Err(shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
         }
+        shared.checkpointer.let_go();
         {
             let mut inside = shared.gate.enter();
             shared.readers.close();
