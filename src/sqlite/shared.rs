@@ -39,8 +39,6 @@ pub(super) struct Shared {
     /// The turn's lock files, for a forked child to close.
     turn_files: [AtomicI32; 2],
     forked: AtomicBool,
-    /// It was attached once: from then on the file must not be opened by name any more.
-    attached: AtomicBool,
     /// The writer waits for the write lock.
     blocked: AtomicBool,
     /// When closing stops waiting, in nanoseconds since `opened`; 0 while it does not close.
@@ -64,7 +62,6 @@ impl Shared {
             owner: std::process::id(),
             turn_files: [AtomicI32::new(-1), AtomicI32::new(-1)],
             forked: AtomicBool::new(false),
-            attached: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             gives_up_at: AtomicU64::new(0),
             opened: Instant::now(),
@@ -75,8 +72,7 @@ impl Shared {
 
     /// Opens the file and makes the database ready.
     pub(super) fn attach(&self, deadline: Instant) -> Result<Option<i64>> {
-        let opened = self.spec.open_writer(deadline, !self.attached.load(Ordering::Acquire))?;
-        self.attached.store(true, Ordering::Release);
+        let opened = self.spec.open_writer(deadline)?;
         let (warnings, wrote, access) = (opened.warnings.clone(), opened.wrote, opened.access.clone());
         let core = self.spec.named(Core::new(&self.spec, opened))?;
         for (kept, descriptor) in self.turn_files.iter().zip(core.turn.descriptors()) {
