@@ -359,6 +359,8 @@ impl From<rusqlite::Error> for Error {
 fn from_code(failure: ffi::Error, text: Option<&str>) -> Error {
     let name = code_name(failure);
     let kind = match failure.code {
+        // The -shm file could not grow: the disk is full (<https://sqlite.org/rescode.html#ioerr_shmsize>).
+        _ if failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE => ErrorKind::Full,
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => ErrorKind::Busy,
         ErrorCode::OperationInterrupted => ErrorKind::Timeout,
         ErrorCode::DiskFull => ErrorKind::Full,
@@ -381,6 +383,7 @@ fn from_code(failure: ffi::Error, text: Option<&str>) -> Error {
         ErrorKind::Unsupported => Error::new(kind, format!("{name}: not allowed inside a job"))
             .advise("jobs may not control transactions, attach databases, set pragmas, or create temporary objects"),
         ErrorKind::Timeout => Error::new(kind, "stopped at its deadline"),
+        ErrorKind::Full => Error::new(kind, name).advise("free some space on that disk and try again"),
         _ => Error::new(kind, name),
     }
 }

@@ -411,7 +411,6 @@ fn latching(error: &rusqlite::Error) -> Option<Error> {
             | code::SQLITE_IOERR_DIR_FSYNC
             | code::SQLITE_IOERR_TRUNCATE
             | code::SQLITE_IOERR_SHMMAP
-            | code::SQLITE_IOERR_SHMSIZE
             | code::SQLITE_IOERR_DATA
     ) || extended & 0xff == code::SQLITE_CORRUPT
         || extended & 0xff == code::SQLITE_NOTADB;

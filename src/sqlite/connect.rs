@@ -34,6 +34,9 @@ pub(crate) const APPLICATION_ID: u32 = 0x726f_7768;
 /// The oldest SQLite without the WAL-reset bug (<https://sqlite.org/wal.html#walresetbug>).
 const OLDEST_SQLITE: i32 = 3_051_003;
 
+/// One page of the smallest size (<https://sqlite.org/fileformat.html>, section 1.3.2).
+const SMALLEST_DATABASE: u64 = 512;
+
 /// Everything needed to open a database, at the first and at any later time.
 #[derive(Clone)]
 pub(crate) struct Spec {
@@ -162,7 +165,19 @@ impl Spec {
     /// Checks the file by name only; answers its length, 0 when it is missing. It is not opened: another connection of
     /// this process may have it open, and closing any descriptor would drop that one's locks.
     fn look(&self) -> Result<u64> {
-        Ok(home::check_database_file(&self.path)?.map_or(0, |found| found.len()))
+        let length = home::check_database_file(&self.path)?.map_or(0, |found| found.len());
+        if (1..SMALLEST_DATABASE).contains(&length) {
+            // SQLite would take a file of one byte for an empty one.
+            return Err(no_database(Error::new(ErrorKind::Corrupt, "")));
+        }
+        Ok(length)
+    }
+
+    /// True when the write-ahead log holds something.
+    fn has_log(&self) -> bool {
+        let mut log = self.path.as_os_str().to_owned();
+        log.push("-wal");
+        std::fs::symlink_metadata(Path::new(&log)).is_ok_and(|found| found.len() > 0)
     }
 
     #[allow(clippy::disallowed_methods)] // the one place that opens a database
@@ -171,7 +186,7 @@ impl Spec {
         let connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_handler(Some(wait_a_moment))?;
         // Until it is known to be ours, closing it again must not change a byte of it.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.has_log())?;
         self.settle(&connection).map_err(not_a_database)?;
         if let Some(run) = &self.domain.on_connect {
             run(&connection)?;
@@ -222,9 +237,10 @@ impl Spec {
 
 /// The first thing that SQLite reads is the header.
 fn not_a_database(error: Error) -> Error {
-    if error.sqlite_code() != Some(rusqlite::ffi::SQLITE_NOTADB) {
-        return error;
-    }
+    if error.sqlite_code() == Some(rusqlite::ffi::SQLITE_NOTADB) { no_database(error) } else { error }
+}
+
+fn no_database(error: Error) -> Error {
     error
         .worded("the file is not an SQLite database")
         .advise("move it away if it is not needed; nothing in it was changed")
