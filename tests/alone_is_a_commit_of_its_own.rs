@@ -52,7 +52,12 @@ fn a_failing_one_is_nobodys_trouble() {
     let place = Place::new();
     let hold = Hold::writer(&place.db);
     let one = place.db.submit(insert("a")).expect("queued");
-    let bad = place.db.clone().alone().submit(|tx| tx.execute("INSERT INTO fussy VALUES ('roll back')", [])).expect("queued");
+    let bad = place
+        .db
+        .clone()
+        .alone()
+        .submit(|tx| tx.execute("INSERT INTO fussy VALUES ('roll back')", []))
+        .expect("queued");
     let two = place.db.submit(insert("b")).expect("queued");
     hold.release();
     one.wait().expect("committed");

@@ -67,7 +67,8 @@ fn an_error_answered_before_the_batch_was_lost_is_not_kept() {
                 insert("contested")(tx)
             })
             .expect("queued");
-        let third = place.db.submit(|tx| tx.execute("INSERT INTO fussy VALUES ('roll back')", [])).expect("queued");
+        let third =
+            place.db.submit(|tx| tx.execute("INSERT INTO fussy VALUES ('roll back')", [])).expect("queued");
         hold.release();
         first.wait().expect("the first");
         second.wait().expect("its conflict was an artefact");

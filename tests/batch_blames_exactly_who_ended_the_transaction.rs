@@ -8,9 +8,12 @@ use common::*;
 use rowhouse::{Error, ErrorKind, Result, Tx};
 
 /// Runs `culprit` between two neighbours, in a fresh batch and in a wary one; answers its errors.
-fn between_neighbours(within: Duration, culprit: impl Fn(&Tx) -> Result<()> + Send + Clone + 'static) -> [Error; 2] {
+fn between_neighbours(
+    within: Duration,
+    culprit: impl Fn(&Tx) -> Result<()> + Send + Clone + 'static,
+) -> [Error; 2] {
     let place = Place::new();
-    place.db.write(|tx| Ok(tx.execute("INSERT INTO t(k) VALUES ('taken')", [])?)).expect("a row");
+    place.db.write(|tx| tx.execute("INSERT INTO t(k) VALUES ('taken')", [])).expect("a row");
     let errors = [["a", "b"], ["c", "d"]].map(|[one, two]| {
         let hold = Hold::writer(&place.db);
         let before = place.db.submit(insert(one)).expect("queued");
@@ -161,7 +164,11 @@ fn two_culprits_in_one_batch() {
         }
     };
     let good = ["a", "b", "c"].map(|k| {
-        let culprit = if k == "b" { "INSERT INTO fussy VALUES ('roll back')" } else { "INSERT OR ROLLBACK INTO t(k) VALUES ('taken')" };
+        let culprit = if k == "b" {
+            "INSERT INTO fussy VALUES ('roll back')"
+        } else {
+            "INSERT OR ROLLBACK INTO t(k) VALUES ('taken')"
+        };
         (place.db.submit(insert(k)).expect("queued"), place.db.submit(bad(culprit)).expect("queued"))
     });
     hold.release();
@@ -177,7 +184,11 @@ fn two_culprits_in_one_batch() {
 fn control_without_the_engine_the_neighbours_are_lost() {
     let (_folder, mut plain) = plain();
     plain.execute("INSERT INTO t(k) VALUES ('taken')", []).expect("a row");
-    for culprit in ["INSERT OR ROLLBACK INTO t(k) VALUES ('taken')", "INSERT INTO fussy VALUES ('roll back')", "INSERT INTO child VALUES (1, 99)"] {
+    for culprit in [
+        "INSERT OR ROLLBACK INTO t(k) VALUES ('taken')",
+        "INSERT INTO fussy VALUES ('roll back')",
+        "INSERT INTO child VALUES (1, 99)",
+    ] {
         let together = plain.transaction().expect("begun");
         together.execute("INSERT INTO t(k) VALUES ('a neighbour')", []).expect("a neighbour");
         // A savepoint around the culprit does not help.

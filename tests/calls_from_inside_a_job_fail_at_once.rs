@@ -102,6 +102,9 @@ fn control_a_pool_waits_for_itself() {
     let mut outer = pool.get().expect("a connection");
     let outer = outer.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).expect("begun");
     let inner = pool.get().expect("another").execute("INSERT INTO t(k) VALUES ('inner')", []);
-    assert_eq!(inner.expect_err("it waits for the outer one").sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy));
+    assert_eq!(
+        inner.expect_err("it waits for the outer one").sqlite_error_code(),
+        Some(rusqlite::ErrorCode::DatabaseBusy)
+    );
     drop(outer);
 }

@@ -98,8 +98,15 @@ fn twice_and_after() {
     ];
     assert_eq!(refused, [ErrorKind::Closed; 7]);
     let error = db.write(insert("b")).expect_err("closed");
-    assert_eq!((error.database(), error.path()), (Some("test"), Some(place.file().canonicalize().expect("it").as_path())));
-    assert_eq!(open_files(place.folder.path()).len(), usize::from(status_page_in_home(&place)), "nothing is open");
+    assert_eq!(
+        (error.database(), error.path()),
+        (Some("test"), Some(place.file().canonicalize().expect("it").as_path()))
+    );
+    assert_eq!(
+        open_files(place.folder.path()).len(),
+        usize::from(status_page_in_home(&place)),
+        "nothing is open"
+    );
 }
 
 /// The runtime's status page stays as long as the runtime, and may lie in the home.
@@ -111,7 +118,8 @@ fn status_page_in_home(place: &Place) -> bool {
 fn twice_at_once_loses_no_queued_work() {
     let place = Place::new();
     let hold = Hold::writer(&place.db);
-    let queued: Vec<_> = (0..10).map(|_| place.db.clone().alone().submit(count_me).expect("queued")).collect();
+    let queued: Vec<_> =
+        (0..10).map(|_| place.db.clone().alone().submit(count_me).expect("queued")).collect();
     let closing = [place.db.clone(), place.db.clone()].map(|db| aside(move || db.close(LONG)));
     until("the end of new work", || place.db.submit(|_| Ok(())).is_err());
     // Neither may tear down what the other is still working off.

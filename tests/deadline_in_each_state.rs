@@ -98,7 +98,10 @@ fn running_sql_is_stopped_on_the_callers_own_thread() {
             tx.rows(sql, [], |_| Ok(())).map(drop)
         });
         assert_eq!(kind(answer), ErrorKind::Timeout);
-        place.db.write(insert(if sql == ENDLESS_QUERY { "a" } else { "b" })).expect("the next one is not stopped");
+        place
+            .db
+            .write(insert(if sql == ENDLESS_QUERY { "a" } else { "b" }))
+            .expect("the next one is not stopped");
     }
     assert_eq!(counted(&place.db), 2);
 }
@@ -234,7 +237,11 @@ fn a_write_lock_of_somebody_else_is_busy_and_only_while_it_lasts() {
     patient.wait().expect("free again");
 
     let hold = Hold::writer(&place.db);
-    assert_eq!(kind(place.db.clone().within(SHORT).write(insert("c"))), ErrorKind::Timeout, "nobody else is in the way");
+    assert_eq!(
+        kind(place.db.clone().within(SHORT).write(insert("c"))),
+        ErrorKind::Timeout,
+        "nobody else is in the way"
+    );
     hold.release();
     assert_eq!(keys(&place.db), ["b"]);
 }

@@ -17,11 +17,17 @@ struct Tiny {
 impl Tiny {
     fn mount() -> Option<Self> {
         let folder = tempfile::tempdir().expect("a folder");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]).arg(folder.path()).output();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"])
+            .arg(folder.path())
+            .output();
         match mounted {
             Ok(output) if output.status.success() => Some(Self { folder }),
             Ok(output) => {
-                println!("not run: no small file system here: {}", String::from_utf8_lossy(&output.stderr).trim());
+                println!(
+                    "not run: no small file system here: {}",
+                    String::from_utf8_lossy(&output.stderr).trim()
+                );
                 None
             }
             Err(error) => {
@@ -77,7 +83,8 @@ fn an_open() {
 fn a_write() {
     let Some(disk) = Tiny::mount() else { return };
     let home = disk.path().join("home");
-    let runtime = Runtime::builder(Home::at(&home)).domain(domain()).limits(limits()).open().expect("room enough");
+    let runtime =
+        Runtime::builder(Home::at(&home)).domain(domain()).limits(limits()).open().expect("room enough");
     let db = runtime.database("test").expect("it");
     db.write(insert("before")).expect("room enough");
     disk.fill(16384);

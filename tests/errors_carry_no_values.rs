@@ -20,7 +20,12 @@ fn clean(place: &Place, what: &str, error: &Error) {
 }
 
 /// A job that fails on both paths, through a batch as well.
-fn fails(place: &Place, what: &str, expected: ErrorKind, job: impl Fn(&Tx) -> Result<()> + Send + Clone + 'static) {
+fn fails(
+    place: &Place,
+    what: &str,
+    expected: ErrorKind,
+    job: impl Fn(&Tx) -> Result<()> + Send + Clone + 'static,
+) {
     let direct = place.db.write(job.clone()).expect_err(what);
     let hold = Hold::writer(&place.db);
     let queued = place.db.submit(job).expect("queued");
@@ -44,22 +49,41 @@ fn of_a_job() {
     fails(&place, "check", constraint, execute("INSERT INTO positive SELECT -length(?1)"));
     fails(&place, "not null", constraint, execute("INSERT INTO positive SELECT nullif(?1, ?1)"));
     fails(&place, "trigger", constraint, execute("INSERT INTO fussy VALUES ('say ' || ?1)"));
-    fails(&place, "type", ErrorKind::Constraint, execute("INSERT INTO positive(rowid, n) VALUES (1, 1), (1, length(?1))"));
+    fails(
+        &place,
+        "type",
+        ErrorKind::Constraint,
+        execute("INSERT INTO positive(rowid, n) VALUES (1, 1), (1, length(?1))"),
+    );
     let invalid = ErrorKind::Invalid;
     fails(&place, "no such table", invalid, execute("INSERT INTO secret_table VALUES (?1)"));
     fails(&place, "syntax", invalid, |tx| tx.execute("INSERT 'secret-value-42'", []).map(drop));
     fails(&place, "no such function", invalid, execute("SELECT secret_function(?1)"));
     fails(&place, "not for execute", invalid, execute("SELECT ?1"));
-    fails(&place, "bad json", invalid, |tx| tx.row("SELECT json_extract(?1, '$.a')", [SECRET], |row| row.get::<_, String>(0)).map(drop));
-    fails(&place, "wrong type", invalid, |tx| tx.row("SELECT ?1", [SECRET], |row| row.get::<_, i64>(0)).map(drop));
-    fails(&place, "no such column", invalid, |tx| tx.row("SELECT ?1 AS a", [SECRET], |row| row.get::<_, String>("secret")).map(drop));
+    fails(&place, "bad json", invalid, |tx| {
+        tx.row("SELECT json_extract(?1, '$.a')", [SECRET], |row| row.get::<_, String>(0)).map(drop)
+    });
+    fails(&place, "wrong type", invalid, |tx| {
+        tx.row("SELECT ?1", [SECRET], |row| row.get::<_, i64>(0)).map(drop)
+    });
+    fails(&place, "no such column", invalid, |tx| {
+        tx.row("SELECT ?1 AS a", [SECRET], |row| row.get::<_, String>("secret")).map(drop)
+    });
     fails(&place, "parameters", invalid, |tx| tx.execute("DELETE FROM t", [SECRET]).map(drop));
-    fails(&place, "two statements", invalid, |tx| tx.execute("DELETE FROM t; SELECT 'secret-value-42'", []).map(drop));
-    fails(&place, "no row", ErrorKind::NotFound, |tx| tx.row("SELECT k FROM t WHERE v = ?1", [SECRET], |row| row.get::<_, String>(0)).map(drop));
+    fails(&place, "two statements", invalid, |tx| {
+        tx.execute("DELETE FROM t; SELECT 'secret-value-42'", []).map(drop)
+    });
+    fails(&place, "no row", ErrorKind::NotFound, |tx| {
+        tx.row("SELECT k FROM t WHERE v = ?1", [SECRET], |row| row.get::<_, String>(0)).map(drop)
+    });
     fails(&place, "attach", ErrorKind::Unsupported, execute("ATTACH ?1 AS other"));
-    fails(&place, "too big", invalid, |tx| tx.execute("INSERT INTO t(v) VALUES (zeroblob(20000000) || ?1)", [SECRET]).map(drop));
+    fails(&place, "too big", invalid, |tx| {
+        tx.execute("INSERT INTO t(v) VALUES (zeroblob(20000000) || ?1)", [SECRET]).map(drop)
+    });
     let big = SECRET.repeat(2 << 20);
-    fails(&place, "too big to bind", invalid, move |tx| tx.execute("INSERT INTO t(v) VALUES (?1)", [&big]).map(drop));
+    fails(&place, "too big to bind", invalid, move |tx| {
+        tx.execute("INSERT INTO t(v) VALUES (?1)", [&big]).map(drop)
+    });
     fails(&place, "panic", ErrorKind::Panicked, |_| panic!("{SECRET}"));
 }
 
@@ -87,7 +111,10 @@ fn of_a_read() {
     let errors = [
         place.db.read(|at| at.row("SELECT ?1", [SECRET], |row| row.get::<_, i64>(0))).expect_err("a type"),
         place.db.read(|at| at.row("SELECT secret", [], |row| row.get::<_, i64>(0))).expect_err("no column"),
-        place.db.read(|at| at.rows("INSERT INTO t(k) VALUES (?1)", [SECRET], |_| Ok(()))).expect_err("a write"),
+        place
+            .db
+            .read(|at| at.rows("INSERT INTO t(k) VALUES (?1)", [SECRET], |_| Ok(())))
+            .expect_err("a write"),
     ];
     for error in errors {
         clean(&place, "a read", &error);
@@ -97,12 +124,13 @@ fn of_a_read() {
 #[test]
 fn what_sqlite_said_is_behind_source() {
     let place = Place::new();
-    let error = place.db.write(|tx| tx.execute("INSERT INTO fussy VALUES ('say it')", [])).expect_err("the trigger");
+    let error =
+        place.db.write(|tx| tx.execute("INSERT INTO fussy VALUES ('say it')", [])).expect_err("the trigger");
     let source = error.source().expect("a source").to_string();
     assert!(source.contains("secret-in-a-trigger"), "{source}");
     assert_eq!(error.sqlite_code().map(|code| code & 0xff), Some(19));
 
     let error = place.db.write(|_| gave_up::<()>()).expect_err("it gave up");
     assert_eq!(error.downcast_ref::<GaveUp>(), Some(&GaveUp));
-    assert_eq!(error.to_string().contains("gave up"), true, "the job's own words are its own");
+    assert!(error.to_string().contains("gave up"), "the job's own words are its own");
 }

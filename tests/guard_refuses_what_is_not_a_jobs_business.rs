@@ -91,9 +91,13 @@ fn settings(place: &Place) -> Vec<String> {
     let mut found = Vec::new();
     for pragma in ["user_version", "application_id", "journal_mode", "schema_version"] {
         let value = |row: &rusqlite::Row<'_>| row.get::<_, rusqlite::types::Value>(0);
-        found.push(format!("{:?}", connection.query_row(&format!("PRAGMA {pragma}"), [], value).expect(pragma)));
+        found.push(format!(
+            "{:?}",
+            connection.query_row(&format!("PRAGMA {pragma}"), [], value).expect(pragma)
+        ));
     }
-    let mut schema = connection.prepare("SELECT name || coalesce(sql, '') FROM sqlite_schema").expect("prepared");
+    let mut schema =
+        connection.prepare("SELECT name || coalesce(sql, '') FROM sqlite_schema").expect("prepared");
     found.extend(schema.query_map([], |row| row.get(0)).expect("the schema").map(|sql| sql.expect("text")));
     found
 }
@@ -156,7 +160,9 @@ fn nor_by_trying_twice_or_by_going_on_after_the_refusal() {
 fn a_file_name_that_is_bound_or_computed_is_no_way_out() {
     let place = Place::new();
     let other = place.folder.path().join("other.sqlite").display().to_string();
-    for sql in ["ATTACH ?1 AS other", "ATTACH (?1 || '') AS other", "ATTACH (SELECT ?1) AS other", "VACUUM INTO ?1"] {
+    for sql in
+        ["ATTACH ?1 AS other", "ATTACH (?1 || '') AS other", "ATTACH (SELECT ?1) AS other", "VACUUM INTO ?1"]
+    {
         let answer = place.db.write(|tx| tx.execute(sql, [&other]));
         let error = answer.expect_err(sql);
         assert!(matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Invalid), "{sql}: {error:?}");
@@ -170,7 +176,13 @@ fn a_read_is_refused_the_same_and_more() {
     let place = Place::new();
     place.db.write(insert("a")).expect("a row");
     let before = settings(&place);
-    let writes = ["INSERT INTO t(k) VALUES ('b')", "DELETE FROM t", "UPDATE t SET v = 1", "DROP TABLE t", "CREATE TABLE u(a)"];
+    let writes = [
+        "INSERT INTO t(k) VALUES ('b')",
+        "DELETE FROM t",
+        "UPDATE t SET v = 1",
+        "DROP TABLE t",
+        "CREATE TABLE u(a)",
+    ];
     for sql in REFUSED.iter().chain(&writes) {
         let answer = place.db.read(|at| {
             for _ in 0..2 {
@@ -183,7 +195,8 @@ fn a_read_is_refused_the_same_and_more() {
             at.prepare(sql).map(drop)
         });
         let error = answer.expect_err(sql);
-        let refused = matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Invalid | ErrorKind::ReadOnly);
+        let refused =
+            matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Invalid | ErrorKind::ReadOnly);
         assert!(refused, "{sql}: {error:?}");
     }
     assert_eq!(keys(&place.db), ["a"]);

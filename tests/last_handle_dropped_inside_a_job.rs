@@ -8,9 +8,9 @@ use common::*;
 use rowhouse::{Home, Runtime, Tx};
 
 /// Opens a home once more and finds everything closed before, and the row written.
-fn closed_and_kept(place: tempfile::TempDir, rows: &[&str]) {
-    until("the last descriptor", || open_files(place.path()).is_empty());
-    let runtime = Runtime::builder(Home::at(place.path())).domain(domain()).open().expect("opened again");
+fn closed_and_kept(folder: &tempfile::TempDir, rows: &[&str]) {
+    until("the last descriptor", || open_files(folder.path()).is_empty());
+    let runtime = Runtime::builder(Home::at(folder.path())).domain(domain()).open().expect("opened again");
     let db = runtime.database("test").expect("the domain");
     assert_eq!(keys(&db), rows);
     db.write(insert("again")).expect("it works");
@@ -33,7 +33,7 @@ fn in_the_jobs_own_code() {
     hold.release();
     ticket.wait().expect("committed");
     neighbour.wait().expect("what was queued is done");
-    closed_and_kept(folder, &["a", "b"]);
+    closed_and_kept(&folder, &["a", "b"]);
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn with_what_the_job_captured() {
     drop((db, runtime));
     hold.release();
     ticket.wait().expect("committed");
-    closed_and_kept(folder, &["a"]);
+    closed_and_kept(&folder, &["a"]);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn with_a_ticket_that_nobody_waits_for() {
     );
     drop((db, runtime));
     hold.release();
-    closed_and_kept(folder, &["a"]);
+    closed_and_kept(&folder, &["a"]);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn in_a_job_that_panics() {
     drop((db, runtime));
     hold.release();
     ticket.wait().expect_err("the panic");
-    closed_and_kept(folder, &[]);
+    closed_and_kept(&folder, &[]);
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn in_a_job_of_another_database() {
             insert("b")(tx)
         })
         .expect("committed");
-    closed_and_kept(folder, &["a"]);
+    closed_and_kept(&folder, &["a"]);
     assert_eq!(keys(&other.db), ["b"]);
 }
 
@@ -118,7 +118,7 @@ fn closed_by_a_job_of_its_own() {
         .expect("queued");
     ticket.wait().expect("committed");
     drop((db, runtime));
-    closed_and_kept(folder, &["a"]);
+    closed_and_kept(&folder, &["a"]);
 }
 
 #[test]
@@ -133,5 +133,5 @@ fn inside_a_read() {
     });
     assert_eq!(rows.expect("the snapshot stays"), 1);
     drop(reader);
-    closed_and_kept(folder, &["a"]);
+    closed_and_kept(&folder, &["a"]);
 }

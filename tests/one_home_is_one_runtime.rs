@@ -8,7 +8,10 @@ use common::*;
 use rowhouse::{Domain, Durability, ErrorKind, Home, Migration, Runtime};
 
 fn open(folder: &std::path::Path, domains: &[Domain]) -> rowhouse::Result<Runtime> {
-    domains.iter().fold(Runtime::builder(Home::at(folder)), |builder, domain| builder.domain(domain.clone())).open()
+    domains
+        .iter()
+        .fold(Runtime::builder(Home::at(folder)), |builder, domain| builder.domain(domain.clone()))
+        .open()
 }
 
 /// How many locks the kernel knows of on a file.
@@ -36,7 +39,8 @@ fn however_its_path_is_written() {
 fn opened_by_many_threads_at_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let runtimes: Vec<_> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| open(folder.path(), &[domain()]).expect("opened"))).collect();
+        let threads: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| open(folder.path(), &[domain()]).expect("opened"))).collect();
         threads.into_iter().map(|thread| thread.join().expect("a thread")).collect()
     });
     for runtime in &runtimes {
@@ -58,13 +62,15 @@ fn a_second_open_may_add_domains() {
 fn a_domain_declared_differently_is_refused() {
     const OTHER: &[Migration] = &[Migration { name: "V1__tables", sql: "CREATE TABLE other(a)" }];
     let place = Place::new();
-    let different = [domain().best_effort(), domain().durability(Durability::Normal), domain().migrations(OTHER)];
+    let different =
+        [domain().best_effort(), domain().durability(Durability::Normal), domain().migrations(OTHER)];
     for declared in different {
         let error = open(place.folder.path(), &[declared]).expect_err("declared differently");
         assert_eq!(error.kind(), ErrorKind::Conflict);
         assert!(error.to_string().contains("test") && error.advice().is_some(), "{error}");
     }
-    let error = open(place.folder.path(), &[Domain::new("twice"), Domain::new("twice")]).expect_err("twice at once");
+    let error =
+        open(place.folder.path(), &[Domain::new("twice"), Domain::new("twice")]).expect_err("twice at once");
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert_eq!(place.runtime.names(), ["test"]);
     place.db.write(insert("a")).expect("the first one is unharmed");

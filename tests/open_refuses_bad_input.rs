@@ -96,7 +96,10 @@ fn a_home_that_cannot_be_made() {
             continue;
         }
         let error = refused(Path::new(home), domain());
-        assert!(matches!(error.kind(), ErrorKind::ReadOnly | ErrorKind::NotFound | ErrorKind::Io), "{error:?}");
+        assert!(
+            matches!(error.kind(), ErrorKind::ReadOnly | ErrorKind::NotFound | ErrorKind::Io),
+            "{error:?}"
+        );
         assert!(error.path().is_some_and(|path| path.starts_with(home)), "{error}");
         assert!(!Path::new(home).exists());
     }
@@ -155,7 +158,9 @@ fn a_symbolic_link_a_dangling_one_and_a_hard_link() {
 #[test]
 fn a_database_of_another_program() {
     let place = Prepared::new();
-    raw(&place.file()).execute_batch("CREATE TABLE theirs(a); INSERT INTO theirs VALUES (1)").expect("a database");
+    raw(&place.file())
+        .execute_batch("CREATE TABLE theirs(a); INSERT INTO theirs VALUES (1)")
+        .expect("a database");
     place.refuses(ErrorKind::Conflict, &domain());
 
     let place = Prepared::new();
@@ -185,7 +190,10 @@ fn a_database_of_another_domain() {
     drop(open(&place.home(), Domain::new("other").migrations(MIGRATIONS)).expect("opened").close(LONG));
     fs::rename(place.home().join("other.sqlite"), place.file()).expect("renamed");
     for ending in ["-wal", "-shm"] {
-        let _ = fs::rename(place.home().join(format!("other.sqlite{ending}")), place.home().join(format!("test.sqlite{ending}")));
+        let _ = fs::rename(
+            place.home().join(format!("other.sqlite{ending}")),
+            place.home().join(format!("test.sqlite{ending}")),
+        );
     }
     let error = place.refuses(ErrorKind::Conflict, &domain());
     assert!(error.to_string().contains("other"), "{error}");
@@ -197,11 +205,16 @@ const V3: Migration = Migration { name: "V3__three", sql: "CREATE TABLE three(a)
 
 #[test]
 fn a_migration_that_fails_leaves_the_database_as_it_was() {
-    const BAD: Migration = Migration { name: "V2__bad", sql: "CREATE TABLE two(a); INSERT INTO nowhere VALUES (1)" };
+    const BAD: Migration =
+        Migration { name: "V2__bad", sql: "CREATE TABLE two(a); INSERT INTO nowhere VALUES (1)" };
     let with = |steps: &[Migration]| Domain::new("test").migrations(steps);
     let place = Prepared::new();
     let runtime = open(&place.home(), with(&[V1])).expect("opened");
-    runtime.database("test").expect("it").write(|tx| tx.execute("INSERT INTO one VALUES (1)", [])).expect("a row");
+    runtime
+        .database("test")
+        .expect("it")
+        .write(|tx| tx.execute("INSERT INTO one VALUES (1)", []))
+        .expect("a row");
     runtime.close(LONG);
     drop(runtime);
     for _ in 0..2 {
@@ -236,7 +249,8 @@ fn a_gap_in_the_history() {
     drop(open(&place.home(), Domain::new("test").migrations(&[V1, V3])).expect("opened").close(LONG));
     let error = place.refuses(ErrorKind::Conflict, &Domain::new("test").migrations(&[V1, V2, V3]));
     assert!(error.to_string().contains("V2__two"), "{error}");
-    open(&place.home(), Domain::new("test").migrations(&[V1, V3])).expect("the program that made it still works");
+    open(&place.home(), Domain::new("test").migrations(&[V1, V3]))
+        .expect("the program that made it still works");
 }
 
 #[test]
@@ -273,6 +287,7 @@ fn one_bad_database_closes_the_others_again() {
     assert_eq!(answer.map(drop).expect_err("one is bad").kind(), ErrorKind::Corrupt);
     until("the last descriptor", || open_files(&place.home()).is_empty());
     fs::remove_file(place.file()).expect("removed");
-    let runtime = Runtime::builder(Home::at(place.home())).domain(Domain::new("good")).domain(domain()).open();
+    let runtime =
+        Runtime::builder(Home::at(place.home())).domain(Domain::new("good")).domain(domain()).open();
     runtime.expect("now it works").database("test").expect("it").write(insert("a")).expect("written");
 }

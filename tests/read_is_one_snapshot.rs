@@ -105,7 +105,8 @@ fn a_cursor_that_is_leaked_pins_nothing() {
             })
             .expect("read");
         place.db.write(insert(if whole { "d" } else { "e" })).expect("a row");
-        let fresh = place.db.read(|at| at.rows("SELECT k FROM t WHERE id > ?1", [0], |row| row.get::<_, String>(0)));
+        let fresh =
+            place.db.read(|at| at.rows("SELECT k FROM t WHERE id > ?1", [0], |row| row.get::<_, String>(0)));
         assert_eq!(fresh.expect("read").len(), before + 1 + usize::from(!whole), "the next read is fresh");
     }
     // A pinned snapshot would keep the log from being worked off to its end.
@@ -193,8 +194,9 @@ fn more_readers_than_connections_wait_and_are_told() {
     answer.expect("the two");
     // Who waits gets one when one is free.
     let total: i64 = std::thread::scope(|scope| {
-        let readers: Vec<_> =
-            (0..16).map(|_| scope.spawn(|| place.db.read(|at| number(at, "SELECT 1")).expect("one came free"))).collect();
+        let readers: Vec<_> = (0..16)
+            .map(|_| scope.spawn(|| place.db.read(|at| number(at, "SELECT 1")).expect("one came free")))
+            .collect();
         readers.into_iter().map(|reader| reader.join().expect("a reader")).sum()
     });
     assert_eq!(total, 16);

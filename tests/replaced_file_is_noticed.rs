@@ -121,7 +121,8 @@ fn an_overwrite_in_place_is_noticed_at_the_next_commit() {
     place.db.write(insert("a")).expect("a row");
     let other = another(place.folder.path(), "b");
     // By another process: closing a descriptor of the file in this one would drop its locks.
-    let copied = Command::new("cp").arg("--no-preserve=all").arg(&other).arg(place.file()).status().expect("cp");
+    let copied =
+        Command::new("cp").arg("--no-preserve=all").arg(&other).arg(place.file()).status().expect("cp");
     assert!(copied.success());
     replaced(place.db.write(insert("lost")));
     replaced(place.db.write(insert("lost again")));
@@ -131,7 +132,8 @@ fn an_overwrite_in_place_is_noticed_at_the_next_commit() {
 fn a_copy_that_is_taken_away_is_nothing() {
     let place = Place::new();
     place.db.write(insert("a")).expect("a row");
-    let copied = Command::new("cp").arg(place.file()).arg(place.folder.path().join("copy")).status().expect("cp");
+    let copied =
+        Command::new("cp").arg(place.file()).arg(place.folder.path().join("copy")).status().expect("cp");
     assert!(copied.success());
     place.db.write(insert("b")).expect("it is still ours");
 }
@@ -143,7 +145,10 @@ fn control_without_the_check_commits_go_nowhere() {
     let file = folder.path().join("plain.sqlite");
     std::fs::rename(another(folder.path(), "b"), &file).expect("renamed");
     plain.execute("INSERT INTO t(k) VALUES ('lost')", []).expect("committed, says SQLite");
-    std::fs::rename(folder.path().join("plain.sqlite-wal"), folder.path().join("old-wal")).expect("the log aside");
-    let found: i64 = raw(&file).query_row("SELECT count(*) FROM t WHERE k = 'lost'", [], |row| row.get(0)).expect("a count");
+    std::fs::rename(folder.path().join("plain.sqlite-wal"), folder.path().join("old-wal"))
+        .expect("the log aside");
+    let found: i64 = raw(&file)
+        .query_row("SELECT count(*) FROM t WHERE k = 'lost'", [], |row| row.get(0))
+        .expect("a count");
     assert_eq!(found, 0);
 }

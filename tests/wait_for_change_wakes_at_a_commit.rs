@@ -22,7 +22,9 @@ fn a_commit_of_this_process_wakes_every_waiter() {
             })
         })
         .collect();
-    waiters.iter().for_each(|_| soon(&is_ready));
+    for _ in &waiters {
+        soon(&is_ready);
+    }
     place.db.write(insert("b")).expect("a row");
     let committed = Instant::now();
     for waiter in waiters {

@@ -282,11 +282,9 @@ fn run_alone(core: &mut Core, shared: &Shared, entry: Entry, begun: bool) -> Ent
         entry.task.overrule(late());
         return entry;
     }
-    if !begun {
-        if let Err(error) = begin_again(core, shared) {
-            entry.task.overrule(error);
-            return entry;
-        }
+    if !begun && let Err(error) = begin_again(core, shared) {
+        entry.task.overrule(error);
+        return entry;
     }
     if let Some(error) = transact(core, shared, |tx| run_job(tx, shared, &entry)) {
         entry.task.overrule(error);

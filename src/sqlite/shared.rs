@@ -223,7 +223,7 @@ impl Shared {
 
 /// The instant in so much time; for a wait without end (`Duration::MAX`), a century.
 pub(super) fn instant_after(wait: Duration) -> Instant {
-    const CENTURY: Duration = Duration::from_secs(100 * 365 * 86_400);
+    const CENTURY: Duration = Duration::from_hours(100 * 365 * 24);
     let now = Instant::now();
     now.checked_add(wait).unwrap_or(now + CENTURY)
 }

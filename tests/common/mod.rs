@@ -10,7 +10,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
-use rowhouse::{Database, Domain, Error, ErrorKind, Home, Limits, Migration, Result, Runtime, Snapshot, Ticket, Tx};
+use rowhouse::{
+    Database, Domain, Error, ErrorKind, Home, Limits, Migration, Result, Runtime, Snapshot, Ticket, Tx,
+};
 
 /// Longer than anything here takes; whoever waits so long hangs.
 pub const LONG: Duration = Duration::from_secs(20);
@@ -39,8 +41,7 @@ pub const ENDLESS_INSERT: &str = "INSERT INTO t(v)
                            SELECT i FROM n)";
 
 /// A query that would run for minutes.
-pub const ENDLESS_QUERY: &str =
-    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000000000) SELECT max(i) FROM n";
+pub const ENDLESS_QUERY: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10000000000) SELECT max(i) FROM n";
 
 /// A home in a temporary folder, with one open domain `test`.
 pub struct Place {
@@ -160,7 +161,8 @@ pub fn number(at: &Snapshot, sql: &str) -> Result<i64> {
 
 /// The keys in `t`.
 pub fn keys(db: &Database) -> Vec<String> {
-    db.read(|at| at.rows("SELECT k FROM t WHERE k IS NOT NULL ORDER BY k", [], |row| row.get(0))).expect("the keys")
+    db.read(|at| at.rows("SELECT k FROM t WHERE k IS NOT NULL ORDER BY k", [], |row| row.get(0)))
+        .expect("the keys")
 }
 
 /// The kind of an error; fails for an answer.
