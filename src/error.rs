@@ -364,6 +364,8 @@ impl From<rusqlite::Error> for Error {
 fn from_code(failure: ffi::Error, text: Option<&str>) -> Error {
     let name = code_name(failure);
     let kind = match failure.code {
+        // The -shm file could not grow: the disk is full (<https://sqlite.org/rescode.html#ioerr_shmsize>).
+        _ if failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE => ErrorKind::Full,
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => ErrorKind::Busy,
         ErrorCode::OperationInterrupted => ErrorKind::Timeout,
         ErrorCode::DiskFull => ErrorKind::Full,
@@ -379,7 +381,7 @@ fn from_code(failure: ffi::Error, text: Option<&str>) -> Error {
         _ => ErrorKind::Io,
     };
     match kind {
-        ErrorKind::Constraint => match text.and_then(constraint_name) {
+        ErrorKind::Constraint => match text.and_then(|text| constraint_name(failure.extended_code, text)) {
             Some(constraint) => Error::new(kind, format!("{name}: {constraint}")),
             None => Error::new(kind, name),
         },
@@ -387,12 +389,25 @@ fn from_code(failure: ffi::Error, text: Option<&str>) -> Error {
             "jobs may not control transactions, attach databases, set pragmas, or create temporary objects",
         ),
         ErrorKind::Timeout => Error::new(kind, "stopped at its deadline"),
+        ErrorKind::Full => Error::new(kind, name).advise("free some space on that disk and try again"),
         _ => Error::new(kind, name),
     }
 }
 
-/// The table and columns of a UNIQUE, NOT NULL or PRIMARY KEY message: names of the schema, never values.
-fn constraint_name(text: &str) -> Option<String> {
+/// The table and columns of a UNIQUE, NOT NULL or PRIMARY KEY message: names of the schema, never values. A trigger can
+/// word its message like one, but has another code.
+fn constraint_name(code: i32, text: &str) -> Option<String> {
+    let of_the_schema = matches!(
+        code,
+        ffi::SQLITE_CONSTRAINT_UNIQUE
+            | ffi::SQLITE_CONSTRAINT_PRIMARYKEY
+            | ffi::SQLITE_CONSTRAINT_ROWID
+            | ffi::SQLITE_CONSTRAINT_NOTNULL
+            | ffi::SQLITE_CONSTRAINT_CHECK
+    );
+    if !of_the_schema {
+        return None;
+    }
     let (what, names) = text.split_once(" constraint failed: ")?;
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | ',' | ' ');
     (matches!(what, "UNIQUE" | "NOT NULL" | "PRIMARY KEY" | "CHECK")

@@ -26,7 +26,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::lend::{Body, Lent};
-use crate::sync::{Arc, AtomicU8, Instant, Mutex, Ordering, thread};
+use crate::sync::{Arc, AtomicBool, AtomicU8, Instant, Mutex, Ordering, thread};
 
 const QUEUED: u8 = 0;
 const RUNNING: u8 = 1;
@@ -68,6 +68,8 @@ pub(crate) enum Waited<T> {
     Answered(T),
     /// The deadline passed before anybody claimed it: it will never run.
     Withdrawn,
+    /// The deadline passed after it ran and answered this error: what it did is undone.
+    Undone(T),
     /// The deadline passed after it ran: it may yet be committed.
     Unknown,
 }
@@ -78,6 +80,8 @@ pub(crate) struct Job<C, R, E> {
     deadline: Instant,
     body: UnsafeCell<Option<Body<C, Result<R, E>>>>,
     answer: Mutex<Option<Result<R, E>>>,
+    /// The answer is that of its last run, and an error.
+    failed: AtomicBool,
     waiter: Mutex<Option<Waiter>>,
 }
 
@@ -120,6 +124,7 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
             deadline,
             body: UnsafeCell::new(Some(body)),
             answer: Mutex::new(None),
+            failed: AtomicBool::new(false),
             waiter: Mutex::new(waiter),
         }
     }
@@ -171,7 +176,8 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
                     }
                     match state {
                         QUEUED => drop(self.withdraw()),
-                        RAN => drop(self.swap(RAN, ABANDONED)),
+                        RAN if self.swap(RAN, ABANDONED) => return self.given_up(),
+                        RAN => {}
                         // The closure may not be left while it runs; its own deadline stops its SQL.
                         RUNNING => drop(self.swap(RUNNING, IMPATIENT)),
                         _ => thread::park(),
@@ -179,6 +185,15 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
                 }
             }
         }
+    }
+
+    /// What is known of a job that this thread just abandoned. Who failed is never committed, and not run again.
+    fn given_up(&self) -> Waited<Result<R, E>> {
+        let mut answer = self.answer.lock();
+        if !self.failed.load(Ordering::Acquire) {
+            return Waited::Unknown;
+        }
+        answer.take().map_or(Waited::Unknown, Waited::Undone)
     }
 
     /// Waits for the answer until `until`, changing nothing: who polled before is still woken.
@@ -237,8 +252,12 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
     }
 
     /// Replaces the answer of an earlier run, if there is one.
-    fn put_answer(&self, answer: Result<R, E>) {
-        let before = self.answer.lock().replace(answer);
+    fn put_answer(&self, answer: Result<R, E>, failed: bool) {
+        let before = {
+            let mut last = self.answer.lock();
+            self.failed.store(failed, Ordering::Release);
+            last.replace(answer)
+        };
         contained(|| drop(before));
     }
 
@@ -290,7 +309,8 @@ impl<C: 'static, R: Send + 'static, E: JobError> Task<C, E> for Job<C, R, E> {
             Ok(Err(error)) => (Err(error), Ran::Failed),
             Err(payload) => (Err(E::panicked(payload)), Ran::Panicked),
         };
-        self.put_answer(answer);
+        let failed = answer.is_err();
+        self.put_answer(answer, failed);
         if self.state.swap(RAN, Ordering::AcqRel) == IMPATIENT {
             self.wake();
         }
@@ -298,7 +318,7 @@ impl<C: 'static, R: Send + 'static, E: JobError> Task<C, E> for Job<C, R, E> {
     }
 
     fn overrule(&self, error: E) {
-        self.put_answer(Err(error));
+        self.put_answer(Err(error), false);
         if self.state.load(Ordering::Acquire) != ABANDONED {
             // Claimed and not run: it counts as having run. An abandoned job stays so.
             let _ = self.swap(RUNNING, RAN) || self.swap(IMPATIENT, RAN);

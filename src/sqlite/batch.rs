@@ -72,7 +72,7 @@ pub(super) fn run(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>)
     let together = queue.iter().take_while(|entry| !entry.alone).count().min(shared.spec.limits.batch_jobs);
     if together <= 1 {
         let Some(entry) = queue.pop_front() else {
-            let _ = core.tx.control().rollback();
+            let _ = rollback(core);
             return done;
         };
         done.push(run_alone(core, shared, entry, true));
@@ -160,13 +160,18 @@ fn attempt(
     let mut looked_at = 0;
     #[allow(clippy::needless_range_loop)] // entries are taken out of the batch on the way
     for at in 0..batch.len() {
-        if bounded && at > 0 && started.elapsed() > shared.spec.limits.batch_time {
+        let now = Instant::now();
+        if bounded && at > 0 && now - started > shared.spec.limits.batch_time {
             break;
         }
         looked_at = at + 1;
         let Some(entry) = &batch[at] else { continue };
         if !entry.task.claim() {
             forget(shared, batch[at].take());
+            continue;
+        }
+        if now >= entry.task.deadline() {
+            entry.task.overrule(late());
             continue;
         }
         if savepoints && core.tx.control().savepoint().is_err() {
@@ -185,6 +190,10 @@ fn attempt(
             }
             return (Outcome::Lost(Some(at)), looked_at);
         }
+        if savepoints {
+            // What a job leaked in the middle must not be in the next one's way.
+            ffi::reset_statements(connection);
+        }
         let violated = ran == Ran::Fine && ffi::has_deferred_violations(connection);
         if violated {
             entry.task.overrule(deferred_violation());
@@ -196,7 +205,7 @@ fn attempt(
             continue;
         }
         if !savepoints {
-            let _ = core.tx.control().rollback();
+            let _ = rollback(core);
             if ran == Ran::Panicked {
                 settle(shared, batch[at].take());
             }
@@ -213,9 +222,20 @@ fn attempt(
     (commit(core, shared), looked_at)
 }
 
+/// COMMIT, also over a statement that writes and that a job leaked in the middle.
+fn end(core: &Core) -> rusqlite::Result<()> {
+    match core.tx.control().commit() {
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
+            ffi::reset_statements(core.tx.connection());
+            core.tx.control().commit()
+        }
+        ended => ended,
+    }
+}
+
 /// COMMIT, and the check that the file is still ours.
 fn commit(core: &mut Core, shared: &Shared) -> Outcome {
-    match core.tx.control().commit() {
+    match end(core) {
         Ok(()) => {
             stats::add(&shared.counters.commits, 1);
             // A statement that a job leaked would pin its snapshot.
@@ -247,6 +267,8 @@ fn lost(core: &mut Core, shared: &Shared, culprit: Option<usize>) -> Outcome {
 }
 
 fn rollback(core: &Core) -> rusqlite::Result<()> {
+    // A statement that writes and that a job leaked in the middle would refuse every later COMMIT.
+    ffi::reset_statements(core.tx.connection());
     if core.tx.connection().is_autocommit() { Ok(()) } else { core.tx.control().rollback() }
 }
 
@@ -254,19 +276,20 @@ fn rollback(core: &Core) -> rusqlite::Result<()> {
 fn run_alone(core: &mut Core, shared: &Shared, entry: Entry, begun: bool) -> Entry {
     if !entry.task.claim() {
         if begun {
-            let _ = core.tx.control().rollback();
+            let _ = rollback(core);
         }
         return entry;
     }
-    if !begun {
-        if Instant::now() >= entry.task.deadline() {
-            entry.task.overrule(Error::new(ErrorKind::Timeout, "stopped at its deadline; nothing was done"));
-            return entry;
+    if Instant::now() >= entry.task.deadline() {
+        if begun {
+            let _ = rollback(core);
         }
-        if let Err(error) = begin_again(core, shared) {
-            entry.task.overrule(error);
-            return entry;
-        }
+        entry.task.overrule(late());
+        return entry;
+    }
+    if !begun && let Err(error) = begin_again(core, shared) {
+        entry.task.overrule(error);
+        return entry;
     }
     if let Some(error) = transact(core, shared, |tx| run_job(tx, shared, &entry)) {
         entry.task.overrule(error);
@@ -287,10 +310,10 @@ pub(super) fn transact(core: &mut Core, shared: &Shared, run: impl FnOnce(&Tx) -
             .then(|| Error::new(ErrorKind::Constraint, "a statement rolled the whole transaction back"));
     }
     if ran != Ran::Fine {
-        let _ = core.tx.control().rollback();
+        let _ = rollback(core);
         return None;
     }
-    match core.tx.control().commit() {
+    match end(core) {
         Ok(()) => {
             stats::add(&shared.counters.commits, 1);
             if ffi::in_transaction(core.tx.connection()) {
@@ -343,7 +366,10 @@ fn begin(
 ) -> Result<(), Error> {
     loop {
         match try_begin(core.tx.control()) {
-            Ok(true) => return Ok(()),
+            Ok(true) => {
+                shared.set_blocked(false);
+                return Ok(());
+            }
             Ok(false) => {}
             Err(error) => {
                 return Err(latching(&error).map_or_else(|| error.into(), |error| shared.latch(error)));
@@ -373,7 +399,7 @@ fn begin(
 
 /// BEGIN IMMEDIATE for a repeated attempt: the turn is still ours, so a short wait is enough.
 fn begin_again(core: &mut Core, shared: &Shared) -> Result<(), Error> {
-    let until = Instant::now() + shared.spec.limits.turn_wait;
+    let until = super::shared::instant_after(shared.spec.limits.turn_wait);
     loop {
         match try_begin(core.tx.control()) {
             Ok(true) => return Ok(()),
@@ -406,7 +432,6 @@ fn latching(error: &rusqlite::Error) -> Option<Error> {
             | code::SQLITE_IOERR_DIR_FSYNC
             | code::SQLITE_IOERR_TRUNCATE
             | code::SQLITE_IOERR_SHMMAP
-            | code::SQLITE_IOERR_SHMSIZE
             | code::SQLITE_IOERR_DATA
     ) || extended & 0xff == code::SQLITE_CORRUPT
         || extended & 0xff == code::SQLITE_NOTADB;
@@ -422,6 +447,10 @@ fn fatal(core: &Core, shared: &Shared) -> Option<Error> {
 /// A failed COMMIT may have reached the disk: its frames are valid, whoever recovers the log will find them.
 fn unknown(error: Error) -> Error {
     error.as_kind(ErrorKind::OutcomeUnknown).advise("call reopen(), then look whether the change is there")
+}
+
+fn late() -> Error {
+    Error::new(ErrorKind::Timeout, "the deadline passed; nothing was done")
 }
 
 fn deferred_violation() -> Error {

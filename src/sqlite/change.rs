@@ -10,24 +10,27 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::connect::{Patience, Spec};
+use super::shared::instant_after;
 use super::tx::Snapshot;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// How often other processes' commits are looked for.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
 pub(super) struct Changes {
-    watch: Mutex<Option<Watch>>,
+    watch: Mutex<Watch>,
     waiting: AtomicUsize,
     signal: Mutex<u64>,
     changed: Condvar,
 }
 
+#[derive(Default)]
 struct Watch {
-    connection: Snapshot,
-    version: i64,
+    connection: Option<Snapshot>,
+    version: Option<i64>,
     count: u64,
+    closed: bool,
 }
 
 impl Changes {
@@ -41,13 +44,16 @@ impl Changes {
 
     /// Counts up with every change seen.
     pub(super) fn now(&self, spec: &Spec) -> Result<u64> {
-        let _patience = Patience::until(Instant::now() + spec.limits.deadline);
-        let mut slot = self.watch.lock();
-        let watch = match &mut *slot {
-            Some(watch) => watch,
-            none => none.insert(Watch { connection: spec.open_reader()?, version: -1, count: 0 }),
+        let _patience = Patience::until(instant_after(spec.limits.deadline));
+        let mut watch = self.watch.lock();
+        if watch.closed {
+            return Err(Error::new(ErrorKind::Closed, "the database is closed"));
+        }
+        let connection = match &mut watch.connection {
+            Some(connection) => connection,
+            none => none.insert(spec.open_reader()?),
         };
-        let version = watch.connection.row("PRAGMA data_version", [], |row| row.get(0))?;
+        let version = Some(connection.row("PRAGMA data_version", [], |row| row.get(0))?);
         if version != watch.version {
             watch.version = version;
             watch.count += 1;
@@ -74,8 +80,17 @@ impl Changes {
         answer
     }
 
-    /// Lets go of its connection.
+    /// Lets go of its connection; the next look opens the file anew, and counts as a change.
+    pub(super) fn let_go(&self) {
+        let mut watch = self.watch.lock();
+        (watch.connection, watch.version) = (None, None);
+    }
+
+    /// Lets go for good, and tells who waits.
     pub(super) fn close(&self) {
-        *self.watch.lock() = None;
+        self.watch.lock().closed = true;
+        self.let_go();
+        *self.signal.lock() += 1;
+        self.changed.notify_all();
     }
 }

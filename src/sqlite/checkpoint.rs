@@ -44,6 +44,8 @@ pub(super) struct Checkpointer {
     wal_pages: AtomicU64,
     wish: Mutex<Wish>,
     wished: Condvar,
+    /// Locked during a round; before the gate, never inside it.
+    connection: Mutex<Option<Connection>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -65,6 +67,7 @@ impl Checkpointer {
             wal_pages: AtomicU64::new(0),
             wish: Mutex::new(Wish::Nothing),
             wished: Condvar::new(),
+            connection: Mutex::new(None),
             thread: Mutex::new(None),
         }
     }
@@ -129,6 +132,11 @@ impl Checkpointer {
         Ok(())
     }
 
+    /// Lets go of the file: another one may be at its path. The next round opens that. Not from inside the gate.
+    pub(super) fn let_go(&self) {
+        *self.connection.lock() = None;
+    }
+
     /// Stops the thread and waits for it.
     pub(super) fn stop(&self) {
         *self.wish.lock() = Wish::Stop;
@@ -141,7 +149,6 @@ impl Checkpointer {
 
 fn work(shared: &Shared) {
     let own = &shared.checkpointer;
-    let mut connection = None;
     loop {
         {
             let mut wish = own.wish.lock();
@@ -149,15 +156,20 @@ fn work(shared: &Shared) {
                 own.wished.wait(&mut wish);
             }
             if *wish == Wish::Stop {
+                own.let_go();
                 return;
             }
             *wish = Wish::Nothing;
         }
-        if connection.is_none() {
-            connection = shared.spec.open_checkpointer().ok();
-        }
-        if let Some(connection) = &connection {
-            run(shared, connection);
+        // A log that belongs to another file by now must not be worked off into this one.
+        if shared.health.is_writable() {
+            let mut connection = own.connection.lock();
+            if connection.is_none() {
+                *connection = shared.spec.open_checkpointer().ok();
+            }
+            if let Some(connection) = &*connection {
+                run(shared, connection);
+            }
         }
         let pages = own.wal_pages();
         let next = if pages < own.soft { own.soft } else { pages + RETRY_AFTER };

@@ -3,8 +3,8 @@
 //! Invariants:
 //! 1. A warm open takes no write lock: it runs no statement that needs one, not even to find out.
 //! 2. Whatever must be created or migrated is done under the init lock file, after a second look.
-//! 3. The file is private (0600) from its first byte, a real file with one name, and its first bytes are SQLite's
-//!    before SQLite sees it.
+//! 3. The file is private (0600) from its first byte, and a real file with one name. It is never opened but by SQLite.
+//!    What turns out not to be ours is closed without a change of a byte.
 //! 4. The stamp (application id and a random user version) is in the header of the main file before the switch to
 //!    WAL, so that it can be read from the file itself ever after.
 //!
@@ -13,7 +13,6 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -34,6 +33,9 @@ pub(crate) const APPLICATION_ID: u32 = 0x726f_7768;
 
 /// The oldest SQLite without the WAL-reset bug (<https://sqlite.org/wal.html#walresetbug>).
 const OLDEST_SQLITE: i32 = 3_051_003;
+
+/// One page of the smallest size (<https://sqlite.org/fileformat.html>, section 1.3.2).
+const SMALLEST_DATABASE: u64 = 512;
 
 /// Everything needed to open a database, at the first and at any later time.
 #[derive(Clone)]
@@ -78,17 +80,16 @@ pub(crate) fn check_engine(version: i32) -> Result<()> {
 
 impl Spec {
     /// Opens the database for writing; creates and migrates it when there is need, waiting for others until
-    /// `deadline`. At the `first` open, when no connection of this process can have the file open, its first bytes
-    /// are looked at before SQLite is.
-    pub(super) fn open_writer(&self, deadline: Instant, first: bool) -> Result<Opened> {
-        self.named(self.try_open_writer(deadline, first))
+    /// `deadline`.
+    pub(super) fn open_writer(&self, deadline: Instant) -> Result<Opened> {
+        self.named(self.try_open_writer(deadline))
     }
 
-    fn try_open_writer(&self, deadline: Instant, first: bool) -> Result<Opened> {
+    fn try_open_writer(&self, deadline: Instant) -> Result<Opened> {
         let _patience = Patience::until(deadline);
         check_engine(rusqlite::version_number())?;
         self.domain.check()?;
-        if self.look(first)? > 0 {
+        if self.look()? > 0 {
             let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             if is_ours(&connection)? && is_wal(&connection)? {
                 let state = migrate::inspect(&connection, &self.domain)?;
@@ -99,7 +100,7 @@ impl Spec {
             }
         }
         let _lock = lock_until(&self.init_lock, deadline)?;
-        if self.look(first)? == 0 && !self.path.exists() {
+        if self.look()? == 0 && !self.path.exists() {
             home::create_private_file(&self.path)?;
         }
         let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
@@ -147,22 +148,22 @@ impl Spec {
         answer.map_err(|error| error.in_database(self.domain.name(), &self.path))
     }
 
-    /// Checks the file without SQLite; answers its length, 0 when it is missing.
-    fn look(&self, first: bool) -> Result<u64> {
-        let Some(found) = home::check_database_file(&self.path)? else { return Ok(0) };
-        if found.len() > 0 && first {
-            // No connection of this process has the file open yet, so closing this descriptor drops no lock.
-            let mut first = [0u8; 16];
-            let mut file =
-                File::open(&self.path).map_err(|error| Error::io("read the database", &self.path, error))?;
-            let read =
-                file.read(&mut first).map_err(|error| Error::io("read the database", &self.path, error))?;
-            if &first[..read] != b"SQLite format 3\0" {
-                return Err(Error::new(ErrorKind::Corrupt, "the file is not an SQLite database")
-                    .advise("move it away if it is not needed; nothing in it was changed"));
-            }
+    /// Checks the file by name only; answers its length, 0 when it is missing. It is not opened: another connection of
+    /// this process may have it open, and closing any descriptor would drop that one's locks.
+    fn look(&self) -> Result<u64> {
+        let length = home::check_database_file(&self.path)?.map_or(0, |found| found.len());
+        if (1..SMALLEST_DATABASE).contains(&length) {
+            // SQLite would take a file of one byte for an empty one.
+            return Err(no_database(Error::new(ErrorKind::Corrupt, "")));
         }
-        Ok(found.len())
+        Ok(length)
+    }
+
+    /// True when the write-ahead log holds something.
+    fn has_log(&self) -> bool {
+        let mut log = self.path.as_os_str().to_owned();
+        log.push("-wal");
+        std::fs::symlink_metadata(Path::new(&log)).is_ok_and(|found| found.len() > 0)
     }
 
     #[allow(clippy::disallowed_methods)] // the one place that opens a database
@@ -170,7 +171,9 @@ impl Spec {
         let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_handler(Some(wait_a_moment))?;
-        self.settle(&connection)?;
+        // Until it is known to be ours, closing it again must not change a byte of it.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.has_log())?;
+        self.settle(&connection).map_err(not_a_database)?;
         if let Some(run) = &self.domain.on_connect {
             run(&connection)?;
             // What it prepared was not judged by the guard.
@@ -213,6 +216,7 @@ fn finish(
     wrote: Option<i64>,
 ) -> Result<Opened> {
     ffi::persist_wal(&connection)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     let stamp = ffi::read_stamp(&connection)?;
     let gauge = WalGauge::default();
     gauge.attach(&connection);
@@ -233,6 +237,17 @@ fn is_ours(connection: &Connection) -> Result<bool> {
     }
     Err(Error::new(ErrorKind::Conflict, "the file is a database of another program")
         .advise("choose another home, or another name for the domain; nothing in it was changed"))
+}
+
+/// The first thing that SQLite reads is the header.
+fn not_a_database(error: Error) -> Error {
+    if error.sqlite_code() == Some(rusqlite::ffi::SQLITE_NOTADB) { no_database(error) } else { error }
+}
+
+fn no_database(error: Error) -> Error {
+    error
+        .worded("the file is not an SQLite database")
+        .advise("move it away if it is not needed; nothing in it was changed")
 }
 
 fn is_wal(connection: &Connection) -> Result<bool> {

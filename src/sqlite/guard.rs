@@ -8,7 +8,9 @@
 //!    that it does not know.
 //! 2. SQL is stopped by the connection's own progress handler, which reads the deadline of what runs now. Nothing is
 //!    interrupted from another thread, so a stop never hits a neighbour or the COMMIT.
-//! 3. A thread that runs a job is marked. Starting a write from it, on any database of the process, fails at once
+//! 3. Nothing is committed while a job runs: after a statement that rolled the transaction back (`INSERT OR ROLLBACK`),
+//!    the job's next one would be a commit of its own, and the job runs again. A commit hook refuses it.
+//! 4. A thread that runs a job is marked. Starting a write from it, on any database of the process, fails at once
 //!    instead of waiting for itself.
 
 use std::cell::Cell;
@@ -61,7 +63,7 @@ pub(super) struct Guard {
 }
 
 impl Guard {
-    /// Sets both hooks of a connection, once.
+    /// Sets the hooks of a connection, once.
     pub(super) fn install(connection: &Connection) -> rusqlite::Result<Arc<Self>> {
         let guard = Arc::new(Self {
             inside: AtomicBool::new(false),
@@ -72,6 +74,8 @@ impl Guard {
         connection.authorizer(Some(move |context: AuthContext<'_>| {
             if reads.inside.load(Ordering::Relaxed) { judge(&context.action) } else { Authorization::Allow }
         }))?;
+        let reads = guard.clone();
+        connection.commit_hook(Some(move || reads.inside.load(Ordering::Relaxed)))?;
         let reads = guard.clone();
         connection.progress_handler(
             STEPS_BETWEEN_LOOKS,

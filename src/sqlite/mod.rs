@@ -53,7 +53,7 @@ use checkpoint::Checkpointer;
 use connect::Spec;
 use health::Health;
 use label::Label;
-use shared::Shared;
+use shared::{Shared, instant_after};
 use stats::Stats;
 use status_page::Slot;
 pub use ticket::Ticket;
@@ -79,7 +79,8 @@ struct Options {
 /// Whoever holds this keeps the database open.
 struct Owner {
     shared: Arc<Shared>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    /// Locked while the writer ends: a second closer waits for the first.
+    writer: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// What closing did.
@@ -99,7 +100,7 @@ impl Database {
         slot: Option<Slot>,
         recorded: impl Fn(&Spec, i64) + Send + 'static,
     ) -> Result<Self> {
-        let deadline = Instant::now() + spec.limits.deadline;
+        let deadline = instant_after(spec.limits.deadline);
         let role = spec.domain.role();
         spec.named(spec.domain.check())?;
         let shared = Arc::new(Shared::new(spec, slot));
@@ -117,7 +118,7 @@ impl Database {
             .spawn(move || writer::work(&theirs, &|version| recorded(&theirs.spec, version)))
             .map_err(io)?;
         Ok(Self {
-            owner: Arc::new(Owner { shared, writer: Mutex::new(Some(writer)) }),
+            owner: Arc::new(Owner { shared, writer: Arc::new(Mutex::new(Some(writer))) }),
             options: Options { label: Label::default(), deadline: None, lane: Lane::Normal, alone: false },
         })
     }
@@ -233,7 +234,7 @@ impl Database {
         let shared = self.shared();
         shared.check_process()?;
         let limits = &shared.spec.limits;
-        let deadline = Instant::now() + self.options.deadline.unwrap_or(limits.deadline);
+        let deadline = instant_after(self.options.deadline.unwrap_or(limits.deadline));
         stats::add(&shared.counters.reads, 1);
         shared
             .health
@@ -259,8 +260,8 @@ impl Database {
     /// # Errors
     /// Of SQLite; `Closed`; `Reentrant` inside a job.
     pub fn wait_for_change(&self, seen: u64, wait: Duration) -> Result<u64> {
-        guard::refuse_in_job()?;
-        let deadline = Instant::now() + wait;
+        guard::refuse_in_job().map_err(|error| self.shared().name(error))?;
+        let deadline = instant_after(wait);
         self.watch(|shared| shared.changes.wait(&shared.spec, seen, deadline))
     }
 
@@ -269,7 +270,7 @@ impl Database {
         shared.check_process()?;
         shared
             .health
-            .readable(Instant::now() + shared.spec.limits.deadline)
+            .readable(instant_after(shared.spec.limits.deadline))
             .and_then(|()| look(shared))
             .map_err(|error| shared.name(error))
     }
@@ -295,20 +296,20 @@ impl Database {
     /// As when opening; then it stays as it was.
     pub fn reopen(&self) -> Result<()> {
         let shared = self.shared();
-        guard::refuse_in_job()?;
-        shared.check_process()?;
+        guard::refuse_in_job().and_then(|()| shared.check_process()).map_err(|error| shared.name(error))?;
         if !shared.lanes.is_open() {
             return Err(shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
         }
+        shared.checkpointer.let_go();
         {
             let mut inside = shared.gate.enter();
             shared.readers.close();
-            shared.changes.close();
+            shared.changes.let_go();
             *inside = None;
         }
         shared.health.set(Health::Attaching, None);
         shared.readers.open(&shared.spec);
-        let attached = shared.attach(Instant::now() + shared.spec.limits.deadline).map(drop);
+        let attached = shared.attach(instant_after(shared.spec.limits.deadline)).map(drop);
         match &attached {
             Ok(()) => {
                 if let Some(slot) = &shared.slot {
@@ -331,9 +332,9 @@ impl Database {
         let shared = self.shared();
         guard::refuse_in_job().and_then(|()| shared.check_process()).map_err(|error| shared.name(error))?;
         if let Some(refusal) = shared.health.refusal() {
-            return Err(refusal);
+            return Err(shared.name(refusal));
         }
-        Ok(Instant::now() + self.options.deadline.unwrap_or(shared.spec.limits.deadline))
+        Ok(instant_after(self.options.deadline.unwrap_or(shared.spec.limits.deadline)))
     }
 
     fn refused(&self, refused: Refused) -> Error {
@@ -385,33 +386,27 @@ impl Owner {
         if shared.is_forked() {
             return CloseReport::default();
         }
-        let until = Instant::now() + wait;
+        let until = instant_after(wait);
         shared.give_up_after(wait);
         shared.lanes.close();
-        let writer = self.writer.lock().take();
         if guard::in_job() {
             // The writer itself, or a thread that it waits for: it ends when the job has, nobody waits for it here.
-            let shared = shared.clone();
-            let finish = move || {
-                if let Some(writer) = writer {
-                    let _ = writer.join();
-                }
-                finish(&shared);
-            };
+            let (shared, writer) = (shared.clone(), self.writer.clone());
             // Without a thread to be had, the connections close with the process.
-            let _ = std::thread::Builder::new().name("rowhouse-close".into()).spawn(finish);
+            let _ = std::thread::Builder::new().name("rowhouse-close".into()).spawn(move || finish(&shared, &writer));
             return CloseReport::default();
         }
-        if let Some(writer) = writer {
-            let _ = writer.join();
-        }
-        finish(shared);
+        finish(shared, &self.writer);
         CloseReport { left: *shared.left.lock(), in_time: Instant::now() <= until }
     }
 }
 
-/// After the writer has ended: readers first, then the checkpointer, then the write connection.
-fn finish(shared: &Shared) {
+/// When the writer has ended: readers first, then the checkpointer, then the write connection.
+fn finish(shared: &Shared, writer: &Mutex<Option<JoinHandle<()>>>) {
+    let mut writer = writer.lock();
+    if let Some(writer) = writer.take() {
+        let _ = writer.join();
+    }
     shared.health.set(Health::Closed, None);
     shared.readers.close();
     shared.changes.close();

@@ -17,6 +17,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::connect::{Patience, Spec};
 use super::ffi;
+use super::shared::instant_after;
 use super::tx::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -38,7 +39,7 @@ impl ManageConnection for Manager {
     type Error = Error;
 
     fn connect(&self) -> Result<Snapshot> {
-        let _patience = Patience::until(Instant::now() + self.spec.limits.deadline);
+        let _patience = Patience::until(instant_after(self.spec.limits.deadline));
         let answer = self.spec.open_reader();
         *self.last_error.lock() = answer.as_ref().err().cloned();
         answer
@@ -116,7 +117,7 @@ impl Readers {
         let _patience = Patience::until(deadline);
         snapshot.control().begin()?;
         let ended = Ended(&snapshot);
-        let inside = snapshot.guard().enter(deadline.min(Instant::now() + age));
+        let inside = snapshot.guard().enter(deadline.min(instant_after(age)));
         let answer = read(&snapshot);
         drop(inside);
         drop(ended);

@@ -40,8 +40,6 @@ pub(super) struct Shared {
     /// The turn's lock files, for a forked child to close.
     turn_files: [AtomicI32; 2],
     forked: AtomicBool,
-    /// It was attached once: from then on the file must not be opened by name any more.
-    attached: AtomicBool,
     /// The writer waits for the write lock.
     blocked: AtomicBool,
     /// A caller may have kept the turn: the writer sees to it that it is given back.
@@ -67,7 +65,6 @@ impl Shared {
             owner: forks::generation(),
             turn_files: [AtomicI32::new(-1), AtomicI32::new(-1)],
             forked: AtomicBool::new(false),
-            attached: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             kept: AtomicBool::new(false),
             gives_up_at: AtomicU64::new(0),
@@ -79,8 +76,7 @@ impl Shared {
 
     /// Opens the file and makes the database ready.
     pub(super) fn attach(&self, deadline: Instant) -> Result<Option<i64>> {
-        let opened = self.spec.open_writer(deadline, !self.attached.load(Ordering::Acquire))?;
-        self.attached.store(true, Ordering::Release);
+        let opened = self.spec.open_writer(deadline)?;
         let (warnings, wrote, access) = (opened.warnings.clone(), opened.wrote, opened.access.clone());
         let core = self.spec.named(Core::new(&self.spec, opened))?;
         for (kept, descriptor) in self.turn_files.iter().zip(core.turn.descriptors()) {
@@ -177,7 +173,7 @@ impl Shared {
     }
 
     pub(super) fn give_up_after(&self, wait: Duration) {
-        let at = (self.opened.elapsed() + wait).as_nanos() as u64;
+        let at = u64::try_from(self.opened.elapsed().saturating_add(wait).as_nanos()).unwrap_or(u64::MAX);
         self.gives_up_at.store(at.max(1), Ordering::Release);
     }
 
@@ -237,6 +233,13 @@ impl Shared {
         stats.wal_pages = self.checkpointer.wal_pages();
         stats
     }
+}
+
+/// The instant in so much time; for a wait without end (`Duration::MAX`), a century.
+pub(super) fn instant_after(wait: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_hours(100 * 365 * 24);
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or(now + CENTURY)
 }
 
 /// The wall clock to a few milliseconds, cheaply: for display only.

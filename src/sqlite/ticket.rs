@@ -2,9 +2,9 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::shared::Shared;
+use super::shared::{Shared, instant_after};
 use super::tx::Tx;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handoff::job::{Job, Waited};
@@ -34,8 +34,7 @@ impl<R: Send + 'static> Ticket<R> {
     /// The job's; the engine's; `Timeout` or `Busy` when it did not run by its deadline and never will;
     /// `OutcomeUnknown` when it ran and was not durable by then.
     pub fn wait(mut self) -> Result<R> {
-        super::guard::refuse_in_job()?;
-        self.shared.check_process()?;
+        self.may_wait()?;
         if self.taken {
             return Err(Self::gone());
         }
@@ -46,13 +45,13 @@ impl<R: Send + 'static> Ticket<R> {
 
     /// Waits for the answer for at most this long; `None` when there is none yet. The job goes on.
     pub fn wait_for(&mut self, wait: Duration) -> Option<Result<R>> {
-        if let Err(error) = super::guard::refuse_in_job().and_then(|()| self.shared.check_process()) {
+        if let Err(error) = self.may_wait() {
             return Some(Err(error));
         }
         if self.taken {
             return Some(Err(Self::gone()));
         }
-        let waited = self.job.answer_by(Some(Instant::now() + wait))?;
+        let waited = self.job.answer_by(Some(instant_after(wait)))?;
         self.taken = true;
         Some(self.tell(waited))
     }
@@ -61,6 +60,11 @@ impl<R: Send + 'static> Ticket<R> {
     #[must_use]
     pub fn cancel(&self) -> bool {
         self.job.withdraw()
+    }
+
+    fn may_wait(&self) -> Result<()> {
+        let checked = super::guard::refuse_in_job().and_then(|()| self.shared.check_process());
+        checked.map_err(|error| self.shared.name(error))
     }
 
     fn tell(&self, waited: Waited<Result<R>>) -> Result<R> {
@@ -77,6 +81,13 @@ pub(super) fn tell<R>(shared: &Shared, waited: Waited<Result<R>>) -> Result<R> {
     match waited {
         Waited::Answered(answer) => answer.map_err(|error| shared.name(error)),
         Waited::Withdrawn => Err(shared.late()),
+        // Any other error may be an artefact of a neighbour, and there is no time left to find out.
+        Waited::Undone(Err(error)) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Panicked) => {
+            Err(shared.name(error))
+        }
+        Waited::Undone(_) => {
+            Err(shared.name(Error::new(ErrorKind::Timeout, "the deadline passed after it failed; nothing was done")))
+        }
         Waited::Unknown => Err(shared.name(
             Error::new(ErrorKind::OutcomeUnknown, "the deadline passed while the commit was under way")
                 .advise("look whether the change is there before doing it again"),
@@ -89,6 +100,7 @@ impl<R: Send + 'static> Future for Ticket<R> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R>> {
         assert!(!self.taken, "a ticket was polled after it was ready");
+        self.may_wait()?;
         let waited = std::task::ready!(self.job.poll(context));
         self.taken = true;
         Poll::Ready(self.tell(waited))

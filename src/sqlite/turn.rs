@@ -94,7 +94,7 @@ impl Turn {
             return false;
         }
         let Some(helper) = self.helper() else { return false };
-        let until = Instant::now() + bound;
+        let until = super::shared::instant_after(bound);
         let mut state = helper.state.lock();
         *state = Asked::Yes;
         helper.changed.notify_all();

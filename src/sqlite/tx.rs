@@ -145,23 +145,46 @@ impl Tx {
     /// # Errors
     /// Those of `inner`; of SQLite.
     pub fn savepoint<R>(&self, inner: impl FnOnce(&Tx) -> Result<R>) -> Result<R> {
-        let engine = |step: fn(&Control) -> rusqlite::Result<()>| {
-            let _paused = self.guard().pause();
-            step(self.control())
-        };
-        engine(Control::savepoint)?;
+        // A savepoint outside a transaction would be a transaction, and its release a commit.
+        self.refuse_if_ended()?;
+        self.engine(Control::savepoint)?;
+        let undo = UndoOnPanic(self);
         let answer = inner(self);
-        if self.connection().is_autocommit() {
-            // The inner code ended the whole transaction (RAISE(ROLLBACK), INSERT OR ROLLBACK): nothing to release.
-            return answer.and(Err(Error::new(
-                ErrorKind::Constraint,
-                "a statement rolled the whole transaction back",
-            )));
-        }
+        std::mem::forget(undo);
         if answer.is_err() {
-            engine(Control::rollback_to)?;
+            if !self.connection().is_autocommit() {
+                self.engine(Control::rollback_to)?;
+                self.engine(Control::release)?;
+            }
+            return answer;
         }
-        engine(Control::release)?;
+        self.refuse_if_ended()?;
+        self.engine(Control::release)?;
         answer
+    }
+
+    /// A step of the engine's own in the middle of a job.
+    fn engine(&self, step: fn(&Control) -> rusqlite::Result<()>) -> rusqlite::Result<()> {
+        let _paused = self.guard().pause();
+        step(self.control())
+    }
+
+    /// Refuses to go on after a statement (RAISE(ROLLBACK), INSERT OR ROLLBACK) ended the whole transaction.
+    fn refuse_if_ended(&self) -> Result<()> {
+        if self.connection().is_autocommit() {
+            return Err(Error::new(ErrorKind::Constraint, "a statement rolled the whole transaction back"));
+        }
+        Ok(())
+    }
+}
+
+/// Undoes a savepoint whose inner code panics: left open, it would hide the job's own from the engine.
+struct UndoOnPanic<'t>(&'t Tx);
+
+impl Drop for UndoOnPanic<'_> {
+    fn drop(&mut self) {
+        if !self.0.connection().is_autocommit() {
+            let _ = self.0.engine(Control::rollback_to).and_then(|()| self.0.engine(Control::release));
+        }
     }
 }

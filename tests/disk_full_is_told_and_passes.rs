@@ -1,0 +1,110 @@
+//! On a full disk an open or a write answers `Full`, naming the file; nothing acknowledged is lost, nothing is half
+//! made, and with room again it goes on.
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::*;
+use rowhouse::{ErrorKind, Home, Runtime};
+
+/// A file system of half a mebibyte, where this user may make one.
+struct Tiny {
+    folder: tempfile::TempDir,
+}
+
+impl Tiny {
+    fn mount() -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"])
+            .arg(folder.path())
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(Self { folder }),
+            Ok(output) => {
+                println!(
+                    "not run: no small file system here: {}",
+                    String::from_utf8_lossy(&output.stderr).trim()
+                );
+                None
+            }
+            Err(error) => {
+                println!("not run: no small file system here: {error}");
+                None
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Leaves this much room.
+    fn fill(&self, leave: usize) {
+        let ballast = self.path().join("ballast");
+        let mut size = 512 << 10;
+        while std::fs::write(&ballast, vec![1; size]).is_err() {
+            size -= 4096;
+        }
+        std::fs::write(&ballast, vec![1; size.saturating_sub(leave)]).expect("less than before");
+    }
+
+    fn empty(&self) {
+        std::fs::remove_file(self.path().join("ballast")).expect("the ballast");
+    }
+}
+
+impl Drop for Tiny {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
+    }
+}
+
+#[test]
+fn an_open() {
+    for room in [0, 4096, 8192, 16384, 32768] {
+        let Some(disk) = Tiny::mount() else { return };
+        disk.fill(room);
+        let home = disk.path().join("home");
+        let open = || Runtime::builder(Home::at(&home)).domain(domain()).open();
+        let error = open().map(drop).expect_err("no room");
+        assert_eq!(error.kind(), ErrorKind::Full, "{room}: {error:?}");
+        assert!(error.path().is_some_and(|path| path.starts_with(disk.path())), "{error}");
+        disk.empty();
+        let runtime = open().expect("with room it works");
+        runtime.database("test").expect("it").write(insert("a")).expect("it works");
+        runtime.close(LONG);
+    }
+}
+
+#[test]
+fn a_write() {
+    let Some(disk) = Tiny::mount() else { return };
+    let home = disk.path().join("home");
+    let runtime =
+        Runtime::builder(Home::at(&home)).domain(domain()).limits(limits()).open().expect("room enough");
+    let db = runtime.database("test").expect("it");
+    db.write(insert("before")).expect("room enough");
+    disk.fill(16384);
+    let blob = vec![7_u8; 100_000];
+    for _ in 0..2 {
+        let error = db.write(|tx| tx.execute("INSERT INTO t(v) VALUES (?1)", [&blob])).expect_err("no room");
+        assert_eq!(error.kind(), ErrorKind::Full, "{error:?}");
+        assert_eq!(error.database(), Some("test"));
+    }
+    // In a batch the small ones are not made to pay for the big one.
+    let hold = Hold::writer(&db);
+    let small = db.submit(count_me).expect("queued");
+    let big = db.submit(move |tx| tx.execute("INSERT INTO t(v) VALUES (?1)", [&blob])).expect("queued");
+    hold.let_go();
+    assert_eq!(kind(big.wait()), ErrorKind::Full);
+    let small = small.wait();
+    assert!(small.is_ok() || kind(small) == ErrorKind::Full);
+    assert_eq!(keys(&db), ["before"], "reads work, what was acknowledged is there");
+    disk.empty();
+    db.write(insert("after")).expect("with room it goes on by itself");
+    assert_eq!(keys(&db), ["after", "before"]);
+    runtime.close(LONG);
+}

@@ -1,0 +1,110 @@
+//! Two opens of one home in a process are one runtime; a domain declared differently is refused.
+
+mod common;
+
+use std::os::unix::fs::MetadataExt;
+
+use common::*;
+use rowhouse::{Domain, Durability, ErrorKind, Home, Migration, Runtime};
+
+fn open(folder: &std::path::Path, domains: &[Domain]) -> rowhouse::Result<Runtime> {
+    domains
+        .iter()
+        .fold(Runtime::builder(Home::at(folder)), |builder, domain| builder.domain(domain.clone()))
+        .open()
+}
+
+/// How many locks the kernel knows of on a file.
+fn locks(file: &std::path::Path) -> usize {
+    let inode = std::fs::metadata(file).expect("the file").ino();
+    let all = std::fs::read_to_string("/proc/locks").expect("/proc");
+    all.lines().filter(|line| line.contains(&format!(":{inode} "))).count()
+}
+
+#[test]
+fn however_its_path_is_written() {
+    let place = Place::new();
+    let link = tempfile::tempdir().expect("a folder");
+    std::os::unix::fs::symlink(place.folder.path(), link.path().join("home")).expect("a link");
+    let descriptors = open_files(place.folder.path()).len();
+    for path in [place.folder.path().to_owned(), place.folder.path().join("."), link.path().join("home")] {
+        let again = open(&path, &[domain()]).expect("the same runtime");
+        again.database("test").expect("the domain").write(count_me).expect("written");
+    }
+    assert_eq!(place.db.stats().commits, 3, "one database counted them all");
+    assert_eq!(open_files(place.folder.path()).len(), descriptors);
+}
+
+#[test]
+fn opened_by_many_threads_at_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let runtimes: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..8).map(|_| scope.spawn(|| open(folder.path(), &[domain()]).expect("opened"))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a thread")).collect()
+    });
+    for runtime in &runtimes {
+        runtime.database("test").expect("the domain").write(count_me).expect("written");
+    }
+    assert_eq!(runtimes[0].database("test").expect("the domain").stats().commits, 8);
+}
+
+#[test]
+fn a_second_open_may_add_domains() {
+    let place = Place::new();
+    let again = open(place.folder.path(), &[Domain::new("more")]).expect("the same runtime");
+    assert_eq!(place.runtime.names(), ["more", "test"]);
+    assert_eq!(again.names(), ["more", "test"]);
+    place.runtime.database("more").expect("added").write(|_| Ok(())).expect("it works");
+}
+
+#[test]
+fn a_domain_declared_differently_is_refused() {
+    const OTHER: &[Migration] = &[Migration { name: "V1__tables", sql: "CREATE TABLE other(a)" }];
+    let place = Place::new();
+    let different =
+        [domain().best_effort(), domain().durability(Durability::Normal), domain().migrations(OTHER)];
+    for declared in different {
+        let error = open(place.folder.path(), &[declared]).expect_err("declared differently");
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert!(error.to_string().contains("test") && error.advice().is_some(), "{error}");
+    }
+    let error =
+        open(place.folder.path(), &[Domain::new("twice"), Domain::new("twice")]).expect_err("twice at once");
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(place.runtime.names(), ["test"]);
+    place.db.write(insert("a")).expect("the first one is unharmed");
+}
+
+#[test]
+fn after_a_close_an_open_is_a_new_one() {
+    let place = Place::new();
+    place.db.write(insert("a")).expect("a row");
+    place.runtime.close(LONG);
+    let again = open(place.folder.path(), &[domain()]).expect("opened again");
+    let db = again.database("test").expect("the domain");
+    assert_eq!(keys(&db), ["a"]);
+    assert_eq!(kind(place.db.write(insert("b"))), ErrorKind::Closed, "an old handle stays closed");
+    db.write(insert("b")).expect("the new one works");
+}
+
+#[test]
+fn handles_that_outlive_the_runtime_and_a_new_open_get_along() {
+    let Place { db, runtime, folder } = Place::new();
+    drop(runtime);
+    db.write(count_me).expect("a handle keeps it open");
+    let file = folder.path().join("test.sqlite");
+    let locked = locks(&file);
+    assert!(locked > 0, "an open database is locked, or the test looks in the wrong place");
+    let again = open(folder.path(), &[domain()]).expect("opened");
+    assert!(locks(&file) >= locked, "a second open drops no lock of the first");
+    let new = again.database("test").expect("the domain");
+    std::thread::scope(|scope| {
+        for handle in [&db, &new] {
+            scope.spawn(move || (0..50).for_each(|_| handle.write(count_me).expect("written")));
+        }
+    });
+    assert_eq!((counted(&db), counted(&new)), (101, 101));
+    drop((new, again));
+    assert!(locks(&file) >= locked, "nor does closing it");
+}

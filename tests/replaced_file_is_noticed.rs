@@ -1,0 +1,154 @@
+//! When another file takes the database's place, the next write is not acknowledged, nor is any later one until the
+//! database is reopened.
+
+mod common;
+
+use std::path::Path;
+use std::process::Command;
+
+use common::*;
+use rowhouse::{ErrorKind, Health, Home, Runtime};
+
+/// A closed database of the same domain with one row, in one file.
+fn another(folder: &Path, k: &'static str) -> std::path::PathBuf {
+    let home = folder.join(k);
+    let runtime = Runtime::builder(Home::at(&home)).domain(domain()).open().expect("opened");
+    runtime.database("test").expect("the domain").write(insert(k)).expect("a row");
+    runtime.close(LONG);
+    drop(runtime);
+    let file = home.join("test.sqlite");
+    checkpoint(&file);
+    file
+}
+
+/// Moves everything from the log into the main file.
+fn checkpoint(file: &Path) {
+    let truncated = raw(file).query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+    assert_eq!(truncated.expect("a checkpoint"), 0);
+}
+
+fn replaced<T: std::fmt::Debug>(answer: rowhouse::Result<T>) {
+    let error = answer.expect_err("replaced");
+    assert_eq!(error.kind(), ErrorKind::Replaced, "{error:?}");
+    assert!(error.advice().expect("advice").contains("reopen"), "{error}");
+    assert_eq!(error.database(), Some("test"));
+}
+
+#[test]
+fn by_a_rename_on_both_paths() {
+    for direct in [true, false] {
+        let place = Place::new();
+        place.db.write(insert("a")).expect("a row");
+        std::fs::rename(another(place.folder.path(), "b"), place.file()).expect("renamed");
+        if direct {
+            replaced(place.db.write(insert("lost")));
+        } else {
+            let hold = Hold::writer(&place.db);
+            let tickets = ["lost", "lost too"].map(|k| place.db.submit(insert(k)).expect("queued"));
+            hold.let_go();
+            for ticket in tickets {
+                replaced(ticket.wait());
+            }
+        }
+        replaced(place.db.write(insert("lost again")));
+        replaced(place.db.submit(insert("lost again")).and_then(rowhouse::Ticket::wait));
+        replaced(place.db.read(|at| number(at, "SELECT 1")));
+        assert_eq!(place.db.health(), Health::Latched);
+    }
+}
+
+#[test]
+fn after_reopen_it_works_on_the_new_file() {
+    let place = Place::new();
+    place.db.write(insert("a")).expect("a row");
+    // With nothing left in the old log, the new file's owner finds a clean place.
+    checkpoint(&place.file());
+    std::fs::rename(another(place.folder.path(), "b"), place.file()).expect("renamed");
+    // The write that notices goes to the old file's log; it is not acknowledged.
+    replaced(place.db.write(|_| Ok(())));
+    place.db.reopen().expect("a database of this domain");
+    assert_eq!(place.db.health(), Health::Ready);
+    place.db.write(insert("c")).expect("it works");
+    assert_eq!(keys(&place.db), ["b", "c"]);
+    place.db.submit(insert("d")).expect("queued").wait().expect("the writer too");
+}
+
+#[test]
+fn what_is_written_after_reopen_stays() {
+    const ROWS: i64 = 1000;
+    let mut limits = limits();
+    limits.wal_soft = 64 << 10;
+    let place = Place::with(limits);
+    let fill = || {
+        for _ in 0..ROWS {
+            place.db.write(|tx| tx.execute("INSERT INTO t(v) VALUES (zeroblob(4000))", [])).expect("a row");
+        }
+    };
+    fill();
+    until("a checkpoint", || place.db.stats().checkpoints > 0);
+    until("the end of that checkpoint", || {
+        let truncate = "PRAGMA wal_checkpoint(TRUNCATE)";
+        raw(&place.file()).query_row(truncate, [], |row| row.get::<_, i64>(0)).is_ok_and(|busy| busy == 0)
+    });
+    std::fs::rename(another(place.folder.path(), "b"), place.file()).expect("renamed");
+    replaced(place.db.write(|_| Ok(())));
+    place.db.reopen().expect("a database of this domain");
+    let before = place.db.stats().checkpoints;
+    fill();
+    until("a checkpoint of the new file", || place.db.stats().checkpoints > before);
+    assert!(place.db.close(LONG).in_time);
+    let after = raw(&place.file());
+    let rows: i64 = after.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).expect("a count");
+    let check: String = after.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("a check");
+    assert_eq!((rows, check.as_str()), (ROWS + 1, "ok"), "they went into the new file, not into the old one");
+}
+
+#[test]
+fn removal_is_noticed_too() {
+    let place = Place::new();
+    place.db.write(insert("a")).expect("a row");
+    std::fs::rename(place.file(), place.folder.path().join("elsewhere")).expect("renamed");
+    replaced(place.db.write(insert("lost")));
+    std::fs::rename(place.folder.path().join("elsewhere"), place.file()).expect("put back");
+    place.db.reopen().expect("it is the same file again");
+    place.db.write(insert("b")).expect("it works");
+    assert!(keys(&place.db).contains(&"a".to_owned()));
+}
+
+#[test]
+fn an_overwrite_in_place_is_noticed_at_the_next_commit() {
+    let place = Place::new();
+    place.db.write(insert("a")).expect("a row");
+    let other = another(place.folder.path(), "b");
+    // By another process: closing a descriptor of the file in this one would drop its locks.
+    let copied =
+        Command::new("cp").arg("--no-preserve=all").arg(&other).arg(place.file()).status().expect("cp");
+    assert!(copied.success());
+    replaced(place.db.write(insert("lost")));
+    replaced(place.db.write(insert("lost again")));
+}
+
+#[test]
+fn a_copy_that_is_taken_away_is_nothing() {
+    let place = Place::new();
+    place.db.write(insert("a")).expect("a row");
+    let copied =
+        Command::new("cp").arg(place.file()).arg(place.folder.path().join("copy")).status().expect("cp");
+    assert!(copied.success());
+    place.db.write(insert("b")).expect("it is still ours");
+}
+
+#[test]
+fn control_without_the_check_commits_go_nowhere() {
+    let (folder, plain) = plain();
+    plain.execute("INSERT INTO t(k) VALUES ('a')", []).expect("a row");
+    let file = folder.path().join("plain.sqlite");
+    std::fs::rename(another(folder.path(), "b"), &file).expect("renamed");
+    plain.execute("INSERT INTO t(k) VALUES ('lost')", []).expect("committed, says SQLite");
+    std::fs::rename(folder.path().join("plain.sqlite-wal"), folder.path().join("old-wal"))
+        .expect("the log aside");
+    let found: i64 = raw(&file)
+        .query_row("SELECT count(*) FROM t WHERE k = 'lost'", [], |row| row.get(0))
+        .expect("a count");
+    assert_eq!(found, 0);
+}
