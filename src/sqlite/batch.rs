@@ -316,12 +316,13 @@ pub(super) fn guarded(tx: &Tx, shared: &Shared, label: &Label, deadline: Instant
 /// meanwhile are answered.
 fn begin(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>, done: &mut Vec<Entry>) -> Result<(), Error> {
     loop {
-        match try_begin(core.tx.control()) {
+        let begun = try_begin(core.tx.control());
+        shared.set_blocked(matches!(begun, Ok(false)));
+        match begun {
             Ok(true) => return Ok(()),
             Ok(false) => {}
             Err(error) => return Err(latching(&error).map_or_else(|| error.into(), |error| shared.latch(error))),
         }
-        shared.set_blocked(true);
         stats::add(&shared.counters.busy_waits, 1);
         let now = Instant::now();
         for _ in 0..queue.len() {
