@@ -1,0 +1,194 @@
+//! A stopped process does not stop the others: they go on without its turn, and name it when it is inside a job.
+
+mod processes;
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use processes::Child;
+use rowhouse::{Database, ErrorKind, Limits, Runtime};
+
+const LABEL: &str = "import";
+const INSERT: &str = "INSERT INTO item(job, part) VALUES (?1, ?2)";
+/// What a busy machine may add to a bound.
+const SLACK: Duration = Duration::from_millis(500);
+
+/// These tests measure waits, so they run one after another.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[test]
+fn child_entry() {
+    let Some(arguments) = processes::role() else { return };
+    let [role, home] = &arguments[..] else { panic!("a role and a home: {arguments:?}") };
+    let home: &Path = home.as_ref();
+    if role == "room" {
+        // Its turn, without the lock of SQLite: between two statements, or frozen before BEGIN.
+        let room = File::options().write(true).open(home.join("locks/work.room")).expect("the lock file");
+        room.lock().expect("its turn");
+        processes::say("ready");
+        processes::listen();
+        return;
+    }
+    let runtime = processes::open(home);
+    let database = runtime.database("work").expect("the domain").label(LABEL);
+    let write = || database.write(|tx| tx.execute(INSERT, (1, 0))).expect("a write");
+    write();
+    if role == "idle" {
+        processes::ready();
+        write();
+    } else {
+        let inside = |tx: &rowhouse::Tx| {
+            tx.execute(INSERT, (2, 0))?;
+            processes::say("ready");
+            assert_eq!(processes::listen(), "go");
+            Ok(())
+        };
+        database.write(inside).expect("a long write");
+    }
+    processes::say("done");
+}
+
+/// A home, a runtime on it in this process, and a stopped child in the given role.
+fn stopped(role: &str) -> (tempfile::TempDir, Runtime, Database, Child) {
+    let home = processes::folder();
+    let runtime = processes::open(home.path());
+    let database = runtime.database("work").expect("the domain");
+    let child = Child::start(role, &[processes::text(home.path())]);
+    child.wait_for("ready");
+    child.stop();
+    (home, runtime, database, child)
+}
+
+fn write(database: &Database, number: i64) -> rowhouse::Result<Duration> {
+    let began = Instant::now();
+    database.write(|tx| tx.execute(INSERT, (9, number)))?;
+    Ok(began.elapsed())
+}
+
+fn rows(database: &Database, job: i64) -> i64 {
+    let began = Instant::now();
+    let count = database
+        .read(|at| at.row("SELECT count(*) FROM item WHERE job = ?1", [job], |row| row.get(0)))
+        .expect("a read");
+    assert!(began.elapsed() < SLACK, "a read took {:?}", began.elapsed());
+    count
+}
+
+#[test]
+fn a_stopped_idle_process_is_not_noticed() {
+    let _alone = alone();
+    let (_home, _runtime, database, mut child) = stopped("idle");
+    let worst = (0..50).map(|number| write(&database, number).expect("a write")).max();
+    println!("idle: worst wait {worst:?}");
+    assert!(worst < Some(SLACK));
+    assert_eq!(database.stats().turns_late, 0);
+    assert_eq!(rows(&database, 9), 50);
+    child.go_on();
+    child.tell("go");
+    child.wait_for("done");
+    assert_eq!(rows(&database, 1), 2);
+    child.finish();
+}
+
+#[test]
+fn a_stopped_process_loses_its_turn() {
+    let _alone = alone();
+    let (_home, _runtime, database, mut child) = stopped("room");
+    let waits: Vec<_> = (0..50).map(|number| write(&database, number).expect("a write")).collect();
+    let (first, later) = (waits[0], waits[1..].iter().max().expect("more writes"));
+    println!("turn held: first wait {first:?}, worst later {later:?}");
+    let turn_wait = Limits::default().turn_wait;
+    assert!(first < turn_wait + SLACK, "the first waited {first:?}");
+    assert!(*later < SLACK, "a later one waited {later:?}");
+    assert!(database.stats().turns_late > 0);
+    assert_eq!(rows(&database, 9), 50);
+
+    child.go_on();
+    child.tell("go");
+    child.finish();
+    // The turn is there again: a lone caller commits directly, which it only does with a turn.
+    let before = database.stats().direct_commits;
+    let until = Instant::now() + Duration::from_secs(30);
+    let mut number = 50;
+    while database.stats().direct_commits == before {
+        assert!(Instant::now() < until, "turns never come back");
+        write(&database, number).expect("a write");
+        number += 1;
+    }
+    println!("turn free: a direct commit after {} writes", number - 50);
+}
+
+#[test]
+fn a_process_stopped_inside_a_job_is_named() {
+    let _alone = alone();
+    let (_home, _runtime, database, mut child) = stopped("job");
+    let deadline = Duration::from_millis(400);
+    let bounded = database.clone().within(deadline);
+    let began = Instant::now();
+    let errors = [
+        write(&bounded, 0).expect_err("the lock is held"),
+        bounded.submit(|tx| tx.execute(INSERT, (9, 1))).and_then(rowhouse::Ticket::wait).expect_err("the lock is held"),
+    ];
+    let took = began.elapsed();
+    println!("write lock held: {}", errors[0]);
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+        let holder = error.holder().expect("the holder is named");
+        assert_eq!(i64::from(holder.pid), i64::from(child.pid()));
+        let own = std::env::current_exe().expect("this binary");
+        assert_eq!(Some(&*holder.command), own.file_name().and_then(|name| name.to_str()));
+        assert_eq!(holder.label.as_deref(), Some(LABEL));
+        assert!(holder.stopped, "{holder:?}");
+        assert!(error.retry_after().is_some());
+    }
+    assert!(took >= 2 * deadline && took < 2 * deadline + SLACK, "two deadlines took {took:?}");
+    assert_eq!(rows(&database, 9), 0, "what was refused was not done");
+    assert_eq!(rows(&database, 2), 0, "nor is the open job's change seen");
+
+    child.go_on();
+    let waiting = database.submit(|tx| tx.execute(INSERT, (9, 2))).expect("queued");
+    child.tell("go");
+    child.wait_for("done");
+    waiting.wait().expect("everything goes on");
+    write(&database, 3).expect("everything goes on");
+    assert_eq!((rows(&database, 2), rows(&database, 9)), (1, 2));
+    child.finish();
+}
+
+#[test]
+fn a_deadline_in_the_queue_after_a_lock_was_free_again_is_no_busy() {
+    let _alone = alone();
+    let (_home, _runtime, database, mut child) = stopped("job");
+    let waiting = database.submit(|tx| tx.execute(INSERT, (9, 0))).expect("queued");
+    // The writer has looked at the lock and found it taken.
+    while database.stats().busy_waits == 0 {
+        std::thread::yield_now();
+    }
+    child.go_on();
+    child.tell("go");
+    child.wait_for("done");
+    waiting.wait().expect("everything goes on");
+
+    // Now this process's own job is in the way: that is a deadline in the queue, and no holder is to be named.
+    let (sender, inside) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let long = database
+        .submit(move |tx| {
+            sender.send(()).expect("the test listens");
+            released.lock().expect("one job").recv().expect("the test speaks");
+            tx.execute(INSERT, (9, 2))
+        })
+        .expect("queued");
+    inside.recv().expect("the job runs");
+    let error = write(&database.clone().within(Duration::from_millis(100)), 3).expect_err("the writer is in use");
+    release.send(()).expect("the job waits");
+    long.wait().expect("a long write");
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
+    child.finish();
+}
