@@ -29,6 +29,7 @@ use super::stats;
 use super::tx::Tx;
 use crate::error::{Error, ErrorKind};
 use crate::handoff::job::{Ran, Task};
+use crate::handoff::lanes::Lane;
 
 /// How many batches use savepoints from the start after one that met a failure.
 const WARY_BATCHES: u32 = 64;
@@ -37,6 +38,8 @@ const WARY_BATCHES: u32 = 64;
 pub(super) struct Entry {
     pub(super) task: Arc<dyn Task<Tx, Error>>,
     pub(super) label: Label,
+    /// Where it goes back to when its batch has no time for it.
+    pub(super) lane: Lane,
     /// It wants a commit of its own.
     pub(super) alone: bool,
     /// It was submitted: nobody stands in line for it, so whoever settles it leaves the line.
@@ -75,7 +78,7 @@ pub(super) fn run(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>)
     let wary = core.wary > 0;
     core.wary = core.wary.saturating_sub(1);
     let (outcome, ran) = attempt(core, shared, &mut batch, wary, true);
-    // What did not run for lack of time goes back to the front.
+    // What did not run for lack of time goes back to the front of the queue, and from there to its lane.
     for entry in batch.drain(ran..).rev().flatten() {
         queue.push_front(entry);
     }

@@ -186,7 +186,7 @@ impl Database {
         }
         let _in_line = InLine::join(shared);
         let waited = Job::lend(&job, deadline, |task| {
-            shared.lanes.push(lane, Entry { task, label, alone, submitted: false }, deadline)
+            shared.lanes.push(lane, Entry { task, label, lane, alone, submitted: false }, deadline)
         });
         match waited {
             Ok(waited) => ticket::tell(shared, waited),
@@ -208,7 +208,7 @@ impl Database {
         let Options { label, lane, alone, .. } = self.options;
         let task = Job::owned(job, deadline);
         shared.gate.join();
-        let entry = Entry { task: task.clone(), label, alone, submitted: true };
+        let entry = Entry { task: task.clone(), label, lane, alone, submitted: true };
         match shared.lanes.push(lane, entry, deadline) {
             Ok(()) => Ok(Ticket::new(task, shared.clone())),
             Err(refused) => {

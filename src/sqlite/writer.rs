@@ -93,6 +93,7 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) {
             shared.lanes.take(queue, room);
             let done = batch::run(core, shared, queue);
             core.turn.leave();
+            shared.lanes.give_back(queue, |entry| entry.lane);
             if !done.is_empty() {
                 shared.committed(done.len() as u64, core.gauge.pages());
             }
