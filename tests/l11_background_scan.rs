@@ -92,8 +92,8 @@ fn contest(scanning: impl Fn(&Database) -> Database) -> Found {
 /// Control: with the scan in the normal lane the interactive writes wait for the whole queue.
 #[test]
 fn l11_a_scan_does_not_delay_interactive_writes() {
-    let lanes = contest(|database| database.clone().background());
     let one_lane = contest(Database::clone);
+    let lanes = contest(|database| database.clone().background());
     for (name, found) in [("background", &lanes), ("one lane", &one_lane)] {
         println!(
             "{name}: scan {:.0}/s alone, {:.0}/s beside interactive writes: median {:?}, p99 {:?}",

@@ -8,6 +8,7 @@
 //! | [`readers`] | snapshots |
 //! | [`checkpoint`] | keeps the write-ahead log short |
 //! | [`connect`], [`migrate`] | opening |
+//! | [`lineage`] | what a fork must not open |
 //! | [`guard`] | what a job may not do, and its deadline |
 //! | [`identity`] | is the file still ours |
 //! | [`holders`], [`status_page`] | who is in the way |
@@ -25,6 +26,7 @@ pub(crate) mod health;
 pub(crate) mod holders;
 mod identity;
 mod label;
+mod lineage;
 pub(crate) mod migrate;
 mod readers;
 mod shared;
@@ -409,6 +411,7 @@ fn finish(shared: &Shared) {
     shared.changes.close();
     shared.checkpointer.stop();
     *shared.gate.enter() = None;
+    lineage::leave(&shared.spec.path);
 }
 
 impl Drop for Owner {

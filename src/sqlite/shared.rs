@@ -13,6 +13,7 @@ use super::core::Core;
 use super::health::{Health, State};
 use super::holders;
 use super::label::Label;
+use super::lineage;
 use super::migrate::Access;
 use super::readers::Readers;
 use super::stats::{self, Counters, Stats};
@@ -71,6 +72,7 @@ impl Shared {
 
     /// Opens the file and makes the database ready.
     pub(super) fn attach(&self, deadline: Instant) -> Result<Option<i64>> {
+        lineage::enter(&self.spec.path).map_err(|error| self.name(error))?;
         let opened = self.spec.open_writer(deadline)?;
         let (warnings, wrote, access) = (opened.warnings.clone(), opened.wrote, opened.access.clone());
         let core = self.spec.named(Core::new(&self.spec, opened))?;
