@@ -8,7 +8,7 @@
 //! | [`readers`] | snapshots |
 //! | [`checkpoint`] | keeps the write-ahead log short |
 //! | [`connect`], [`migrate`] | opening |
-//! | [`lineage`] | what a fork must not open |
+//! | [`lineage`] | what a fork must not open or keep |
 //! | [`guard`] | what a job may not do, and its deadline |
 //! | [`identity`] | is the file still ours |
 //! | [`holders`], [`status_page`] | who is in the way |
@@ -103,10 +103,11 @@ impl Database {
         let role = spec.domain.role();
         spec.named(spec.domain.check())?;
         let shared = Arc::new(Shared::new(spec, slot));
-        if role == Role::Required
-            && let Some(version) = shared.attach(deadline)?
-        {
-            recorded(&shared.spec, version);
+        if role == Role::Required {
+            let wrote = shared.attach(deadline).inspect_err(|_| lineage::leave(&shared.spec.path))?;
+            if let Some(version) = wrote {
+                recorded(&shared.spec, version);
+            }
         }
         let io = |error| shared.name(Error::new(ErrorKind::Io, "no thread could be started").caused_by(error));
         Checkpointer::start(&shared).map_err(io)?;
@@ -417,8 +418,10 @@ fn finish(shared: &Shared) {
 impl Drop for Owner {
     fn drop(&mut self) {
         if self.shared.is_forked() {
-            // The connections belong to the parent: neither used nor closed here.
+            // The connections belong to the parent: neither used nor closed here. Nor is the parent's thread let go
+            // of: a thread of this process may go by the same number.
             std::mem::forget(self.shared.clone());
+            std::mem::forget(self.writer.lock().take());
             return;
         }
         self.close(self.shared.spec.limits.close_deadline);

@@ -1,6 +1,6 @@
 //! What the handles, the writer and the checkpointer of one database share.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -18,7 +18,6 @@ use super::migrate::Access;
 use super::readers::Readers;
 use super::stats::{self, Counters, Stats};
 use super::status_page::Slot;
-use super::turn;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handoff::gate::Gate;
 use crate::handoff::lanes::Lanes;
@@ -36,9 +35,6 @@ pub(super) struct Shared {
     pub(super) slot: Option<Slot>,
     /// The process that opened it; a fork of it must not touch the connections.
     owner: u32,
-    /// The turn's lock files, for a forked child to close.
-    turn_files: [AtomicI32; 2],
-    forked: AtomicBool,
     /// The writer waits for the write lock.
     blocked: AtomicBool,
     /// When closing stops waiting, in nanoseconds since `opened`; 0 while it does not close.
@@ -60,8 +56,6 @@ impl Shared {
             counters: Counters::default(),
             slot,
             owner: std::process::id(),
-            turn_files: [AtomicI32::new(-1), AtomicI32::new(-1)],
-            forked: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             gives_up_at: AtomicU64::new(0),
             opened: Instant::now(),
@@ -76,9 +70,6 @@ impl Shared {
         let opened = self.spec.open_writer(deadline)?;
         let (warnings, wrote, access) = (opened.warnings.clone(), opened.wrote, opened.access.clone());
         let core = self.spec.named(Core::new(&self.spec, opened))?;
-        for (kept, descriptor) in self.turn_files.iter().zip(core.turn.descriptors()) {
-            kept.store(descriptor, Ordering::Release);
-        }
         *self.gate.enter() = Some(core);
         self.health.set_warnings(warnings);
         match access {
@@ -107,15 +98,9 @@ impl Shared {
         ))
     }
 
-    /// True in a fork; closes the inherited lock files then, so that the parent's turn ends with the parent.
+    /// True in a fork of the process that opened it.
     pub(super) fn is_forked(&self) -> bool {
-        if std::process::id() == self.owner {
-            return false;
-        }
-        if !self.forked.swap(true, Ordering::AcqRel) {
-            turn::close_in_child([0, 1].map(|at| self.turn_files[at].load(Ordering::Acquire)));
-        }
-        true
+        std::process::id() != self.owner
     }
 
     /// No more writes: after this answer nothing of this generation can be believed.

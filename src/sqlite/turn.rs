@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::lineage;
 use crate::error::Result;
 use crate::home;
 
@@ -26,6 +27,13 @@ use crate::home;
 pub(super) struct Locks {
     lobby: File,
     room: File,
+}
+
+impl Drop for Locks {
+    fn drop(&mut self) {
+        lineage::forget(self.lobby.as_raw_fd());
+        lineage::forget(self.room.as_raw_fd());
+    }
 }
 
 pub(super) struct Turn {
@@ -52,12 +60,9 @@ enum Asked {
 impl Turn {
     pub(super) fn open(lobby: &Path, room: &Path) -> Result<Self> {
         let locks = Arc::new(Locks { lobby: home::open_lock_file(lobby)?, room: home::open_lock_file(room)? });
+        lineage::close_in_forks(locks.lobby.as_raw_fd());
+        lineage::close_in_forks(locks.room.as_raw_fd());
         Ok(Self { locks, helper: None, held: false })
-    }
-
-    /// The descriptors, for a forked child to close.
-    pub(super) fn descriptors(&self) -> [i32; 2] {
-        [self.locks.lobby.as_raw_fd(), self.locks.room.as_raw_fd()]
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -166,15 +171,6 @@ fn wait_in_line(locks: &Locks, helper: &Helper) {
                 helper.changed.notify_all();
             }
         }
-    }
-}
-
-/// Closes the lock files' descriptors in a forked child: a copy that stays open would keep the parent's turn alive.
-pub(super) fn close_in_child(descriptors: [i32; 2]) {
-    for descriptor in descriptors {
-        // SAFETY: the child got these with the fork and uses nothing of the database that owns them any more; they are
-        // closed once (the caller sees to that).
-        unsafe { libc::close(descriptor) };
     }
 }
 
