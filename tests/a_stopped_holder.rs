@@ -132,7 +132,10 @@ fn a_process_stopped_inside_a_job_is_named() {
     let began = Instant::now();
     let errors = [
         write(&bounded, 0).expect_err("the lock is held"),
-        bounded.submit(|tx| tx.execute(INSERT, (9, 1))).and_then(rowhouse::Ticket::wait).expect_err("the lock is held"),
+        bounded
+            .submit(|tx| tx.execute(INSERT, (9, 1)))
+            .and_then(rowhouse::Ticket::wait)
+            .expect_err("the lock is held"),
     ];
     let took = began.elapsed();
     println!("write lock held: {}", errors[0]);
@@ -186,7 +189,8 @@ fn a_deadline_in_the_queue_after_a_lock_was_free_again_is_no_busy() {
         })
         .expect("queued");
     inside.recv().expect("the job runs");
-    let error = write(&database.clone().within(Duration::from_millis(100)), 3).expect_err("the writer is in use");
+    let error =
+        write(&database.clone().within(Duration::from_millis(100)), 3).expect_err("the writer is in use");
     release.send(()).expect("the job waits");
     long.wait().expect("a long write");
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");

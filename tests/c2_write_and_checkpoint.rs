@@ -28,13 +28,20 @@ fn child_entry() {
         let body = "x".repeat(numbers.below(3000) as usize);
         let part = rows;
         database
-            .write(|tx| tx.execute("INSERT INTO item(job, part, body) VALUES (?1, ?2, ?3)", (process, part, &body)))
+            .write(|tx| {
+                tx.execute("INSERT INTO item(job, part, body) VALUES (?1, ?2, ?3)", (process, part, &body))
+            })
             .expect("a write");
         rows += 1;
         // Pages move and are freed, and a reader comes by.
         if rows % 16 == 0 {
             database
-                .write(|tx| tx.execute("UPDATE item SET body = NULL WHERE job = ?1 AND part < ?2", (process, part - 64)))
+                .write(|tx| {
+                    tx.execute(
+                        "UPDATE item SET body = NULL WHERE job = ?1 AND part < ?2",
+                        (process, part - 64),
+                    )
+                })
                 .expect("a write");
             let seen: i64 = database
                 .read(|at| at.row("SELECT count(*) FROM item WHERE job = ?1", [process], |row| row.get(0)))

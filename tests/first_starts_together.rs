@@ -40,7 +40,8 @@ fn start(home: &Path) {
             let stamps = NAMES.map(|name| {
                 let stamp = "SELECT user_version FROM pragma_user_version";
                 let stamp: i64 = runtime.database(name)?.read(|at| at.row(stamp, [], |row| row.get(0)))?;
-                let inode = std::fs::metadata(home.join(format!("{name}.sqlite"))).map_or(0, |found| found.ino());
+                let inode =
+                    std::fs::metadata(home.join(format!("{name}.sqlite"))).map_or(0, |found| found.ino());
                 Ok(format!("{name}:{inode}:{stamp}"))
             });
             Ok((took, stamps.into_iter().collect::<rowhouse::Result<Vec<_>>>()?))

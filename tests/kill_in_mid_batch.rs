@@ -105,7 +105,9 @@ fn kill_in_mid_batch() {
         let database = runtime.database("work").expect("the domain");
         let found: BTreeMap<i64, i64> = database
             .read(|at| {
-                at.rows("SELECT job, count(*) FROM item GROUP BY job", [], |row| Ok((row.get(0)?, row.get(1)?)))
+                at.rows("SELECT job, count(*) FROM item GROUP BY job", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
             })
             .expect("a read")
             .into_iter()

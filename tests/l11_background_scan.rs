@@ -72,7 +72,9 @@ fn contest(scanning: impl Fn(&Database) -> Database) -> Found {
         while Instant::now() < until || (done.load(Ordering::Relaxed) < SCAN && !scanning.is_finished()) {
             let due = Instant::now() + EVERY;
             let began = Instant::now();
-            database.write(|tx| tx.execute("UPDATE counter SET n = n + 1 WHERE id = 1", [])).expect("no Busy");
+            database
+                .write(|tx| tx.execute("UPDATE counter SET n = n + 1 WHERE id = 1", []))
+                .expect("no Busy");
             waits.push(began.elapsed());
             let _ = pace.recv_timeout(due.saturating_duration_since(Instant::now()));
         }

@@ -37,7 +37,7 @@ pub(crate) fn pool(home: &Path) -> Pool<SqliteConnectionManager> {
              PRAGMA journal_size_limit=8388608; PRAGMA cache_size=-8192;",
         )
     });
-    Pool::builder().max_size(10).connection_timeout(Duration::from_secs(60)).build(manager).expect("a pool")
+    Pool::builder().max_size(10).connection_timeout(Duration::from_mins(1)).build(manager).expect("a pool")
 }
 
 /// The body of a child with the role `load`: home, subject, threads, seconds.

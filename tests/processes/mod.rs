@@ -21,8 +21,8 @@ use rowhouse::{Domain, Home, Limits, Migration, Runtime};
 const ROLE: &str = "ROWHOUSE_TEST_CHILD";
 const SEPARATOR: char = '\u{1f}';
 
-/// How long a line may take before the test fails: far more than any machine needs.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long a line may take before the test fails, beside the time of the workload: far more than any machine needs.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The schema that most of these tests use.
 pub(crate) const SCHEMA: &[Migration] = &[Migration {
@@ -74,7 +74,7 @@ impl Child {
 
     /// The next line; `None` when the child has ended.
     pub(crate) fn line(&self) -> Option<String> {
-        match self.lines.recv_timeout(PATIENCE) {
+        match self.lines.recv_timeout(PATIENCE + seconds(0.0)) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("child {} printed nothing for {PATIENCE:?}", self.pid()),
@@ -181,15 +181,18 @@ pub(crate) fn start_together(children: &mut [Child]) {
     }
 }
 
-/// How long a workload runs: `default` seconds, or ROWHOUSE_TEST_SECONDS.
+/// How long a workload runs: `default` seconds, or `ROWHOUSE_TEST_SECONDS`.
 pub(crate) fn seconds(default: f64) -> Duration {
-    let given = std::env::var("ROWHOUSE_TEST_SECONDS").ok().map(|text| text.parse().expect("a number of seconds"));
+    let given =
+        std::env::var("ROWHOUSE_TEST_SECONDS").ok().map(|text| text.parse().expect("a number of seconds"));
     Duration::from_secs_f64(given.unwrap_or(default))
 }
 
-/// How often something is repeated: `default`, or ROWHOUSE_TEST_ROUNDS.
+/// How often something is repeated: `default`, or `ROWHOUSE_TEST_ROUNDS`.
 pub(crate) fn rounds(default: u64) -> u64 {
-    std::env::var("ROWHOUSE_TEST_ROUNDS").ok().map_or(default, |text| text.parse().expect("a number of rounds"))
+    std::env::var("ROWHOUSE_TEST_ROUNDS")
+        .ok()
+        .map_or(default, |text| text.parse().expect("a number of rounds"))
 }
 
 /// A new folder on the disk of the system's temporary files.
