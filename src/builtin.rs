@@ -5,14 +5,19 @@
 use crate::domain::{Domain, Durability};
 
 impl Domain {
+    /// A domain whose schema is this library's.
+    fn own(name: &str) -> Self {
+        Self::new(name).program(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+    }
+
     /// Threads and what belongs to them. Required; a commit survives a power cut.
     pub fn state() -> Self {
-        Self::new("state").migrations(rowhouse::migrations!("migrations_state"))
+        Self::own("state").migrations(rowhouse::migrations!("migrations_state"))
     }
 
     /// Log rows. Best effort: a program runs without them, and a power cut may take the last commits.
     pub fn logs() -> Self {
-        Self::new("logs")
+        Self::own("logs")
             .migrations(rowhouse::migrations!("migrations_logs"))
             .durability(Durability::Normal)
             .best_effort()
@@ -20,12 +25,12 @@ impl Domain {
 
     /// The goal of each thread. Required; a commit survives a power cut.
     pub fn goals() -> Self {
-        Self::new("goals").migrations(rowhouse::migrations!("migrations_goals"))
+        Self::own("goals").migrations(rowhouse::migrations!("migrations_goals"))
     }
 
     /// Whom each device key belongs to. Required; a commit survives a power cut.
     pub fn device_keys() -> Self {
-        Self::new("device_keys").migrations(rowhouse::migrations!("migrations_device_keys"))
+        Self::own("device_keys").migrations(rowhouse::migrations!("migrations_device_keys"))
     }
 }
 

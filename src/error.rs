@@ -146,6 +146,11 @@ impl Error {
         self.0.kind
     }
 
+    /// What happened, without the database, the file, the holder and the next step.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// The domain whose database it concerns.
     pub fn database(&self) -> Option<&str> {
         self.0.database.as_deref()
@@ -378,8 +383,9 @@ fn from_code(failure: ffi::Error, text: Option<&str>) -> Error {
             Some(constraint) => Error::new(kind, format!("{name}: {constraint}")),
             None => Error::new(kind, name),
         },
-        ErrorKind::Unsupported => Error::new(kind, format!("{name}: not allowed inside a job"))
-            .advise("jobs may not control transactions, attach databases or set pragmas"),
+        ErrorKind::Unsupported => Error::new(kind, format!("{name}: not allowed inside a job")).advise(
+            "jobs may not control transactions, attach databases, set pragmas, or create temporary objects",
+        ),
         ErrorKind::Timeout => Error::new(kind, "stopped at its deadline"),
         _ => Error::new(kind, name),
     }

@@ -86,12 +86,12 @@ impl Home {
             create_folder(&wanted)?;
         }
         let home = PreparedHome { folder: canonical(&wanted)? };
-        make_private(&home.folder)?;
-        home.private_folder("locks")?;
-        home.private_folder("run")?;
         let needed = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
         rustix::fs::access(&home.folder, needed)
             .map_err(|error| Error::io("write to the home", &home.folder, error.into()))?;
+        make_private(&home.folder)?;
+        home.private_folder("locks")?;
+        home.private_folder("run")?;
         Ok(home)
     }
 
@@ -151,14 +151,6 @@ impl PreparedHome {
     /// The registry's file.
     pub(crate) fn registry_path(&self) -> PathBuf {
         self.folder.join("registry.json")
-    }
-
-    /// The folder for damaged databases, created now.
-    ///
-    /// # Errors
-    /// As for [`Home::prepare`].
-    pub(crate) fn quarantine_dir(&self) -> Result<PathBuf> {
-        self.private_folder("quarantine")
     }
 
     fn private_folder(&self, name: &str) -> Result<PathBuf> {
@@ -282,7 +274,8 @@ fn canonical(path: &Path) -> Result<PathBuf> {
 fn make_private(folder: &Path) -> Result<()> {
     let found = fs::metadata(folder).map_err(|error| Error::io("look at the home", folder, error))?;
     let ours = found.uid() == rustix::process::geteuid().as_raw();
-    if found.mode() & 0o077 == 0 || !ours || !holds_only_ours(folder)? {
+    let open_to_others = found.mode() & 0o077 != 0;
+    if !open_to_others || !ours || !holds_only_ours(folder)? {
         return Ok(());
     }
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700))

@@ -1,4 +1,15 @@
-//! An embedded multi-database runtime.
+//! An embedded multi-database runtime: one SQLite file per domain, one writer per file, fair between processes.
+//!
+//! - [`Domain`] declares a database; [`Runtime`] opens a home of them; [`Database`] is the handle that is passed around.
+//! - [`Database::write`] runs a job in a commit that it may share with other callers, and answers when it is durable;
+//!   [`Database::submit`] queues one; [`Database::read`] sees one snapshot.
+//! - [`Error`] has a [kind](ErrorKind) to decide on, and names the database, the file, the holder and the next step.
+//! - [`RuntimeDbRegistry`] tells which databases a home holds, without opening a runtime.
+//!
+//! The pages behind the design are in the repository: `docs/architecture.md` (how and why), `docs/operations.md` (what
+//! is on the disk, what errors mean).
+#![doc = include_str!("../README.md")]
+
 extern crate self as rowhouse;
 
 #[cfg(feature = "agent")]
@@ -6,13 +17,18 @@ mod builtin;
 mod config;
 mod domain;
 mod error;
+mod forks;
 mod handoff;
 mod home;
 mod processes;
 mod registry;
+#[cfg(feature = "agent")]
+pub mod rollout;
 mod runtime;
 pub mod sql;
 mod sqlite;
+#[cfg(feature = "agent")]
+pub mod stores;
 mod sync;
 
 pub use config::Limits;
@@ -55,3 +71,5 @@ pub use sqlite::stats::Stats;
 pub use sqlite::status_page::{DatabaseStatus, ProcessStatus};
 pub use sqlite::tx::{Snapshot, Tx};
 pub use sqlite::{CloseReport, Database, Ticket};
+#[cfg(feature = "agent")]
+pub use stores::threads::ThreadQuery;

@@ -209,7 +209,7 @@ fn database_files(folder: &Path, warnings: &mut Vec<String>) -> Result<BTreeSet<
             Some(name) => {
                 names.insert(name.to_owned());
             }
-            None => warnings.push(format!("{path:?} is not named like a domain's database")),
+            None => warnings.push(format!("{} is not named like a domain's database", path.display())),
         }
     }
     Ok(names)

@@ -15,6 +15,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::config::Limits;
 use crate::domain::{Domain, Role};
 use crate::error::{Error, ErrorKind, Result};
+use crate::forks;
 use crate::home::{Home, PreparedHome};
 use crate::registry::{RegistryEntry, RuntimeDbRegistry};
 use crate::sqlite::connect::Spec;
@@ -58,7 +59,10 @@ struct Inner {
 }
 
 /// The runtimes of this process, by canonical home.
-static OPEN: LazyLock<Mutex<BTreeMap<PathBuf, Arc<Mutex<Weak<Inner>>>>>> = LazyLock::new(Mutex::default);
+static OPEN: LazyLock<Mutex<BTreeMap<PathBuf, Place>>> = LazyLock::new(Mutex::default);
+
+/// The runtime of one home, while there is one. Locked while it is opened.
+type Place = Arc<Mutex<Weak<Inner>>>;
 
 /// Chooses the domains of a runtime.
 #[must_use]
@@ -101,6 +105,12 @@ impl Runtime {
         self.inner.databases.read().keys().cloned().collect()
     }
 
+    /// The threads store, on the state database.
+    #[cfg(feature = "agent")]
+    pub fn threads(&self) -> crate::stores::Threads {
+        crate::stores::Threads::of(self.database("state"))
+    }
+
     /// Its home.
     pub fn home(&self) -> &Home {
         &self.inner.home
@@ -126,8 +136,13 @@ impl Runtime {
     /// Closes every database: refuses new work, works off what is queued for at most `wait` each. Closing twice is
     /// fine. Handles answer `Closed` from then on.
     pub fn close(&self, wait: Duration) -> BTreeMap<String, CloseReport> {
-        let databases: Vec<_> =
-            self.inner.databases.read().iter().map(|(name, (_, database))| (name.clone(), database.clone())).collect();
+        let databases: Vec<_> = self
+            .inner
+            .databases
+            .read()
+            .iter()
+            .map(|(name, (_, database))| (name.clone(), database.clone()))
+            .collect();
         databases.into_iter().map(|(name, database)| (name, database.close(wait))).collect()
     }
 }
@@ -146,7 +161,10 @@ fn word(health: &Health) -> &'static str {
 
 impl std::fmt::Debug for Runtime {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Runtime").field("home", &self.inner.home.path()).field("domains", &self.names()).finish()
+        f.debug_struct("Runtime")
+            .field("home", &self.inner.home.path())
+            .field("domains", &self.names())
+            .finish()
     }
 }
 
@@ -192,20 +210,18 @@ impl Builder {
         let place = OPEN.lock().entry(folder.path().to_owned()).or_default().clone();
         // Held while opening: a second open of this home waits, and finds the first.
         let mut place = place.lock();
-        let inner = match place.upgrade().filter(|inner| inner.owner == std::process::id() && !inner.is_closed()) {
-            Some(inner) => inner,
-            None => {
-                status_page::sweep(&folder.run_dir());
-                let (program, version) = self.program();
-                Arc::new(Inner {
-                    page: StatusPage::create(&folder.run_dir(), &program, &version).ok(),
-                    home: self.home.clone(),
-                    folder,
-                    owner: std::process::id(),
-                    databases: RwLock::default(),
-                })
-            }
-        };
+        let open = place.upgrade().filter(|inner| inner.owner == forks::generation() && !inner.is_closed());
+        let inner = open.unwrap_or_else(|| {
+            status_page::sweep(&folder.run_dir());
+            let (program, version) = self.program();
+            Arc::new(Inner {
+                page: StatusPage::create(&folder.run_dir(), &program, &version).ok(),
+                home: self.home.clone(),
+                folder,
+                owner: forks::generation(),
+                databases: RwLock::default(),
+            })
+        });
         for domain in &self.domains {
             inner.add(domain, &self.limits)?;
         }
@@ -221,7 +237,8 @@ impl Builder {
 
 /// A program that does not name itself goes by its file's name.
 fn unnamed_program() -> (String, String) {
-    let name = std::env::current_exe().ok().and_then(|path| Some(path.file_stem()?.to_string_lossy().into_owned()));
+    let name =
+        std::env::current_exe().ok().and_then(|path| Some(path.file_stem()?.to_string_lossy().into_owned()));
     (name.unwrap_or_else(|| "unknown".to_owned()), "unknown".to_owned())
 }
 

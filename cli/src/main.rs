@@ -1,2 +1,45 @@
-//! stand-in
-fn main() {}
+//! The `rowhouse` command: arguments in, the library's answers out.
+
+mod arguments;
+mod bench;
+mod children;
+mod demo;
+mod failure;
+mod import;
+mod output;
+mod signals;
+mod status;
+mod table;
+mod threads;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+use output::Output;
+
+fn main() -> ExitCode {
+    signals::survive_a_file_size_limit();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(refused) => return failure::usage(&refused),
+    };
+    let output = Output::new(arguments.json);
+    match run(&arguments, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error, &output),
+    }
+}
+
+fn run(arguments: &Arguments, output: &Output) -> Result<()> {
+    match &arguments.command {
+        Command::Status(status) => status::run(&arguments.home()?, status, output),
+        Command::Import(import) => import::run(&arguments.home()?, import, output),
+        Command::Threads(threads) => threads::run(&arguments.home()?, threads, output),
+        Command::Demo(demo) => demo::run(demo, output),
+        Command::Bench(bench) => bench::run(bench, output),
+        Command::Worker(worker) => children::work(worker),
+    }
+}

@@ -41,6 +41,8 @@ const ABANDONED: u8 = 6;
 pub(crate) trait JobError: Clone + Send + 'static {
     /// The job panicked with this.
     fn panicked(payload: Box<dyn Any + Send>) -> Self;
+    /// Whoever was to run it is gone.
+    fn abandoned() -> Self;
 }
 
 /// How a run ended.
@@ -49,6 +51,15 @@ pub(crate) enum Ran {
     Fine,
     Failed,
     Panicked,
+}
+
+/// What was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Settled {
+    Fine,
+    Failed,
+    /// Nobody waited for it any more.
+    Gone,
 }
 
 /// How waiting ended.
@@ -93,7 +104,9 @@ pub(crate) trait Task<C, E>: Send + Sync {
     /// Makes this the answer of a job that is claimed or ran, instead of what its run answered.
     fn overrule(&self, error: E);
     /// Acknowledges: the caller learns the answer. Only for a claimed job that ran or was overruled.
-    fn settle(&self);
+    fn settle(&self) -> Settled;
+    /// Settles whatever is not final yet: nobody will run it, or finish it, any more.
+    fn abandon(&self);
     /// True when its caller gave up on it.
     fn is_over(&self) -> bool;
     /// Drops the closure of a settled job and what it captured.
@@ -112,7 +125,10 @@ impl<C: 'static, R: Send + 'static, E: JobError> Job<C, R, E> {
     }
 
     /// A job that owns its closure.
-    pub(crate) fn owned(closure: impl Fn(&C) -> Result<R, E> + Send + 'static, deadline: Instant) -> Arc<Self> {
+    pub(crate) fn owned(
+        closure: impl Fn(&C) -> Result<R, E> + Send + 'static,
+        deadline: Instant,
+    ) -> Arc<Self> {
         Arc::new(Self::new(Body::Owned(Box::new(closure)), deadline, None))
     }
 
@@ -276,10 +292,27 @@ impl<C: 'static, R: Send + 'static, E: JobError> Task<C, E> for Job<C, R, E> {
         }
     }
 
-    fn settle(&self) {
-        if self.swap(RAN, SETTLED) {
-            self.wake();
+    fn settle(&self) -> Settled {
+        let settled = match &*self.answer.lock() {
+            Some(Ok(_)) => Settled::Fine,
+            _ => Settled::Failed,
+        };
+        if !self.swap(RAN, SETTLED) {
+            return Settled::Gone;
         }
+        self.wake();
+        settled
+    }
+
+    fn abandon(&self) {
+        if matches!(self.state.load(Ordering::Acquire), SETTLED | WITHDRAWN | ABANDONED) {
+            return;
+        }
+        // Unless its caller withdraws it at this moment, it is ours now: claimed by us, or left claimed by a thread
+        // that died.
+        let _ = self.claim();
+        self.overrule(E::abandoned());
+        let _ = self.settle();
     }
 
     fn is_over(&self) -> bool {

@@ -80,7 +80,9 @@ pub(super) fn inspect(name: &str, path: &Path) -> Result<Inspection> {
         .iter()
         .any(|ending| std::fs::symlink_metadata(with_ending(path, ending)).is_ok());
     if sidecar {
-        return look(name, path, &open(path)?);
+        return open(path)
+            .and_then(|connection| look(name, path, &connection))
+            .map_err(|error| unreadable(path, error));
     }
     // Nobody has it open. As an immutable file it can be read without a -wal and -shm coming into being; what
     // was read counts if it stayed untouched meanwhile.
@@ -90,6 +92,17 @@ pub(super) fn inspect(name: &str, path: &Path) -> Result<Inspection> {
     let untouched = check_database_file(path)?.is_some_and(|now| same(&now))
         && std::fs::symlink_metadata(with_ending(path, "-wal")).is_err();
     if untouched { looked } else { look(name, path, &open(path)?) }
+}
+
+/// A -wal can only be read beside a -shm, which must be created if it is missing.
+fn unreadable(path: &Path, error: Error) -> Error {
+    let no_shm = std::fs::symlink_metadata(with_ending(path, "-shm")).is_err();
+    if no_shm && error.sqlite_code().is_some_and(|code| code & 0xFF == rusqlite::ffi::SQLITE_CANTOPEN) {
+        return error.as_kind(ErrorKind::ReadOnly).advise(
+            "its -wal file can only be read in a writable folder: copy the home there and look at the copy",
+        );
+    }
+    error
 }
 
 fn look(name: &str, path: &Path, connection: &Connection) -> Result<Inspection> {

@@ -46,6 +46,13 @@ pub(super) struct Entry {
     pub(super) submitted: bool,
 }
 
+impl Drop for Entry {
+    /// A job that is let go of without an answer, because the writer dies, gets one.
+    fn drop(&mut self) {
+        self.task.abandon();
+    }
+}
+
 /// What became of one transaction.
 enum Outcome {
     /// Durable: every job of it may be acknowledged.
@@ -113,7 +120,11 @@ fn recover(
     done: &mut Vec<Entry>,
 ) {
     let known = culprit.is_some();
-    let outcome = if known && batch.iter().flatten().count() > 1 { again(core, shared, &mut batch) } else { Outcome::Lost(None) };
+    let outcome = if known && batch.iter().flatten().count() > 1 {
+        again(core, shared, &mut batch)
+    } else {
+        Outcome::Lost(None)
+    };
     match outcome {
         Outcome::Committed => done.extend(batch.into_iter().flatten()),
         Outcome::Fatal(error) => {
@@ -150,6 +161,7 @@ fn attempt(
 ) -> (Outcome, usize) {
     let started = Instant::now();
     let mut looked_at = 0;
+    #[allow(clippy::needless_range_loop)] // entries are taken out of the batch on the way
     for at in 0..batch.len() {
         if bounded && at > 0 && started.elapsed() > shared.spec.limits.batch_time {
             break;
@@ -287,7 +299,10 @@ pub(super) fn transact(core: &mut Core, shared: &Shared, run: impl FnOnce(&Tx) -
             if ffi::in_transaction(core.tx.connection()) {
                 ffi::reset_statements(core.tx.connection());
             }
-            core.identity.check(&shared.spec.path, core.tx.connection()).err().map(|error| shared.latch(error))
+            core.identity
+                .check(&shared.spec.path, core.tx.connection())
+                .err()
+                .map(|error| shared.latch(error))
         }
         Err(error) => {
             let violated = ffi::has_deferred_violations(core.tx.connection());
@@ -306,7 +321,13 @@ fn run_job(tx: &Tx, shared: &Shared, entry: &Entry) -> Ran {
 }
 
 /// Runs a job's closure: marked, guarded, and shown on the status page.
-pub(super) fn guarded(tx: &Tx, shared: &Shared, label: &Label, deadline: Instant, run: impl FnOnce() -> Ran) -> Ran {
+pub(super) fn guarded(
+    tx: &Tx,
+    shared: &Shared,
+    label: &Label,
+    deadline: Instant,
+    run: impl FnOnce() -> Ran,
+) -> Ran {
     let _mark = InJob::mark();
     let _inside = tx.guard().enter(deadline);
     shared.job_started(label);
@@ -317,14 +338,21 @@ pub(super) fn guarded(tx: &Tx, shared: &Shared, label: &Label, deadline: Instant
 
 /// BEGIN IMMEDIATE, looking once a millisecond while somebody else holds the write lock. Jobs whose deadline passes
 /// meanwhile are answered.
-fn begin(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>, done: &mut Vec<Entry>) -> Result<(), Error> {
+fn begin(
+    core: &mut Core,
+    shared: &Shared,
+    queue: &mut VecDeque<Entry>,
+    done: &mut Vec<Entry>,
+) -> Result<(), Error> {
     loop {
         let begun = try_begin(core.tx.control());
         shared.set_blocked(matches!(begun, Ok(false)));
         match begun {
             Ok(true) => return Ok(()),
             Ok(false) => {}
-            Err(error) => return Err(latching(&error).map_or_else(|| error.into(), |error| shared.latch(error))),
+            Err(error) => {
+                return Err(latching(&error).map_or_else(|| error.into(), |error| shared.latch(error)));
+            }
         }
         stats::add(&shared.counters.busy_waits, 1);
         let now = Instant::now();
@@ -355,7 +383,9 @@ fn begin_again(core: &mut Core, shared: &Shared) -> Result<(), Error> {
             Ok(true) => return Ok(()),
             Ok(false) if Instant::now() >= until => return Err(shared.busy()),
             Ok(false) => super::connect::pause(),
-            Err(error) => return Err(latching(&error).map_or_else(|| error.into(), |error| shared.latch(error))),
+            Err(error) => {
+                return Err(latching(&error).map_or_else(|| error.into(), |error| shared.latch(error)));
+            }
         }
     }
 }

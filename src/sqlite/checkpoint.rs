@@ -6,10 +6,13 @@
 //! 3. A PASSIVE checkpoint beside a busy writer always ends a few pages short, and the log only starts anew when a
 //!    writer finds every page checkpointed. So the last piece runs while this process's writer is held between two
 //!    batches and this process has the turn.
-//! 4. A log that cannot be worked off (a reader pins it) is tried again after it grew by a mebibyte, not in a loop.
+//! 4. A writer that outruns the checkpoint pauses: from two and a half times the soft limit on nobody writes until a
+//!    round is done, for at most a second.
+//! 5. A log that cannot be worked off (a reader pins it) is tried again after it grew by a mebibyte, not in a loop.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
@@ -27,12 +30,17 @@ const RETRY_AFTER: u64 = (1 << 20) / PAGE;
 const LAST_PIECE: u64 = 512;
 /// Bulk runs before the writer is held whatever is left.
 const BULK_RUNS: u32 = 4;
+/// The writer pauses for at most this long: on a disk that slow, a long log is the smaller evil.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 pub(super) struct Checkpointer {
     /// Pages from which the log is long.
     soft: u64,
     /// Pages at which the thread is woken next.
     wake_at: AtomicU64,
+    /// Pages at which the writer pauses until the thread has done a round.
+    pause_at: AtomicU64,
+    paused: AtomicBool,
     wal_pages: AtomicU64,
     wish: Mutex<Wish>,
     wished: Condvar,
@@ -52,6 +60,8 @@ impl Checkpointer {
         Self {
             soft,
             wake_at: AtomicU64::new(soft),
+            pause_at: AtomicU64::new(pause_at(soft)),
+            paused: AtomicBool::new(false),
             wal_pages: AtomicU64::new(0),
             wish: Mutex::new(Wish::Nothing),
             wished: Condvar::new(),
@@ -63,15 +73,17 @@ impl Checkpointer {
         self.wal_pages.load(Ordering::Relaxed)
     }
 
-    /// Told after each commit how long the log is; wakes the thread when it is long.
-    pub(super) fn watch(&self, pages: u64) {
+    /// Told after each commit how long the log is; wakes the thread when it is long. True when it is so long that
+    /// writing should pause until the thread has done a round.
+    pub(super) fn watch(&self, pages: u64) -> bool {
         let before = self.wal_pages.swap(pages, Ordering::Relaxed);
         if pages < before {
             // The log started anew.
-            let _ = self.wake_at.fetch_min(self.soft, Ordering::Relaxed);
+            self.wake_at.fetch_min(self.soft, Ordering::Relaxed);
+            self.pause_at.store(pause_at(self.soft), Ordering::Relaxed);
         }
         if pages < self.wake_at.load(Ordering::Relaxed) {
-            return;
+            return self.must_pause(pages);
         }
         // Until the thread has looked, no commit wakes it again.
         self.wake_at.store(u64::MAX, Ordering::Relaxed);
@@ -79,6 +91,32 @@ impl Checkpointer {
         if *wish == Wish::Nothing {
             *wish = Wish::Work;
             self.wished.notify_all();
+        }
+        drop(wish);
+        self.must_pause(pages)
+    }
+
+    fn must_pause(&self, pages: u64) -> bool {
+        pages >= self.pause_at.load(Ordering::Relaxed) && !self.paused.load(Ordering::Acquire)
+    }
+
+    /// Begins a pause. The caller has reserved the gate, which the end of the round releases; false when somebody
+    /// else began one already.
+    pub(super) fn begin_pause(&self) -> bool {
+        !self.paused.swap(true, Ordering::AcqRel)
+    }
+
+    /// Waits for the end of a round, when the log is too long.
+    pub(super) fn pause(&self) {
+        if !self.paused.load(Ordering::Acquire) {
+            return;
+        }
+        let until = Instant::now() + LONGEST_PAUSE;
+        let mut wish = self.wish.lock();
+        while self.paused.load(Ordering::Acquire) && *wish != Wish::Stop {
+            if self.wished.wait_until(&mut wish, until).timed_out() {
+                return;
+            }
         }
     }
 
@@ -124,7 +162,20 @@ fn work(shared: &Shared) {
         let pages = own.wal_pages();
         let next = if pages < own.soft { own.soft } else { pages + RETRY_AFTER };
         own.wake_at.store(next, Ordering::Relaxed);
+        // A log that is pinned grows on: nobody pauses again before it has grown as much once more.
+        own.pause_at.store(pause_at(own.soft).max(pages + own.soft), Ordering::Relaxed);
+        let wish = own.wish.lock();
+        if own.paused.swap(false, Ordering::AcqRel) {
+            shared.gate.release();
+            own.wished.notify_all();
+        }
+        drop(wish);
     }
+}
+
+/// Two and a half times the length from which the log is worked off: 10 MiB by default.
+fn pause_at(soft: u64) -> u64 {
+    soft * 5 / 2
 }
 
 /// One round: bulk, then the last piece.
@@ -132,11 +183,12 @@ fn run(shared: &Shared, connection: &Connection) -> Option<()> {
     let mut done = Checkpointed::default();
     for _ in 0..BULK_RUNS {
         done = passive(shared, connection)?;
-        if done.log - done.done <= LAST_PIECE {
+        let left = done.log.saturating_sub(done.done);
+        if done.busy || left <= LAST_PIECE || shared.checkpointer.paused.load(Ordering::Acquire) {
             break;
         }
     }
-    if done.log < shared.checkpointer.soft {
+    if !done.busy && done.log < shared.checkpointer.soft {
         // Somebody else did it, and the log has started anew.
         return Some(());
     }

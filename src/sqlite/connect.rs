@@ -78,59 +78,47 @@ pub(crate) fn check_engine(version: i32) -> Result<()> {
 
 impl Spec {
     /// Opens the database for writing; creates and migrates it when there is need, waiting for others until
-    /// `deadline`.
-    pub(super) fn open_writer(&self, deadline: Instant) -> Result<Opened> {
-        self.named(self.try_open_writer(deadline))
+    /// `deadline`. At the `first` open, when no connection of this process can have the file open, its first bytes
+    /// are looked at before SQLite is.
+    pub(super) fn open_writer(&self, deadline: Instant, first: bool) -> Result<Opened> {
+        self.named(self.try_open_writer(deadline, first))
     }
 
-    fn try_open_writer(&self, deadline: Instant) -> Result<Opened> {
+    fn try_open_writer(&self, deadline: Instant, first: bool) -> Result<Opened> {
         let _patience = Patience::until(deadline);
         check_engine(rusqlite::version_number())?;
         self.domain.check()?;
-        if self.look()? > 0 {
+        if self.look(first)? > 0 {
             let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-            if self.is_ours(&connection)? && is_wal(&connection)? {
+            if is_ours(&connection)? && is_wal(&connection)? {
                 let state = migrate::inspect(&connection, &self.domain)?;
                 if state.settled() {
                     state.check()?;
-                    return self.finish(connection, state.access, state.warnings, None);
+                    return finish(connection, state.access, state.warnings, None);
                 }
             }
         }
         let _lock = lock_until(&self.init_lock, deadline)?;
-        if self.look()? == 0 && !self.path.exists() {
+        if self.look(first)? == 0 && !self.path.exists() {
             home::create_private_file(&self.path)?;
         }
         let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        if !self.is_ours(&connection)? {
+        if !is_ours(&connection)? {
             stamp(&connection)?;
         }
         if !is_wal(&connection)? {
             let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
             if mode != "wal" {
-                return Err(Error::new(ErrorKind::Unsupported, "this file system cannot hold a write-ahead log")
-                    .advise("choose a home on a local disk with --home or ROWHOUSE_HOME"));
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "this file system cannot hold a write-ahead log",
+                )
+                .advise("choose a home on a local disk with --home or ROWHOUSE_HOME"));
             }
         }
         let outcome = migrate::migrate(&connection, &self.domain, (&self.program.0, &self.program.1))?;
         let state = migrate::inspect(&connection, &self.domain)?;
-        self.finish(connection, state.access, state.warnings, Some(outcome.schema_version))
-    }
-
-    fn finish(
-        &self,
-        connection: Connection,
-        access: Access,
-        warnings: Vec<String>,
-        wrote: Option<i64>,
-    ) -> Result<Opened> {
-        ffi::persist_wal(&connection)?;
-        let stamp = ffi::read_stamp(&connection)?;
-        let gauge = WalGauge::default();
-        gauge.attach(&connection);
-        // From here on the writer itself waits, one look a millisecond.
-        connection.busy_handler(None)?;
-        Ok(Opened { tx: Tx::new(connection)?, gauge, stamp, access, warnings, wrote })
+        finish(connection, state.access, state.warnings, Some(outcome.schema_version))
     }
 
     /// A read connection.
@@ -160,13 +148,15 @@ impl Spec {
     }
 
     /// Checks the file without SQLite; answers its length, 0 when it is missing.
-    fn look(&self) -> Result<u64> {
+    fn look(&self, first: bool) -> Result<u64> {
         let Some(found) = home::check_database_file(&self.path)? else { return Ok(0) };
-        if found.len() > 0 {
+        if found.len() > 0 && first {
             // No connection of this process has the file open yet, so closing this descriptor drops no lock.
             let mut first = [0u8; 16];
-            let mut file = File::open(&self.path).map_err(|error| Error::io("read the database", &self.path, error))?;
-            let read = file.read(&mut first).map_err(|error| Error::io("read the database", &self.path, error))?;
+            let mut file =
+                File::open(&self.path).map_err(|error| Error::io("read the database", &self.path, error))?;
+            let read =
+                file.read(&mut first).map_err(|error| Error::io("read the database", &self.path, error))?;
             if &first[..read] != b"SQLite format 3\0" {
                 return Err(Error::new(ErrorKind::Corrupt, "the file is not an SQLite database")
                     .advise("move it away if it is not needed; nothing in it was changed"));
@@ -197,7 +187,8 @@ impl Spec {
             Durability::Normal => "NORMAL",
         };
         connection.set_prepared_statement_cache_capacity(limits.statement_cache);
-        connection.set_limit(Limit::SQLITE_LIMIT_LENGTH, i32::try_from(limits.value_bytes).unwrap_or(i32::MAX))?;
+        connection
+            .set_limit(Limit::SQLITE_LIMIT_LENGTH, i32::try_from(limits.value_bytes).unwrap_or(i32::MAX))?;
         connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
@@ -212,20 +203,36 @@ impl Spec {
         ))?;
         Ok(())
     }
+}
 
-    /// True for a stamped database, false for an empty one.
-    fn is_ours(&self, connection: &Connection) -> Result<bool> {
-        let id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-        if id.cast_unsigned() == APPLICATION_ID {
-            return Ok(true);
-        }
-        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        if tables == 0 && id == 0 {
-            return Ok(false);
-        }
-        Err(Error::new(ErrorKind::Conflict, "the file is a database of another program")
-            .advise("choose another home, or another name for the domain; nothing in it was changed"))
+/// Makes a connection the write connection.
+fn finish(
+    connection: Connection,
+    access: Access,
+    warnings: Vec<String>,
+    wrote: Option<i64>,
+) -> Result<Opened> {
+    ffi::persist_wal(&connection)?;
+    let stamp = ffi::read_stamp(&connection)?;
+    let gauge = WalGauge::default();
+    gauge.attach(&connection);
+    // From here on the writer itself waits, one look a millisecond.
+    connection.busy_handler(None)?;
+    Ok(Opened { tx: Tx::new(connection)?, gauge, stamp, access, warnings, wrote })
+}
+
+/// True for a stamped database, false for an empty one.
+fn is_ours(connection: &Connection) -> Result<bool> {
+    let id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
+    if id.cast_unsigned() == APPLICATION_ID {
+        return Ok(true);
     }
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables == 0 && id == 0 {
+        return Ok(false);
+    }
+    Err(Error::new(ErrorKind::Conflict, "the file is a database of another program")
+        .advise("choose another home, or another name for the domain; nothing in it was changed"))
 }
 
 fn is_wal(connection: &Connection) -> Result<bool> {
@@ -254,9 +261,12 @@ pub(crate) fn lock_until(path: &Path, deadline: Instant) -> Result<File> {
             Ok(()) => return Ok(file),
             Err(std::fs::TryLockError::Error(error)) => return Err(Error::io("lock", path, error)),
             Err(std::fs::TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                return Err(Error::new(ErrorKind::Busy, "another process is creating or migrating this database")
-                    .held_by(super::holders::flock_holder(path))
-                    .retry_in(Duration::from_secs(1)));
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    "another process is creating or migrating this database",
+                )
+                .held_by(super::holders::flock_holder(path))
+                .retry_in(Duration::from_secs(1)));
             }
             Err(std::fs::TryLockError::WouldBlock) => pause(),
         }

@@ -3,7 +3,8 @@
 //! Invariants:
 //! 1. The authorizer is set once per connection (setting it again would expire every cached statement) and reads a
 //!    flag. While a job or a read runs it denies transaction control, ATTACH (also the raw code 24 that a computed
-//!    file name arrives as), DETACH, every pragma outside a short read-only list, loading extensions, and every code
+//!    file name arrives as), DETACH, temporary tables, views and triggers (the connection is not the job's: they would
+//!    be there for every later one), every pragma outside a short read-only list, loading extensions, and every code
 //!    that it does not know.
 //! 2. SQL is stopped by the connection's own progress handler, which reads the deadline of what runs now. Nothing is
 //!    interrupted from another thread, so a stop never hits a neighbour or the COMMIT.
@@ -23,7 +24,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// How many steps of SQLite's virtual machine pass between two looks at the clock: about 20 µs of work.
 const STEPS_BETWEEN_LOOKS: i32 = 1000;
 
-/// Pragmas that only read; those of the second list also when given an argument.
+/// Pragmas that only read; those of the second list also when given an argument. SQLite itself runs some of them
+/// (`data_version` and `page_size` for FTS5 and RTREE, `quick_check` for ALTER TABLE on STRICT tables).
 const READ_PRAGMAS: &[&str] = &[
     "application_id",
     "collation_list",
@@ -45,6 +47,7 @@ const READ_PRAGMAS_OF_A_NAME: &[&str] = &[
     "index_info",
     "index_list",
     "index_xinfo",
+    "quick_check",
     "table_info",
     "table_xinfo",
 ];
@@ -60,8 +63,11 @@ pub(super) struct Guard {
 impl Guard {
     /// Sets both hooks of a connection, once.
     pub(super) fn install(connection: &Connection) -> rusqlite::Result<Arc<Self>> {
-        let guard =
-            Arc::new(Self { inside: AtomicBool::new(false), deadline: AtomicU64::new(u64::MAX), base: Instant::now() });
+        let guard = Arc::new(Self {
+            inside: AtomicBool::new(false),
+            deadline: AtomicU64::new(u64::MAX),
+            base: Instant::now(),
+        });
         let reads = guard.clone();
         connection.authorizer(Some(move |context: AuthContext<'_>| {
             if reads.inside.load(Ordering::Relaxed) { judge(&context.action) } else { Authorization::Allow }
@@ -121,7 +127,11 @@ fn judge(action: &AuthAction<'_>) -> Authorization {
         | AuthAction::Transaction { .. }
         | AuthAction::Savepoint { .. }
         | AuthAction::Attach { .. }
-        | AuthAction::Detach { .. } => false,
+        | AuthAction::Detach { .. }
+        | AuthAction::CreateTempIndex { .. }
+        | AuthAction::CreateTempTable { .. }
+        | AuthAction::CreateTempTrigger { .. }
+        | AuthAction::CreateTempView { .. } => false,
         AuthAction::Pragma { pragma_name, pragma_value } => {
             let name = pragma_name.to_ascii_lowercase();
             let name = name.as_str();

@@ -71,6 +71,8 @@ impl State {
             return;
         }
         let word = match &health {
+            // Degraded because it cannot be attached: it is still being attached.
+            Health::Degraded { .. } if refusal.is_some() => ATTACHING,
             Health::Attaching => ATTACHING,
             Health::Ready => READY,
             Health::Degraded { .. } => DEGRADED,
@@ -119,20 +121,23 @@ impl State {
         }
         let mut detail = self.detail.lock();
         loop {
-            let refusal = detail.refusal.clone();
-            match &detail.health {
-                Health::Attaching | Health::Degraded { .. } if refusal.is_none() && detail.health != Health::Attaching => return Ok(()),
-                Health::Attaching => {
-                    if self.changed.wait_until(&mut detail, deadline).timed_out() {
-                        return Err(Error::new(ErrorKind::Busy, "the database is still being attached"));
-                    }
+            let refusal = || detail.refusal.clone();
+            match self.word.load(Ordering::Acquire) {
+                READY | DEGRADED | READ_ONLY => return Ok(()),
+                CLOSED => {
+                    return Err(
+                        refusal().unwrap_or_else(|| Error::new(ErrorKind::Closed, "the database is closed"))
+                    );
                 }
-                Health::Closed => return Err(refusal.unwrap_or_else(|| Error::new(ErrorKind::Closed, "the database is closed"))),
                 // A latched database still reads; a replaced one would read what is not there any more.
-                _ => match refusal {
-                    Some(error) if error.kind() == ErrorKind::Replaced => return Err(error),
-                    _ => return Ok(()),
-                },
+                LATCHED => {
+                    return refusal().filter(|error| error.kind() == ErrorKind::Replaced).map_or(Ok(()), Err);
+                }
+                _ if Instant::now() >= deadline => {
+                    let waiting = || Error::new(ErrorKind::Busy, "the database is still being attached");
+                    return Err(refusal().unwrap_or_else(waiting));
+                }
+                _ => drop(self.changed.wait_until(&mut detail, deadline)),
             }
         }
     }

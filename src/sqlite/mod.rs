@@ -8,7 +8,7 @@
 //! | [`readers`] | snapshots |
 //! | [`checkpoint`] | keeps the write-ahead log short |
 //! | [`connect`], [`migrate`] | opening |
-//! | [`lineage`] | what a fork must not open or keep |
+//! | [`lineage`] | what a fork must not open |
 //! | [`guard`] | what a job may not do, and its deadline |
 //! | [`identity`] | is the file still ours |
 //! | [`holders`], [`status_page`] | who is in the way |
@@ -20,9 +20,11 @@ mod change;
 mod checkpoint;
 pub(crate) mod connect;
 mod core;
+mod fence;
 mod ffi;
 pub(crate) mod guard;
 pub(crate) mod health;
+mod history;
 pub(crate) mod holders;
 mod identity;
 mod label;
@@ -109,7 +111,8 @@ impl Database {
                 recorded(&shared.spec, version);
             }
         }
-        let io = |error| shared.name(Error::new(ErrorKind::Io, "no thread could be started").caused_by(error));
+        let io =
+            |error| shared.name(Error::new(ErrorKind::Io, "no thread could be started").caused_by(error));
         Checkpointer::start(&shared).map_err(io)?;
         let theirs = shared.clone();
         let writer = std::thread::Builder::new()
@@ -345,16 +348,21 @@ impl Database {
                     .refusal()
                     .unwrap_or_else(|| shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
             }
-            Refused::Full => Error::new(ErrorKind::Full, "the queue stayed full until the deadline; nothing was done")
-                .advise("write less at once, or give it a longer deadline")
-                .retry_in(Duration::from_millis(100)),
+            Refused::Full => {
+                Error::new(ErrorKind::Full, "the queue stayed full until the deadline; nothing was done")
+                    .advise("write less at once, or give it a longer deadline")
+                    .retry_in(Duration::from_millis(100))
+            }
         })
     }
 }
 
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Database").field("name", &self.name()).field("path", &self.path()).finish_non_exhaustive()
+        f.debug_struct("Database")
+            .field("name", &self.name())
+            .field("path", &self.path())
+            .finish_non_exhaustive()
     }
 }
 

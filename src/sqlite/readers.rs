@@ -19,6 +19,7 @@ use super::connect::{Patience, Spec};
 use super::ffi;
 use super::tx::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
+use crate::forks;
 
 /// How long one wait for a connection lasts before the last error is looked at.
 const LOOK_AFTER: Duration = Duration::from_millis(50);
@@ -113,6 +114,7 @@ impl Readers {
         read: impl FnOnce(&Snapshot) -> Result<R>,
     ) -> Result<R> {
         let snapshot = self.take(deadline)?;
+        let _patience = Patience::until(deadline);
         snapshot.control().begin()?;
         let ended = Ended(&snapshot);
         let inside = snapshot.guard().enter(deadline.min(Instant::now() + age));
@@ -139,14 +141,15 @@ impl Drop for Ended<'_> {
 /// Two threads for the whole process open read connections. A fork has none of its parent's threads and gets its own.
 fn helpers() -> Arc<ScheduledThreadPool> {
     static HELPERS: Mutex<Option<(u32, Arc<ScheduledThreadPool>)>> = Mutex::new(None);
-    let own = std::process::id();
+    let own = forks::generation();
     let mut helpers = HELPERS.lock();
     if let Some((owner, pool)) = &*helpers
         && *owner == own
     {
         return pool.clone();
     }
-    let pool = ScheduledThreadPool::builder().num_threads(2).thread_name_pattern("rowhouse-readers-{}").build();
+    let pool =
+        ScheduledThreadPool::builder().num_threads(2).thread_name_pattern("rowhouse-readers-{}").build();
     let pool = Arc::new(pool);
     // The parent's is not dropped here: that would speak to its threads.
     std::mem::forget(helpers.replace((own, pool.clone())));

@@ -19,7 +19,9 @@ use super::readers::Readers;
 use super::stats::{self, Counters, Stats};
 use super::status_page::Slot;
 use crate::error::{Error, ErrorKind, Result};
+use crate::forks;
 use crate::handoff::gate::Gate;
+use crate::handoff::job::Settled;
 use crate::handoff::lanes::Lanes;
 
 pub(super) struct Shared {
@@ -33,8 +35,10 @@ pub(super) struct Shared {
     pub(super) health: State,
     pub(super) counters: Counters,
     pub(super) slot: Option<Slot>,
-    /// The process that opened it; a fork of it must not touch the connections.
+    /// Of the process that opened it ([`forks`]); a fork must not touch the connections.
     owner: u32,
+    /// It was attached once: from then on the file must not be opened by name any more.
+    attached: AtomicBool,
     /// The writer waits for the write lock.
     blocked: AtomicBool,
     /// When closing stops waiting, in nanoseconds since `opened`; 0 while it does not close.
@@ -55,7 +59,8 @@ impl Shared {
             health: State::new(),
             counters: Counters::default(),
             slot,
-            owner: std::process::id(),
+            owner: forks::generation(),
+            attached: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             gives_up_at: AtomicU64::new(0),
             opened: Instant::now(),
@@ -67,7 +72,8 @@ impl Shared {
     /// Opens the file and makes the database ready.
     pub(super) fn attach(&self, deadline: Instant) -> Result<Option<i64>> {
         lineage::enter(&self.spec.path).map_err(|error| self.name(error))?;
-        let opened = self.spec.open_writer(deadline)?;
+        let opened = self.spec.open_writer(deadline, !self.attached.load(Ordering::Acquire))?;
+        self.attached.store(true, Ordering::Release);
         let (warnings, wrote, access) = (opened.warnings.clone(), opened.wrote, opened.access.clone());
         let core = self.spec.named(Core::new(&self.spec, opened))?;
         *self.gate.enter() = Some(core);
@@ -75,8 +81,11 @@ impl Shared {
         match access {
             Access::ReadWrite => self.health.set(Health::Ready, None),
             Access::ReadOnly | Access::TooNew { .. } => {
-                let error = Error::new(ErrorKind::ReadOnly, "a newer program wrote its schema; this one may only read")
-                    .advise("install the newer program to write");
+                let error = Error::new(
+                    ErrorKind::ReadOnly,
+                    "a newer program wrote its schema; this one may only read",
+                )
+                .advise("install the newer program to write");
                 self.health.set(Health::ReadOnly, Some(self.name(error)));
             }
         }
@@ -94,13 +103,13 @@ impl Shared {
         }
         Err(self.name(
             Error::new(ErrorKind::Closed, "this process is a fork of the one that opened the database")
-                .advise("open the runtime after forking, or exec"),
+                .advise("fork before the runtime is opened, close it before forking, or exec"),
         ))
     }
 
     /// True in a fork of the process that opened it.
     pub(super) fn is_forked(&self) -> bool {
-        std::process::id() != self.owner
+        forks::current() != self.owner
     }
 
     /// No more writes: after this answer nothing of this generation can be believed.
@@ -139,7 +148,8 @@ impl Shared {
             return self.busy();
         }
         if self.health.get() == Health::Attaching {
-            return self.name(Error::new(ErrorKind::Busy, "the database is still being attached; nothing was done"));
+            return self
+                .name(Error::new(ErrorKind::Busy, "the database is still being attached; nothing was done"));
         }
         self.name(Error::new(ErrorKind::Timeout, "the deadline passed in the queue; nothing was done"))
     }
@@ -168,9 +178,10 @@ impl Shared {
     }
 
     /// Acknowledges a job whose fate is decided.
-    pub(super) fn settle(&self, entry: Entry) {
-        entry.task.settle();
+    pub(super) fn settle(&self, entry: Entry) -> Settled {
+        let settled = entry.task.settle();
         self.drop_entry(entry);
+        settled
     }
 
     /// Lets go of a job, and of what it captured: on this thread, which may be the writer, so marked and caught.
@@ -184,13 +195,24 @@ impl Shared {
     }
 
     /// After a commit: who watches is told, and the log is worked off when it is long.
-    pub(super) fn committed(&self, jobs: u64, wal_pages: u64) {
-        stats::add(&self.counters.jobs, jobs);
-        if let Some(slot) = &self.slot {
-            slot.count(1, jobs);
-        }
+    pub(super) fn committed(&self, wal_pages: u64) {
         self.changes.notify();
-        self.checkpointer.watch(wal_pages);
+        if self.checkpointer.watch(wal_pages) {
+            // Callers queue up from now on, and the writer pauses; the checkpointer releases them.
+            self.gate.reserve();
+            if !self.checkpointer.begin_pause() {
+                self.gate.release();
+            }
+        }
+    }
+
+    /// Jobs whose callers were told.
+    pub(super) fn counted(&self, fine: u64, failed: u64) {
+        stats::add(&self.counters.jobs, fine);
+        stats::add(&self.counters.jobs_failed, failed);
+        if let Some(slot) = &self.slot {
+            slot.count(1, fine);
+        }
     }
 
     pub(super) fn stats(&self) -> Stats {

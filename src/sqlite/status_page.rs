@@ -1,4 +1,5 @@
-//! What each process is doing in its databases: one small mapped file per process in the home's `run/`.
+//! What each process is doing in its databases: one small mapped file per process in the home's `run/` (or in
+//! shared memory: see [`place`]).
 //!
 //! The file is called `<pid>-<start time>.page`, has mode 0600 and 4096 bytes: 512 words of 8 bytes,
 //! little-endian on every platform this crate supports (a page of another byte order fails at its first word).
@@ -26,6 +27,9 @@
 //! Invariants: a page gets its final name when it is complete; a slot's name is written once; a job's start and
 //! label are read together or not at all (a sequence lock); a writer never waits and makes no system call.
 
+#[path = "status_page/place.rs"]
+mod place;
+
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -37,7 +41,7 @@ use std::time::Duration;
 use memmap2::{MmapOptions, MmapRaw};
 use parking_lot::Mutex;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::home::create_private_file;
 use crate::processes;
 
@@ -70,12 +74,13 @@ const LATCHED: usize = 15;
 const ATTEMPTS: usize = 1000;
 
 /// A page of a process in another namespace cannot be told dead; it is kept for so long after its last change.
-const FOREIGN_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+const FOREIGN_AGE: Duration = Duration::from_hours(7 * 24);
 
 /// The mapped file.
 struct Map(MmapRaw);
 
 impl Map {
+    #[allow(clippy::cast_ptr_alignment, reason = "a mapping is page-aligned")]
     fn words(&self) -> &[AtomicU64] {
         // SAFETY: the mapping is page-aligned, PAGE_BYTES (= WORDS words) long, and lives as long as `self`. It is
         // shared memory that other processes and threads change: every access in this module is atomic, and a
@@ -95,14 +100,24 @@ pub(crate) struct StatusPage {
 }
 
 impl StatusPage {
-    /// Creates the page of this process in a home's `run/`, in the place of an earlier one.
+    /// Creates the page of this process for a home's `run/`, in the place of an earlier one.
     ///
     /// # Errors
-    /// `Full`, `ReadOnly` or `Io` from the system: a runtime can do without.
+    /// `Full`, `ReadOnly`, `Unsupported` or `Io`: a runtime can do without.
     pub(crate) fn create(run_dir: &Path, program: &str, version: &str) -> Result<Self> {
+        match Self::create_in(&place::prepare(run_dir)?, program, version) {
+            // Another process was the last one there and took the folder away.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                Self::create_in(&place::prepare(run_dir)?, program, version)
+            }
+            created => created,
+        }
+    }
+
+    fn create_in(folder: &Path, program: &str, version: &str) -> Result<Self> {
         let pid = std::process::id();
         let start_time = processes::stat(pid).map_or(0, |found| found.start_time);
-        let path = run_dir.join(format!("{pid}-{start_time}.page"));
+        let path = folder.join(format!("{pid}-{start_time}.page"));
         let unfinished = path.with_extension("new");
         let failed = |error| Error::io("create the status page", &path, error);
 
@@ -147,6 +162,7 @@ impl Drop for StatusPage {
         let still_ours = || fs::symlink_metadata(&self.path).is_ok_and(|found| self.file.is(&found));
         if std::process::id() == self.pid && still_ours() {
             let _ = fs::remove_file(&self.path);
+            self.path.parent().map(place::leave);
         }
     }
 }
@@ -248,10 +264,14 @@ fn running_job(words: &[AtomicU64]) -> Option<(u64, String)> {
 #[inline]
 fn store_text(words: &[AtomicU64], text: &[u8], limit: usize) {
     let text = cut(text, limit);
-    for (word, bytes) in words[1..].iter().zip(text.chunks(8)) {
-        let mut whole = [0; 8];
-        whole[..bytes.len()].copy_from_slice(bytes);
-        word.store(u64::from_le_bytes(whole), Relaxed);
+    let (whole, rest) = text.as_chunks();
+    for (word, bytes) in words[1..].iter().zip(whole) {
+        word.store(u64::from_le_bytes(*bytes), Relaxed);
+    }
+    if !rest.is_empty() {
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        words[1 + whole.len()].store(u64::from_le_bytes(last), Relaxed);
     }
     words[0].store(text.len() as u64, Release);
 }
@@ -347,7 +367,10 @@ struct PageFile {
 }
 
 fn pages(run_dir: &Path) -> impl Iterator<Item = PageFile> {
-    fs::read_dir(run_dir).into_iter().flatten().filter_map(|entry| {
+    let folder = place::find(run_dir).and_then(|folder| {
+        fs::read_dir(&folder).map_err(|error| Error::io("list the status pages", &folder, error))
+    });
+    folder.into_iter().flatten().filter_map(|entry| {
         let path = entry.ok()?.path();
         let ending = path.extension()?;
         let (pid, start_time) = path.file_stem()?.to_str()?.split_once('-')?;

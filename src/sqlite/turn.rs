@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::lineage;
 use crate::error::Result;
+use crate::forks;
 use crate::home;
 
 /// The two lock files. Shared with the helper thread, which may outlive the database while it is stuck.
@@ -31,8 +31,8 @@ pub(super) struct Locks {
 
 impl Drop for Locks {
     fn drop(&mut self) {
-        lineage::forget(self.lobby.as_raw_fd());
-        lineage::forget(self.room.as_raw_fd());
+        forks::forget(self.lobby.as_raw_fd());
+        forks::forget(self.room.as_raw_fd());
     }
 }
 
@@ -59,14 +59,11 @@ enum Asked {
 
 impl Turn {
     pub(super) fn open(lobby: &Path, room: &Path) -> Result<Self> {
-        let locks = Arc::new(Locks { lobby: home::open_lock_file(lobby)?, room: home::open_lock_file(room)? });
-        lineage::close_in_forks(locks.lobby.as_raw_fd());
-        lineage::close_in_forks(locks.room.as_raw_fd());
+        let locks =
+            Arc::new(Locks { lobby: home::open_lock_file(lobby)?, room: home::open_lock_file(room)? });
+        forks::close_in_child(locks.lobby.as_raw_fd());
+        forks::close_in_child(locks.room.as_raw_fd());
         Ok(Self { locks, helper: None, held: false })
-    }
-
-    pub(super) fn is_held(&self) -> bool {
-        self.held
     }
 
     /// Takes the turn if nobody has it and nobody waits for it.
@@ -122,7 +119,10 @@ impl Turn {
             let helper = Arc::new(Helper { state: Mutex::new(Asked::No), changed: Condvar::new() });
             let (locks, shared) = (self.locks.clone(), helper.clone());
             // Without a helper (no thread to be had) the writer goes on without turns.
-            std::thread::Builder::new().name("rowhouse-turn".into()).spawn(move || wait_in_line(&locks, &shared)).ok()?;
+            std::thread::Builder::new()
+                .name("rowhouse-turn".into())
+                .spawn(move || wait_in_line(&locks, &shared))
+                .ok()?;
             self.helper = Some(helper);
         }
         self.helper.clone()
@@ -199,7 +199,7 @@ mod tests {
         let (mut a, mut b, mut c) = (turn(dir.path()), turn(dir.path()), turn(dir.path()));
         assert!(a.try_take());
         assert!(!b.take(Duration::from_millis(20)), "the bound is kept");
-        assert!(!b.take(Duration::from_secs(3600)), "a stuck helper is not waited for again");
+        assert!(!b.take(Duration::from_hours(1)), "a stuck helper is not waited for again");
         a.leave();
         // b's helper gets it now, and must give it back for c.
         assert!(c.take(Duration::from_secs(10)));
@@ -223,9 +223,7 @@ mod tests {
             std::thread::yield_now();
         }
         a.leave();
-        if a.try_take() {
-            panic!("barged past a waiter");
-        }
+        assert!(!a.try_take(), "barged past a waiter");
         let b = waiting.join().expect("b");
         drop(b);
         assert!(a.take(Duration::from_secs(10)));

@@ -153,7 +153,10 @@ impl Tx {
         let answer = inner(self);
         if self.connection().is_autocommit() {
             // The inner code ended the whole transaction (RAISE(ROLLBACK), INSERT OR ROLLBACK): nothing to release.
-            return answer.and(Err(Error::new(ErrorKind::Constraint, "a statement rolled the whole transaction back")));
+            return answer.and(Err(Error::new(
+                ErrorKind::Constraint,
+                "a statement rolled the whole transaction back",
+            )));
         }
         if answer.is_err() {
             engine(Control::rollback_to)?;

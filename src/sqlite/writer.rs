@@ -17,7 +17,7 @@ use super::shared::Shared;
 use super::stats;
 use super::tx::Tx;
 use crate::error::{Error, ErrorKind, Result};
-use crate::handoff::job::{JobError, Ran};
+use crate::handoff::job::{JobError, Ran, Settled};
 use crate::handoff::lanes::Woken;
 use crate::sync::{Arc, MutexGuard};
 
@@ -36,7 +36,13 @@ impl JobError for Error {
             .unwrap_or_default();
         // Dropping what a panic carries may panic again.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
-        Error::new(ErrorKind::Panicked, "the job panicked; what it did was rolled back").caused_by(PanicText(text))
+        Error::new(ErrorKind::Panicked, "the job panicked; what it did was rolled back")
+            .caused_by(PanicText(text))
+    }
+
+    fn abandoned() -> Self {
+        Error::new(ErrorKind::OutcomeUnknown, "the writer died while it had the job")
+            .advise("look whether the change is there; open the runtime again")
     }
 }
 
@@ -74,6 +80,9 @@ pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
         if let Some(slot) = &shared.slot {
             slot.set_queue((end.queue.len() + shared.lanes.len()) as u64);
         }
+        if shared.gives_up() {
+            return;
+        }
         if !end.queue.is_empty() {
             serve(shared, &mut end.queue);
         }
@@ -82,6 +91,7 @@ pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
 
 /// One batch.
 fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) {
+    shared.checkpointer.pause();
     let mut inside = shared.gate.enter();
     let done = match (shared.health.refusal(), inside.as_mut()) {
         (None, Some(core)) => {
@@ -94,13 +104,12 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) {
             let done = batch::run(core, shared, queue);
             core.turn.leave();
             shared.lanes.give_back(queue, |entry| entry.lane);
-            if !done.is_empty() {
-                shared.committed(done.len() as u64, core.gauge.pages());
-            }
+            shared.committed(core.gauge.pages());
             done
         }
         (refusal, _) => {
-            let error = refusal.unwrap_or_else(|| shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
+            let error = refusal
+                .unwrap_or_else(|| shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
             batch::refuse(shared, queue, &error)
         }
     };
@@ -109,9 +118,15 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) {
     } else {
         drop(inside);
     }
+    let (mut fine, mut failed) = (0, 0);
     for entry in done {
-        shared.settle(entry);
+        match shared.settle(entry) {
+            Settled::Fine => fine += 1,
+            Settled::Failed => failed += 1,
+            Settled::Gone => {}
+        }
     }
+    shared.counted(fine, failed);
 }
 
 /// The idle writer's look at its file.
@@ -161,6 +176,10 @@ impl Drop for End<'_> {
         let error = shared.name(Error::new(ErrorKind::Closed, reason));
         if died {
             shared.health.set(Health::Closed, Some(error.clone()));
+            if let Some(core) = shared.gate.enter().as_mut() {
+                let _ = core.tx.control().rollback();
+                core.turn.leave();
+            }
         }
         shared.lanes.take(&mut self.queue, usize::MAX);
         *shared.left.lock() += self.queue.len() as u64;
@@ -182,14 +201,21 @@ pub(super) fn write_directly<R>(
         return None;
     }
     let core = inside.as_mut()?;
-    if !core.turn.try_take() {
+    // Waiting for the turn here saves two thread switches; the rest of this process gathers behind us meanwhile.
+    let wait = shared.spec.limits.turn_wait.min(deadline.saturating_duration_since(Instant::now()));
+    if !core.turn.take(wait) {
         return None;
     }
     let answer = commit_directly(shared, core, label, deadline, job);
     core.turn.leave();
-    if matches!(answer, Some(Ok(_))) {
-        stats::add(&shared.counters.direct_commits, 1);
-        shared.committed(1, core.gauge.pages());
+    match &answer {
+        Some(Ok(_)) => {
+            stats::add(&shared.counters.direct_commits, 1);
+            shared.counted(1, 0);
+            shared.committed(core.gauge.pages());
+        }
+        Some(Err(_)) => shared.counted(0, 1),
+        None => {}
     }
     answer
 }

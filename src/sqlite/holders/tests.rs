@@ -97,8 +97,9 @@ mod live {
         let home = Home::at(root.path()).prepare().expect("a home");
         let database = home.database_path("state");
         assert_eq!(write_lock_holder(&database), None);
+        let program = std::env::current_exe().expect("this program");
         let mut child = Killed(
-            Command::new(std::env::current_exe().expect("this program"))
+            Command::new(&program)
                 .args(["--exact", "sqlite::holders::tests::live::child_that_holds", "--nocapture"])
                 .env(DATABASE, &database)
                 .stdin(Stdio::piped())
@@ -109,7 +110,7 @@ mod live {
         wait_for_line(&mut child.0);
         let found = write_lock_holder(&database).expect("a holder");
         assert_eq!(found.pid, child.0.id());
-        assert!(found.command.starts_with("rowhouse"), "{found}");
+        assert_eq!(Some(&*found.command), program.file_name().and_then(|name| name.to_str()));
         assert_eq!((found.label.as_deref(), found.since, found.stopped), (Some("import"), Some(1234), false));
         assert_eq!((found.program.as_deref(), found.version.as_deref()), (Some("holder"), Some("9.9")));
 

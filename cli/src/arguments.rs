@@ -1,0 +1,83 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use anstyle::{AnsiColor, Style};
+use clap::builder::Styles;
+use clap::{Parser, Subcommand};
+use rowhouse::Home;
+
+const EXAMPLES: &str = "\
+Examples:
+  rowhouse demo                                 see it work, in a folder that is removed again
+  rowhouse import ~/.myagent/sessions           index the transcripts of a folder
+  rowhouse threads list --cwd . --limit 20      what was worked on here
+  rowhouse status --json | jq .databases        which databases there are, for scripts
+  rowhouse bench contention --quick             what this disk can do
+
+The home is --home, else ROWHOUSE_HOME, else the one of your configuration, else the XDG state folder.
+Exit codes: 0 it worked, 1 it did not, 2 the command line was not understood.";
+
+/// Look at, fill, measure and care for a home of SQLite databases
+#[derive(Parser)]
+#[command(name = "rowhouse", version, after_help = EXAMPLES, styles = styles(), max_term_width = 110)]
+#[command(arg_required_else_help = true, disable_help_subcommand = false)]
+pub(crate) struct Arguments {
+    /// The folder of the databases
+    #[arg(long, global = true, value_name = "DIR")]
+    home: Option<PathBuf>,
+    /// Print one JSON document and nothing else on standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// The databases of a home: what they are, who wrote them, how large they are
+    Status(crate::status::StatusArguments),
+    /// Index the transcripts of a folder as threads
+    Import(crate::import::ImportArguments),
+    /// The threads of a home
+    Threads(crate::threads::ThreadsArguments),
+    /// See it work: four processes write to one database of a throw-away home
+    Demo(crate::demo::DemoArguments),
+    /// Measure this disk, side by side with the usual ways to share a database
+    Bench(crate::bench::BenchArguments),
+    /// Write as one of several processes (started by the demo and the benches)
+    #[command(hide = true)]
+    Worker(crate::children::WorkerArguments),
+}
+
+impl Arguments {
+    pub(crate) fn home(&self) -> rowhouse::Result<Home> {
+        match &self.home {
+            Some(folder) => Ok(Home::at(folder)),
+            None => Home::resolve(),
+        }
+    }
+}
+
+fn styles() -> Styles {
+    let heading = Style::new().bold();
+    Styles::styled()
+        .header(heading)
+        .usage(heading)
+        .literal(AnsiColor::Cyan.on_default())
+        .placeholder(Style::new().dimmed())
+        .error(AnsiColor::Red.on_default().bold())
+        .valid(AnsiColor::Green.on_default())
+        .invalid(AnsiColor::Yellow.on_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,125 @@
+//! `rowhouse bench`: what this disk and this library can do, side by side with the usual ways.
+
+mod contention;
+mod machine;
+mod render;
+mod report;
+pub(crate) mod workloads;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+
+use crate::output::{self, Output};
+use contention::Setting;
+pub(crate) use render::{count, micros};
+
+/// Below this, a disk acknowledges without having written.
+const HONEST_FSYNC_US: f64 = 50.0;
+/// An fsync that changes by more than this factor during a run casts doubt on it.
+const UNREST: f64 = 1.5;
+
+#[derive(Args)]
+pub(crate) struct BenchArguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Many callers and many processes on one database
+    #[command(
+        after_help = "Examples:\n  rowhouse bench contention --quick\n  rowhouse bench contention --only callers_64 --only read_point\n  rowhouse bench contention --dir /mnt/data --json > here.json"
+    )]
+    Contention(ContentionArguments),
+}
+
+#[derive(Args)]
+struct ContentionArguments {
+    /// Measure the disk of this folder (in a folder of its own there, removed afterwards) [default: the current one]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Time for each subject in each round, in seconds [default: 2, with --quick 0.5]
+    #[arg(long, value_name = "S", value_parser = positive_seconds)]
+    seconds: Option<Duration>,
+    /// How often the subjects take turns; medians of the rounds are reported
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Short runs and fewer rows: an impression, not a result
+    #[arg(long)]
+    quick: bool,
+    /// Only this work or target, or those that begin so; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = contention::known)]
+    only: Vec<String>,
+}
+
+fn positive_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if !(0.01..=3600.0).contains(&seconds) {
+        return Err("between 0.01 and 3600 seconds".to_owned());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+pub(crate) fn run(arguments: &BenchArguments, output: &Output) -> Result<()> {
+    match &arguments.bench {
+        Bench::Contention(arguments) => run_contention(arguments, output),
+    }
+}
+
+fn run_contention(arguments: &ContentionArguments, output: &Output) -> Result<()> {
+    let folder = scratch(arguments.dir.as_deref())?;
+    let machine = machine::Machine::look(folder.path())?;
+    let mut document = report::Document::new("contention", machine);
+    if let Some(note) = doubt(&document.machine) {
+        output::warn(&note);
+        document.notes.push(note);
+    }
+    let setting = Setting {
+        folder: folder.path().to_owned(),
+        seconds: arguments.seconds.unwrap_or(Duration::from_millis(if arguments.quick { 500 } else { 2000 })),
+        rounds: arguments.rounds,
+        quick: arguments.quick,
+    };
+    if arguments.quick {
+        document.notes.push("a quick run: an impression, not a result".to_owned());
+    }
+    contention::run(&setting, &arguments.only, &mut document)?;
+    document.notes.extend(unrest(document.machine.fsync_us, machine::fsync_us(folder.path())?));
+    folder.close().context("removing the folder of the measurements")?;
+    if output.is_json() { output.document(&document) } else { output.text(&render::tables(&document)) }
+}
+
+fn scratch(dir: Option<&Path>) -> Result<tempfile::TempDir> {
+    let parent = match dir {
+        Some(dir) => dir.to_owned(),
+        None => std::env::current_dir().context("finding the current folder")?,
+    };
+    tempfile::Builder::new()
+        .prefix(".rowhouse-bench-")
+        .tempdir_in(&parent)
+        .map_err(|error| rowhouse::Error::io("create a folder for the measurements", &parent, error).into())
+}
+
+fn doubt(machine: &machine::Machine) -> Option<String> {
+    if machine.filesystem == "tmpfs" {
+        return Some("this folder is in memory (tmpfs): name one on a disk with --dir".to_owned());
+    }
+    (machine.fsync_us < HONEST_FSYNC_US).then(|| {
+        format!(
+            "an fsync takes {:.0} µs here: this disk acknowledges before it has written; the targets are meant for {HONEST_FSYNC_US} µs and more",
+            machine.fsync_us
+        )
+    })
+}
+
+/// Whether the disk was another one at the end than at the start: then something else used it meanwhile.
+fn unrest(before_us: f64, after_us: f64) -> Option<String> {
+    (before_us.max(after_us) > UNREST * before_us.min(after_us)).then(|| {
+        format!(
+            "an fsync took {before_us:.0} µs before and {after_us:.0} µs after: something else uses this disk; compare within a work only"
+        )
+    })
+}

@@ -1,0 +1,133 @@
+//! The same document for people.
+
+use std::fmt::Write;
+
+use bytesize::ByteSize;
+
+use super::report::{At, Document, Row, Target};
+use crate::output::{self, BAD, DIM, GOOD, HEADING};
+use crate::table::Table;
+
+pub(super) fn tables(document: &Document) -> String {
+    let machine = &document.machine;
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "{HEADING}{}{HEADING:#}, {} cores, {}, {}: an fsync takes {:.0} µs, SQLite {}\n",
+        machine.cpu, machine.cores, machine.kernel, machine.filesystem, machine.fsync_us, machine.sqlite
+    );
+    text.push_str(&rows(&document.rows));
+    if !document.targets.is_empty() {
+        text.push('\n');
+        text.push_str(&targets(&document.targets));
+    }
+    for note in &document.notes {
+        let _ = writeln!(text, "\n{DIM}note: {note}{DIM:#}");
+    }
+    text
+}
+
+fn rows(rows: &[Row]) -> String {
+    let mut table = Table::new(&["work", "subject", "ops/s", "p50", "p99", "longest", "share", "log"])
+        .right(&[2, 3, 4, 5, 6, 7]);
+    let mut last = "";
+    for row in rows {
+        if !last.is_empty() && last != row.work {
+            table.gap();
+        }
+        table.row(&[
+            if last == row.work { String::new() } else { row.work.to_owned() },
+            subject(row),
+            count(row.ops_per_s),
+            row.p50_us.map_or_else(String::new, micros),
+            row.p99_us.map_or_else(String::new, micros),
+            row.max_us.map_or_else(String::new, micros),
+            row.slowest_over_fastest.map_or_else(String::new, |share| format!("{share:.2}")),
+            row.wal_max_bytes.map_or_else(String::new, |bytes| ByteSize::b(bytes).to_string()),
+        ]);
+        last = row.work;
+    }
+    table.render()
+}
+
+/// Works that measure one subject in several ways tell which way.
+fn subject(row: &Row) -> String {
+    match (row.wal_max_bytes, row.processes) {
+        (Some(_), Some(1)) => format!("{}, 1 process", row.subject),
+        (Some(_), Some(processes)) => format!("{}, {processes} processes", row.subject),
+        _ => row.subject.to_owned(),
+    }
+}
+
+fn targets(targets: &[Target]) -> String {
+    let mut table = Table::new(&["target", "reached", "asked for", ""]).right(&[1, 2]);
+    for target in targets {
+        let sign = match target.at {
+            At::Least => "≥",
+            At::Most => "≤",
+        };
+        table.row(&[
+            target.name.to_owned(),
+            quantity(target.value, target.unit),
+            format!("{sign} {}", quantity(target.bound, target.unit)),
+            if target.holds { "✓" } else { "✗" }.to_owned(),
+        ]);
+    }
+    let held = targets.iter().filter(|target| target.holds).count();
+    let mut text = output::paint(&output::paint(&table.render(), "✓", GOOD), "✗", BAD);
+    let _ = writeln!(text, "\n{held} of {} targets reached", targets.len());
+    text
+}
+
+fn quantity(value: f64, unit: &str) -> String {
+    match unit {
+        "us" => format!("{value:.0} µs"),
+        "x" => format!("{value:.2} x"),
+        _ => format!("{value:.1} {unit}"),
+    }
+}
+
+/// Digits in groups of three.
+pub(crate) fn count(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A time with three digits in the unit that suits it.
+pub(crate) fn micros(us: f64) -> String {
+    let (value, unit) = match us {
+        us if us < 1e3 => (us, "µs"),
+        us if us < 1e6 => (us / 1e3, "ms"),
+        us => (us / 1e6, "s"),
+    };
+    if value < 10.0 {
+        format!("{value:.2} {unit}")
+    } else if value < 100.0 {
+        format!("{value:.1} {unit}")
+    } else {
+        format!("{value:.0} {unit}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(count(0.0), "0");
+        assert_eq!(count(123.0), "123");
+        assert_eq!(count(1_234_567.4), "1,234,567");
+        assert_eq!(micros(1.234), "1.23 µs");
+        assert_eq!(micros(123_456.0), "123 ms");
+        assert_eq!(micros(2_500_000.0), "2.50 s");
+    }
+}

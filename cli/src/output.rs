@@ -1,0 +1,102 @@
+//! Where words go: documents and tables to standard output, everything else to standard error.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use anstyle::{AnsiColor, Style};
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+pub(crate) const HEADING: Style = Style::new().bold();
+pub(crate) const DIM: Style = Style::new().dimmed();
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+
+/// How this run was asked to answer.
+pub(crate) struct Output {
+    json: bool,
+}
+
+/// Whoever read our output has seen enough. Not a failure.
+#[derive(Debug)]
+pub(crate) struct ReaderGone;
+
+impl fmt::Display for ReaderGone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("standard output was closed")
+    }
+}
+
+impl std::error::Error for ReaderGone {}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// The one document of `--json`.
+    pub(crate) fn document(&self, document: &impl Serialize) -> Result<()> {
+        debug_assert!(self.json, "documents are for --json");
+        let mut text = serde_json::to_string_pretty(document)?;
+        text.push('\n');
+        written(io::stdout().lock().write_all(text.as_bytes()))
+    }
+
+    /// Text for people; colours are taken out where nobody would see them.
+    pub(crate) fn text(&self, text: &str) -> Result<()> {
+        debug_assert!(!self.json, "standard output belongs to the document");
+        let mut stdout = anstream::stdout().lock();
+        written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+    }
+}
+
+/// A word of caution, on standard error.
+pub(crate) fn warn(text: &str) {
+    // Nobody is left to tell when standard error is closed; the work goes on.
+    let _ = writeln!(anstream::stderr(), "{WARNING}warning:{WARNING:#} {text}");
+}
+
+/// What is going on, on standard error, only where someone watches.
+pub(crate) fn note(text: &str) {
+    if io::stderr().is_terminal() {
+        let _ = writeln!(anstream::stderr(), "{DIM}{text}{DIM:#}");
+    }
+}
+
+/// The columns of the terminal that reads standard output; `None` when it is a pipe or a file.
+pub(crate) fn width() -> Option<usize> {
+    if !io::stdout().is_terminal() {
+        return None;
+    }
+    terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0))
+}
+
+/// A bar on standard error; shows nothing when that is no terminal.
+pub(crate) fn progress(length: u64) -> ProgressBar {
+    let bar = ProgressBar::new(length);
+    if !bar.is_hidden() {
+        let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {elapsed}  {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.enable_steady_tick(Duration::from_millis(250));
+    }
+    bar
+}
+
+fn written(result: io::Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
+        other => Ok(other?),
+    }
+}
+
+/// Colours every occurrence of a word.
+pub(crate) fn paint(text: &str, word: &str, style: Style) -> String {
+    text.replace(word, &format!("{style}{word}{style:#}"))
+}

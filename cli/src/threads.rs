@@ -1,0 +1,295 @@
+//! `rowhouse threads`: what was worked on, newest first.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use rowhouse::stores::{self, Direction, ThreadRow};
+use rowhouse::{Error, ErrorKind, Home, Runtime, RuntimeDbRegistry, ThreadQuery};
+use serde::Serialize;
+
+use crate::output::{self, Output};
+use crate::table::{GAP, Table, age, fit, rfc3339, rfc3339_option, time};
+
+/// Letters of an id that tell two threads of one home apart: the last ones, since the first are the time.
+const SHORT_ID: usize = 8;
+/// Titles are not cut shorter than this, however narrow the terminal.
+const NARROWEST_TITLE: usize = 16;
+
+#[derive(Args)]
+pub(crate) struct ThreadsArguments {
+    #[command(subcommand)]
+    command: ThreadsCommand,
+}
+
+#[derive(Subcommand)]
+enum ThreadsCommand {
+    /// List threads
+    #[command(
+        after_help = "Examples:\n  rowhouse threads list --cwd . --limit 10\n  rowhouse threads list --sort created --asc --json | jq -r '.threads[].title'\n  rowhouse threads list --cursor CURSOR        (the next page: its cursor ends each page)"
+    )]
+    List(ListArguments),
+}
+
+#[derive(Args)]
+struct ListArguments {
+    /// What to sort by
+    #[arg(long, value_enum, default_value_t = Sort::Recency)]
+    sort: Sort,
+    /// Oldest first
+    #[arg(long)]
+    asc: bool,
+    /// Only threads of this folder; may be repeated
+    #[arg(long, value_name = "DIR")]
+    cwd: Vec<PathBuf>,
+    /// Archived threads instead of live ones
+    #[arg(long)]
+    archived: bool,
+    /// Threads on a page
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
+    limit: u32,
+    /// Where the page before this one ended
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
+}
+
+/// The time that decides the order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Sort {
+    Created,
+    Updated,
+    #[default]
+    Recency,
+}
+
+/// One page of threads.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Page {
+    pub(crate) threads: Vec<Row>,
+    pub(crate) next_cursor: Option<String>,
+    pub(crate) backwards_cursor: Option<String>,
+}
+
+/// One thread. Times are Unix milliseconds.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Row {
+    pub(crate) id: String,
+    /// The user's name for it, else its title.
+    pub(crate) title: Option<String>,
+    pub(crate) cwd: Option<PathBuf>,
+    pub(crate) model: Option<String>,
+    pub(crate) tokens_used: i64,
+    pub(crate) rollout_path: Option<PathBuf>,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) created_at: i64,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) updated_at: i64,
+    #[serde(serialize_with = "rfc3339")]
+    pub(crate) recency_at: i64,
+    #[serde(serialize_with = "rfc3339_option")]
+    pub(crate) archived_at: Option<i64>,
+}
+
+pub(crate) fn run(home: &Home, arguments: &ThreadsArguments, output: &Output) -> Result<()> {
+    let ThreadsCommand::List(list_arguments) = &arguments.command;
+    let query = list_arguments.query()?;
+    let page = list(home, &query)?;
+    if output.is_json() {
+        return output.document(&page);
+    }
+    if page.threads.is_empty() {
+        return output.text("no threads\n");
+    }
+    output.text(&table(&page.threads, list_arguments.sort, output::width()))?;
+    if let Some(cursor) = &page.next_cursor {
+        output::note(&format!("more: the same command with --cursor {cursor}"));
+    }
+    Ok(())
+}
+
+impl ListArguments {
+    fn query(&self) -> Result<ThreadQuery> {
+        let direction = if self.asc { Direction::Ascending } else { Direction::Descending };
+        let mut query = ThreadQuery::recent()
+            .sort(self.sort.into())
+            .direction(direction)
+            .archived(self.archived)
+            .limit(self.limit);
+        if !self.cwd.is_empty() {
+            query = query.cwds(self.cwd.iter().map(|folder| absolute(folder)).collect::<Result<Vec<_>>>()?);
+        }
+        Ok(match &self.cursor {
+            Some(cursor) => query.cursor(cursor),
+            None => query,
+        })
+    }
+}
+
+impl From<Sort> for stores::Sort {
+    fn from(sort: Sort) -> Self {
+        match sort {
+            Sort::Created => Self::Created,
+            Sort::Updated => Self::Updated,
+            Sort::Recency => Self::Recency,
+        }
+    }
+}
+
+/// `--cwd .` means this folder. One that is gone by now is taken as it was written.
+fn absolute(folder: &Path) -> Result<PathBuf> {
+    folder
+        .canonicalize()
+        .or_else(|_| std::path::absolute(folder))
+        .map_err(|error| Error::io("find the folder", folder, error).into())
+}
+
+/// The list, also shown by the demo. Cut to `width` columns; nothing is cut without one.
+pub(crate) fn table(threads: &[Row], sort: Sort, width: Option<usize>) -> String {
+    let now = Timestamp::now();
+    let user = std::env::var_os("HOME").map(PathBuf::from);
+    let rows: Vec<[String; 6]> = threads
+        .iter()
+        .map(|thread| {
+            let at = match sort {
+                Sort::Created => thread.created_at,
+                Sort::Updated => thread.updated_at,
+                Sort::Recency => thread.recency_at,
+            };
+            [
+                age(time(at), now),
+                thread.title.clone().unwrap_or_default(),
+                thread.cwd.as_deref().map_or_else(String::new, |cwd| tilde(cwd, user.as_deref())),
+                thread.model.clone().unwrap_or_default(),
+                tokens(thread.tokens_used),
+                if width.is_some() { short(&thread.id) } else { thread.id.clone() },
+            ]
+        })
+        .collect();
+    let header = [sort.heading(), "title", "folder", "model", "tokens", "id"];
+    let room = width.map(|width| {
+        let others: usize = (0..header.len())
+            .filter(|column| *column != 1)
+            .map(|column| widest(&rows, &header, column))
+            .sum();
+        width.saturating_sub(others + header.len() * usize::from(GAP)).max(NARROWEST_TITLE)
+    });
+    let mut table = Table::new(&header).right(&[4]);
+    for row in rows {
+        let mut cells = row.to_vec();
+        if let Some(room) = room {
+            cells[1] = fit(&cells[1], room);
+        }
+        table.row(&cells);
+    }
+    table.render()
+}
+
+impl Sort {
+    fn heading(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Recency => "active",
+        }
+    }
+}
+
+fn widest(rows: &[[String; 6]], header: &[&str; 6], column: usize) -> usize {
+    let cells = rows.iter().map(|row| row[column].as_str());
+    cells.chain([header[column]]).map(unicode_width::UnicodeWidthStr::width).max().unwrap_or(0)
+}
+
+fn tilde(folder: &Path, home: Option<&Path>) -> String {
+    match home.and_then(|home| folder.strip_prefix(home).ok()) {
+        Some(rest) if rest.as_os_str().is_empty() => "~".to_owned(),
+        Some(rest) => format!("~/{}", rest.display()),
+        None => folder.display().to_string(),
+    }
+}
+
+fn tokens(used: i64) -> String {
+    match used {
+        ..=0 => String::new(),
+        1..10_000 => used.to_string(),
+        10_000..10_000_000 => format!("{}k", used / 1_000),
+        _ => format!("{}M", used / 1_000_000),
+    }
+}
+
+fn short(id: &str) -> String {
+    let letters = id.chars().count();
+    id.chars().skip(letters.saturating_sub(SHORT_ID)).collect()
+}
+
+/// One page, as it is shown.
+pub(crate) fn list(home: &Home, query: &ThreadQuery) -> rowhouse::Result<Page> {
+    // To look at threads creates no home.
+    if !RuntimeDbRegistry::new(home).list()?.iter().any(|found| found.name == "state" && found.present) {
+        return Err(Error::new(ErrorKind::NotFound, "this home holds no threads yet")
+            .at_path(home.path())
+            .advise(
+                "`rowhouse import DIR` brings transcripts in; --home or ROWHOUSE_HOME names another home",
+            ));
+    }
+    let page = Runtime::open(home.clone())?.threads().list(query)?;
+    Ok(Page {
+        threads: page.threads.into_iter().map(Row::from).collect(),
+        next_cursor: page.next_cursor,
+        backwards_cursor: page.backwards_cursor,
+    })
+}
+
+impl From<ThreadRow> for Row {
+    fn from(thread: ThreadRow) -> Self {
+        Self {
+            title: thread.name.or(thread.title).or(thread.preview),
+            cwd: thread.cwd.map(PathBuf::from),
+            model: thread.model,
+            tokens_used: thread.tokens_used,
+            rollout_path: thread.rollout_path.map(PathBuf::from),
+            created_at: thread.created_at,
+            updated_at: thread.updated_at,
+            recency_at: thread.recency_at,
+            archived_at: thread.archived_at,
+            id: thread.id,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn thread() -> Row {
+        Row {
+            id: "0193a1b2-0000-7000-8000-00000badcafe".to_owned(),
+            title: Some("Find out why the integration tests hang on the second run of the day".to_owned()),
+            cwd: Some("/srv/work".into()),
+            model: Some("large".to_owned()),
+            tokens_used: 123_456,
+            ..Row::default()
+        }
+    }
+
+    #[test]
+    fn a_terminal_gets_lines_that_fit() {
+        let text = anstream::adapter::strip_str(&table(&[thread()], Sort::Recency, Some(80))).to_string();
+        assert!(text.lines().all(|line| unicode_width::UnicodeWidthStr::width(line) <= 80), "{text}");
+        assert!(text.contains('…') && text.contains("0badcafe") && text.contains("123k"), "{text}");
+    }
+
+    #[test]
+    fn a_pipe_gets_everything() {
+        let text = table(&[thread()], Sort::Recency, None);
+        assert!(text.contains("second run of the day") && text.contains(&thread().id), "{text}");
+    }
+
+    #[test]
+    fn the_home_of_the_user_is_a_tilde() {
+        let home = Some(Path::new("/home/ada"));
+        assert_eq!(tilde(Path::new("/home/ada"), home), "~");
+        assert_eq!(tilde(Path::new("/home/ada/src/x"), home), "~/src/x");
+        assert_eq!(tilde(Path::new("/home/adam"), home), "/home/adam");
+    }
+}

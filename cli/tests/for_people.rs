@@ -1,0 +1,87 @@
+//! What a person meets: exit codes, `error:` and `hint:`, and help.
+
+use assert_cmd::Command;
+
+fn rowhouse() -> Command {
+    let mut command = Command::cargo_bin("rowhouse").expect("the binary is built");
+    command.env_remove("ROWHOUSE_HOME");
+    command
+}
+
+fn told(command: &mut Command) -> (Option<i32>, String, String) {
+    let output = command.output().expect("the command runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_command_line_that_is_not_understood_exits_with_2() {
+    for arguments in [
+        &["nonsense"][..],
+        &[],
+        &["threads"],
+        &["threads", "list", "--limit", "0"],
+        &["threads", "list", "--sort", "colour"],
+        &["bench", "contention", "--only", "nothing"],
+        &["bench", "contention", "--seconds", "-1"],
+    ] {
+        let (code, stdout, stderr) = told(rowhouse().args(arguments));
+        assert_eq!(code, Some(2), "{arguments:?}: {stdout}{stderr}");
+        assert!(stdout.is_empty() && !stderr.is_empty(), "{arguments:?}: {stdout}");
+    }
+}
+
+#[test]
+fn a_failure_is_told_with_its_next_step_on_standard_error() {
+    let (code, stdout, stderr) = told(rowhouse().args(["import", "/nonexistent/folder"]));
+    assert_eq!((code, stdout.as_str()), (Some(1), ""));
+    assert!(stderr.starts_with("error: no such folder (/nonexistent/folder)\nhint: "), "{stderr}");
+}
+
+#[test]
+fn help_is_data_and_shows_examples() {
+    for arguments in
+        [&["help"][..], &["--help"], &["help", "bench", "contention"], &["threads", "list", "--help"]]
+    {
+        let (code, stdout, stderr) = told(rowhouse().args(arguments));
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stdout.contains("Examples:"), "{arguments:?}: {stdout}");
+        assert!(!stdout.contains("worker"), "{arguments:?}: {stdout}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    use std::process::{Command, Stdio};
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = Command::new(assert_cmd::cargo::cargo_bin("rowhouse"))
+        .args(["--home", "/nonexistent/home", "status"])
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .output()
+        .expect("the command runs");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_table_in_a_pipe_has_no_colours() {
+    let home = tempfile::tempdir().expect("a folder");
+    std::fs::write(home.path().join("cache.sqlite"), "").expect("a file");
+    let (code, stdout, stderr) = told(rowhouse().arg("--home").arg(home.path()).arg("status"));
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("cache") && !stdout.contains('\u{1b}'), "{stdout:?}");
+}
+
+#[test]
+fn a_writing_process_ends_when_its_parent_is_gone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let work = format!(
+        r#"{{"subject":"raw","folder":{:?},"domain":"x","synchronous":"full","callers":1,"time":{{"secs":600,"nanos":0}}}}"#,
+        folder.path()
+    );
+    let (code, stdout, stderr) = told(rowhouse().args(["worker", &work]).write_stdin(""));
+    assert_eq!((code, stdout.as_str()), (Some(1), "ready\n"), "{stderr}");
+    assert!(stderr.contains("the parent went away"), "{stderr}");
+}

@@ -1,0 +1,266 @@
+//! Where transcripts lie: a streaming walk over a folder of them.
+//!
+//! One folder's names are held at a time. Names carry their time, so that sorting each folder's names gives newest
+//! first. Symbolic links are never followed: one where a transcript or a folder of them should be is an error in the
+//! stream, and the walk goes on.
+
+use std::ffi::OsStr;
+use std::fs::{self, DirEntry, Metadata};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::stores::threads::FileStamp;
+use crate::stores::threads::row::canonical_id;
+
+/// Folders below the given one, at most: `sessions`, year, month, day.
+const DEEPEST: u8 = 4;
+
+/// A transcript that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolloutFile {
+    /// Where, as an absolute path without symbolic links.
+    pub path: PathBuf,
+    /// What it is like now.
+    pub stamp: FileStamp,
+    /// It lies in `archived_sessions`.
+    pub archived: bool,
+    /// It ends in `.jsonl.zst`.
+    pub compressed: bool,
+}
+
+impl RolloutFile {
+    /// The thread its name tells; the file's first line has the last word.
+    pub fn id_in_name(&self) -> Option<String> {
+        let name = self.path.file_name()?.to_str()?;
+        let stem = name.strip_suffix(".zst").unwrap_or(name).strip_suffix(".jsonl")?;
+        canonical_id(stem.get(stem.len().checked_sub(36)?..)?)
+    }
+}
+
+pub(super) fn stamp(metadata: &Metadata) -> FileStamp {
+    FileStamp {
+        size: metadata.size() as i64,
+        mtime_ns: metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec()),
+        inode: metadata.ino() as i64,
+    }
+}
+
+/// Whether it lies directly in `archived_sessions`.
+pub(super) fn lies_archived(path: &Path) -> bool {
+    path.parent().and_then(Path::file_name).is_some_and(|name| name == "archived_sessions")
+}
+
+/// The transcripts of a folder, newest first, live ones before archived ones.
+///
+/// The folder may be a home (its `sessions` and `archived_sessions` are walked), one of these two, a year, a month or
+/// a day of `sessions`, or any folder with transcripts directly inside. The folder itself may be reached through a
+/// symbolic link; nothing inside is followed.
+///
+/// # Errors
+/// `NotFound` when there is no such folder, `Invalid` when it is a file; in the stream what cannot be read or followed.
+pub fn walk(dir: &Path) -> Result<Walk> {
+    let root = fs::canonicalize(dir).map_err(|error| {
+        Error::io("find the folder of transcripts", dir, error)
+            .advise("give a home, its sessions folder, or a folder with rollout-*.jsonl files")
+    })?;
+    if !root.is_dir() {
+        return Err(Error::new(ErrorKind::Invalid, "transcripts are imported from a folder, this is a file")
+            .at_path(&root)
+            .advise("give the folder it lies in"));
+    }
+    Ok(Walk { folders: vec![Folder { path: root, depth: 0 }], entries: Vec::new() })
+}
+
+/// An iterator over the transcripts of a folder; see [`walk`].
+#[derive(Debug)]
+pub struct Walk {
+    /// The next one last.
+    folders: Vec<Folder>,
+    /// The files of the current folder, the next one last.
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Folder {
+    path: PathBuf,
+    depth: u8,
+}
+
+#[derive(Debug)]
+enum Entry {
+    File(PathBuf),
+    Trouble(Error),
+}
+
+impl Iterator for Walk {
+    type Item = Result<RolloutFile>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.entries.pop() {
+                Some(Entry::Trouble(error)) => return Some(Err(error)),
+                Some(Entry::File(path)) => {
+                    if let Some(found) = look_at(path).transpose() {
+                        return Some(found);
+                    }
+                }
+                None => {
+                    let folder = self.folders.pop()?;
+                    if let Err(error) = self.enter(&folder) {
+                        let error = Error::io("read the folder", &folder.path, error);
+                        return Some(Err(
+                            error.advise("make it a folder that you may read, and import again")
+                        ));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Walk {
+    fn enter(&mut self, folder: &Folder) -> std::io::Result<()> {
+        let mut files = Vec::new();
+        let mut below = Vec::new();
+        for entry in fs::read_dir(&folder.path)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            let name = entry.file_name();
+            let wanted_file = is_rollout(&name);
+            if kind.is_symlink() {
+                if wanted_file || leads_down(&name, folder.depth) {
+                    self.entries.push(Entry::Trouble(not_followed(&entry)));
+                }
+            } else if kind.is_dir() && leads_down(&name, folder.depth) {
+                below.push(entry.path());
+            } else if kind.is_file() && wanted_file {
+                files.push(entry.path());
+            }
+        }
+        files.sort_unstable();
+        self.entries.extend(files.into_iter().map(Entry::File));
+        // `archived_sessions` sorts below `sessions`, years below both: live ones are entered before archived ones.
+        below.sort_unstable();
+        self.folders.extend(below.into_iter().map(|path| Folder { path, depth: folder.depth + 1 }));
+        Ok(())
+    }
+}
+
+fn is_rollout(name: &OsStr) -> bool {
+    let plain = name
+        .to_str()
+        .and_then(|name| name.strip_suffix(".jsonl").or_else(|| name.strip_suffix(".jsonl.zst")));
+    plain.is_some_and(|stem| stem.starts_with("rollout-"))
+}
+
+fn leads_down(name: &OsStr, depth: u8) -> bool {
+    let name = name.to_str().unwrap_or_default();
+    let digits = matches!(name.len(), 2 | 4) && name.bytes().all(|byte| byte.is_ascii_digit());
+    (depth == 0 && matches!(name, "sessions" | "archived_sessions")) || (depth < DEEPEST && digits)
+}
+
+fn not_followed(entry: &DirEntry) -> Error {
+    Error::new(ErrorKind::Unsupported, "a symbolic link is not followed")
+        .at_path(&entry.path())
+        .advise("give the folder it points to")
+}
+
+/// The file as it is now, or `None` when it has gone since its folder was read.
+fn look_at(path: PathBuf) -> Result<Option<RolloutFile>> {
+    match fs::symlink_metadata(&path) {
+        Ok(metadata) if metadata.is_file() => Ok(Some(RolloutFile {
+            stamp: stamp(&metadata),
+            archived: lies_archived(&path),
+            compressed: path.extension().is_some_and(|ending| ending == "zst"),
+            path,
+        })),
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io("look at the transcript", &path, error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: [&str; 5] = [
+        "archived_sessions/rollout-2026-01-02T10-00-00-019b7e00-0000-7000-8000-000000000001.jsonl",
+        "sessions/2025/12/31/rollout-2025-12-31T10-00-00-019b7e00-0000-7000-8000-000000000002.jsonl",
+        "sessions/2026/01/02/rollout-2026-01-02T10-00-00-019b7e00-0000-7000-8000-000000000003.jsonl",
+        "sessions/2026/01/02/rollout-2026-01-02T11-00-00-019b7e00-0000-7000-8000-000000000004.jsonl.zst",
+        "sessions/2026/02/01/rollout-2026-02-01T10-00-00-019b7e00-0000-7000-8000-000000000005.jsonl",
+    ];
+
+    fn home() -> tempfile::TempDir {
+        let home = tempfile::tempdir().expect("a folder");
+        for name in NAMES.iter().chain(&[
+            "state.sqlite",
+            "sessions/2026/notes.jsonl",
+            "sessions/drafts/rollout-x.jsonl",
+        ]) {
+            let path = home.path().join(name);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("folders");
+            fs::write(path, "{}\n").expect("a file");
+        }
+        home
+    }
+
+    fn found(dir: &Path) -> Vec<RolloutFile> {
+        walk(dir).expect("a walk").collect::<Result<_>>().expect("no trouble")
+    }
+
+    fn last_digits(files: &[RolloutFile]) -> String {
+        files.iter().filter_map(|file| file.id_in_name()?.chars().last()).collect()
+    }
+
+    #[test]
+    fn a_home_gives_live_ones_newest_first_and_then_archived_ones() {
+        let home = home();
+        let files = found(home.path());
+        assert_eq!(last_digits(&files), "54321");
+        assert_eq!(
+            files.iter().map(|file| file.archived).collect::<Vec<_>>(),
+            [false, false, false, false, true]
+        );
+        assert_eq!(files.iter().filter(|file| file.compressed).count(), 1);
+    }
+
+    #[test]
+    fn any_part_of_a_home_can_be_given() {
+        let home = home();
+        for (part, ids) in [
+            ("sessions", "5432"),
+            ("sessions/2026", "543"),
+            ("sessions/2026/01/02", "43"),
+            ("archived_sessions", "1"),
+        ] {
+            assert_eq!(last_digits(&found(&home.path().join(part))), ids, "{part}");
+        }
+        assert!(found(&home.path().join("archived_sessions"))[0].archived);
+    }
+
+    #[test]
+    fn links_are_reported_and_never_followed() {
+        let (outside, home) = (home(), tempfile::tempdir().expect("a folder"));
+        std::os::unix::fs::symlink(outside.path().join("sessions"), home.path().join("sessions"))
+            .expect("a link");
+        std::os::unix::fs::symlink(outside.path().join(NAMES[2]), home.path().join("rollout-link.jsonl"))
+            .expect("a link");
+        let answers: Vec<_> = walk(home.path()).expect("a walk").collect();
+        assert_eq!(answers.len(), 2);
+        for answer in answers {
+            let error = answer.expect_err("a link");
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+            assert!(error.path().is_some());
+        }
+    }
+
+    #[test]
+    fn a_missing_folder_and_a_file_are_refused() {
+        let home = home();
+        assert_eq!(walk(&home.path().join("none")).expect_err("missing").kind(), ErrorKind::NotFound);
+        assert_eq!(walk(&home.path().join("state.sqlite")).expect_err("a file").kind(), ErrorKind::Invalid);
+    }
+}

@@ -1,0 +1,252 @@
+//! The Migrator's two tables: the history, laid out as refinery's, and `rowhouse_meta`.
+//!
+//! What they hold is data from a file: a row of another shape is an error that names it, never a panic. The tests below
+//! hold that, and that the version in `rowhouse_meta` never goes down.
+
+use std::collections::BTreeMap;
+
+use refinery_core::Migration;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use crate::domain::Domain;
+use crate::error::{Error, ErrorKind, Result};
+
+pub(crate) const HISTORY: &str = "refinery_schema_history";
+pub(crate) const META: &str = "rowhouse_meta";
+
+/// As refinery creates it.
+const CREATE_HISTORY: &str = "
+    CREATE TABLE IF NOT EXISTS refinery_schema_history(
+        version INT4 PRIMARY KEY,
+        name VARCHAR(255),
+        applied_on VARCHAR(255),
+        checksum VARCHAR(255))";
+
+const INSERT_HISTORY: &str =
+    "INSERT INTO refinery_schema_history(version, name, applied_on, checksum) VALUES (?1, ?2, ?3, ?4)";
+
+const READ_HISTORY: &str = "SELECT version, name, checksum FROM refinery_schema_history ORDER BY version";
+
+const CREATE_META: &str = "
+    CREATE TABLE IF NOT EXISTS rowhouse_meta(
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        domain TEXT NOT NULL,
+        schema_version INTEGER NOT NULL,
+        oldest_reader INTEGER NOT NULL,
+        oldest_writer INTEGER NOT NULL,
+        program TEXT NOT NULL,
+        program_version TEXT NOT NULL,
+        written_at TEXT NOT NULL)";
+
+const WRITE_META: &str = "
+    INSERT INTO rowhouse_meta(id, domain, schema_version, oldest_reader, oldest_writer, program, program_version,
+                              written_at)
+    VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)
+    ON CONFLICT(id) DO UPDATE SET
+        schema_version = max(schema_version, excluded.schema_version),
+        oldest_reader = excluded.oldest_reader,
+        oldest_writer = excluded.oldest_writer,
+        program = excluded.program,
+        program_version = excluded.program_version,
+        written_at = excluded.written_at";
+
+const READ_META: &str = "
+    SELECT domain, schema_version, oldest_reader, oldest_writer, program, program_version
+    FROM rowhouse_meta WHERE id = 1";
+
+/// One row of the history.
+pub(crate) struct Applied {
+    pub(crate) name: String,
+    pub(crate) checksum: u64,
+}
+
+/// `rowhouse_meta`.
+pub(crate) struct Meta {
+    pub(crate) domain: String,
+    pub(crate) schema_version: i64,
+    pub(crate) oldest_reader: i64,
+    pub(crate) oldest_writer: i64,
+    pub(crate) program: String,
+    pub(crate) program_version: String,
+}
+
+fn is_there(connection: &Connection, table: &str) -> Result<bool> {
+    let kind: Option<String> = connection
+        .query_row("SELECT type FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE", [table], |row| row.get(0))
+        .optional()?;
+    match kind.as_deref() {
+        None => Ok(false),
+        Some("table") => Ok(true),
+        Some(_) => Err(damaged(format!("{table} is not a table"))),
+    }
+}
+
+/// Whose file it is; `None` where nobody said.
+pub(crate) fn read_meta(connection: &Connection) -> Result<Option<Meta>> {
+    let read = |row: &Row<'_>| {
+        Ok(Meta {
+            domain: row.get(0)?,
+            schema_version: row.get(1)?,
+            oldest_reader: row.get(2)?,
+            oldest_writer: row.get(3)?,
+            program: row.get(4)?,
+            program_version: row.get(5)?,
+        })
+    };
+    if !is_there(connection, META)? {
+        return Ok(None);
+    }
+    connection.query_row(READ_META, [], read).optional().map_err(|error| unreadable(META, error))
+}
+
+/// What was applied, by version; empty where nothing was.
+pub(crate) fn read_history(connection: &Connection) -> Result<BTreeMap<i64, Applied>> {
+    if !is_there(connection, HISTORY)? {
+        return Ok(BTreeMap::new());
+    }
+    let mut statement = connection.prepare(READ_HISTORY).map_err(|error| unreadable(HISTORY, error))?;
+    let mut rows = statement.query([])?;
+    let mut history = BTreeMap::new();
+    while let Some(row) = rows.next()? {
+        let version = match row.get_ref(0)? {
+            ValueRef::Integer(version) => version,
+            ValueRef::Null => return Err(damaged(format!("{HISTORY} has a row whose version is NULL"))),
+            _ => return Err(damaged(format!("{HISTORY} has a row whose version is not a number"))),
+        };
+        let name = row.get_ref(1)?.as_str().ok().map(str::to_owned);
+        let checksum = row.get_ref(2)?.as_str().ok().and_then(|digits| digits.parse().ok());
+        let (Some(name), Some(checksum)) = (name, checksum) else {
+            return Err(damaged(format!("{HISTORY} has no usable name and checksum for version {version}")));
+        };
+        if history.insert(version, Applied { name, checksum }).is_some() {
+            return Err(damaged(format!("{HISTORY} has version {version} twice")));
+        }
+    }
+    Ok(history)
+}
+
+/// Failures that come from what the table holds or how it looks are damage; the others are SQLite's.
+fn unreadable(table: &str, error: rusqlite::Error) -> Error {
+    match error {
+        rusqlite::Error::SqliteFailure(..) => Error::from(error),
+        error => damaged(format!("{table} does not hold what a program writes there")).caused_by(error),
+    }
+}
+
+/// SQLite finds nothing wrong with the file, and its content makes no sense.
+pub(crate) fn damaged(message: String) -> Error {
+    Error::new(ErrorKind::Corrupt, message)
+        .advise("it was edited by hand or damaged: restore it from a backup; nothing was changed")
+}
+
+/// Writes one applied migration down. The caller is in a transaction.
+pub(crate) fn record(connection: &Connection, migration: &Migration) -> Result<()> {
+    connection.execute(CREATE_HISTORY, [])?;
+    let values = (migration.version(), migration.name(), now(), migration.checksum().to_string());
+    connection.execute(INSERT_HISTORY, values)?;
+    Ok(())
+}
+
+/// Writes down whose file it is, at which version, and by which program. The caller is in a transaction.
+pub(crate) fn describe(
+    connection: &Connection,
+    domain: &Domain,
+    schema_version: i64,
+    program: (&str, &str),
+) -> Result<()> {
+    connection.execute(CREATE_META, [])?;
+    let (oldest_reader, oldest_writer) = (domain.oldest_reader, domain.oldest_writer);
+    let values = (&domain.name, schema_version, oldest_reader, oldest_writer, program.0, program.1, now());
+    connection.execute(WRITE_META, values)?;
+    Ok(())
+}
+
+/// RFC 3339, UTC.
+fn now() -> String {
+    jiff::Timestamp::now().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file at version 2.
+    fn written() -> Connection {
+        let connection = Connection::open_in_memory().expect("an in-memory database");
+        for name in ["V1__page", "V2__seen"] {
+            record(&connection, &Migration::unapplied(name, "SELECT 1").expect("a migration"))
+                .expect("recorded");
+        }
+        describe(&connection, &Domain::new("cache"), 2, ("shop", "1.2.3")).expect("described");
+        connection
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let connection = written();
+        let history = read_history(&connection).expect("a history");
+        let names: Vec<_> = history.iter().map(|(version, applied)| (*version, &*applied.name)).collect();
+        assert_eq!(names, [(1, "page"), (2, "seen")]);
+        let meta = read_meta(&connection).expect("meta").expect("a row");
+        assert_eq!((&*meta.domain, meta.schema_version, &*meta.program_version), ("cache", 2, "1.2.3"));
+    }
+
+    #[test]
+    fn a_bad_history_row_is_named_by_its_version() {
+        for (change, told) in [
+            ("SET checksum = NULL WHERE version = 2", "version 2"),
+            ("SET checksum = 'abc' WHERE version = 2", "version 2"),
+            ("SET checksum = x'00ff' WHERE version = 1", "version 1"),
+            ("SET checksum = '-1' WHERE version = 1", "version 1"),
+            ("SET name = NULL WHERE version = 2", "version 2"),
+            ("SET name = CAST(x'ff' AS TEXT) WHERE version = 2", "version 2"),
+            ("SET version = NULL WHERE version = 2", "version is NULL"),
+            ("SET version = 'two' WHERE version = 2", "version is not a number"),
+            ("SET version = 1.5 WHERE version = 2", "version is not a number"),
+        ] {
+            let connection = written();
+            connection.execute(&format!("UPDATE refinery_schema_history {change}"), []).expect(change);
+            let error = read_history(&connection).err().expect(change);
+            assert_eq!((error.kind(), error.sqlite_code()), (ErrorKind::Corrupt, None), "{change}");
+            assert!(error.to_string().contains(told), "{change}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_history_of_another_shape_is_an_error() {
+        for shape in [
+            "CREATE TABLE refinery_schema_history(version INT4 PRIMARY KEY)",
+            "CREATE VIEW refinery_schema_history AS SELECT 1 AS version, 'a' AS name, '1' AS checksum",
+            "CREATE TABLE refinery_schema_history(version, name, checksum);
+             INSERT INTO refinery_schema_history VALUES (1, 'a', '1'), (1, 'a', '1')",
+        ] {
+            let connection = Connection::open_in_memory().expect("an in-memory database");
+            connection.execute_batch(shape).expect(shape);
+            let error = read_history(&connection).err().expect(shape);
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{shape}: {error}");
+        }
+    }
+
+    #[test]
+    fn meta_of_another_shape_is_an_error() {
+        for change in [
+            "UPDATE rowhouse_meta SET schema_version = 'two'",
+            "UPDATE rowhouse_meta SET domain = x'00'",
+            "UPDATE rowhouse_meta SET program = CAST(x'ff' AS TEXT)",
+            "ALTER TABLE rowhouse_meta RENAME COLUMN oldest_writer TO x",
+        ] {
+            let connection = written();
+            connection.execute_batch(change).expect(change);
+            let error = read_meta(&connection).err().expect(change);
+            assert_eq!((error.kind(), error.sqlite_code()), (ErrorKind::Corrupt, None), "{change}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_version_in_meta_never_goes_down() {
+        let connection = written();
+        describe(&connection, &Domain::new("cache"), 1, ("shop", "0.1")).expect("an older program's row");
+        assert_eq!(read_meta(&connection).expect("meta").expect("a row").schema_version, 2);
+    }
+}

@@ -1,0 +1,6 @@
+//! The stores of the built-in domains. Each speaks [`Session`](crate::sql::Session) and nothing else, so that its SQL
+//! runs on either engine.
+
+pub mod threads;
+
+pub use threads::{Direction, Sort, ThreadFacts, ThreadPage, ThreadQuery, ThreadRow, Threads, Upserted};

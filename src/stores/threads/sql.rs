@@ -1,0 +1,244 @@
+//! The texts. One list is one constant text, chosen by sort, direction and filter; nothing is built from input.
+//!
+//! Text keys are compared by bytes: the default collation of a file does so, a text for a server says `COLLATE "C"`.
+//! Sort keys are never null, so that no order needs a place for nulls.
+
+use super::query::{Direction, Sort, ThreadQuery};
+
+/// How many folders one text walks; a merge of as many index walks.
+pub(super) const FOLDERS_PER_WALK: usize = 8;
+
+macro_rules! columns {
+    () => {
+        "id, rollout_path, created_at, updated_at, recency_at, archived_at, source, model_provider, model, \
+         reasoning_effort, cwd, title, name, preview, first_user_message, cli_version, sandbox_policy, \
+         approval_mode, tokens_used, git_sha, git_branch, git_origin_url, agent_nickname, agent_role, \
+         forked_from_id, is_pinned, memory_mode, user_set"
+    };
+}
+
+macro_rules! ordered {
+    ($sort:literal, $direction:literal) => {
+        concat!(" ORDER BY ", $sort, " ", $direction, ", id ", $direction, " LIMIT $3")
+    };
+}
+
+macro_rules! walk {
+    ($sort:literal, $after:literal, $archived:literal) => {
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM thread WHERE archived_at ",
+            $archived,
+            " AND (",
+            $sort,
+            ", id) ",
+            $after,
+            " ($1, $2)"
+        )
+    };
+}
+
+macro_rules! all {
+    ($sort:literal, $after:literal, $direction:literal, $archived:literal) => {
+        concat!(walk!($sort, $after, $archived), ordered!($sort, $direction))
+    };
+}
+
+macro_rules! folder {
+    ($sort:literal, $after:literal, $direction:literal, $archived:literal) => {
+        concat!(walk!($sort, $after, $archived), " AND cwd = $4", ordered!($sort, $direction))
+    };
+}
+
+macro_rules! folders {
+    ($sort:literal, $after:literal, $direction:literal, $archived:literal) => {
+        concat!(
+            walk!($sort, $after, $archived),
+            " AND cwd = $4 UNION ALL ",
+            walk!($sort, $after, $archived),
+            " AND cwd = $5 UNION ALL ",
+            walk!($sort, $after, $archived),
+            " AND cwd = $6 UNION ALL ",
+            walk!($sort, $after, $archived),
+            " AND cwd = $7 UNION ALL ",
+            walk!($sort, $after, $archived),
+            " AND cwd = $8 UNION ALL ",
+            walk!($sort, $after, $archived),
+            " AND cwd = $9 UNION ALL ",
+            walk!($sort, $after, $archived),
+            " AND cwd = $10 UNION ALL ",
+            walk!($sort, $after, $archived),
+            " AND cwd = $11",
+            ordered!($sort, $direction)
+        )
+    };
+}
+
+macro_rules! by_direction {
+    ($shape:ident, $query:expr, $sort:literal) => {
+        match ($query.direction, $query.archived) {
+            (Direction::Descending, false) => $shape!($sort, "<", "DESC", "IS NULL"),
+            (Direction::Descending, true) => $shape!($sort, "<", "DESC", "IS NOT NULL"),
+            (Direction::Ascending, false) => $shape!($sort, ">", "ASC", "IS NULL"),
+            (Direction::Ascending, true) => $shape!($sort, ">", "ASC", "IS NOT NULL"),
+        }
+    };
+}
+
+macro_rules! by_sort {
+    ($shape:ident, $query:expr) => {
+        match $query.sort {
+            Sort::Created => by_direction!($shape, $query, "created_at"),
+            Sort::Updated => by_direction!($shape, $query, "updated_at"),
+            Sort::Recency => by_direction!($shape, $query, "recency_at"),
+        }
+    };
+}
+
+/// Every folder: `$1` sort value, `$2` id, `$3` limit.
+pub(super) fn page(query: &ThreadQuery) -> &'static str {
+    by_sort!(all, query)
+}
+
+/// One folder, `$4`.
+pub(super) fn page_of_folder(query: &ThreadQuery) -> &'static str {
+    by_sort!(folder, query)
+}
+
+/// Up to [`FOLDERS_PER_WALK`] folders, from `$4` on; null where there are fewer.
+pub(super) fn page_of_folders(query: &ThreadQuery) -> &'static str {
+    by_sort!(folders, query)
+}
+
+pub(super) const BY_ID: &str = concat!(
+    "SELECT ",
+    columns!(),
+    ", rollout_size, rollout_mtime_ns, rollout_inode FROM thread WHERE id = $1"
+);
+
+pub(super) const IS_READ: &str = "SELECT id FROM thread WHERE rollout_path = $1 AND rollout_size = $2
+ AND rollout_mtime_ns = $3 AND rollout_inode = $4 ORDER BY id LIMIT 1";
+
+pub(super) const FILE_OF: &str = "SELECT rollout_path, rollout_size FROM thread
+ WHERE id = $1 AND rollout_path IS NOT NULL AND rollout_size IS NOT NULL";
+
+/// The whole row, in the order of [`StoredThread::params`](super::row::StoredThread::params).
+pub(super) const PUT: &str = concat!(
+    "INSERT INTO thread (",
+    columns!(),
+    ", rollout_size, rollout_mtime_ns, rollout_inode)
+ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
+   $24, $25, $26, $27, $28, $29, $30, $31)
+ ON CONFLICT (id) DO UPDATE SET
+   rollout_path = excluded.rollout_path, created_at = excluded.created_at, updated_at = excluded.updated_at,
+   recency_at = excluded.recency_at, archived_at = excluded.archived_at, source = excluded.source,
+   model_provider = excluded.model_provider, model = excluded.model,
+   reasoning_effort = excluded.reasoning_effort, cwd = excluded.cwd, title = excluded.title,
+   name = excluded.name, preview = excluded.preview, first_user_message = excluded.first_user_message,
+   cli_version = excluded.cli_version, sandbox_policy = excluded.sandbox_policy,
+   approval_mode = excluded.approval_mode, tokens_used = excluded.tokens_used, git_sha = excluded.git_sha,
+   git_branch = excluded.git_branch, git_origin_url = excluded.git_origin_url,
+   agent_nickname = excluded.agent_nickname, agent_role = excluded.agent_role,
+   forked_from_id = excluded.forked_from_id, is_pinned = excluded.is_pinned,
+   memory_mode = excluded.memory_mode, user_set = excluded.user_set, rollout_size = excluded.rollout_size,
+   rollout_mtime_ns = excluded.rollout_mtime_ns, rollout_inode = excluded.rollout_inode"
+);
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::types::Value;
+    use rusqlite::{Connection, StatementStatus};
+
+    use super::*;
+
+    const SCHEMA: &str = include_str!("../../../migrations_state/V1__thread.sql");
+
+    /// Threads in 20 folders, every seventh archived; a tenth of them share one time.
+    const FILL: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+        INSERT INTO thread (id, created_at, updated_at, recency_at, archived_at, cwd)
+        SELECT printf('%08x-0000-7000-8000-%012x', i * 7919 % 1000003, i), max(i, ?1 / 10), max(i * 31 % ?1, ?1 / 10),
+            max(i * 17 % ?1, ?1 / 10), iif(i % 7 = 0, 1, NULL), '/home/ada/' || (i * 13 % 20) FROM n";
+
+    fn filled(threads: i64) -> Connection {
+        let connection = Connection::open_in_memory().expect("a database");
+        connection.execute_batch(SCHEMA).expect("the schema");
+        connection.execute(FILL, [threads]).expect("threads");
+        connection
+    }
+
+    fn every_query() -> Vec<ThreadQuery> {
+        let mut all = Vec::new();
+        for sort in [Sort::Created, Sort::Updated, Sort::Recency] {
+            for direction in [Direction::Ascending, Direction::Descending] {
+                for archived in [false, true] {
+                    for folders in [0, 1, 8] {
+                        let query = ThreadQuery::recent().sort(sort).direction(direction).archived(archived);
+                        let folders = (0..folders).map(|n| format!("/home/ada/{n}"));
+                        all.push(if folders.len() == 0 { query } else { query.cwds(folders) });
+                    }
+                }
+            }
+        }
+        all
+    }
+
+    /// Rows found and virtual machine steps taken by a page of 51 behind this position.
+    fn cost(connection: &Connection, query: &ThreadQuery, position: (i64, &str)) -> (usize, i32) {
+        let folders = query.folders().unwrap_or_default();
+        let sql = match folders.len() {
+            0 => page(query),
+            1 => page_of_folder(query),
+            _ => page_of_folders(query),
+        };
+        let mut statement = connection.prepare(sql).expect("the text");
+        let mut params = vec![Value::from(position.0), Value::from(position.1.to_owned()), Value::from(51)];
+        params.extend(folders.iter().map(|folder| Value::from(folder.clone())));
+        for (number, value) in (1..).zip(params) {
+            let index =
+                statement.parameter_index(&format!("${number}")).expect("utf-8").expect("the parameter");
+            statement.raw_bind_parameter(index, value).expect("bound");
+        }
+        let mut rows = statement.raw_query();
+        let mut found = 0;
+        while rows.next().expect("a row").is_some() {
+            found += 1;
+        }
+        drop(rows);
+        assert_eq!(statement.get_status(StatementStatus::Sort), 0, "sorted: {sql}");
+        assert_eq!(statement.get_status(StatementStatus::FullscanStep), 0, "scanned: {sql}");
+        assert_eq!(statement.get_status(StatementStatus::AutoIndex), 0, "index made: {sql}");
+        (found, statement.get_status(StatementStatus::VmStep))
+    }
+
+    #[test]
+    fn a_page_of_many_threads_costs_what_a_page_of_few_does() {
+        let (few, many) = (filled(10_000), filled(100_000));
+        for connection in [&few, &many] {
+            for query in every_query() {
+                let first = match query.direction {
+                    Direction::Ascending => (i64::MIN, ""),
+                    Direction::Descending => (i64::MAX, "~"),
+                };
+                let (rows, steps) = cost(connection, &query, first);
+                assert_eq!(rows, 51);
+                assert!(steps < 51 * 100, "{steps} steps for {query:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn going_on_amid_threads_of_one_time_costs_no_more() {
+        let many = filled(100_000);
+        let amid = (10_000, "00080000-0000-7000-8000-000000000000");
+        for analysed in [false, true] {
+            if analysed {
+                many.execute_batch("ANALYZE").expect("statistics");
+            }
+            for query in every_query() {
+                let (_, steps) = cost(&many, &query, amid);
+                assert!(steps < 51 * 100, "{steps} steps for {query:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Facts that say nothing new are not written, and a batch of facts comes in whole or not at all.
+#![cfg(feature = "agent")]
+
+use rowhouse::stores::{ThreadFacts, Threads, Upserted};
+use rowhouse::{Domain, ErrorKind, Home, Migration, Runtime, ThreadQuery};
+
+fn open(home: &std::path::Path) -> (Runtime, Threads) {
+    let migration = Migration { name: "V1__thread", sql: include_str!("../migrations_state/V1__thread.sql") };
+    let domain = Domain::new("state").migrations(&[migration]);
+    let runtime = Runtime::builder(Home::at(home)).domain(domain).open().expect("a runtime");
+    let threads = Threads::new(runtime.database("state").expect("the database"));
+    (runtime, threads)
+}
+
+fn facts(number: u64, title: &str) -> ThreadFacts {
+    ThreadFacts {
+        id: format!("019cadf1-7a5e-7b04-8f21-{number:012x}"),
+        created_at: 1,
+        updated_at: 2,
+        recency_at: 2,
+        title: Some(title.to_owned()),
+        ..ThreadFacts::default()
+    }
+}
+
+#[test]
+fn the_same_facts_again_write_nothing() {
+    let home = tempfile::tempdir().expect("a home");
+    let (_runtime, threads) = open(home.path());
+    let all: Vec<_> = (0..50).map(|number| facts(number, "Fix the parser")).collect();
+    assert_eq!(threads.upsert(&all).expect("new"), Upserted { inserted: 50, ..Upserted::default() });
+
+    #[expect(clippy::disallowed_methods, reason = "a bystander, as another program would be")]
+    let watcher =
+        rowhouse::rusqlite::Connection::open(home.path().join("state.sqlite")).expect("a connection");
+    let version =
+        || watcher.query_row("PRAGMA data_version", [], |row| row.get::<_, i64>(0)).expect("a number");
+    let before = version();
+    assert_eq!(threads.upsert(&all).expect("the same"), Upserted { unchanged: 50, ..Upserted::default() });
+    let older = ThreadFacts { recency_at: 1, title: Some(String::new()), ..facts(7, "") };
+    assert_eq!(threads.upsert(&[older]).expect("less"), Upserted { unchanged: 1, ..Upserted::default() });
+    assert_eq!(version(), before, "no commit changed a page");
+
+    let other = [facts(7, "Fix the printer"), facts(8, "Fix the parser")];
+    assert_eq!(
+        threads.upsert(&other).expect("one differs"),
+        Upserted { updated: 1, unchanged: 1, inserted: 0 }
+    );
+    assert_ne!(version(), before);
+}
+
+#[test]
+fn one_bad_id_keeps_the_whole_batch_out() {
+    let home = tempfile::tempdir().expect("a home");
+    let (_runtime, threads) = open(home.path());
+    let bad = ThreadFacts { id: "nine".to_owned(), ..facts(9, "") };
+    let error = threads.upsert(&[facts(1, "One"), bad]).expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert!(threads.list(&ThreadQuery::recent()).expect("a page").threads.is_empty());
+}
