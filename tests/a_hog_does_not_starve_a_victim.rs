@@ -34,4 +34,5 @@ fn a_hog_does_not_starve_a_victim() {
     assert!(worst < Duration::from_secs(1), "the victim waited {worst:?}");
     assert!(share >= 0.5, "the victim had {share:.2} of a hog's thread");
     assert!(worst < pool_worst, "the control's victim waited less");
+    assert!(pool_share < share / 1.5, "the control shares as well");
 }

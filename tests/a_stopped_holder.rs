@@ -26,10 +26,11 @@ fn child_entry() {
     let Some(arguments) = processes::role() else { return };
     let [role, home] = &arguments[..] else { panic!("a role and a home: {arguments:?}") };
     let home: &Path = home.as_ref();
-    if role == "room" {
-        // Its turn, without the lock of SQLite: between two statements, or frozen before BEGIN.
-        let room = File::options().write(true).open(home.join("locks/work.room")).expect("the lock file");
-        room.lock().expect("its turn");
+    if role == "room" || role == "lobby" {
+        // Its turn, or the place in front of it, without the lock of SQLite: frozen before BEGIN, or in line.
+        let place = home.join(format!("locks/work.{role}"));
+        let place = File::options().write(true).open(place).expect("the lock file");
+        place.lock().expect("its turn");
         processes::say("ready");
         processes::listen();
         return;
@@ -98,10 +99,20 @@ fn a_stopped_idle_process_is_not_noticed() {
 #[test]
 fn a_stopped_process_loses_its_turn() {
     let _alone = alone();
-    let (_home, _runtime, database, mut child) = stopped("room");
+    loses_its_turn("room");
+}
+
+#[test]
+fn a_process_stopped_in_line_loses_its_place() {
+    let _alone = alone();
+    loses_its_turn("lobby");
+}
+
+fn loses_its_turn(role: &str) {
+    let (_home, _runtime, database, mut child) = stopped(role);
     let waits: Vec<_> = (0..50).map(|number| write(&database, number).expect("a write")).collect();
     let (first, later) = (waits[0], waits[1..].iter().max().expect("more writes"));
-    println!("turn held: first wait {first:?}, worst later {later:?}");
+    println!("{role} held: first wait {first:?}, worst later {later:?}");
     let turn_wait = Limits::default().turn_wait;
     assert!(first < turn_wait + SLACK, "the first waited {first:?}");
     assert!(*later < SLACK, "a later one waited {later:?}");
@@ -120,7 +131,7 @@ fn a_stopped_process_loses_its_turn() {
         write(&database, number).expect("a write");
         number += 1;
     }
-    println!("turn free: a direct commit after {} writes", number - 50);
+    println!("{role} free: a direct commit after {} writes", number - 50);
 }
 
 #[test]
