@@ -62,21 +62,28 @@ fn for_long(parent: &Path, lasting: Duration) {
         (0..PROCESSES).map(|_| Child::start("write", &[processes::text(home.path()), &seconds])).collect();
     processes::start_together(&mut children);
     let (mut rows, mut checkpoints, mut longest) = (0, 0, 0);
+    let (mut fewest, mut most) = (i64::MAX, 0);
     for child in &children {
         let line = child.wait_for("done");
         let mut words = line.split(' ').map(|word| word.parse::<i64>().expect("a number"));
         let mut number = || words.next().expect("three numbers");
-        rows += number();
+        let wrote = number();
+        rows += wrote;
+        (fewest, most) = (fewest.min(wrote), most.max(wrote));
         checkpoints += number();
         longest = longest.max(number());
     }
     children.into_iter().for_each(Child::finish);
-    println!("{}: {rows} rows, {checkpoints} checkpoints, longest log {longest} pages", parent.display());
+    println!(
+        "{}: {rows} rows ({fewest} to {most}), {checkpoints} checkpoints, longest log {longest} pages",
+        parent.display()
+    );
     assert_eq!(processes::integrity(&processes::file(home.path())), "ok");
     let found: i64 = processes::plain(&processes::file(home.path()))
         .query_row("SELECT count(*) FROM item", [], |row| row.get(0))
         .expect("a count");
     assert_eq!(found, rows, "every acknowledged row, and no other");
+    assert!(2 * fewest >= most, "checkpoints held some processes up: {fewest} rows against {most}");
     assert!(checkpoints > 20, "the log was worked off all the time");
 }
 
