@@ -358,13 +358,17 @@ fn begin(
         let now = Instant::now();
         for _ in 0..queue.len() {
             let Some(entry) = queue.pop_front() else { break };
-            if entry.task.is_over() {
-                forget(shared, Some(entry));
-            } else if now < entry.task.deadline() && !shared.gives_up() {
+            let in_time = now < entry.task.deadline();
+            if in_time && !shared.gives_up() && !entry.task.is_over() {
                 queue.push_back(entry);
             } else if entry.task.claim() {
+                if in_time {
+                    *shared.left.lock() += 1;
+                }
                 entry.task.overrule(shared.busy());
                 done.push(entry);
+            } else {
+                forget(shared, Some(entry));
             }
         }
         if queue.is_empty() {

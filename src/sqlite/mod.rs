@@ -87,7 +87,7 @@ struct Owner {
 /// What closing did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct CloseReport {
-    /// Jobs that were queued and were not run: each was answered `Closed`.
+    /// Jobs that were queued and were not run: each was answered `Closed`, or `Busy` naming who held the lock.
     pub left: u64,
     /// Everything ended within the deadline.
     pub in_time: bool,
