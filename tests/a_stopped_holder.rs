@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use processes::Child;
-use rowhouse::{Database, ErrorKind, Limits, Runtime};
+use rowhouse::{Database, Domain, ErrorKind, Home, Limits, Runtime};
 
 const LABEL: &str = "import";
 const INSERT: &str = "INSERT INTO item(job, part) VALUES (?1, ?2)";
@@ -26,17 +26,25 @@ fn child_entry() {
     let Some(arguments) = processes::role() else { return };
     let [role, home] = &arguments[..] else { panic!("a role and a home: {arguments:?}") };
     let home: &Path = home.as_ref();
-    if role == "room" || role == "lobby" {
-        // Its turn, or the place in front of it, without the lock of SQLite: frozen before BEGIN, or in line.
+    if role == "room" || role == "lobby" || role == "init" {
+        // Its turn, or the place in front of it, without the lock of SQLite: frozen before BEGIN, or in line. Or
+        // frozen before it creates the database.
         let place = home.join(format!("locks/work.{role}"));
-        let place = File::options().write(true).open(place).expect("the lock file");
+        let place =
+            File::options().write(true).create(true).truncate(false).open(place).expect("the lock file");
         place.lock().expect("its turn");
         processes::say("ready");
         processes::listen();
         return;
     }
+    let began = Instant::now();
     let runtime = processes::open(home);
     let database = runtime.database("work").expect("the domain").label(LABEL);
+    if role == "look" {
+        rows(&database, 1);
+        processes::say(&format!("done {}", began.elapsed().as_millis()));
+        return;
+    }
     let write = || database.write(|tx| tx.execute(INSERT, (1, 0))).expect("a write");
     write();
     if role == "idle" {
@@ -122,22 +130,27 @@ fn loses_its_turn(role: &str) {
     child.go_on();
     child.tell("go");
     child.finish();
-    // The turn is there again: a lone caller commits directly, which it only does with a turn.
+    println!("{role} free: a direct commit after {} writes", direct_again(&database));
+}
+
+/// Writes until a lone caller commits directly again, which it only does with a turn and when nobody is counted as
+/// waiting; answers how many writes that took.
+fn direct_again(database: &Database) -> i64 {
     let before = database.stats().direct_commits;
     let until = Instant::now() + Duration::from_secs(30);
-    let mut number = 50;
+    let mut writes = 0;
     while database.stats().direct_commits == before {
-        assert!(Instant::now() < until, "turns never come back");
-        write(&database, number).expect("a write");
-        number += 1;
+        assert!(Instant::now() < until, "no direct commit any more: {:?}", database.stats());
+        writes += 1;
+        write(database, 100 + writes).expect("a write");
     }
-    println!("{role} free: a direct commit after {} writes", number - 50);
+    writes
 }
 
 #[test]
 fn a_process_stopped_inside_a_job_is_named() {
     let _alone = alone();
-    let (_home, _runtime, database, mut child) = stopped("job");
+    let (home, _runtime, database, mut child) = stopped("job");
     let deadline = Duration::from_millis(400);
     let bounded = database.clone().within(deadline);
     let began = Instant::now();
@@ -164,13 +177,34 @@ fn a_process_stopped_inside_a_job_is_named() {
     assert_eq!(rows(&database, 9), 0, "what was refused was not done");
     assert_eq!(rows(&database, 2), 0, "nor is the open job's change seen");
 
+    // Callers that give up at the moment in which the writer does leave nothing behind.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let hurried = database.clone().within(Duration::from_millis(2));
+                for number in 0..100 {
+                    let ticket = hurried.submit(move |tx| tx.execute(INSERT, (8, number))).expect("queued");
+                    ticket.wait().expect_err("the lock is held");
+                }
+            });
+        }
+    });
+
+    // A process that starts now is not held up.
+    let starting = Child::start("look", &[processes::text(home.path())]);
+    let took = starting.wait_for("done").parse().map(Duration::from_millis).expect("milliseconds");
+    println!("write lock held: a start and a read took {took:?}");
+    assert!(took < 2 * SLACK, "a start took {took:?}");
+    starting.finish();
+
     child.go_on();
     let waiting = database.submit(|tx| tx.execute(INSERT, (9, 2))).expect("queued");
     child.tell("go");
     child.wait_for("done");
     waiting.wait().expect("everything goes on");
     write(&database, 3).expect("everything goes on");
-    assert_eq!((rows(&database, 2), rows(&database, 9)), (1, 2));
+    assert_eq!((rows(&database, 2), rows(&database, 8), rows(&database, 9)), (1, 0, 2));
+    direct_again(&database);
     child.finish();
 }
 
@@ -206,4 +240,52 @@ fn a_deadline_in_the_queue_after_a_lock_was_free_again_is_no_busy() {
     long.wait().expect("a long write");
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     child.finish();
+}
+
+#[test]
+fn closing_does_not_wait_for_a_stopped_process() {
+    let _alone = alone();
+    let (_home, runtime, database, child) = stopped("job");
+    let tickets: Vec<_> = (0..5)
+        .map(|number| database.submit(move |tx| tx.execute(INSERT, (9, number))).expect("queued"))
+        .collect();
+    let wait = Duration::from_millis(300);
+    let began = Instant::now();
+    let report = runtime.close(wait).remove("work").expect("a report");
+    let took = began.elapsed();
+    println!("write lock held: closed in {took:?}: {report:?}");
+    assert!(took < wait + SLACK, "closing took {took:?}");
+    assert_eq!(report.left, 5);
+    for ticket in tickets {
+        let error = ticket.wait().expect_err("the lock is held");
+        assert!(matches!(error.kind(), ErrorKind::Busy | ErrorKind::Closed), "{error}");
+    }
+    assert_eq!(write(&database, 9).expect_err("closed").kind(), ErrorKind::Closed);
+    drop(child);
+}
+
+#[test]
+fn a_process_stopped_while_it_creates_a_database_is_named() {
+    let _alone = alone();
+    let home = processes::folder();
+    std::fs::create_dir(home.path().join("locks")).expect("a folder");
+    let child = Child::start("init", &[processes::text(home.path())]);
+    child.wait_for("ready");
+    child.stop();
+    let mut limits = Limits::default();
+    limits.deadline = Duration::from_millis(400);
+    let open = || {
+        let work = Domain::new("work").migrations(processes::SCHEMA);
+        Runtime::builder(Home::at(home.path())).domain(work).limits(limits.clone()).open()
+    };
+    let began = Instant::now();
+    let error = open().expect_err("somebody else is creating it");
+    assert!(began.elapsed() < limits.deadline + SLACK, "the open took {:?}", began.elapsed());
+    println!("lock of creation held: {error}");
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    let holder = error.holder().expect("the holder is named");
+    assert!(holder.stopped && i64::from(holder.pid) == i64::from(child.pid()), "{holder:?}");
+    drop(child);
+    let runtime = open().expect("its lock ended with it");
+    write(&runtime.database("work").expect("the domain"), 0).expect("a write");
 }
