@@ -372,7 +372,7 @@ impl<R: Send + 'static> Ticket<R> {
 impl<R> From<Waited<Result<R, Failure>>> for Told<R> {
     fn from(waited: Waited<Result<R, Failure>>) -> Self {
         match waited {
-            Waited::Answered(answer) => Self::Answer(answer),
+            Waited::Answered(answer) | Waited::Undone(answer) => Self::Answer(answer),
             Waited::Withdrawn => Self::Withdrawn,
             Waited::Unknown => Self::Unknown,
         }

@@ -3,7 +3,7 @@
 //! Invariants:
 //! 1. Within a lane, first come first served.
 //! 2. While both lanes hold work, every eighth job comes from the background lane: neither starves.
-//! 3. Each lane holds at most `capacity` jobs; who comes then waits for room until its deadline.
+//! 3. Who comes when its lane holds `capacity` jobs waits for room until its deadline.
 //! 4. After `close` nothing is accepted; what was accepted can still be taken.
 //!
 //! One mutex serves both lanes, so that the writer takes a whole batch in one visit.
@@ -135,6 +135,19 @@ impl<J> Lanes<J> {
         }
     }
 
+    /// Puts jobs that were taken and not run back to the front of their lanes, in their order: whoever comes with
+    /// more urgent work meanwhile does not wait for them.
+    pub(crate) fn give_back(&self, jobs: &mut VecDeque<J>, lane_of: impl Fn(&J) -> Lane) {
+        if jobs.is_empty() {
+            return;
+        }
+        let mut inner = self.inner.lock();
+        self.len.fetch_add(jobs.len(), Ordering::AcqRel);
+        while let Some(job) = jobs.pop_back() {
+            inner.lane(lane_of(&job)).push_front(job);
+        }
+    }
+
     /// Waits for work until `until`.
     pub(crate) fn wait(&self, until: Instant) -> Woken {
         let mut inner = self.inner.lock();
@@ -230,6 +243,24 @@ mod tests {
         assert_eq!(at, [7, 15, 23]);
         let normal: Vec<_> = taken.iter().copied().filter(|n| *n < 100).collect();
         assert_eq!(normal, (0..21).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_is_given_back_keeps_its_order_and_yields_to_what_came_meanwhile() {
+        let lanes = Lanes::new(100);
+        for n in 100..110 {
+            lanes.push(Lane::Background, n, soon()).expect("room");
+        }
+        let mut taken = VecDeque::new();
+        lanes.take(&mut taken, 10);
+        assert_eq!(taken.pop_front(), Some(100));
+        lanes.push(Lane::Normal, 1, soon()).expect("room");
+        lanes.give_back(&mut taken, |n| if *n >= 100 { Lane::Background } else { Lane::Normal });
+        assert!(taken.is_empty());
+        assert_eq!(lanes.len(), 10);
+        // The tenth job taken before and the first now: not the background's place yet.
+        lanes.take(&mut taken, 10);
+        assert_eq!(taken, [1, 101, 102, 103, 104, 105, 106, 107, 108, 109]);
     }
 
     #[test]

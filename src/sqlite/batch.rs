@@ -29,6 +29,7 @@ use super::stats;
 use super::tx::Tx;
 use crate::error::{Error, ErrorKind};
 use crate::handoff::job::{Ran, Task};
+use crate::handoff::lanes::Lane;
 
 /// How many batches use savepoints from the start after one that met a failure.
 const WARY_BATCHES: u32 = 64;
@@ -37,6 +38,8 @@ const WARY_BATCHES: u32 = 64;
 pub(super) struct Entry {
     pub(super) task: Arc<dyn Task<Tx, Error>>,
     pub(super) label: Label,
+    /// Where it goes back to when its batch has no time for it.
+    pub(super) lane: Lane,
     /// It wants a commit of its own.
     pub(super) alone: bool,
     /// It was submitted: nobody stands in line for it, so whoever settles it leaves the line.
@@ -82,7 +85,7 @@ pub(super) fn run(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>)
     let wary = core.wary > 0;
     core.wary = core.wary.saturating_sub(1);
     let (outcome, ran) = attempt(core, shared, &mut batch, wary, true);
-    // What did not run for lack of time goes back to the front.
+    // What did not run for lack of time goes back to the front of the queue, and from there to its lane.
     for entry in batch.drain(ran..).rev().flatten() {
         queue.push_front(entry);
     }
@@ -365,28 +368,30 @@ fn begin(
     done: &mut Vec<Entry>,
 ) -> Result<(), Error> {
     loop {
-        match try_begin(core.tx.control()) {
-            Ok(true) => {
-                shared.set_blocked(false);
-                return Ok(());
-            }
+        let begun = try_begin(core.tx.control());
+        shared.set_blocked(matches!(begun, Ok(false)));
+        match begun {
+            Ok(true) => return Ok(()),
             Ok(false) => {}
             Err(error) => {
                 return Err(latching(&error).map_or_else(|| error.into(), |error| shared.latch(error)));
             }
         }
-        shared.set_blocked(true);
         stats::add(&shared.counters.busy_waits, 1);
         let now = Instant::now();
         for _ in 0..queue.len() {
             let Some(entry) = queue.pop_front() else { break };
-            if entry.task.is_over() {
-                forget(shared, Some(entry));
-            } else if now < entry.task.deadline() && !shared.gives_up() {
+            let in_time = now < entry.task.deadline();
+            if in_time && !shared.gives_up() && !entry.task.is_over() {
                 queue.push_back(entry);
             } else if entry.task.claim() {
+                if in_time {
+                    *shared.left.lock() += 1;
+                }
                 entry.task.overrule(shared.busy());
                 done.push(entry);
+            } else {
+                forget(shared, Some(entry));
             }
         }
         if queue.is_empty() {

@@ -106,7 +106,15 @@ impl Checkpointer {
     /// Begins a pause. The caller has reserved the gate, which the end of the round releases; false when somebody
     /// else began one already.
     pub(super) fn begin_pause(&self) -> bool {
-        !self.paused.swap(true, Ordering::AcqRel)
+        let first = !self.paused.swap(true, Ordering::AcqRel);
+        // A round that is under way may be over before it sees the pause, and the next may not be due yet: without
+        // one of its own nobody would end the pause.
+        let mut wish = self.wish.lock();
+        if *wish == Wish::Nothing {
+            *wish = Wish::Work;
+            self.wished.notify_all();
+        }
+        first
     }
 
     /// Waits for the end of a round, when the log is too long.

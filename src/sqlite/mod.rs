@@ -8,6 +8,7 @@
 //! | [`readers`] | snapshots |
 //! | [`checkpoint`] | keeps the write-ahead log short |
 //! | [`connect`], [`migrate`] | opening |
+//! | [`lineage`] | what a fork must not open |
 //! | [`guard`] | what a job may not do, and its deadline |
 //! | [`identity`] | is the file still ours |
 //! | [`holders`], [`status_page`] | who is in the way |
@@ -27,6 +28,7 @@ mod history;
 pub(crate) mod holders;
 mod identity;
 mod label;
+mod lineage;
 pub(crate) mod migrate;
 mod readers;
 mod shared;
@@ -86,7 +88,7 @@ struct Owner {
 /// What closing did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct CloseReport {
-    /// Jobs that were queued and were not run: each was answered `Closed`.
+    /// Jobs that were queued and were not run: each was answered `Closed`, or `Busy` naming who held the lock.
     pub left: u64,
     /// Everything ended within the deadline.
     pub in_time: bool,
@@ -104,10 +106,11 @@ impl Database {
         let role = spec.domain.role();
         spec.named(spec.domain.check())?;
         let shared = Arc::new(Shared::new(spec, slot));
-        if role == Role::Required
-            && let Some(version) = shared.attach(deadline)?
-        {
-            recorded(&shared.spec, version);
+        if role == Role::Required {
+            let wrote = shared.attach(deadline).inspect_err(|_| lineage::leave(&shared.spec.path))?;
+            if let Some(version) = wrote {
+                recorded(&shared.spec, version);
+            }
         }
         let io =
             |error| shared.name(Error::new(ErrorKind::Io, "no thread could be started").caused_by(error));
@@ -190,7 +193,7 @@ impl Database {
         }
         let _in_line = InLine::join(shared);
         let waited = Job::lend(job, deadline, |task| {
-            shared.lanes.push(lane, Entry { task, label, alone, submitted: false }, deadline)
+            shared.lanes.push(lane, Entry { task, label, lane, alone, submitted: false }, deadline)
         });
         match waited {
             Ok(waited) => ticket::tell(shared, waited),
@@ -212,7 +215,7 @@ impl Database {
         let Options { label, lane, alone, .. } = self.options;
         let task = Job::owned(job, deadline);
         shared.gate.join();
-        let entry = Entry { task: task.clone(), label, alone, submitted: true };
+        let entry = Entry { task: task.clone(), label, lane, alone, submitted: true };
         match shared.lanes.push(lane, entry, deadline) {
             Ok(()) => Ok(Ticket::new(task, shared.clone())),
             Err(refused) => {
@@ -393,7 +396,9 @@ impl Owner {
             // The writer itself, or a thread that it waits for: it ends when the job has, nobody waits for it here.
             let (shared, writer) = (shared.clone(), self.writer.clone());
             // Without a thread to be had, the connections close with the process.
-            let _ = std::thread::Builder::new().name("rowhouse-close".into()).spawn(move || finish(&shared, &writer));
+            let _ = std::thread::Builder::new()
+                .name("rowhouse-close".into())
+                .spawn(move || finish(&shared, &writer));
             return CloseReport::default();
         }
         finish(shared, &self.writer);
@@ -412,13 +417,16 @@ fn finish(shared: &Shared, writer: &Mutex<Option<JoinHandle<()>>>) {
     shared.changes.close();
     shared.checkpointer.stop();
     *shared.gate.enter() = None;
+    lineage::leave(&shared.spec.path);
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
         if self.shared.is_forked() {
-            // The connections belong to the parent: neither used nor closed here.
+            // The connections belong to the parent: neither used nor closed here. Nor is the parent's thread let go
+            // of: a thread of this process may go by the same number.
             std::mem::forget(self.shared.clone());
+            std::mem::forget(self.writer.lock().take());
             return;
         }
         self.close(self.shared.spec.limits.close_deadline);

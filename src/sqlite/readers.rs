@@ -8,7 +8,7 @@
 //! The pool is r2d2's. It opens connections on a helper thread and turns their errors into text, so ours keeps the
 //! typed error beside it.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -20,6 +20,7 @@ use super::ffi;
 use super::shared::instant_after;
 use super::tx::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
+use crate::forks;
 
 /// How long one wait for a connection lasts before the last error is looked at.
 const LOOK_AFTER: Duration = Duration::from_millis(50);
@@ -138,16 +139,20 @@ impl Drop for Ended<'_> {
     }
 }
 
-/// Two threads for the whole process open read connections.
+/// Two threads for the whole process open read connections. A fork has none of its parent's threads and gets its own.
 fn helpers() -> Arc<ScheduledThreadPool> {
-    static HELPERS: OnceLock<Arc<ScheduledThreadPool>> = OnceLock::new();
-    HELPERS
-        .get_or_init(|| {
-            let pool = ScheduledThreadPool::builder()
-                .num_threads(2)
-                .thread_name_pattern("rowhouse-readers-{}")
-                .build();
-            Arc::new(pool)
-        })
-        .clone()
+    static HELPERS: Mutex<Option<(u32, Arc<ScheduledThreadPool>)>> = Mutex::new(None);
+    let own = forks::generation();
+    let mut helpers = HELPERS.lock();
+    if let Some((owner, pool)) = &*helpers
+        && *owner == own
+    {
+        return pool.clone();
+    }
+    let pool =
+        ScheduledThreadPool::builder().num_threads(2).thread_name_pattern("rowhouse-readers-{}").build();
+    let pool = Arc::new(pool);
+    // The parent's is not dropped here: that would speak to its threads.
+    std::mem::forget(helpers.replace((own, pool.clone())));
+    pool
 }

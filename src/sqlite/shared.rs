@@ -1,6 +1,6 @@
 //! What the handles, the writer and the checkpointer of one database share.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -13,11 +13,11 @@ use super::core::Core;
 use super::health::{Health, State};
 use super::holders;
 use super::label::Label;
+use super::lineage;
 use super::migrate::Access;
 use super::readers::Readers;
 use super::stats::{self, Counters, Stats};
 use super::status_page::Slot;
-use super::turn;
 use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
 use crate::handoff::gate::Gate;
@@ -37,9 +37,6 @@ pub(super) struct Shared {
     pub(super) slot: Option<Slot>,
     /// Of the process that opened it ([`forks`]); a fork must not touch the connections.
     owner: u32,
-    /// The turn's lock files, for a forked child to close.
-    turn_files: [AtomicI32; 2],
-    forked: AtomicBool,
     /// The writer waits for the write lock.
     blocked: AtomicBool,
     /// A caller may have kept the turn: the writer sees to it that it is given back.
@@ -63,8 +60,6 @@ impl Shared {
             counters: Counters::default(),
             slot,
             owner: forks::generation(),
-            turn_files: [AtomicI32::new(-1), AtomicI32::new(-1)],
-            forked: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             kept: AtomicBool::new(false),
             gives_up_at: AtomicU64::new(0),
@@ -76,12 +71,10 @@ impl Shared {
 
     /// Opens the file and makes the database ready.
     pub(super) fn attach(&self, deadline: Instant) -> Result<Option<i64>> {
+        lineage::enter(&self.spec.path).map_err(|error| self.name(error))?;
         let opened = self.spec.open_writer(deadline)?;
         let (warnings, wrote, access) = (opened.warnings.clone(), opened.wrote, opened.access.clone());
         let core = self.spec.named(Core::new(&self.spec, opened))?;
-        for (kept, descriptor) in self.turn_files.iter().zip(core.turn.descriptors()) {
-            kept.store(descriptor, Ordering::Release);
-        }
         *self.gate.enter() = Some(core);
         self.health.set_warnings(warnings);
         match access {
@@ -109,19 +102,13 @@ impl Shared {
         }
         Err(self.name(
             Error::new(ErrorKind::Closed, "this process is a fork of the one that opened the database")
-                .advise("open the runtime after forking, or exec"),
+                .advise("fork before the runtime is opened, close it before forking, or exec"),
         ))
     }
 
-    /// True in a fork; closes the inherited lock files then, so that the parent's turn ends with the parent.
+    /// True in a fork of the process that opened it.
     pub(super) fn is_forked(&self) -> bool {
-        if forks::current() == self.owner {
-            return false;
-        }
-        if !self.forked.swap(true, Ordering::AcqRel) {
-            turn::close_in_child([0, 1].map(|at| self.turn_files[at].load(Ordering::Acquire)));
-        }
-        true
+        forks::current() != self.owner
     }
 
     /// No more writes: after this answer nothing of this generation can be believed.

@@ -85,9 +85,8 @@ pub(super) fn tell<R>(shared: &Shared, waited: Waited<Result<R>>) -> Result<R> {
         Waited::Undone(Err(error)) if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Panicked) => {
             Err(shared.name(error))
         }
-        Waited::Undone(_) => {
-            Err(shared.name(Error::new(ErrorKind::Timeout, "the deadline passed after it failed; nothing was done")))
-        }
+        Waited::Undone(_) => Err(shared
+            .name(Error::new(ErrorKind::Timeout, "the deadline passed after it failed; nothing was done"))),
         Waited::Unknown => Err(shared.name(
             Error::new(ErrorKind::OutcomeUnknown, "the deadline passed while the commit was under way")
                 .advise("look whether the change is there before doing it again"),

@@ -22,12 +22,20 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use crate::error::Result;
+use crate::forks;
 use crate::home;
 
 /// The two lock files. Shared with the helper thread, which may outlive the database while it is stuck.
 pub(super) struct Locks {
     lobby: File,
     room: File,
+}
+
+impl Drop for Locks {
+    fn drop(&mut self) {
+        forks::forget(self.lobby.as_raw_fd());
+        forks::forget(self.room.as_raw_fd());
+    }
 }
 
 pub(super) struct Turn {
@@ -64,12 +72,9 @@ impl Turn {
     pub(super) fn open(lobby: &Path, room: &Path) -> Result<Self> {
         let locks =
             Arc::new(Locks { lobby: home::open_lock_file(lobby)?, room: home::open_lock_file(room)? });
+        forks::close_in_child(locks.lobby.as_raw_fd());
+        forks::close_in_child(locks.room.as_raw_fd());
         Ok(Self { locks, helper: None, held: false, kept_until: None, last_use: None })
-    }
-
-    /// The descriptors, for a forked child to close.
-    pub(super) fn descriptors(&self) -> [i32; 2] {
-        [self.locks.lobby.as_raw_fd(), self.locks.room.as_raw_fd()]
     }
 
     /// Takes the turn if nobody has it and nobody waits for it.
@@ -213,15 +218,6 @@ fn wait_in_line(locks: &Locks, helper: &Helper) {
                 helper.changed.notify_all();
             }
         }
-    }
-}
-
-/// Closes the lock files' descriptors in a forked child: a copy that stays open would keep the parent's turn alive.
-pub(super) fn close_in_child(descriptors: [i32; 2]) {
-    for descriptor in descriptors {
-        // SAFETY: the child got these with the fork and uses nothing of the database that owns them any more; they are
-        // closed once (the caller sees to that).
-        unsafe { libc::close(descriptor) };
     }
 }
 

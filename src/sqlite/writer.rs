@@ -105,6 +105,7 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) {
             shared.lanes.take(queue, room);
             let done = batch::run(core, shared, queue);
             core.turn.leave();
+            shared.lanes.give_back(queue, |entry| entry.lane);
             shared.committed(core.gauge.pages());
             done
         }
