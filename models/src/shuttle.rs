@@ -12,7 +12,7 @@ use std::time::Duration;
 use ::shuttle::rand::{Rng, thread_rng};
 use ::shuttle::sync as real;
 
-pub(crate) use ::shuttle::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+pub(crate) use ::shuttle::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 pub(crate) use std::sync::Arc;
 
 std::thread_local! {
