@@ -43,6 +43,10 @@ pub(crate) trait JobError: Clone + Send + 'static {
     fn panicked(payload: Box<dyn Any + Send>) -> Self;
     /// Whoever was to run it is gone.
     fn abandoned() -> Self;
+    /// True when the job may count in spite of this error.
+    fn leaves_open(&self) -> bool {
+        false
+    }
 }
 
 /// How a run ended.
@@ -80,7 +84,7 @@ pub(crate) struct Job<C, R, E> {
     deadline: Instant,
     body: UnsafeCell<Option<Body<C, Result<R, E>>>>,
     answer: Mutex<Option<Result<R, E>>>,
-    /// The answer is that of its last run, and an error.
+    /// The answer is an error, and what the job did will not count.
     failed: AtomicBool,
     waiter: Mutex<Option<Waiter>>,
 }
@@ -303,7 +307,7 @@ impl<C: 'static, R: Send + 'static, E: JobError> Task<C, E> for Job<C, R, E> {
     fn overrule(&self, error: E) {
         {
             let mut last = self.answer.lock();
-            self.failed.store(false, Ordering::Release);
+            self.failed.store(!error.leaves_open(), Ordering::Release);
             *last = Some(Err(error));
         }
         if self.state.load(Ordering::Acquire) != ABANDONED {

@@ -270,6 +270,7 @@ fn rollback(core: &Core) -> rusqlite::Result<()> {
 /// One job in a transaction of its own, which has `begun` or begins now. Its answer is decided when this returns.
 fn run_alone(core: &mut Core, shared: &Shared, entry: Entry, begun: bool) -> Entry {
     if !entry.task.claim() {
+        stats::add(&shared.counters.jobs_withdrawn, 1);
         if begun {
             let _ = rollback(core);
         }

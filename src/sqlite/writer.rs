@@ -43,6 +43,11 @@ impl JobError for Error {
         Error::new(ErrorKind::OutcomeUnknown, "the writer died while it had the job")
             .advise("look whether the change is there; open the runtime again")
     }
+
+    fn leaves_open(&self) -> bool {
+        // Replaced is found out after the commit.
+        matches!(self.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Replaced)
+    }
 }
 
 /// What a panicking job said, behind the error's `source`.
