@@ -75,7 +75,7 @@ fn after_reopen_it_works_on_the_new_file() {
 
 #[test]
 fn what_is_written_after_reopen_stays() {
-    const ROWS: i64 = 1000;
+    const ROWS: i64 = 300;
     let mut limits = limits();
     limits.wal_soft = 64 << 10;
     let place = Place::with(limits);
