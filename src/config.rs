@@ -24,11 +24,9 @@ pub struct Limits {
     pub statement_cache: usize,
     /// Size of the write-ahead log, in bytes, from which it is worked off. Default 4 MiB.
     pub wal_soft: u64,
-    /// Size of the write-ahead log, in bytes, that raises the alarm. Default 64 MiB.
-    pub wal_cap: u64,
     /// Page cache per connection in bytes. Default 8 MiB.
     pub page_cache: u64,
-    /// Largest text or blob in bytes. Default 16 MiB.
+    /// Largest text, blob, row or SQL text in bytes (<https://sqlite.org/limits.html>, 1). Default 16 MiB.
     pub value_bytes: u32,
     /// How long closing works off what is queued. Default 10 s.
     pub close_deadline: Duration,
@@ -46,7 +44,6 @@ impl Default for Limits {
             reader_age: Duration::from_secs(30),
             statement_cache: 128,
             wal_soft: 4 << 20,
-            wal_cap: 64 << 20,
             page_cache: 8 << 20,
             value_bytes: 16 << 20,
             close_deadline: Duration::from_secs(10),

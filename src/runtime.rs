@@ -250,12 +250,13 @@ fn declared_twice(domain: &Domain) -> Error {
 impl Inner {
     fn is_closed(&self) -> bool {
         let databases = self.databases.read();
-        !databases.is_empty() && databases.values().all(|(_, database)| database.health() == Health::Closed)
+        databases.values().any(|(_, database)| database.health() == Health::Closed)
     }
 
     fn add(&self, domain: &Domain, limits: &Limits) -> Result<()> {
-        let mut databases = self.databases.write();
-        if let Some((known, _)) = databases.get(domain.name()) {
+        // Opens are serial (the runtime's place is locked), so nobody adds it meanwhile; and what runs while it is
+        // opened, an `on_connect` or a logger, may look at the runtime.
+        if let Some((known, _)) = self.databases.read().get(domain.name()) {
             let same = known.migrations == domain.migrations
                 && known.role == domain.role
                 && known.durability == domain.durability;
@@ -287,7 +288,7 @@ impl Inner {
                 log::warn!("the registry could not be written: {error}");
             }
         })?;
-        databases.insert(name.to_owned(), (domain.clone(), database));
+        self.databases.write().insert(name.to_owned(), (domain.clone(), database));
         Ok(())
     }
 }

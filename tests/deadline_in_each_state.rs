@@ -26,7 +26,8 @@ fn a_waiting_write_is_withdrawn_and_never_runs() {
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(error.to_string().contains("nothing was done"), "{error}");
     hold.release();
-    place.db.write(insert("next")).expect("the writer goes on");
+    let next = place.db.submit(insert("next")).expect("queued");
+    next.wait().expect("the writer goes on, and has seen what came before");
     assert_eq!(runs.load(Ordering::Relaxed), 0);
     assert_eq!(keys(&place.db), ["next"]);
     assert!(place.db.stats().jobs_withdrawn >= 1);

@@ -58,15 +58,21 @@ fn by_a_rename_on_both_paths() {
 }
 
 #[test]
-fn after_reopen_it_works_on_the_new_file() {
+fn after_reopen_it_works_on_the_new_file_and_the_old_log_is_kept_apart() {
     let place = Place::new();
+    // In the old file's log only.
     place.db.write(insert("a")).expect("a row");
-    // With nothing left in the old log, the new file's owner finds a clean place.
-    checkpoint(&place.file());
     std::fs::rename(another(place.folder.path(), "b"), place.file()).expect("renamed");
     // The write that notices goes to the old file's log; it is not acknowledged.
-    replaced(place.db.write(|_| Ok(())));
+    replaced(place.db.write(insert("lost")));
     place.db.reopen().expect("a database of this domain");
+    assert_eq!(keys(&place.db), ["b"], "the old log was not applied");
+    let kept = std::fs::read_dir(place.file().parent().expect("a folder"))
+        .expect("the home")
+        .filter_map(|entry| entry.expect("an entry").file_name().into_string().ok())
+        .filter(|name| name.starts_with("test.sqlite-wal.replaced-"))
+        .count();
+    assert_eq!(kept, 1, "the old log is evidence");
     assert_eq!(place.db.health(), Health::Ready);
     place.db.write(insert("c")).expect("it works");
     assert_eq!(keys(&place.db), ["b", "c"]);
@@ -75,7 +81,7 @@ fn after_reopen_it_works_on_the_new_file() {
 
 #[test]
 fn what_is_written_after_reopen_stays() {
-    const ROWS: i64 = 1000;
+    const ROWS: i64 = 300;
     let mut limits = limits();
     limits.wal_soft = 64 << 10;
     let place = Place::with(limits);
@@ -151,4 +157,34 @@ fn control_without_the_check_commits_go_nowhere() {
         .query_row("SELECT count(*) FROM t WHERE k = 'lost'", [], |row| row.get(0))
         .expect("a count");
     assert_eq!(found, 0);
+}
+
+#[test]
+fn closing_after_a_replacement_writes_nothing_into_the_new_file() {
+    let place = Place::new();
+    place.db.write(insert("a")).expect("a row");
+    let new = another(place.folder.path(), "b");
+    let bytes = std::fs::read(&new).expect("the new file");
+    // In place: the descriptors of the old generation lead to the new contents.
+    std::fs::write(place.file(), &bytes).expect("overwritten");
+    replaced(place.db.write(insert("lost")));
+    let file = place.file();
+    let Place { db, runtime, folder } = place;
+    runtime.close(LONG);
+    drop((db, runtime));
+    assert_eq!(std::fs::read(file).expect("the file"), bytes);
+    drop(folder);
+}
+
+/// The control: with the old log beside it, plain SQLite serves the old rows from the new file.
+#[test]
+fn the_old_log_beside_a_new_file_is_applied_to_it() {
+    let place = Place::new();
+    place.db.write(insert("a")).expect("a row");
+    let log = place.file().with_extension("sqlite-wal");
+    let new = another(place.folder.path(), "b");
+    let beside = new.with_extension("sqlite-wal");
+    std::fs::copy(log, &beside).expect("the old log");
+    let keys = raw(&new).query_row("SELECT group_concat(k) FROM t", [], |row| row.get::<_, String>(0));
+    assert_ne!(keys.ok().as_deref(), Some("b"));
 }

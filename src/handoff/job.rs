@@ -43,6 +43,10 @@ pub(crate) trait JobError: Clone + Send + 'static {
     fn panicked(payload: Box<dyn Any + Send>) -> Self;
     /// Whoever was to run it is gone.
     fn abandoned() -> Self;
+    /// True when the job may count in spite of this error.
+    fn leaves_open(&self) -> bool {
+        false
+    }
 }
 
 /// How a run ended.
@@ -80,7 +84,7 @@ pub(crate) struct Job<C, R, E> {
     deadline: Instant,
     body: UnsafeCell<Option<Body<C, Result<R, E>>>>,
     answer: Mutex<Option<Result<R, E>>>,
-    /// The answer is that of its last run, and an error.
+    /// The answer is an error, and what the job did will not count.
     failed: AtomicBool,
     waiter: Mutex<Option<Waiter>>,
 }
@@ -105,6 +109,9 @@ pub(crate) trait Task<C, E>: Send + Sync {
     fn claim(&self) -> bool;
     /// Runs it. The caller has claimed it.
     fn run(&self, context: &C) -> Ran;
+    /// Answers a job that is not running, and acknowledges at once: it was not done, and will not be. False when its
+    /// caller gave up on it.
+    fn refuse(&self, error: E) -> bool;
     /// Makes this the answer of a job that is claimed or ran, instead of what its run answered.
     fn overrule(&self, error: E);
     /// Acknowledges: the caller learns the answer. Only for a claimed job that ran or was overruled.
@@ -317,8 +324,20 @@ impl<C: 'static, R: Send + 'static, E: JobError> Task<C, E> for Job<C, R, E> {
         ran
     }
 
+    fn refuse(&self, error: E) -> bool {
+        if !self.claim() {
+            return false;
+        }
+        self.put_answer(Err(error), true);
+        // From Running, or Impatient by now: only the claimer leaves these.
+        self.state.store(SETTLED, Ordering::Release);
+        self.wake();
+        true
+    }
+
     fn overrule(&self, error: E) {
-        self.put_answer(Err(error), false);
+        let failed = !error.leaves_open();
+        self.put_answer(Err(error), failed);
         if self.state.load(Ordering::Acquire) != ABANDONED {
             // Claimed and not run: it counts as having run. An abandoned job stays so.
             let _ = self.swap(RUNNING, RAN) || self.swap(IMPATIENT, RAN);

@@ -21,7 +21,7 @@ use std::time::Instant;
 use rusqlite::ffi as code;
 
 use super::core::Core;
-use super::ffi::{self, Control};
+use super::ffi;
 use super::guard::InJob;
 use super::label::Label;
 use super::shared::Shared;
@@ -68,8 +68,8 @@ enum Outcome {
 /// Runs one batch from the front of `queue`; answers the jobs whose fate is decided, to be settled in this order.
 pub(super) fn run(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>) -> Vec<Entry> {
     let mut done = Vec::new();
-    if let Err(error) = begin(core, shared, queue, &mut done) {
-        done.extend(refuse(shared, queue, &error));
+    if let Err(error) = begin(core, shared, queue) {
+        refuse(shared, queue, &error);
         return done;
     }
     let together = queue.iter().take_while(|entry| !entry.alone).count().min(shared.spec.limits.batch_jobs);
@@ -78,7 +78,7 @@ pub(super) fn run(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>)
             let _ = rollback(core);
             return done;
         };
-        done.push(run_alone(core, shared, entry, true));
+        done.extend(run_alone(core, shared, entry, true));
         return done;
     }
     let mut batch: Vec<Option<Entry>> = queue.drain(..together).map(Some).collect();
@@ -103,7 +103,6 @@ pub(super) fn run(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>)
         Outcome::Lost(culprit) => {
             core.wary = WARY_BATCHES;
             stats::add(&shared.counters.batches_retried, 1);
-            let culprit = culprit.and_then(|at| batch[at].take());
             recover(core, shared, batch, culprit, &mut done);
         }
         Outcome::Unprotected => unreachable!("an attempt with savepoints protects every job"),
@@ -116,10 +115,12 @@ fn recover(
     core: &mut Core,
     shared: &Shared,
     mut batch: Vec<Option<Entry>>,
-    culprit: Option<Entry>,
+    culprit: Option<usize>,
     done: &mut Vec<Entry>,
 ) {
     let known = culprit.is_some();
+    // One that panicked is settled, and gone from the batch.
+    let culprit = culprit.and_then(|at| batch[at].take());
     let outcome = if known && batch.iter().flatten().count() > 1 {
         again(core, shared, &mut batch)
     } else {
@@ -133,12 +134,12 @@ fn recover(
         }
         Outcome::Lost(_) | Outcome::Unprotected => {
             for entry in batch.into_iter().flatten() {
-                done.push(run_alone(core, shared, entry, false));
+                done.extend(run_alone(core, shared, entry, false));
             }
         }
     }
     if let Some(culprit) = culprit {
-        done.push(run_alone(core, shared, culprit, false));
+        done.extend(run_alone(core, shared, culprit, false));
     }
 }
 
@@ -169,12 +170,12 @@ fn attempt(
         }
         looked_at = at + 1;
         let Some(entry) = &batch[at] else { continue };
-        if !entry.task.claim() {
-            forget(shared, batch[at].take());
+        if now >= entry.task.deadline() {
+            turn_away(shared, batch[at].take(), late());
             continue;
         }
-        if now >= entry.task.deadline() {
-            entry.task.overrule(late());
+        if !entry.task.claim() {
+            forget(shared, batch[at].take());
             continue;
         }
         if savepoints && core.tx.control().savepoint().is_err() {
@@ -189,7 +190,6 @@ fn attempt(
             if ran == Ran::Panicked {
                 // It keeps its answer and is not run again.
                 settle(shared, batch[at].take());
-                return (Outcome::Lost(None), looked_at);
             }
             return (Outcome::Lost(Some(at)), looked_at);
         }
@@ -275,29 +275,28 @@ fn rollback(core: &Core) -> rusqlite::Result<()> {
     if core.tx.connection().is_autocommit() { Ok(()) } else { core.tx.control().rollback() }
 }
 
-/// One job in a transaction of its own, which has `begun` or begins now. Its answer is decided when this returns.
-fn run_alone(core: &mut Core, shared: &Shared, entry: Entry, begun: bool) -> Entry {
+/// One job in a transaction of its own, which has `begun` or begins now. Its answer is decided when this returns;
+/// `None` when it was not run.
+fn run_alone(core: &mut Core, shared: &Shared, entry: Entry, begun: bool) -> Option<Entry> {
+    let ready = match () {
+        () if Instant::now() >= entry.task.deadline() => Err(late()),
+        () if begun => Ok(()),
+        () => begin_again(core, shared),
+    };
+    if let Err(error) = ready {
+        let _ = rollback(core);
+        turn_away(shared, Some(entry), error);
+        return None;
+    }
     if !entry.task.claim() {
-        if begun {
-            let _ = rollback(core);
-        }
-        return entry;
-    }
-    if Instant::now() >= entry.task.deadline() {
-        if begun {
-            let _ = rollback(core);
-        }
-        entry.task.overrule(late());
-        return entry;
-    }
-    if !begun && let Err(error) = begin_again(core, shared) {
-        entry.task.overrule(error);
-        return entry;
+        let _ = rollback(core);
+        forget(shared, Some(entry));
+        return None;
     }
     if let Some(error) = transact(core, shared, |tx| run_job(tx, shared, &entry)) {
         entry.task.overrule(error);
     }
-    entry
+    Some(entry)
 }
 
 /// Runs one job in the transaction that has begun, and ends it. Answers the error that overrules the job's own
@@ -361,14 +360,9 @@ pub(super) fn guarded(
 
 /// BEGIN IMMEDIATE, looking once a millisecond while somebody else holds the write lock. Jobs whose deadline passes
 /// meanwhile are answered.
-fn begin(
-    core: &mut Core,
-    shared: &Shared,
-    queue: &mut VecDeque<Entry>,
-    done: &mut Vec<Entry>,
-) -> Result<(), Error> {
+fn begin(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>) -> Result<(), Error> {
     loop {
-        let begun = try_begin(core.tx.control());
+        let begun = try_begin(core);
         shared.set_blocked(matches!(begun, Ok(false)));
         match begun {
             Ok(true) => return Ok(()),
@@ -379,24 +373,24 @@ fn begin(
         }
         stats::add(&shared.counters.busy_waits, 1);
         let now = Instant::now();
+        // Found out once for all that give up now.
+        let mut busy = None;
         for _ in 0..queue.len() {
             let Some(entry) = queue.pop_front() else { break };
             let in_time = now < entry.task.deadline();
             if in_time && !shared.gives_up() && !entry.task.is_over() {
                 queue.push_back(entry);
-            } else if entry.task.claim() {
-                if in_time {
-                    *shared.left.lock() += 1;
-                }
-                entry.task.overrule(shared.busy());
-                done.push(entry);
-            } else {
-                forget(shared, Some(entry));
+                continue;
             }
+            if in_time && !entry.task.is_over() {
+                *shared.left.lock() += 1;
+            }
+            let error = busy.get_or_insert_with(|| shared.busy()).clone();
+            turn_away(shared, Some(entry), error);
         }
         if queue.is_empty() {
             shared.set_blocked(false);
-            return Err(shared.busy());
+            return Err(late());
         }
         super::connect::pause();
     }
@@ -406,7 +400,7 @@ fn begin(
 fn begin_again(core: &mut Core, shared: &Shared) -> Result<(), Error> {
     let until = super::shared::instant_after(shared.spec.limits.turn_wait);
     loop {
-        match try_begin(core.tx.control()) {
+        match try_begin(core) {
             Ok(true) => return Ok(()),
             Ok(false) if Instant::now() >= until => return Err(shared.busy()),
             Ok(false) => super::connect::pause(),
@@ -418,8 +412,12 @@ fn begin_again(core: &mut Core, shared: &Shared) -> Result<(), Error> {
 }
 
 /// True when the transaction has begun, false when the write lock is taken.
-pub(super) fn try_begin(control: &Control) -> rusqlite::Result<bool> {
-    match control.begin() {
+pub(super) fn try_begin(core: &Core) -> rusqlite::Result<bool> {
+    if !core.tx.connection().is_autocommit() {
+        // Whoever was here before died in the middle.
+        rollback(core)?;
+    }
+    match core.tx.control().begin() {
         Ok(()) => Ok(true),
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(false),
         Err(error) => Err(error),
@@ -428,7 +426,7 @@ pub(super) fn try_begin(control: &Control) -> rusqlite::Result<bool> {
 
 /// After a failed write or fsync nothing that this generation says can be believed: the kernel may have thrown the
 /// pages away and forgotten the error.
-fn latching(error: &rusqlite::Error) -> Option<Error> {
+pub(super) fn latching(error: &rusqlite::Error) -> Option<Error> {
     let extended = error.sqlite_error().map(|error| error.extended_code)?;
     let fatal = matches!(
         extended,
@@ -470,18 +468,23 @@ fn settle_unknown(entries: impl Iterator<Item = Entry>, error: &Error, done: &mu
     }
 }
 
-/// Answers every job of a queue with an error.
-pub(super) fn refuse(shared: &Shared, queue: &mut VecDeque<Entry>, error: &Error) -> Vec<Entry> {
-    let mut done = Vec::with_capacity(queue.len());
+/// Answers every job of a queue with an error: none of them was done.
+pub(super) fn refuse(shared: &Shared, queue: &mut VecDeque<Entry>, error: &Error) {
     for entry in queue.drain(..) {
-        if entry.task.claim() {
-            entry.task.overrule(error.clone());
-            done.push(entry);
-        } else {
-            forget(shared, Some(entry));
-        }
+        turn_away(shared, Some(entry), error.clone());
     }
-    done
+}
+
+/// A job that was not done and will not be.
+fn turn_away(shared: &Shared, entry: Option<Entry>, error: Error) {
+    let Some(entry) = entry else { return };
+    let _mark = InJob::mark();
+    if entry.task.refuse(error) {
+        shared.counted(0, 1);
+        shared.drop_entry(entry);
+    } else {
+        forget(shared, Some(entry));
+    }
 }
 
 /// A job whose caller gave up.

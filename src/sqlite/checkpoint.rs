@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 
+use super::batch::latching;
 use super::ffi::{self, Checkpointed};
 use super::shared::Shared;
 use super::stats;
@@ -117,18 +118,22 @@ impl Checkpointer {
         first
     }
 
-    /// Waits for the end of a round, when the log is too long.
-    pub(super) fn pause(&self) {
-        if !self.paused.load(Ordering::Acquire) {
-            return;
-        }
+    /// True while nobody writes because the log is too long.
+    pub(super) fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Acquire)
+    }
+
+    /// Waits for the end of a round. False when it took too long and this call ended the pause: then the caller must
+    /// release the gate.
+    pub(super) fn pause(&self) -> bool {
         let until = Instant::now() + LONGEST_PAUSE;
         let mut wish = self.wish.lock();
         while self.paused.load(Ordering::Acquire) && *wish != Wish::Stop {
             if self.wished.wait_until(&mut wish, until).timed_out() {
-                return;
+                return !self.paused.swap(false, Ordering::AcqRel);
             }
         }
+        true
     }
 
     /// Starts the thread.
@@ -215,23 +220,31 @@ fn run(shared: &Shared, connection: &Connection) -> Option<()> {
     shared.gate.reserve();
     let mut core = shared.gate.enter();
     shared.gate.release();
-    let core = core.as_mut()?;
-    let has_turn = core.turn.take(shared.spec.limits.turn_wait);
-    let done = passive(shared, connection);
+    let within = core.as_mut()?;
+    let has_turn = within.take_turn(shared.spec.limits.turn_wait);
+    let done = ffi::checkpoint_passive(connection);
     if has_turn {
-        core.turn.leave();
+        within.turn.leave();
     }
+    // Whoever is told of a failure may want to write.
+    drop(core);
+    stats::add(&shared.counters.checkpoints, 1);
     stats::add(&shared.counters.checkpoints_held, 1);
-    done.map(drop)
+    told(shared, done).map(drop)
 }
 
 fn passive(shared: &Shared, connection: &Connection) -> Option<Checkpointed> {
     stats::add(&shared.counters.checkpoints, 1);
-    match ffi::checkpoint_passive(connection) {
-        Ok(done) => Some(done),
-        Err(error) => {
-            log::warn!("{}: a checkpoint failed: {error}", shared.spec.domain.name());
-            None
+    told(shared, ffi::checkpoint_passive(connection))
+}
+
+/// A failed write or fsync here is as bad as one in a commit: at NORMAL, acknowledged commits stand on it.
+fn told(shared: &Shared, done: rusqlite::Result<Checkpointed>) -> Option<Checkpointed> {
+    done.map_err(|error| {
+        if let Some(error) = latching(&error) {
+            shared.latch(error);
         }
-    }
+        log::warn!("{}: a checkpoint failed: {error}", shared.spec.domain.name());
+    })
+    .ok()
 }

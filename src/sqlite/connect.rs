@@ -13,6 +13,7 @@
 
 use std::cell::Cell;
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,17 @@ pub(super) struct Opened {
     pub(super) wrote: Option<i64>,
 }
 
+/// Which files the write-ahead log and its index are, by inode.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Sidecars {
+    wal: Option<u64>,
+    shm: Option<u64>,
+}
+
+fn inode_of(path: &Path) -> Option<u64> {
+    std::fs::symlink_metadata(path).ok().map(|found| found.ino())
+}
+
 /// Refuses an SQLite with known corruption bugs.
 ///
 /// # Errors
@@ -100,8 +112,20 @@ impl Spec {
             }
         }
         let _lock = lock_until(&self.init_lock, deadline)?;
-        if self.look()? == 0 && !self.path.exists() {
-            home::create_private_file(&self.path)?;
+        if self.look()? == 0 {
+            if self.has_log() {
+                // SQLite would delete the log, which may hold all there was. Creation never leaves this behind.
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    "the database is empty, and a write-ahead log lies beside it",
+                )
+                .advise(
+                    "put the database file back, or move the file ending in -wal away; nothing was changed",
+                ));
+            }
+            if !self.path.exists() {
+                home::create_private_file(&self.path)?;
+            }
         }
         let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         if !is_ours(&connection)? {
@@ -157,6 +181,36 @@ impl Spec {
             return Err(no_database(Error::new(ErrorKind::Corrupt, "")));
         }
         Ok(length)
+    }
+
+    /// Moves the log and the index of another generation away from the file that is at the path now: SQLite would
+    /// apply that log to it. They are kept, under a name of their own. Only what `old` names is moved; another process
+    /// may have done it already.
+    pub(super) fn set_aside(&self, old: &Sidecars, deadline: Instant) -> Result<()> {
+        let _lock = lock_until(&self.init_lock, deadline)?;
+        let now = jiff::Timestamp::now().as_millisecond();
+        for (ending, inode) in [("-wal", old.wal), ("-shm", old.shm)] {
+            let mut path = self.path.as_os_str().to_owned();
+            path.push(ending);
+            let from = PathBuf::from(path);
+            if inode.is_some() && inode == inode_of(&from) {
+                let mut aside = from.clone().into_os_string();
+                aside.push(format!(".replaced-{now}"));
+                std::fs::rename(&from, &aside)
+                    .map_err(|error| Error::io("set the old write-ahead log aside", &from, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The log and the index as they are now.
+    pub(super) fn sidecars(&self) -> Sidecars {
+        let inode = |ending: &str| {
+            let mut path = self.path.as_os_str().to_owned();
+            path.push(ending);
+            inode_of(Path::new(&path))
+        };
+        Sidecars { wal: inode("-wal"), shm: inode("-shm") }
     }
 
     /// True when the write-ahead log holds something.
@@ -215,6 +269,10 @@ fn finish(
     warnings: Vec<String>,
     wrote: Option<i64>,
 ) -> Result<Opened> {
+    if connection.is_readonly("main")? {
+        return Err(Error::new(ErrorKind::ReadOnly, "the file may not be written")
+            .advise("give your user write permission to it, or choose another home"));
+    }
     ffi::persist_wal(&connection)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     let stamp = ffi::read_stamp(&connection)?;
@@ -269,11 +327,11 @@ fn stamp(connection: &Connection) -> Result<()> {
 }
 
 /// Takes an exclusive flock, looking once a millisecond until `deadline`. It is freed when the answer is dropped.
-pub(crate) fn lock_until(path: &Path, deadline: Instant) -> Result<File> {
+pub(crate) fn lock_until(path: &Path, deadline: Instant) -> Result<Locked> {
     let file = home::open_lock_file(path)?;
     loop {
         match file.try_lock() {
-            Ok(()) => return Ok(file),
+            Ok(()) => return Ok(Locked(file)),
             Err(std::fs::TryLockError::Error(error)) => return Err(Error::io("lock", path, error)),
             Err(std::fs::TryLockError::WouldBlock) if Instant::now() >= deadline => {
                 return Err(Error::new(
@@ -285,6 +343,15 @@ pub(crate) fn lock_until(path: &Path, deadline: Instant) -> Result<File> {
             }
             Err(std::fs::TryLockError::WouldBlock) => pause(),
         }
+    }
+}
+
+/// A flock that ends here, also when a process forked meanwhile has a copy of the descriptor.
+pub(crate) struct Locked(File);
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
     }
 }
 

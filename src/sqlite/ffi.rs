@@ -60,6 +60,9 @@ pub(super) struct Control {
     savepoint: Statement,
     release: Statement,
     rollback_to: Statement,
+    inner_savepoint: Statement,
+    inner_release: Statement,
+    inner_rollback_to: Statement,
 }
 
 // SAFETY: the statements belong to one connection, which is `Send` and used by one thread at a time; `Control` moves
@@ -80,9 +83,13 @@ impl Control {
             begin: Statement::prepare(connection, begin)?,
             commit: Statement::prepare(connection, c"COMMIT")?,
             rollback: Statement::prepare(connection, c"ROLLBACK")?,
-            savepoint: Statement::prepare(connection, c"SAVEPOINT rowhouse")?,
-            release: Statement::prepare(connection, c"RELEASE rowhouse")?,
-            rollback_to: Statement::prepare(connection, c"ROLLBACK TO rowhouse")?,
+            savepoint: Statement::prepare(connection, c"SAVEPOINT rowhouse_job")?,
+            release: Statement::prepare(connection, c"RELEASE rowhouse_job")?,
+            rollback_to: Statement::prepare(connection, c"ROLLBACK TO rowhouse_job")?,
+            // Of another name, so that what a job leaves open is inside its own savepoint and ends with it.
+            inner_savepoint: Statement::prepare(connection, c"SAVEPOINT rowhouse_inner")?,
+            inner_release: Statement::prepare(connection, c"RELEASE rowhouse_inner")?,
+            inner_rollback_to: Statement::prepare(connection, c"ROLLBACK TO rowhouse_inner")?,
         })
     }
 
@@ -108,6 +115,18 @@ impl Control {
 
     pub(super) fn rollback_to(&self) -> Result<()> {
         self.rollback_to.run()
+    }
+
+    pub(super) fn inner_savepoint(&self) -> Result<()> {
+        self.inner_savepoint.run()
+    }
+
+    pub(super) fn inner_release(&self) -> Result<()> {
+        self.inner_release.run()
+    }
+
+    pub(super) fn inner_rollback_to(&self) -> Result<()> {
+        self.inner_rollback_to.run()
     }
 }
 

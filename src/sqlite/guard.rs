@@ -72,7 +72,7 @@ impl Guard {
         });
         let reads = guard.clone();
         connection.authorizer(Some(move |context: AuthContext<'_>| {
-            if reads.inside.load(Ordering::Relaxed) { judge(&context.action) } else { Authorization::Allow }
+            if reads.inside.load(Ordering::Relaxed) { judge(&context) } else { Authorization::Allow }
         }))?;
         let reads = guard.clone();
         connection.commit_hook(Some(move || reads.inside.load(Ordering::Relaxed)))?;
@@ -98,10 +98,10 @@ impl Guard {
         Inside(self)
     }
 
-    /// The engine's own statements are not a job's.
+    /// The engine's own statements are not a job's, and not stopped at its deadline.
     pub(super) fn pause(&self) -> Paused<'_> {
         let was = self.inside.swap(false, Ordering::Relaxed);
-        Paused { guard: self, was }
+        Paused { guard: self, was, deadline: self.deadline.swap(u64::MAX, Ordering::Relaxed) }
     }
 }
 
@@ -117,16 +117,30 @@ impl Drop for Inside<'_> {
 pub(super) struct Paused<'g> {
     guard: &'g Guard,
     was: bool,
+    deadline: u64,
 }
 
 impl Drop for Paused<'_> {
     fn drop(&mut self) {
+        self.guard.deadline.store(self.deadline, Ordering::Relaxed);
         self.guard.inside.store(self.was, Ordering::Relaxed);
     }
 }
 
-fn judge(action: &AuthAction<'_>) -> Authorization {
-    let allowed = match action {
+/// The engine's own tables.
+const OWN_TABLES: &[&str] = &["rowhouse_meta", "refinery_schema_history"];
+
+fn judge(context: &AuthContext<'_>) -> Authorization {
+    let own = |table: &str| OWN_TABLES.iter().any(|own| own.eq_ignore_ascii_case(table));
+    let allowed = match &context.action {
+        AuthAction::Insert { table_name }
+        | AuthAction::Delete { table_name }
+        | AuthAction::Update { table_name, .. } => {
+            // A temporary virtual table shows only here, as a row of the temporary schema.
+            !own(table_name) && context.database_name != Some("temp")
+        }
+        AuthAction::DropTable { table_name } | AuthAction::AlterTable { table_name, .. } => !own(table_name),
+        AuthAction::CreateVtable { .. } => context.database_name != Some("temp"),
         AuthAction::Unknown { .. }
         | AuthAction::Transaction { .. }
         | AuthAction::Savepoint { .. }

@@ -114,6 +114,15 @@ impl State {
         }
     }
 
+    /// Why it is not attached yet, when it is not.
+    pub(super) fn not_attached(&self) -> Option<Error> {
+        (self.word.load(Ordering::Acquire) == ATTACHING).then(|| {
+            let waiting =
+                || Error::new(ErrorKind::Busy, "the database is still being attached; nothing was done");
+            self.detail.lock().refusal.clone().unwrap_or_else(waiting)
+        })
+    }
+
     /// Waits while attaching, until `deadline`; then says why it cannot be read.
     pub(super) fn readable(&self, deadline: Instant) -> Result<(), Error> {
         if matches!(self.word.load(Ordering::Acquire), READY | DEGRADED | READ_ONLY) {
@@ -132,6 +141,10 @@ impl State {
                 // A latched database still reads; a replaced one would read what is not there any more.
                 LATCHED => {
                     return refusal().filter(|error| error.kind() == ErrorKind::Replaced).map_or(Ok(()), Err);
+                }
+                // What keeps it from being attached does not go away by waiting.
+                _ if refusal().is_some_and(|error| !error.is_transient()) => {
+                    return refusal().map_or(Ok(()), Err);
                 }
                 _ if Instant::now() >= deadline => {
                     let waiting = || Error::new(ErrorKind::Busy, "the database is still being attached");

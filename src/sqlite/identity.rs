@@ -7,6 +7,7 @@
 //! Invariant: a commit is acknowledged only after the check that follows it; with NORMAL durability the check may be
 //! up to 10 ms old.
 
+use std::io::ErrorKind as Os;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -30,7 +31,9 @@ pub(super) struct Identity {
 impl Identity {
     /// The identity of the file that `stamp` was read from, at `path`.
     pub(super) fn of(path: &Path, stamp: Stamp, durability: Durability) -> Result<Self> {
-        let place = place(path).ok_or_else(|| replaced("its file is gone"))?;
+        let place = place(path)
+            .map_err(|error| Error::io("look at the database", path, error))?
+            .ok_or_else(|| replaced("its file is gone"))?;
         let max_age = (durability == Durability::Normal).then_some(RELAXED_AGE);
         Ok(Self { place, stamp, max_age, checked: Instant::now() })
     }
@@ -53,9 +56,11 @@ impl Identity {
     /// `Replaced`.
     pub(super) fn check_now(&self, path: &Path, connection: &Connection) -> Result<()> {
         match place(path) {
-            None => return Err(replaced("its file was removed or renamed")),
-            Some(found) if found != self.place => return Err(replaced("another file was put in its place")),
-            Some(_) => {}
+            Ok(Some(found)) if found == self.place => {}
+            Ok(None) => return Err(replaced("its file was removed or renamed")),
+            Ok(Some(_)) => return Err(replaced("another file was put in its place")),
+            // That the folder cannot be looked at now says nothing about the file, which is still open.
+            Err(_) => {}
         }
         match ffi::read_stamp(connection) {
             Ok(found) if found == self.stamp => Ok(()),
@@ -65,9 +70,12 @@ impl Identity {
     }
 }
 
-fn place(path: &Path) -> Option<(u64, u64)> {
-    let found = std::fs::symlink_metadata(path).ok()?;
-    Some((found.dev(), found.ino()))
+fn place(path: &Path) -> std::io::Result<Option<(u64, u64)>> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some((found.dev(), found.ino()))),
+        Err(error) if matches!(error.kind(), Os::NotFound | Os::NotADirectory) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 fn replaced(how: &'static str) -> Error {

@@ -252,7 +252,10 @@ impl Database {
     /// # Errors
     /// Of SQLite; `Closed`.
     pub fn changes(&self) -> Result<u64> {
-        self.watch(|shared| shared.changes.now(&shared.spec))
+        self.watch(
+            instant_after(self.options.deadline.unwrap_or(self.shared().spec.limits.deadline)),
+            |shared| shared.changes.now(&shared.spec),
+        )
     }
 
     /// Waits until something was committed since `seen`, by any process, for at most `wait`; answers the new number,
@@ -265,17 +268,13 @@ impl Database {
     pub fn wait_for_change(&self, seen: u64, wait: Duration) -> Result<u64> {
         guard::refuse_in_job().map_err(|error| self.shared().name(error))?;
         let deadline = instant_after(wait);
-        self.watch(|shared| shared.changes.wait(&shared.spec, seen, deadline))
+        self.watch(deadline, |shared| shared.changes.wait(&shared.spec, seen, deadline))
     }
 
-    fn watch(&self, look: impl FnOnce(&Shared) -> Result<u64>) -> Result<u64> {
+    fn watch(&self, deadline: Instant, look: impl FnOnce(&Shared) -> Result<u64>) -> Result<u64> {
         let shared = self.shared();
         shared.check_process()?;
-        shared
-            .health
-            .readable(instant_after(shared.spec.limits.deadline))
-            .and_then(|()| look(shared))
-            .map_err(|error| shared.name(error))
+        shared.health.readable(deadline).and_then(|()| look(shared)).map_err(|error| shared.name(error))
     }
 
     /// How it is.
@@ -300,26 +299,32 @@ impl Database {
     pub fn reopen(&self) -> Result<()> {
         let shared = self.shared();
         guard::refuse_in_job().and_then(|()| shared.check_process()).map_err(|error| shared.name(error))?;
+        let _opening = shared.opening.lock();
         if !shared.lanes.is_open() {
             return Err(shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
         }
+        let deadline = instant_after(shared.spec.limits.deadline);
+        let replaced = shared.health.refusal().is_some_and(|error| error.kind() == ErrorKind::Replaced);
+        shared.health.set(Health::Attaching, None);
         shared.checkpointer.let_go();
-        {
+        let old = {
             let mut inside = shared.gate.enter();
             shared.readers.close();
             shared.changes.let_go();
-            *inside = None;
-        }
-        shared.health.set(Health::Attaching, None);
+            inside.take().map(|core| core.close(replaced))
+        };
+        let old = old.filter(|_| replaced);
+        let aside = old.map_or(Ok(()), |old| shared.spec.named(shared.spec.set_aside(&old, deadline)));
         shared.readers.open(&shared.spec);
-        let attached = shared.attach(instant_after(shared.spec.limits.deadline)).map(drop);
+        let attached = aside.and_then(|()| shared.attach(deadline)).map(drop);
         match &attached {
             Ok(()) => {
                 if let Some(slot) = &shared.slot {
                     slot.set_latched(false);
                 }
             }
-            Err(error) => drop(shared.latch(error.clone())),
+            // It stays shut, for this reason; opening it again may be tried again.
+            Err(error) => shared.health.set(Health::Latched, Some(error.clone())),
         }
         attached
     }
@@ -412,11 +417,15 @@ fn finish(shared: &Shared, writer: &Mutex<Option<JoinHandle<()>>>) {
     if let Some(writer) = writer.take() {
         let _ = writer.join();
     }
+    let _opening = shared.opening.lock();
+    let replaced = shared.health.refusal().is_some_and(|error| error.kind() == ErrorKind::Replaced);
     shared.health.set(Health::Closed, None);
     shared.readers.close();
     shared.changes.close();
     shared.checkpointer.stop();
-    *shared.gate.enter() = None;
+    if let Some(core) = shared.gate.enter().take() {
+        core.close(replaced);
+    }
     lineage::leave(&shared.spec.path);
 }
 

@@ -64,6 +64,7 @@ impl Readers {
 
     /// Starts an empty pool.
     pub(super) fn open(&self, spec: &Spec) {
+        *self.last_error.lock() = None;
         let manager = Manager { spec: spec.clone(), last_error: self.last_error.clone() };
         let pool = Pool::builder()
             .max_size(spec.limits.readers.max(1))

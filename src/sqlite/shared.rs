@@ -37,8 +37,12 @@ pub(super) struct Shared {
     pub(super) slot: Option<Slot>,
     /// Of the process that opened it ([`forks`]); a fork must not touch the connections.
     owner: u32,
-    /// The writer waits for the write lock.
+    /// Somebody of this process waits for the write lock.
     blocked: AtomicBool,
+    /// Somebody of this process waits for the turn.
+    in_line: AtomicBool,
+    /// Held while the write connection is opened, opened again, or closed.
+    pub(super) opening: Mutex<()>,
     /// A caller may have kept the turn: the writer sees to it that it is given back.
     pub(super) kept: AtomicBool,
     /// When closing stops waiting, in nanoseconds since `opened`; 0 while it does not close.
@@ -61,6 +65,8 @@ impl Shared {
             slot,
             owner: forks::generation(),
             blocked: AtomicBool::new(false),
+            in_line: AtomicBool::new(false),
+            opening: Mutex::new(()),
             kept: AtomicBool::new(false),
             gives_up_at: AtomicU64::new(0),
             opened: Instant::now(),
@@ -128,6 +134,10 @@ impl Shared {
         error
     }
 
+    pub(super) fn set_in_line(&self, waits: bool) {
+        self.in_line.store(waits, Ordering::Relaxed);
+    }
+
     pub(super) fn set_blocked(&self, blocked: bool) {
         self.blocked.store(blocked, Ordering::Relaxed);
     }
@@ -146,9 +156,20 @@ impl Shared {
         if self.blocked.load(Ordering::Relaxed) {
             return self.busy();
         }
-        if self.health.get() == Health::Attaching {
-            return self
-                .name(Error::new(ErrorKind::Busy, "the database is still being attached; nothing was done"));
+        if let Some(why) = self.health.not_attached() {
+            return self.name(why);
+        }
+        if self.in_line.load(Ordering::Relaxed)
+            && let Some(holder) = holders::flock_holder(&self.spec.room)
+        {
+            return self.name(
+                Error::new(
+                    ErrorKind::Busy,
+                    "it was another process's turn until the deadline; nothing was done",
+                )
+                .held_by(Some(holder))
+                .retry_in(Duration::from_secs(1)),
+            );
         }
         self.name(Error::new(ErrorKind::Timeout, "the deadline passed in the queue; nothing was done"))
     }
@@ -178,6 +199,8 @@ impl Shared {
 
     /// Acknowledges a job whose fate is decided.
     pub(super) fn settle(&self, entry: Entry) -> Settled {
+        // Whoever is woken may run a little on this thread, and must not wait for it.
+        let _mark = super::guard::InJob::mark();
         let settled = entry.task.settle();
         self.drop_entry(entry);
         settled

@@ -5,13 +5,13 @@
 //! waiter that the kernel is still waking.
 //!
 //! Invariants:
-//! 1. Nobody waits for a turn longer than the bound given: there is no timed flock, so a helper thread blocks, and a
+//! 1. Nobody waits for a turn that does not move longer than the bound given: there is no timed flock, so a helper thread blocks, and a
 //!    turn that comes too late is given back at once. The writer has then gone on without (SQLite's own lock still
 //!    keeps it safe; only the fairness is gone).
 //! 2. While the helper is still stuck behind a stopped process, nobody waits for the turn again.
 //! 3. The kernel frees the turn of a process that dies.
-//! 4. A caller that commits again and again may keep the turn over several commits, for at most a millisecond from when
-//!    it came; then it goes to the end of the line. If the caller does not come back, the writer gives the turn back.
+//! 4. A caller that commits again and again while nobody waits may keep the turn over several commits, for at most a
+//!    millisecond; then it goes to the end of the line. If the caller does not come back, the writer gives the turn back.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::shared::instant_after;
 use crate::error::Result;
 use crate::forks;
 use crate::home;
@@ -90,8 +91,9 @@ impl Turn {
         self.held
     }
 
-    /// Takes the turn, waiting in line for at most `bound`. False when it did not come in time: go on without.
-    pub(super) fn take(&mut self, bound: Duration) -> bool {
+    /// Takes the turn, waiting in line for `bound`, and up to `rounds` times as long while the line `moves`. False when
+    /// it did not come in time: go on without. `moves` is asked when the wait begins and after each round.
+    pub(super) fn take(&mut self, bound: Duration, rounds: u32, mut moves: impl FnMut() -> bool) -> bool {
         if self.try_take() {
             return true;
         }
@@ -99,14 +101,20 @@ impl Turn {
             return false;
         }
         let Some(helper) = self.helper() else { return false };
-        let until = super::shared::instant_after(bound);
+        moves();
+        let mut until = instant_after(bound);
+        let mut round = 1;
         let mut state = helper.state.lock();
         *state = Asked::Yes;
         helper.changed.notify_all();
         while *state == Asked::Yes {
             if helper.changed.wait_until(&mut state, until).timed_out() && *state == Asked::Yes {
-                *state = Asked::GivenUp;
-                return false;
+                if round >= rounds || !moves() {
+                    *state = Asked::GivenUp;
+                    return false;
+                }
+                round += 1;
+                until = instant_after(bound);
             }
         }
         self.held = *state == Asked::Granted;
@@ -114,13 +122,11 @@ impl Turn {
         self.held
     }
 
-    /// Before a caller's own commit, which began to wait at `now`: takes the turn, or goes on with the one that was
-    /// kept. Answers whether it has the turn.
-    pub(super) fn take_or_keep(&mut self, now: Instant, bound: Duration) -> bool {
-        if self.kept_until.is_some_and(|until| now >= until) {
-            self.leave();
-        }
-        self.held || self.take(bound)
+    /// Before a caller's own commit, at `now`: true when it can go on with the turn that was kept, false when it has to
+    /// take one.
+    pub(super) fn go_on(&mut self, now: Instant) -> bool {
+        self.leave_if_over(now);
+        self.held
     }
 
     /// After a caller's own commit, which began to wait at `from`: keeps the turn when the caller comes back at once
@@ -130,7 +136,7 @@ impl Turn {
         self.last_use = Some(now);
         match self.kept_until {
             Some(until) if now < until => false,
-            None if back_soon => {
+            None if back_soon && self.nobody_waits() => {
                 self.kept_until = Some(now + LONGEST_KEPT);
                 true
             }
@@ -155,6 +161,15 @@ impl Turn {
         if std::mem::take(&mut self.held) {
             let _ = self.locks.room.unlock();
         }
+    }
+
+    /// Whoever waits for the turn is in the lobby.
+    fn nobody_waits(&self) -> bool {
+        let nobody = self.locks.lobby.try_lock().is_ok();
+        if nobody {
+            let _ = self.locks.lobby.unlock();
+        }
+        nobody
     }
 
     fn helper_is_stuck(&self) -> bool {
@@ -236,7 +251,7 @@ mod tests {
         assert!(a.try_take());
         assert!(!b.try_take());
         a.leave();
-        assert!(b.take(Duration::from_secs(10)));
+        assert!(b.take(Duration::from_secs(10), 1, || false));
         assert!(!a.try_take());
     }
 
@@ -245,13 +260,13 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let (mut a, mut b, mut c) = (turn(dir.path()), turn(dir.path()), turn(dir.path()));
         assert!(a.try_take());
-        assert!(!b.take(Duration::from_millis(20)), "the bound is kept");
-        assert!(!b.take(Duration::from_hours(1)), "a stuck helper is not waited for again");
+        assert!(!b.take(Duration::from_millis(20), 1, || false), "the bound is kept");
+        assert!(!b.take(Duration::from_hours(1), 1, || false), "a stuck helper is not waited for again");
         a.leave();
         // b's helper gets it now, and must give it back for c.
-        assert!(c.take(Duration::from_secs(10)));
+        assert!(c.take(Duration::from_secs(10), 1, || false));
         c.leave();
-        while !b.take(Duration::from_millis(20)) {}
+        while !b.take(Duration::from_millis(20), 1, || false) {}
     }
 
     #[test]
@@ -260,20 +275,13 @@ mod tests {
         let (mut a, mut b) = (turn(dir.path()), turn(dir.path()));
         let start = Instant::now();
         let at = |micros| start + Duration::from_micros(micros);
-        let wait = Duration::ZERO;
-        assert!(a.take_or_keep(at(0), wait) && !a.keep_or_leave(at(0), at(100)), "the first commit leaves");
+        assert!(a.try_take() && !a.keep_or_leave(at(0), at(100)), "the first commit leaves");
         assert!(b.try_take(), "so it is free");
         b.leave();
-        assert!(a.take_or_keep(at(5_000), wait) && !a.keep_or_leave(at(5_000), at(5_100)), "late: it leaves");
-        assert!(
-            a.take_or_keep(at(5_110), wait) && a.keep_or_leave(at(5_110), at(5_200)),
-            "at once: it is kept"
-        );
+        assert!(a.try_take() && !a.keep_or_leave(at(5_000), at(5_100)), "late: it leaves");
+        assert!(a.try_take() && a.keep_or_leave(at(5_110), at(5_200)), "at once: it is kept");
         assert!(!b.try_take(), "so it is not free");
-        assert!(
-            a.take_or_keep(at(5_210), wait) && !a.keep_or_leave(at(5_210), at(5_300)),
-            "it is kept already"
-        );
+        assert!(a.go_on(at(5_210)) && !a.keep_or_leave(at(5_210), at(5_300)), "it is kept already");
         assert!(a.leave_if_over(at(6_000)), "not over yet");
         assert!(!b.try_take());
         assert!(!a.leave_if_over(at(6_300)), "over, and nobody came back");
@@ -286,7 +294,7 @@ mod tests {
         let (mut a, mut b) = (turn(dir.path()), turn(dir.path()));
         assert!(a.try_take());
         let waiting = std::thread::spawn(move || {
-            assert!(b.take(Duration::from_secs(10)));
+            assert!(b.take(Duration::from_secs(10), 1, || false));
             b
         });
         // The lobby is taken as soon as b waits; from then on a cannot come back before b had its turn.
@@ -299,6 +307,6 @@ mod tests {
         assert!(!a.try_take(), "barged past a waiter");
         let b = waiting.join().expect("b");
         drop(b);
-        assert!(a.take(Duration::from_secs(10)));
+        assert!(a.take(Duration::from_secs(10), 1, || false));
     }
 }

@@ -147,19 +147,19 @@ impl Tx {
     pub fn savepoint<R>(&self, inner: impl FnOnce(&Tx) -> Result<R>) -> Result<R> {
         // A savepoint outside a transaction would be a transaction, and its release a commit.
         self.refuse_if_ended()?;
-        self.engine(Control::savepoint)?;
+        self.engine(Control::inner_savepoint)?;
         let undo = UndoOnPanic(self);
         let answer = inner(self);
         std::mem::forget(undo);
         if answer.is_err() {
             if !self.connection().is_autocommit() {
-                self.engine(Control::rollback_to)?;
-                self.engine(Control::release)?;
+                self.engine(Control::inner_rollback_to)?;
+                self.engine(Control::inner_release)?;
             }
             return answer;
         }
         self.refuse_if_ended()?;
-        self.engine(Control::release)?;
+        self.engine(Control::inner_release)?;
         answer
     }
 
@@ -184,7 +184,10 @@ struct UndoOnPanic<'t>(&'t Tx);
 impl Drop for UndoOnPanic<'_> {
     fn drop(&mut self) {
         if !self.0.connection().is_autocommit() {
-            let _ = self.0.engine(Control::rollback_to).and_then(|()| self.0.engine(Control::release));
+            let _ = self
+                .0
+                .engine(Control::inner_rollback_to)
+                .and_then(|()| self.0.engine(Control::inner_release));
         }
     }
 }

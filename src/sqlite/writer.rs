@@ -28,6 +28,8 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 /// How long one try to attach a best-effort domain may wait for others, and the pause after a failed one.
 const ATTACH_TRY: Duration = Duration::from_secs(5);
 const ATTACH_PAUSE: Duration = Duration::from_millis(500);
+/// How often the writer looks whether a database that is opened again is there.
+const LOOK_WHILE_ATTACHING: Duration = Duration::from_millis(10);
 
 impl JobError for Error {
     fn panicked(payload: Box<dyn std::any::Any + Send>) -> Self {
@@ -45,6 +47,11 @@ impl JobError for Error {
     fn abandoned() -> Self {
         Error::new(ErrorKind::OutcomeUnknown, "the writer died while it had the job")
             .advise("look whether the change is there; open the runtime again")
+    }
+
+    fn leaves_open(&self) -> bool {
+        // Replaced is found out after the commit.
+        matches!(self.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Replaced)
     }
 }
 
@@ -93,13 +100,23 @@ pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
 
 /// One batch.
 fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) {
-    shared.checkpointer.pause();
+    if shared.checkpointer.is_paused() {
+        // A turn that was kept would be kept for the whole pause.
+        if let Some(core) = shared.gate.enter().as_mut() {
+            core.turn.leave();
+        }
+        if !shared.checkpointer.pause() {
+            shared.gate.release();
+        }
+    }
     let mut inside = shared.gate.enter();
     let done = match (shared.health.refusal(), inside.as_mut()) {
         (None, Some(core)) => {
-            if !core.turn.take(shared.spec.limits.turn_wait) {
+            shared.set_in_line(true);
+            if !core.take_turn(shared.spec.limits.turn_wait) {
                 stats::add(&shared.counters.turns_late, 1);
             }
+            shared.set_in_line(false);
             // More may have come meanwhile.
             let room = shared.spec.limits.batch_jobs.saturating_sub(queue.len());
             shared.lanes.take(queue, room);
@@ -109,10 +126,18 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) {
             shared.committed(core.gauge.pages());
             done
         }
+        (None, None) if shared.lanes.is_open() => {
+            // It is being opened again: the jobs stay where they are.
+            drop(inside);
+            shared.lanes.give_back(queue, |entry| entry.lane);
+            shared.lanes.wait_closed(Instant::now() + LOOK_WHILE_ATTACHING);
+            return;
+        }
         (refusal, _) => {
             let error = refusal
                 .unwrap_or_else(|| shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
-            batch::refuse(shared, queue, &error)
+            batch::refuse(shared, queue, &error);
+            Vec::new()
         }
     };
     if shared.gate.is_reserved() {
@@ -155,7 +180,14 @@ fn look(shared: &Shared) {
 /// Attaches a best-effort domain, again and again until it works or the database is closed.
 fn attach(shared: &Shared, attached: &dyn Fn(i64)) -> bool {
     while shared.lanes.is_open() {
-        match shared.attach(Instant::now() + ATTACH_TRY) {
+        let opening = shared.opening.lock();
+        if shared.gate.enter().is_some() {
+            // Somebody called reopen().
+            return true;
+        }
+        let answer = shared.attach(Instant::now() + ATTACH_TRY);
+        drop(opening);
+        match answer {
             Ok(wrote) => {
                 if let Some(version) = wrote {
                     attached(version);
@@ -167,7 +199,7 @@ fn attach(shared: &Shared, attached: &dyn Fn(i64)) -> bool {
                 shared.health.set(Health::Degraded { reason: error.to_string(), holder }, Some(error));
             }
         }
-        // Closing pokes; jobs that come wait in the queue.
+        // Closing wakes; jobs that come wait in the queue.
         shared.lanes.wait_closed(Instant::now() + ATTACH_PAUSE);
     }
     false
@@ -189,15 +221,12 @@ impl Drop for End<'_> {
         if died {
             shared.health.set(Health::Closed, Some(error.clone()));
             if let Some(core) = shared.gate.enter().as_mut() {
-                let _ = core.tx.control().rollback();
                 core.turn.leave();
             }
         }
         shared.lanes.take(&mut self.queue, usize::MAX);
         *shared.left.lock() += self.queue.len() as u64;
-        for entry in batch::refuse(shared, &mut self.queue, &error) {
-            shared.settle(entry);
-        }
+        batch::refuse(shared, &mut self.queue, &error);
     }
 }
 
@@ -216,8 +245,13 @@ pub(super) fn write_directly<R>(
     // Waiting for the turn here saves two thread switches; the rest of this process gathers behind us meanwhile.
     let from = Instant::now();
     let wait = shared.spec.limits.turn_wait.min(deadline.saturating_duration_since(from));
-    if !core.turn.take_or_keep(from, wait) {
-        return None;
+    if !core.turn.go_on(from) {
+        shared.set_in_line(true);
+        let came = core.take_turn(wait);
+        shared.set_in_line(false);
+        if !came {
+            return None;
+        }
     }
     let answer = commit_directly(shared, core, label, deadline, job);
     if answer.is_none() {
@@ -245,7 +279,7 @@ fn commit_directly<R>(
     deadline: Instant,
     job: &impl Fn(&Tx) -> Result<R>,
 ) -> Option<Result<R>> {
-    match batch::try_begin(core.tx.control()) {
+    match batch::try_begin(core) {
         Ok(true) => {}
         // The writer knows how to wait, and whom to blame.
         _ => return None,
