@@ -1,5 +1,6 @@
 //! What exactly one thread at a time may use: the write connection and all that belongs to it.
 
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -28,14 +29,13 @@ pub(super) struct Core {
 const PATIENCE_IN_A_MOVING_LINE: u32 = 8;
 
 impl Core {
-    /// Closes the connection; answers the log and its index. When the file was `replaced`, without writing the old log
-    /// into it.
-    pub(super) fn close(self, replaced: bool) -> Sidecars {
-        if replaced {
-            // It can only fail by not knowing the option, and this SQLite knows it.
-            let _ = self.tx.connection().set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-        }
-        self.sidecars
+    /// Closes the connection. When another file is at `path` by now, without writing the old log into that one; then it
+    /// answers which the old log and its index are.
+    pub(super) fn close(self, path: &Path) -> Option<Sidecars> {
+        self.identity.check_now(path, self.tx.connection()).err()?;
+        // It can only fail by not knowing the option, and this SQLite knows it.
+        let _ = self.tx.connection().set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+        Some(self.sidecars)
     }
 
     /// Waits for this process's turn: for `bound` when nobody commits meanwhile, which means that whoever has the turn

@@ -304,16 +304,14 @@ impl Database {
             return Err(shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
         }
         let deadline = instant_after(shared.spec.limits.deadline);
-        let replaced = shared.health.refusal().is_some_and(|error| error.kind() == ErrorKind::Replaced);
         shared.health.set(Health::Attaching, None);
         shared.checkpointer.let_go();
         let old = {
             let mut inside = shared.gate.enter();
             shared.readers.close();
             shared.changes.let_go();
-            inside.take().map(|core| core.close(replaced))
+            inside.take().and_then(|core| core.close(&shared.spec.path))
         };
-        let old = old.filter(|_| replaced);
         let aside = old.map_or(Ok(()), |old| shared.spec.named(shared.spec.set_aside(&old, deadline)));
         shared.readers.open(&shared.spec);
         let attached = aside.and_then(|()| shared.attach(deadline)).map(drop);
@@ -418,13 +416,12 @@ fn finish(shared: &Shared, writer: &Mutex<Option<JoinHandle<()>>>) {
         let _ = writer.join();
     }
     let _opening = shared.opening.lock();
-    let replaced = shared.health.refusal().is_some_and(|error| error.kind() == ErrorKind::Replaced);
     shared.health.set(Health::Closed, None);
     shared.readers.close();
     shared.changes.close();
     shared.checkpointer.stop();
     if let Some(core) = shared.gate.enter().take() {
-        core.close(replaced);
+        core.close(&shared.spec.path);
     }
     lineage::leave(&shared.spec.path);
 }
