@@ -213,8 +213,9 @@ fn run(shared: &Shared, connection: &Connection) -> Option<()> {
             break;
         }
     }
-    if !done.busy && done.log < shared.checkpointer.soft {
-        // Somebody else did it, and the log has started anew.
+    let paused = shared.checkpointer.paused.load(Ordering::Acquire);
+    if (done.busy && !paused) || (!done.busy && done.log < shared.checkpointer.soft) {
+        // Somebody else is at it, or did it, and the log has started anew.
         return Some(());
     }
     shared.gate.reserve();

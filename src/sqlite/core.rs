@@ -31,7 +31,7 @@ const PATIENCE_IN_A_MOVING_LINE: u32 = 8;
 impl Core {
     /// Closes the connection. When another file is at `path` by now, without writing the old log into that one; then it
     /// answers which the old log and its index are.
-    pub(super) fn close(self, path: &Path) -> Option<Sidecars> {
+    pub(super) fn close(mut self, path: &Path) -> Option<Sidecars> {
         self.identity.check_now(path, self.tx.connection()).err()?;
         // It can only fail by not knowing the option, and this SQLite knows it.
         let _ = self.tx.connection().set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);

@@ -168,8 +168,8 @@ fn give_back(shared: &Shared) {
 
 /// The idle writer's look at its file.
 fn look(shared: &Shared) {
-    let inside = shared.gate.enter();
-    if let Some(core) = inside.as_ref()
+    let mut inside = shared.gate.enter();
+    if let Some(core) = inside.as_mut()
         && shared.health.is_writable()
         && let Err(error) = core.identity.check_now(&shared.spec.path, core.tx.connection())
     {
