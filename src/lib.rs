@@ -10,6 +10,11 @@
 //! is on the disk, what errors mean).
 #![doc = include_str!("../README.md")]
 
+#[cfg(not(unix))]
+compile_error!(
+    "rowhouse needs Unix: its fairness between processes stands on flock, its checks of identity on device and inode"
+);
+
 extern crate self as rowhouse;
 
 #[cfg(feature = "agent")]
