@@ -43,6 +43,10 @@ pub(super) struct Turn {
     locks: Arc<Locks>,
     helper: Option<Arc<Helper>>,
     held: bool,
+    /// It came after a wait: others want it too.
+    waited: bool,
+    /// When it was left after such a wait.
+    left: Option<Instant>,
     /// While it is held between two commits: when it ends at the latest.
     kept_until: Option<Instant>,
     /// When the last commit that used it ended.
@@ -54,6 +58,12 @@ pub(super) const LONGEST_KEPT: Duration = Duration::from_millis(1);
 /// A caller that writes again within this time is expected to do so again.
 const SOON: Duration = Duration::from_micros(100);
 
+/// How long the next in line looks for the room by itself before it lets the helper wait for it.
+const LONGEST_AWAKE: Duration = Duration::from_micros(300);
+
+/// How long it takes at most, mostly, until a thread that the kernel wakes is there.
+const WAKING: Duration = Duration::from_micros(50);
+
 struct Helper {
     state: Mutex<Asked>,
     changed: Condvar,
@@ -61,12 +71,68 @@ struct Helper {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Asked {
-    No,
-    Yes,
+    Nothing,
+    /// To get the lobby.
+    Lobby,
+    /// To get the room, and to leave the lobby then.
+    Room,
     Granted,
-    /// Nobody wants it any more; it is given back when it comes.
+    /// Nobody wants it any more; what comes is given back.
     GivenUp,
     Stop,
+}
+
+impl Helper {
+    /// Has the helper block for a lock. False when it was given up.
+    fn get(&self, what: Asked, wait: &mut Wait<impl FnMut() -> bool>) -> bool {
+        let mut state = self.state.lock();
+        *state = what;
+        self.changed.notify_all();
+        while *state == what {
+            if self.changed.wait_until(&mut state, wait.until).timed_out()
+                && *state == what
+                && !wait.goes_on()
+            {
+                *state = Asked::GivenUp;
+                return false;
+            }
+        }
+        let granted = *state == Asked::Granted;
+        *state = Asked::Nothing;
+        granted
+    }
+}
+
+/// How long a wait in line goes on.
+struct Wait<M> {
+    bound: Duration,
+    end: Instant,
+    until: Instant,
+    rounds_left: u32,
+    compared: bool,
+    moves: M,
+}
+
+impl<M: FnMut() -> bool> Wait<M> {
+    fn new(bound: Duration, rounds: u32, moves: M) -> Self {
+        let (until, end) = (instant_after(bound / 4), instant_after(bound));
+        Self { bound, end, until, rounds_left: rounds.saturating_sub(1), compared: false, moves }
+    }
+
+    /// At `until`: whether to wait on.
+    fn goes_on(&mut self) -> bool {
+        let moved = (self.moves)();
+        if !std::mem::replace(&mut self.compared, true) {
+            self.until = self.end;
+            return true;
+        }
+        if !moved || self.rounds_left == 0 {
+            return false;
+        }
+        self.rounds_left -= 1;
+        self.until = instant_after(self.bound);
+        true
+    }
 }
 
 impl Turn {
@@ -75,7 +141,15 @@ impl Turn {
             Arc::new(Locks { lobby: home::open_lock_file(lobby)?, room: home::open_lock_file(room)? });
         forks::close_in_child(locks.lobby.as_raw_fd());
         forks::close_in_child(locks.room.as_raw_fd());
-        Ok(Self { locks, helper: None, held: false, kept_until: None, last_use: None })
+        Ok(Self {
+            locks,
+            helper: None,
+            held: false,
+            waited: false,
+            left: None,
+            kept_until: None,
+            last_use: None,
+        })
     }
 
     /// Takes the turn if nobody has it and nobody waits for it.
@@ -87,13 +161,16 @@ impl Turn {
             return false;
         }
         self.held = self.locks.room.try_lock().is_ok();
+        self.waited = false;
         let _ = self.locks.lobby.unlock();
         self.held
     }
 
     /// Takes the turn, waiting in line for `bound`, and up to `rounds` times as long while the line `moves`. False when
-    /// it did not come in time: go on without. `moves` is asked when the wait begins and after each round.
-    pub(super) fn take(&mut self, bound: Duration, rounds: u32, mut moves: impl FnMut() -> bool) -> bool {
+    /// it did not come in time: go on without. `moves` is asked a while after the wait began, to have something to
+    /// compare with, and at the end of each round.
+    pub(super) fn take(&mut self, bound: Duration, rounds: u32, moves: impl FnMut() -> bool) -> bool {
+        self.let_the_next_in();
         if self.try_take() {
             return true;
         }
@@ -101,25 +178,24 @@ impl Turn {
             return false;
         }
         let Some(helper) = self.helper() else { return false };
-        moves();
-        let mut until = instant_after(bound);
-        let mut round = 1;
-        let mut state = helper.state.lock();
-        *state = Asked::Yes;
-        helper.changed.notify_all();
-        while *state == Asked::Yes {
-            if helper.changed.wait_until(&mut state, until).timed_out() && *state == Asked::Yes {
-                if round >= rounds || !moves() {
-                    *state = Asked::GivenUp;
-                    return false;
-                }
-                round += 1;
-                until = instant_after(bound);
-            }
+        self.waited = true;
+        let mut wait = Wait::new(bound, rounds, moves);
+        if !helper.get(Asked::Lobby, &mut wait) {
+            return false;
         }
-        self.held = *state == Asked::Granted;
-        *state = Asked::No;
-        self.held
+        // Next in line. A commit takes about as long as it takes to fall asleep and be woken twice, so whoever is next
+        // stays awake for that long; at most one process does.
+        let awake_until = Instant::now() + LONGEST_AWAKE;
+        while self.locks.room.try_lock().is_err() {
+            if Instant::now() >= awake_until {
+                self.held = helper.get(Asked::Room, &mut wait);
+                return self.held;
+            }
+            std::thread::yield_now();
+        }
+        let _ = self.locks.lobby.unlock();
+        self.held = true;
+        true
     }
 
     /// Before a caller's own commit, at `now`: true when it can go on with the turn that was kept, false when it has to
@@ -136,7 +212,7 @@ impl Turn {
         self.last_use = Some(now);
         match self.kept_until {
             Some(until) if now < until => false,
-            None if back_soon && self.nobody_waits() => {
+            None if back_soon && !self.waited && self.nobody_waits() => {
                 self.kept_until = Some(now + LONGEST_KEPT);
                 true
             }
@@ -158,8 +234,21 @@ impl Turn {
     /// Gives the turn to the next in line.
     pub(super) fn leave(&mut self) {
         self.kept_until = None;
+        if self.waited {
+            self.left = Some(Instant::now());
+        }
         if std::mem::take(&mut self.held) {
             let _ = self.locks.room.unlock();
+        }
+    }
+
+    /// The kernel wakes who waits in front of the lobby, and lets whoever comes first have it. Who just had the turn,
+    /// and knows that others want it, is always first; so it holds back for as long as waking takes.
+    fn let_the_next_in(&mut self) {
+        if let (true, Some(left), Some(helper)) = (self.waited && !self.held, self.left, &self.helper) {
+            let until = left + WAKING;
+            let mut state = helper.state.lock();
+            while *state == Asked::Nothing && !helper.changed.wait_until(&mut state, until).timed_out() {}
         }
     }
 
@@ -178,7 +267,7 @@ impl Turn {
 
     fn helper(&mut self) -> Option<Arc<Helper>> {
         if self.helper.is_none() {
-            let helper = Arc::new(Helper { state: Mutex::new(Asked::No), changed: Condvar::new() });
+            let helper = Arc::new(Helper { state: Mutex::new(Asked::Nothing), changed: Condvar::new() });
             let (locks, shared) = (self.locks.clone(), helper.clone());
             // Without a helper (no thread to be had) the writer goes on without turns.
             std::thread::Builder::new()
@@ -205,34 +294,36 @@ impl Drop for Turn {
 fn wait_in_line(locks: &Locks, helper: &Helper) {
     let mut state = helper.state.lock();
     loop {
-        match *state {
+        let asked = *state;
+        match asked {
             Asked::Stop => return,
-            Asked::Yes => {}
+            Asked::Lobby | Asked::Room => {}
             _ => {
                 helper.changed.wait(&mut state);
                 continue;
             }
         }
         drop(state);
-        let came = locks.lobby.lock().and_then(|()| locks.room.lock());
-        let _ = locks.lobby.unlock();
+        let came = if asked == Asked::Lobby {
+            locks.lobby.lock()
+        } else {
+            let came = locks.room.lock();
+            let _ = locks.lobby.unlock();
+            came
+        };
         state = helper.state.lock();
-        match (*state, came) {
-            (Asked::Yes, Ok(())) => {
-                *state = Asked::Granted;
-                helper.changed.notify_all();
-            }
-            (Asked::Stop, _) => {
-                let _ = locks.room.unlock();
+        if *state == asked && came.is_ok() {
+            *state = Asked::Granted;
+        } else {
+            // Too late, or the lock failed: give back what there is.
+            let _ = locks.room.unlock();
+            let _ = locks.lobby.unlock();
+            if *state == Asked::Stop {
                 return;
             }
-            // Too late, or the lock failed: give back what there is.
-            _ => {
-                let _ = locks.room.unlock();
-                *state = Asked::No;
-                helper.changed.notify_all();
-            }
+            *state = Asked::Nothing;
         }
+        helper.changed.notify_all();
     }
 }
 
