@@ -45,6 +45,8 @@ pub(super) struct Turn {
     held: bool,
     /// It came after a wait: others want it too.
     waited: bool,
+    /// Turns for which it does not stay awake, because the processors are too busy for that.
+    tired: u32,
     /// When it was left after such a wait.
     left: Option<Instant>,
     /// While it is held between two commits: when it ends at the latest.
@@ -61,6 +63,10 @@ const SOON: Duration = Duration::from_micros(100);
 /// How long the next in line looks for the room by itself before it lets the helper wait for it.
 const LONGEST_AWAKE: Duration = Duration::from_micros(300);
 
+/// A yield that takes longer than this was a whole time slice of somebody else: on a busy machine who sleeps is woken
+/// sooner than who yields.
+const LONGEST_YIELD: Duration = Duration::from_micros(200);
+const TIRED_TURNS: u32 = 64;
 /// How long it takes at most, mostly, until a thread that the kernel wakes is there.
 const WAKING: Duration = Duration::from_micros(50);
 
@@ -146,6 +152,7 @@ impl Turn {
             helper: None,
             held: false,
             waited: false,
+            tired: 0,
             left: None,
             kept_until: None,
             last_use: None,
@@ -185,13 +192,20 @@ impl Turn {
         }
         // Next in line. A commit takes about as long as it takes to fall asleep and be woken twice, so whoever is next
         // stays awake for that long; at most one process does.
-        let awake_until = Instant::now() + LONGEST_AWAKE;
+        let mut now = Instant::now();
+        let awake_until = now + LONGEST_AWAKE;
         while self.locks.room.try_lock().is_err() {
-            if Instant::now() >= awake_until {
+            if self.tired > 0 || now >= awake_until {
+                self.tired = self.tired.saturating_sub(1);
                 self.held = helper.get(Asked::Room, &mut wait);
                 return self.held;
             }
             std::thread::yield_now();
+            let after = Instant::now();
+            if after - now > LONGEST_YIELD {
+                self.tired = TIRED_TURNS;
+            }
+            now = after;
         }
         let _ = self.locks.lobby.unlock();
         self.held = true;
