@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 use crate::domain::{Domain, Durability, Role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{Home, PreparedHome, check_database_file};
+pub use crate::sqlite::history::SchemaMeta;
 use crate::sqlite::holders::{Holder, write_lock_holder};
 use crate::sqlite::status_page::{self, ProcessStatus};
-pub use inspect::{Inspection, SchemaMeta};
+pub use inspect::Inspection;
 
 /// What is known of a database without opening it. Sizes are in bytes; 0 where the file is missing.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

@@ -7,12 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OpenFlags};
 
 use super::header::is_wal;
 use super::with_ending;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::check_database_file;
+use crate::sqlite::history::{self, SchemaMeta};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -38,26 +39,6 @@ pub struct Inspection {
     pub page_count: i64,
     /// Pages without content.
     pub freelist_count: i64,
-}
-
-/// The row of `rowhouse_meta`: who wrote the schema and who may still use it.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-#[non_exhaustive]
-pub struct SchemaMeta {
-    /// The domain the database belongs to.
-    pub domain: String,
-    /// The schema's version.
-    pub schema_version: i64,
-    /// The oldest schema version whose programs may read it.
-    pub oldest_reader: i64,
-    /// The oldest schema version whose programs may write it.
-    pub oldest_writer: i64,
-    /// The program that wrote the schema.
-    pub program: String,
-    /// That program's version.
-    pub program_version: String,
-    /// When it did, in RFC 3339.
-    pub written_at: String,
 }
 
 /// Looks into a database.
@@ -120,7 +101,7 @@ fn look(name: &str, path: &Path, connection: &Connection) -> Result<Inspection> 
     } else {
         None
     };
-    let meta = if has_table("rowhouse_meta")? { meta(connection)? } else { None };
+    let meta = history::read_meta(connection)?;
     let journal_mode = if is_wal(connection) {
         "wal".to_owned()
     } else {
@@ -139,23 +120,6 @@ fn look(name: &str, path: &Path, connection: &Connection) -> Result<Inspection> 
     };
     snapshot.finish()?;
     Ok(inspection)
-}
-
-fn meta(connection: &Connection) -> Result<Option<SchemaMeta>> {
-    const META: &str = "SELECT domain, schema_version, oldest_reader, oldest_writer, program, program_version, \
-                        written_at FROM rowhouse_meta WHERE id = 1";
-    let row = connection.query_row(META, [], |row| {
-        Ok(SchemaMeta {
-            domain: row.get(0)?,
-            schema_version: row.get(1)?,
-            oldest_reader: row.get(2)?,
-            oldest_writer: row.get(3)?,
-            program: row.get(4)?,
-            program_version: row.get(5)?,
-            written_at: row.get(6)?,
-        })
-    });
-    Ok(row.optional()?)
 }
 
 fn flags() -> OpenFlags {

@@ -52,7 +52,7 @@ const WRITE_META: &str = "
         written_at = excluded.written_at";
 
 const READ_META: &str = "
-    SELECT domain, schema_version, oldest_reader, oldest_writer, program, program_version
+    SELECT domain, schema_version, oldest_reader, oldest_writer, program, program_version, written_at
     FROM rowhouse_meta WHERE id = 1";
 
 /// One row of the history.
@@ -61,14 +61,24 @@ pub(crate) struct Applied {
     pub(crate) checksum: u64,
 }
 
-/// `rowhouse_meta`.
-pub(crate) struct Meta {
-    pub(crate) domain: String,
-    pub(crate) schema_version: i64,
-    pub(crate) oldest_reader: i64,
-    pub(crate) oldest_writer: i64,
-    pub(crate) program: String,
-    pub(crate) program_version: String,
+/// The row of `rowhouse_meta`: who wrote the schema and who may still use it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct SchemaMeta {
+    /// The domain the database belongs to.
+    pub domain: String,
+    /// The schema's version.
+    pub schema_version: i64,
+    /// The oldest schema version whose programs may read it.
+    pub oldest_reader: i64,
+    /// The oldest schema version whose programs may write it.
+    pub oldest_writer: i64,
+    /// The program that wrote the schema.
+    pub program: String,
+    /// That program's version.
+    pub program_version: String,
+    /// When it did, in RFC 3339.
+    pub written_at: String,
 }
 
 fn is_there(connection: &Connection, table: &str) -> Result<bool> {
@@ -83,15 +93,16 @@ fn is_there(connection: &Connection, table: &str) -> Result<bool> {
 }
 
 /// Whose file it is; `None` where nobody said.
-pub(crate) fn read_meta(connection: &Connection) -> Result<Option<Meta>> {
+pub(crate) fn read_meta(connection: &Connection) -> Result<Option<SchemaMeta>> {
     let read = |row: &Row<'_>| {
-        Ok(Meta {
+        Ok(SchemaMeta {
             domain: row.get(0)?,
             schema_version: row.get(1)?,
             oldest_reader: row.get(2)?,
             oldest_writer: row.get(3)?,
             program: row.get(4)?,
             program_version: row.get(5)?,
+            written_at: row.get(6)?,
         })
     };
     if !is_there(connection, META)? {

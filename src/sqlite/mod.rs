@@ -24,7 +24,7 @@ mod fence;
 mod ffi;
 pub(crate) mod guard;
 pub(crate) mod health;
-mod history;
+pub(crate) mod history;
 pub(crate) mod holders;
 mod identity;
 mod label;

@@ -51,7 +51,7 @@ fn migrated(migrations: &[domain::Migration]) -> Connection {
     connection
 }
 
-fn meta_of(connection: &Connection) -> history::Meta {
+fn meta_of(connection: &Connection) -> history::SchemaMeta {
     history::read_meta(connection).expect("meta").expect("a row")
 }
 
