@@ -249,7 +249,7 @@ mod tests {
         ] {
             let connection = written();
             connection.execute_batch(change).expect(change);
-            let error = read_meta(&connection).err().expect(change);
+            let error = read_meta(&connection).expect_err(change);
             assert_eq!((error.kind(), error.sqlite_code()), (ErrorKind::Corrupt, None), "{change}: {error}");
         }
     }
