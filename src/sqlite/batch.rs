@@ -398,7 +398,7 @@ fn begin(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>) -> Resul
 
 /// BEGIN IMMEDIATE for a repeated attempt: the turn is still ours, so a short wait is enough.
 fn begin_again(core: &mut Core, shared: &Shared) -> Result<(), Error> {
-    let until = super::shared::instant_after(shared.spec.limits.turn_wait);
+    let until = super::clock::instant_after(shared.spec.limits.turn_wait);
     loop {
         match try_begin(core) {
             Ok(true) => return Ok(()),

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::clock::instant_after;
 use super::connect::{Patience, Spec};
-use super::shared::instant_after;
 use super::tx::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 

@@ -15,9 +15,9 @@ use parking_lot::Mutex;
 use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
 use scheduled_thread_pool::ScheduledThreadPool;
 
+use super::clock::instant_after;
 use super::connect::{Patience, Spec};
 use super::ffi;
-use super::shared::instant_after;
 use super::tx::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::forks;

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use super::batch::Entry;
 use super::change::Changes;
 use super::checkpoint::Checkpointer;
+use super::clock::now_unix_ms;
 use super::connect::Spec;
 use super::core::Core;
 use super::health::{Health, State};
@@ -243,17 +244,4 @@ impl Shared {
         stats.wal_pages = self.checkpointer.wal_pages();
         stats
     }
-}
-
-/// The instant in so much time; for a wait without end (`Duration::MAX`), a century.
-pub(super) fn instant_after(wait: Duration) -> Instant {
-    const CENTURY: Duration = Duration::from_hours(100 * 365 * 24);
-    let now = Instant::now();
-    now.checked_add(wait).unwrap_or(now + CENTURY)
-}
-
-/// The wall clock to a few milliseconds, cheaply: for display only.
-fn now_unix_ms() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    (now.tv_sec as u64) * 1000 + (now.tv_nsec as u64) / 1_000_000
 }

@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::shared::{Shared, instant_after};
+use super::clock::instant_after;
+use super::shared::Shared;
 use super::tx::Tx;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handoff::job::{Job, Waited};

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::shared::instant_after;
+use super::clock::instant_after;
 use crate::error::Result;
 use crate::forks;
 use crate::home;

@@ -1,0 +1,16 @@
+//! Times: until when to wait, and what to show.
+
+use std::time::{Duration, Instant};
+
+/// The instant in so much time; for a wait without end (`Duration::MAX`), a century.
+pub(super) fn instant_after(wait: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_hours(100 * 365 * 24);
+    let now = Instant::now();
+    now.checked_add(wait).unwrap_or(now + CENTURY)
+}
+
+/// The wall clock to a few milliseconds, cheaply: for display only.
+pub(super) fn now_unix_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    (now.tv_sec as u64) * 1000 + (now.tv_nsec as u64) / 1_000_000
+}
