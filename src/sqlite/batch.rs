@@ -236,20 +236,10 @@ fn end(core: &Core) -> rusqlite::Result<()> {
     }
 }
 
-/// COMMIT, and the check that the file is still ours.
+/// COMMIT, and what follows it.
 fn commit(core: &mut Core, shared: &Shared) -> Outcome {
     match end(core) {
-        Ok(()) => {
-            stats::add(&shared.counters.commits, 1);
-            // A statement that a job leaked would pin its snapshot.
-            if ffi::in_transaction(core.tx.connection()) {
-                ffi::reset_statements(core.tx.connection());
-            }
-            match core.identity.check(&shared.spec.path, core.tx.connection()) {
-                Ok(()) => Outcome::Committed,
-                Err(error) => Outcome::Fatal(shared.latch(error)),
-            }
-        }
+        Ok(()) => after_commit(core, shared).map_or(Outcome::Committed, Outcome::Fatal),
         Err(error) => match latching(&error) {
             Some(error) => {
                 let _ = rollback(core);
@@ -258,6 +248,16 @@ fn commit(core: &mut Core, shared: &Shared) -> Outcome {
             None => lost(core, shared, None),
         },
     }
+}
+
+/// What follows every COMMIT before anybody is told. Answers the error when the file is not ours any more.
+fn after_commit(core: &mut Core, shared: &Shared) -> Option<Error> {
+    stats::add(&shared.counters.commits, 1);
+    // A statement that a job leaked would pin its snapshot.
+    if ffi::in_transaction(core.tx.connection()) {
+        ffi::reset_statements(core.tx.connection());
+    }
+    core.identity.check(&shared.spec.path, core.tx.connection()).err().map(|error| shared.latch(error))
 }
 
 fn lost(core: &mut Core, shared: &Shared, culprit: Option<usize>) -> Outcome {
@@ -316,16 +316,7 @@ pub(super) fn transact(core: &mut Core, shared: &Shared, run: impl FnOnce(&Tx) -
         return None;
     }
     match end(core) {
-        Ok(()) => {
-            stats::add(&shared.counters.commits, 1);
-            if ffi::in_transaction(core.tx.connection()) {
-                ffi::reset_statements(core.tx.connection());
-            }
-            core.identity
-                .check(&shared.spec.path, core.tx.connection())
-                .err()
-                .map(|error| shared.latch(error))
-        }
+        Ok(()) => after_commit(core, shared),
         Err(error) => {
             let violated = ffi::has_deferred_violations(core.tx.connection());
             let _ = rollback(core);
