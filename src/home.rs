@@ -17,7 +17,7 @@ use etcetera::BaseStrategy;
 
 use crate::error::{Error, ErrorKind, Result};
 pub(crate) use files::{
-    check_database_file, create_private_file, open_lock_file, sync_folder, write_atomically,
+    check_database_file, create_private_file, open_lock_file, sync_folder, with_ending, write_atomically,
 };
 
 /// What decided where the home is.

@@ -4,7 +4,6 @@
 //! programs and versions wrote into it stays; a damaged `registry.json` is never in the way and never deleted.
 
 mod file;
-mod header;
 mod inspect;
 
 use std::collections::BTreeSet;
@@ -14,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::domain::{Domain, Durability, Role};
 use crate::error::{Error, ErrorKind, Result};
-use crate::home::{Home, PreparedHome, check_database_file};
+use crate::home::{Home, PreparedHome, check_database_file, with_ending};
 pub use crate::sqlite::history::SchemaMeta;
 use crate::sqlite::holders::{Holder, write_lock_holder};
 use crate::sqlite::status_page::{self, ProcessStatus};
@@ -243,13 +242,6 @@ fn info(
         shm_bytes: size("-shm").unwrap_or(0),
         path,
     }
-}
-
-/// The name of a file beside a database: `-wal`, `-shm`, `-journal`.
-fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ fn put(content: &mut Map<String, Value>, entry: &RegistryEntry) {
 
 /// Moves a damaged registry out of the way, to the first free `registry.json.bad-<n>`.
 fn set_aside(path: &Path) -> Result<()> {
-    let name = |number| super::with_ending(path, &format!(".bad-{number}"));
+    let name = |number| crate::home::with_ending(path, &format!(".bad-{number}"));
     let number = (1..BAD_FILES).find(|number| !name(*number).exists()).unwrap_or(BAD_FILES);
     fs::rename(path, name(number)).map_err(|error| Error::io("set the damaged registry aside", path, error))
 }

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::header::is_wal;
-use super::with_ending;
 use crate::error::{Error, ErrorKind, Result};
-use crate::home::check_database_file;
+use crate::home::{check_database_file, with_ending};
+use crate::sqlite::ffi::is_wal;
 use crate::sqlite::history::{self, SchemaMeta};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);

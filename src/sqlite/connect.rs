@@ -190,13 +190,9 @@ impl Spec {
         let _lock = lock_until(&self.init_lock, deadline)?;
         let now = jiff::Timestamp::now().as_millisecond();
         for (ending, inode) in [("-wal", old.wal), ("-shm", old.shm)] {
-            let mut path = self.path.as_os_str().to_owned();
-            path.push(ending);
-            let from = PathBuf::from(path);
+            let from = home::with_ending(&self.path, ending);
             if inode.is_some() && inode == inode_of(&from) {
-                let mut aside = from.clone().into_os_string();
-                aside.push(format!(".replaced-{now}"));
-                std::fs::rename(&from, &aside)
+                std::fs::rename(&from, home::with_ending(&from, &format!(".replaced-{now}")))
                     .map_err(|error| Error::io("set the old write-ahead log aside", &from, error))?;
             }
         }
@@ -205,19 +201,13 @@ impl Spec {
 
     /// The log and the index as they are now.
     pub(super) fn sidecars(&self) -> Sidecars {
-        let inode = |ending: &str| {
-            let mut path = self.path.as_os_str().to_owned();
-            path.push(ending);
-            inode_of(Path::new(&path))
-        };
+        let inode = |ending| inode_of(&home::with_ending(&self.path, ending));
         Sidecars { wal: inode("-wal"), shm: inode("-shm") }
     }
 
     /// True when the write-ahead log holds something.
     fn has_log(&self) -> bool {
-        let mut log = self.path.as_os_str().to_owned();
-        log.push("-wal");
-        std::fs::symlink_metadata(Path::new(&log)).is_ok_and(|found| found.len() > 0)
+        std::fs::symlink_metadata(home::with_ending(&self.path, "-wal")).is_ok_and(|found| found.len() > 0)
     }
 
     #[allow(clippy::disallowed_methods)] // the one place that opens a database

@@ -197,6 +197,20 @@ pub(super) struct Stamp {
 
 /// Reads the stamp from the main file through SQLite's own descriptor.
 pub(super) fn read_stamp(connection: &Connection) -> Result<Stamp> {
+    let bytes: [u8; 12] = read_header(connection, 60)?;
+    let number = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    Ok(Stamp { user_version: number(0), application_id: number(8) })
+}
+
+/// True when the header says that the database is in WAL mode (<https://sqlite.org/fileformat.html>, section
+/// 1.3.3). `PRAGMA journal_mode` does not tell it of a file opened as immutable.
+pub(crate) fn is_wal(connection: &Connection) -> bool {
+    const READ_VERSION_AT: ffi::sqlite3_int64 = 19;
+    matches!(read_header(connection, READ_VERSION_AT), Ok([2]))
+}
+
+/// Bytes of the main file from `at` on.
+fn read_header<const N: usize>(connection: &Connection, at: ffi::sqlite3_int64) -> Result<[u8; N]> {
     let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
     // SAFETY: the handle is open while `connection` is borrowed; this file control writes one pointer.
     check(unsafe {
@@ -207,19 +221,18 @@ pub(super) fn read_stamp(connection: &Connection) -> Result<Stamp> {
             (&raw mut file).cast::<c_void>(),
         )
     })?;
-    let mut bytes = [0u8; 12];
-    // SAFETY: the pointer is the connection's open main file; its methods are those of the VFS that opened it; xRead
-    // fills `bytes` or fails.
+    let mut bytes = [0u8; N];
+    // SAFETY: the pointer is the connection's open main file; its methods are those of the VFS that opened it, and null
+    // for a file that is not open; xRead writes at most the `N` bytes that it is asked for, or fails.
     let code = unsafe {
         let Some(methods) = file.as_ref().and_then(|file| file.pMethods.as_ref()) else {
             return Err(failure(ffi::SQLITE_MISUSE));
         };
         let Some(read) = methods.xRead else { return Err(failure(ffi::SQLITE_MISUSE)) };
-        read(file, bytes.as_mut_ptr().cast(), 12, 60)
+        read(file, bytes.as_mut_ptr().cast(), N as c_int, at)
     };
     check(code)?;
-    let number = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    Ok(Stamp { user_version: number(0), application_id: number(8) })
+    Ok(bytes)
 }
 
 /// Keeps -wal and -shm in place when the last connection closes

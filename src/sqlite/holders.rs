@@ -3,8 +3,9 @@
 //! Invariants: a database, its -wal and its -shm are looked at by `stat` only, never opened; locks are read from
 //! `/proc/locks`, never tried. What cannot be told is `None`: an answer is for an error's text, not for a decision.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use crate::home::with_ending;
 use crate::processes;
 use crate::sqlite::status_page;
 
@@ -43,10 +44,9 @@ impl std::fmt::Display for Holder {
 /// In WAL mode that is a lock on byte 120 of the -shm file (<https://sqlite.org/walformat.html>, section 2.3.1),
 /// else on the reserved byte of the main file (<https://sqlite.org/fileformat.html>, section 1.3.1).
 pub(crate) fn write_lock_holder(database: &Path) -> Option<Holder> {
-    let mut shm = database.as_os_str().to_owned();
-    shm.push("-shm");
+    let shm = with_ending(database, "-shm");
     let locks = system::held_locks()?;
-    let pid = system::pid_of(&locks, Kind::Posix, &PathBuf::from(shm), 120)
+    let pid = system::pid_of(&locks, Kind::Posix, &shm, 120)
         .or_else(|| system::pid_of(&locks, Kind::Posix, database, 0x4000_0001))?;
     Some(describe(pid, database.parent(), database))
 }

@@ -22,7 +22,7 @@ mod clock;
 pub(crate) mod connect;
 mod core;
 mod fence;
-mod ffi;
+pub(crate) mod ffi;
 pub(crate) mod guard;
 pub(crate) mod health;
 pub(crate) mod history;

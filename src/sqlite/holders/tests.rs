@@ -83,7 +83,7 @@ mod live {
     #[test]
     fn child_that_holds() {
         let Some(database) = std::env::var_os(DATABASE) else { return };
-        let database = PathBuf::from(database);
+        let database = std::path::PathBuf::from(database);
         let page = StatusPage::create(&database.with_file_name("run"), "holder", "9.9").expect("a page");
         page.slot("state").job_started(b"import", 1234);
         let _connection = hold(&database);
