@@ -239,7 +239,7 @@ impl Database {
         let shared = self.shared();
         shared.check_process()?;
         let limits = &shared.spec.limits;
-        let deadline = instant_after(self.options.deadline.unwrap_or(limits.deadline));
+        let deadline = self.deadline();
         stats::add(&shared.counters.reads, 1);
         shared
             .health
@@ -254,10 +254,7 @@ impl Database {
     /// # Errors
     /// Of SQLite; `Closed`.
     pub fn changes(&self) -> Result<u64> {
-        self.watch(
-            instant_after(self.options.deadline.unwrap_or(self.shared().spec.limits.deadline)),
-            |shared| shared.changes.now(&shared.spec),
-        )
+        self.watch(self.deadline(), |shared| shared.changes.now(&shared.spec))
     }
 
     /// Waits until something was committed since `seen`, by any process, for at most `wait`; answers the new number,
@@ -335,6 +332,11 @@ impl Database {
         self.owner.close(wait)
     }
 
+    /// When a call that begins now stops waiting.
+    fn deadline(&self) -> Instant {
+        instant_after(self.options.deadline.unwrap_or(self.shared().spec.limits.deadline))
+    }
+
     /// Checks what every write needs; answers its deadline.
     fn begin_write(&self) -> Result<Instant> {
         let shared = self.shared();
@@ -342,7 +344,7 @@ impl Database {
         if let Some(refusal) = shared.health.refusal() {
             return Err(shared.name(refusal));
         }
-        Ok(instant_after(self.options.deadline.unwrap_or(shared.spec.limits.deadline)))
+        Ok(self.deadline())
     }
 
     fn refused(&self, refused: Refused) -> Error {
