@@ -30,7 +30,9 @@ impl Domain {
 
     /// Whom each device key belongs to. Required; a commit survives a power cut.
     pub fn device_keys() -> Self {
-        Self::own("device_keys").migrations(rowhouse::migrations!("migrations_device_keys"))
+        // A key that was revoked must not come back.
+        Self { merges_rescued: false, ..Self::own("device_keys") }
+            .migrations(rowhouse::migrations!("migrations_device_keys"))
     }
 }
 

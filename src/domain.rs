@@ -57,6 +57,8 @@ pub struct Domain {
     pub(crate) oldest_reader: i64,
     pub(crate) oldest_writer: i64,
     pub(crate) on_connect: Option<Arc<OnConnect>>,
+    /// Rows that were acknowledged in files which somebody removed come back, also those that others deleted since.
+    pub(crate) merges_rescued: bool,
 }
 
 impl Domain {
@@ -72,6 +74,7 @@ impl Domain {
             oldest_reader: 1,
             oldest_writer: 1,
             on_connect: None,
+            merges_rescued: true,
         }
     }
 

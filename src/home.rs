@@ -90,8 +90,8 @@ impl Home {
         rustix::fs::access(&home.folder, needed)
             .map_err(|error| Error::io("write to the home", &home.folder, error.into()))?;
         make_private(&home.folder)?;
-        home.private_folder("locks")?;
-        home.private_folder("run")?;
+        private_folder(&home.folder, "locks")?;
+        private_folder(&home.folder, "run")?;
         Ok(home)
     }
 
@@ -151,22 +151,6 @@ impl PreparedHome {
     /// The registry's file.
     pub(crate) fn registry_path(&self) -> PathBuf {
         self.folder.join("registry.json")
-    }
-
-    fn private_folder(&self, name: &str) -> Result<PathBuf> {
-        let path = self.folder.join(name);
-        match DirBuilder::new().mode(0o700).create(&path) {
-            Ok(()) => sync_folder(&self.folder)?,
-            Err(error) if error.kind() == Os::AlreadyExists => {
-                let found = fs::symlink_metadata(&path)
-                    .map_err(|error| Error::io("look at the folder", &path, error))?;
-                if !found.is_dir() {
-                    return Err(in_the_way(&path));
-                }
-            }
-            Err(error) => return Err(Error::io("create the folder", &path, error)),
-        }
-        Ok(path)
     }
 }
 
@@ -234,6 +218,26 @@ fn configured(folders: &UserFolders) -> Result<Option<PathBuf>> {
             .at_path(&file)
             .advise("write home = \"/absolute/path\" or home = \"~/path\"")
     })
+}
+
+/// Creates a folder in another one, unless it is there: mode 0700, its name durable.
+///
+/// # Errors
+/// `Invalid` when something else is in its place; `ReadOnly`, `Full` or `Io` from the system.
+pub(crate) fn private_folder(parent: &Path, name: &str) -> Result<PathBuf> {
+    let path = parent.join(name);
+    match DirBuilder::new().mode(0o700).create(&path) {
+        Ok(()) => sync_folder(parent)?,
+        Err(error) if error.kind() == Os::AlreadyExists => {
+            let found = fs::symlink_metadata(&path)
+                .map_err(|error| Error::io("look at the folder", &path, error))?;
+            if !found.is_dir() {
+                return Err(in_the_way(&path));
+            }
+        }
+        Err(error) => return Err(Error::io("create the folder", &path, error)),
+    }
+    Ok(path)
 }
 
 /// True for a folder, false for nothing.

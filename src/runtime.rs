@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
 use crate::home::{Home, PreparedHome};
 use crate::registry::{RegistryEntry, RuntimeDbRegistry};
-use crate::sqlite::connect::Spec;
+use crate::sqlite::connect::{Current, Spec};
 use crate::sqlite::health::Health;
 use crate::sqlite::status_page::{self, StatusPage};
 use crate::sqlite::{CloseReport, Database};
@@ -271,6 +271,7 @@ impl Inner {
             program: domain.program.clone().unwrap_or_else(unnamed_program),
             domain: domain.clone(),
             limits: limits.clone(),
+            current: Current::default(),
         };
         let slot = self.page.as_ref().map(|page| page.slot(name));
         let registry = RuntimeDbRegistry::new(&self.home);

@@ -257,7 +257,7 @@ fn after_commit(core: &mut Core, shared: &Shared) -> Option<Error> {
     if ffi::in_transaction(core.tx.connection()) {
         ffi::reset_statements(core.tx.connection());
     }
-    core.identity.check(&shared.spec.path, core.tx.connection()).err().map(|error| shared.latch(error))
+    core.identity.check(core.tx.connection()).err().map(|lost| shared.lost(lost))
 }
 
 fn lost(core: &mut Core, shared: &Shared, culprit: Option<usize>) -> Outcome {
@@ -269,7 +269,7 @@ fn lost(core: &mut Core, shared: &Shared, culprit: Option<usize>) -> Outcome {
     }
 }
 
-fn rollback(core: &Core) -> rusqlite::Result<()> {
+pub(super) fn rollback(core: &Core) -> rusqlite::Result<()> {
     // A statement that writes and that a job leaked in the middle would refuse every later COMMIT.
     ffi::reset_statements(core.tx.connection());
     if core.tx.connection().is_autocommit() { Ok(()) } else { core.tx.control().rollback() }
@@ -388,7 +388,7 @@ fn begin(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>) -> Resul
 }
 
 /// BEGIN IMMEDIATE for a repeated attempt: the turn is still ours, so a short wait is enough.
-fn begin_again(core: &mut Core, shared: &Shared) -> Result<(), Error> {
+pub(super) fn begin_again(core: &mut Core, shared: &Shared) -> Result<(), Error> {
     let until = super::clock::instant_after(shared.spec.limits.turn_wait);
     loop {
         match try_begin(core) {

@@ -177,6 +177,7 @@ fn work(shared: &Shared) {
         // A log that belongs to another file by now must not be worked off into this one.
         if shared.health.is_writable() {
             let mut connection = own.connection.lock();
+            connection.take_if(|connection| shared.spec.check_current(connection).is_err());
             if connection.is_none() {
                 *connection = shared.spec.open_checkpointer().ok();
             }

@@ -12,16 +12,18 @@
 //! processes); the stamp in `identity`.
 
 use std::cell::Cell;
-use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
-use super::ffi::{self, Stamp, WalGauge};
+use super::ffi::{self, WalGauge};
+use super::identity::{Marks, Sidecars};
 use super::migrate::{self, Access};
 use super::tx::{Snapshot, Tx};
 use crate::config::Limits;
@@ -51,28 +53,36 @@ pub(crate) struct Spec {
     /// Name and version of the program, as recorded in what it creates.
     pub(crate) program: (String, String),
     pub(crate) limits: Limits,
+    /// The files that the write connection has open; whatever is opened beside it must have the same.
+    pub(crate) current: Current,
+}
+
+/// The generation that the write connection belongs to, while there is one.
+#[derive(Clone, Default)]
+pub(crate) struct Current(Arc<Mutex<Option<Marks>>>);
+
+impl Current {
+    pub(super) fn set(&self, marks: Option<Marks>) {
+        *self.0.lock() = marks;
+    }
+
+    fn check(&self, path: &Path, connection: &Connection) -> Result<()> {
+        // What it opens, it opens at the first read.
+        connection.query_row("PRAGMA schema_version", [], |row| row.get::<_, i64>(0))?;
+        let current = *self.0.lock();
+        current.map_or(Ok(()), |marks| marks.check(path, connection))
+    }
 }
 
 /// An opened write connection and what was found.
 pub(super) struct Opened {
     pub(super) tx: Tx,
     pub(super) gauge: WalGauge,
-    pub(super) stamp: Stamp,
+    pub(super) marks: Marks,
     pub(super) access: Access,
     pub(super) warnings: Vec<String>,
     /// Something was created or migrated: the schema version to record.
     pub(super) wrote: Option<i64>,
-}
-
-/// Which files the write-ahead log and its index are, by inode.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Sidecars {
-    wal: Option<u64>,
-    shm: Option<u64>,
-}
-
-fn inode_of(path: &Path) -> Option<u64> {
-    std::fs::symlink_metadata(path).ok().map(|found| found.ino())
 }
 
 /// Refuses an SQLite with known corruption bugs.
@@ -101,13 +111,15 @@ impl Spec {
         let _patience = Patience::until(deadline);
         check_engine(rusqlite::version_number())?;
         self.domain.check()?;
-        if self.look()? > 0 {
+        // Without a log it is new, or was copied or restored, or somebody removed the log under those who have it open:
+        // the lock keeps apart who begins a new log and who brings home what is in the removed one.
+        if self.look()? > 0 && self.log_is_there() {
             let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             if is_ours(&connection)? && is_wal(&connection)? {
                 let state = migrate::inspect(&connection, &self.domain)?;
                 if state.settled() {
                     state.check()?;
-                    return finish(connection, state.access, state.warnings, None);
+                    return self.finish(connection, state.access, state.warnings, None);
                 }
             }
         }
@@ -128,7 +140,8 @@ impl Spec {
             }
         }
         let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        if !is_ours(&connection)? {
+        let ours = is_ours(&connection)?;
+        if !ours {
             stamp(&connection)?;
         }
         if !is_wal(&connection)? {
@@ -143,13 +156,15 @@ impl Spec {
         }
         let outcome = migrate::migrate(&connection, &self.domain, (&self.program.0, &self.program.1))?;
         let state = migrate::inspect(&connection, &self.domain)?;
-        finish(connection, state.access, state.warnings, Some(outcome.schema_version))
+        let wrote = (!ours || !outcome.applied.is_empty()).then_some(outcome.schema_version);
+        self.finish(connection, state.access, state.warnings, wrote)
     }
 
     /// A read connection.
     pub(super) fn open_reader(&self) -> Result<Snapshot> {
         let open = || {
             let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            self.check_current(&connection)?;
             Ok(Snapshot::new(connection)?)
         };
         self.named(open())
@@ -161,11 +176,17 @@ impl Spec {
             let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             ffi::persist_wal(&connection)?;
             // A checkpoint needs to know the log, which the first read finds out.
-            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
+            self.check_current(&connection)?;
+            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection.busy_handler(None)?;
             Ok(connection)
         };
         self.named(open())
+    }
+
+    /// Refuses a connection to other files than those that the write connection has open.
+    pub(super) fn check_current(&self, connection: &Connection) -> Result<()> {
+        self.current.check(&self.path, connection)
     }
 
     pub(super) fn named<T>(&self, answer: Result<T>) -> Result<T> {
@@ -189,9 +210,13 @@ impl Spec {
     pub(super) fn set_aside(&self, old: &Sidecars, deadline: Instant) -> Result<()> {
         let _lock = lock_until(&self.init_lock, deadline)?;
         let now = jiff::Timestamp::now().as_millisecond();
-        for (ending, inode) in [("-wal", old.wal), ("-shm", old.shm)] {
+        let found = Sidecars::of(&self.path);
+        for (ending, inode) in [
+            ("-wal", old.wal.filter(|_| old.wal == found.wal)),
+            ("-shm", old.shm.filter(|_| old.shm == found.shm)),
+        ] {
             let from = home::with_ending(&self.path, ending);
-            if inode.is_some() && inode == inode_of(&from) {
+            if inode.is_some() {
                 std::fs::rename(&from, home::with_ending(&from, &format!(".replaced-{now}")))
                     .map_err(|error| Error::io("set the old write-ahead log aside", &from, error))?;
             }
@@ -199,15 +224,39 @@ impl Spec {
         Ok(())
     }
 
-    /// The log and the index as they are now.
-    pub(super) fn sidecars(&self) -> Sidecars {
-        let inode = |ending| inode_of(&home::with_ending(&self.path, ending));
-        Sidecars { wal: inode("-wal"), shm: inode("-shm") }
-    }
-
     /// True when the write-ahead log holds something.
     fn has_log(&self) -> bool {
-        std::fs::symlink_metadata(home::with_ending(&self.path, "-wal")).is_ok_and(|found| found.len() > 0)
+        self.log().is_some_and(|found| found.len() > 0)
+    }
+
+    fn log_is_there(&self) -> bool {
+        self.log().is_some()
+    }
+
+    fn log(&self) -> Option<Metadata> {
+        std::fs::symlink_metadata(home::with_ending(&self.path, "-wal")).ok()
+    }
+
+    /// Makes a connection the write connection.
+    fn finish(
+        &self,
+        connection: Connection,
+        access: Access,
+        warnings: Vec<String>,
+        wrote: Option<i64>,
+    ) -> Result<Opened> {
+        if connection.is_readonly("main")? {
+            return Err(Error::new(ErrorKind::ReadOnly, "the file may not be written")
+                .advise("give your user write permission to it, or choose another home"));
+        }
+        ffi::persist_wal(&connection)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        let marks = Marks::of(&self.path, &connection)?;
+        let gauge = WalGauge::default();
+        gauge.attach(&connection);
+        // From here on the writer itself waits, one look a millisecond.
+        connection.busy_handler(None)?;
+        Ok(Opened { tx: Tx::new(connection)?, gauge, marks, access, warnings, wrote })
     }
 
     #[allow(clippy::disallowed_methods)] // the one place that opens a database
@@ -250,27 +299,6 @@ impl Spec {
         ))?;
         Ok(())
     }
-}
-
-/// Makes a connection the write connection.
-fn finish(
-    connection: Connection,
-    access: Access,
-    warnings: Vec<String>,
-    wrote: Option<i64>,
-) -> Result<Opened> {
-    if connection.is_readonly("main")? {
-        return Err(Error::new(ErrorKind::ReadOnly, "the file may not be written")
-            .advise("give your user write permission to it, or choose another home"));
-    }
-    ffi::persist_wal(&connection)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-    let stamp = ffi::read_stamp(&connection)?;
-    let gauge = WalGauge::default();
-    gauge.attach(&connection);
-    // From here on the writer itself waits, one look a millisecond.
-    connection.busy_handler(None)?;
-    Ok(Opened { tx: Tx::new(connection)?, gauge, stamp, access, warnings, wrote })
 }
 
 /// True for a stamped database, false for an empty one.

@@ -1,13 +1,12 @@
 //! What exactly one thread at a time may use: the write connection and all that belongs to it.
 
-use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 
-use super::connect::{Sidecars, Spec};
+use super::connect::Spec;
 use super::ffi::WalGauge;
-use super::identity::Identity;
+use super::identity::{Identity, Sidecars};
 use super::turn::Turn;
 use super::tx::Tx;
 use crate::error::Result;
@@ -17,10 +16,10 @@ pub(super) struct Core {
     pub(super) tx: Tx,
     pub(super) identity: Identity,
     pub(super) turn: Turn,
-    /// The log and its index that belong to the file that was opened.
-    pub(super) sidecars: Sidecars,
     /// Batches that still use savepoints from the start.
     pub(super) wary: u32,
+    /// What its replaced file held is in a copy.
+    pub(super) copied: bool,
     /// Told by the connection's commits, so dropped after it.
     pub(super) gauge: WalGauge,
 }
@@ -29,13 +28,13 @@ pub(super) struct Core {
 const PATIENCE_IN_A_MOVING_LINE: u32 = 8;
 
 impl Core {
-    /// Closes the connection. When another file is at `path` by now, without writing the old log into that one; then it
-    /// answers which the old log and its index are.
-    pub(super) fn close(mut self, path: &Path) -> Option<Sidecars> {
-        self.identity.check_now(path, self.tx.connection()).err()?;
+    /// Closes the connection. When other files are at its paths by now, without working off the old log; then it answers
+    /// which the old log and its index are.
+    pub(super) fn close(mut self) -> Option<Sidecars> {
+        self.identity.check_now(self.tx.connection()).err()?;
         // It can only fail by not knowing the option, and this SQLite knows it.
         let _ = self.tx.connection().set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-        Some(self.sidecars)
+        Some(self.identity.marks().sidecars)
     }
 
     /// Waits for this process's turn: for `bound` when nobody commits meanwhile, which means that whoever has the turn
@@ -55,11 +54,11 @@ impl Core {
 
     pub(super) fn new(spec: &Spec, opened: Opened) -> Result<Self> {
         Ok(Self {
-            identity: Identity::of(&spec.path, opened.stamp, spec.domain.durability)?,
+            identity: Identity::of(&spec.path, opened.marks, spec.domain.durability),
             turn: Turn::open(&spec.lobby, &spec.room)?,
-            sidecars: spec.sidecars(),
             tx: opened.tx,
             wary: 0,
+            copied: false,
             gauge: opened.gauge,
         })
     }

@@ -209,20 +209,35 @@ pub(crate) fn is_wal(connection: &Connection) -> bool {
     matches!(read_header(connection, READ_VERSION_AT), Ok([2]))
 }
 
+/// The header of the write-ahead log (<https://sqlite.org/fileformat.html>, section 4.1), read through SQLite's own
+/// descriptor.
+pub(super) fn read_log_header(connection: &Connection) -> Result<[u8; 32]> {
+    read_file(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER, 0)
+}
+
 /// Bytes of the main file from `at` on.
 fn read_header<const N: usize>(connection: &Connection, at: ffi::sqlite3_int64) -> Result<[u8; N]> {
+    read_file(connection, ffi::SQLITE_FCNTL_FILE_POINTER, at)
+}
+
+/// Bytes of the main file or its log, whichever `which` asks for.
+fn read_file<const N: usize>(
+    connection: &Connection,
+    which: c_int,
+    at: ffi::sqlite3_int64,
+) -> Result<[u8; N]> {
     let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
     // SAFETY: the handle is open while `connection` is borrowed; this file control writes one pointer.
     check(unsafe {
         ffi::sqlite3_file_control(
             connection.handle(),
             c"main".as_ptr(),
-            ffi::SQLITE_FCNTL_FILE_POINTER,
+            which,
             (&raw mut file).cast::<c_void>(),
         )
     })?;
     let mut bytes = [0u8; N];
-    // SAFETY: the pointer is the connection's open main file; its methods are those of the VFS that opened it, and null
+    // SAFETY: the pointer is the connection's main file or log; its methods are those of the VFS that opened it, and null
     // for a file that is not open; xRead writes at most the `N` bytes that it is asked for, or fails.
     let code = unsafe {
         let Some(methods) = file.as_ref().and_then(|file| file.pMethods.as_ref()) else {
@@ -263,13 +278,23 @@ pub(super) struct Checkpointed {
 
 /// A PASSIVE checkpoint: as much as can be done without waiting for anybody.
 pub(super) fn checkpoint_passive(connection: &Connection) -> Result<Checkpointed> {
+    checkpoint(connection, ffi::SQLITE_CHECKPOINT_PASSIVE)
+}
+
+/// How far the log is worked off. Changes nothing and takes no lock.
+pub(super) fn checkpoint_noop(connection: &Connection) -> Result<Checkpointed> {
+    // SQLITE_CHECKPOINT_NOOP, since 3.51 (<https://sqlite.org/c3ref/c_checkpoint_full.html>).
+    checkpoint(connection, -1)
+}
+
+fn checkpoint(connection: &Connection, mode: c_int) -> Result<Checkpointed> {
     let (mut log, mut done) = (-1, -1);
     // SAFETY: the handle is open while `connection` is borrowed; both out pointers are ours.
     let code = unsafe {
         ffi::sqlite3_wal_checkpoint_v2(
             connection.handle(),
             c"main".as_ptr(),
-            ffi::SQLITE_CHECKPOINT_PASSIVE,
+            mode,
             &raw mut log,
             &raw mut done,
         )

@@ -90,6 +90,10 @@ impl State {
         self.detail.lock().warnings = warnings;
     }
 
+    pub(super) fn warn(&self, warning: String) {
+        self.detail.lock().warnings.push(warning);
+    }
+
     pub(super) fn warnings(&self) -> Vec<String> {
         self.detail.lock().warnings.clone()
     }
@@ -101,6 +105,11 @@ impl State {
     /// True when a write may run at once.
     pub(super) fn is_writable(&self) -> bool {
         matches!(self.word.load(Ordering::Acquire), READY | DEGRADED)
+    }
+
+    /// True when there is a connection that works, if only to read.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.word.load(Ordering::Acquire), READY | DEGRADED | READ_ONLY)
     }
 
     /// Why a write is refused for good, if it is. While attaching it is not: it waits in the queue.

@@ -1,20 +1,27 @@
-//! Is the file at the path still the one that was opened?
+//! Are the files at the path still the ones that were opened?
 //!
-//! Two marks are compared: device and inode of the path, and the stamp in the header of the main file, read through
-//! SQLite's own descriptor. The first catches a rename over the path, the second a copy into the same inode, which
-//! SQL does not notice (the page cache and the WAL index still describe the old file).
+//! Of the main file two marks are compared: device and inode of the path, and the stamp in its header, read through
+//! SQLite's own descriptor. The first catches a rename over the path, the second a copy into the same inode, which SQL
+//! does not notice (the page cache and the WAL index still describe the old file). Of the write-ahead log and its index
+//! the inodes are compared: whoever removes one of them splits the processes into those that still use the removed file
+//! and those that create a new one, each invisible to the others (<https://sqlite.org/howtocorrupt.html>, section 2.4).
 //!
-//! The header is only read again when the file's change time or size is another one than when it was last read:
-//! whoever writes to the file, or sets its times, changes its change time. A change time of the last moments is not
-//! trusted: a second change within one tick of the clock would not show.
+//! The header is only read again when the file's change time or size is another one than when it was last read: whoever
+//! writes to the file, or sets its times, changes its change time. For the same reason the log and its index are only
+//! looked for again when the folder's change time is a new one: whoever creates, removes or renames a file in it changes
+//! that. A change time of the last moments is not trusted: a second change within one tick of the clock would not show.
 //!
-//! Invariant: a commit is acknowledged only after the check that follows it; with NORMAL durability the check may be
-//! up to 10 ms old.
+//! Invariants:
+//! 1. A commit is acknowledged only after the check that follows it; with NORMAL durability the check may be up to 10 ms
+//!    old.
+//! 2. A connection of this process that is opened later is only used when it has the same files ([`Marks::check`]).
+//!
+//! Tests: `tests/replaced_file_is_noticed.rs`, `tests/p1_*`, `tests/p3_*`, `tests/p5_*`.
 
 use std::fs::Metadata;
 use std::io::ErrorKind as Os;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
@@ -22,6 +29,7 @@ use rusqlite::Connection;
 use super::ffi::{self, Stamp};
 use crate::domain::Durability;
 use crate::error::{Error, ErrorKind, Result};
+use crate::home;
 
 /// With NORMAL durability: how old a check may be.
 const RELAXED_AGE: Duration = Duration::from_millis(10);
@@ -29,29 +37,100 @@ const RELAXED_AGE: Duration = Duration::from_millis(10);
 /// How old a change time must be to be trusted: several ticks of any clock that a file system uses.
 const SETTLED: i64 = 50_000_000;
 
-pub(super) struct Identity {
-    /// Device and inode.
+/// What is not ours any more.
+#[derive(Debug)]
+pub(super) enum Lost {
+    /// The main file: everything.
+    File(Error),
+    /// The write-ahead log or its index. The main file is still ours.
+    Log(Error),
+}
+
+/// Which files the write-ahead log and its index are, by inode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sidecars {
+    pub(super) wal: Option<u64>,
+    pub(super) shm: Option<u64>,
+}
+
+impl Sidecars {
+    /// Those beside a database, as they are now.
+    pub(super) fn of(database: &Path) -> Self {
+        let inode = |ending| {
+            std::fs::symlink_metadata(home::with_ending(database, ending)).ok().map(|found| found.ino())
+        };
+        Self { wal: inode("-wal"), shm: inode("-shm") }
+    }
+}
+
+/// The files of one generation of a database: for as long as they are at their paths, whatever opens them joins it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Marks {
+    /// Device and inode of the main file.
     place: (u64, u64),
     stamp: Stamp,
+    pub(super) sidecars: Sidecars,
+}
+
+impl Marks {
+    /// The marks of the generation that `connection`, which has read something, belongs to.
+    pub(super) fn of(path: &Path, connection: &Connection) -> Result<Self> {
+        let place = place(path)
+            .map_err(|error| Error::io("look at the database", path, error))?
+            .ok_or_else(|| replaced("its file is gone"))?;
+        let stamp = ffi::read_stamp(connection)?;
+        Ok(Self { place: (place.dev(), place.ino()), stamp, sidecars: Sidecars::of(path) })
+    }
+
+    /// The random number from the database's creation.
+    pub(super) fn generation(&self) -> u32 {
+        self.stamp.user_version
+    }
+
+    /// Refuses a connection that was opened just now, has read something, and does not belong to this generation.
+    pub(super) fn check(&self, path: &Path, connection: &Connection) -> Result<()> {
+        let found = Self::of(path, connection)?;
+        if found.place != self.place || found.stamp != self.stamp {
+            return Err(replaced("another file is in its place"));
+        }
+        if found.sidecars != self.sidecars {
+            return Err(log_lost());
+        }
+        Ok(())
+    }
+}
+
+pub(super) struct Identity {
+    marks: Marks,
+    main: PathBuf,
+    folder: PathBuf,
     max_age: Option<Duration>,
     checked: Instant,
     /// The change time (ns) and size of the file when its header was last read and found ours.
     unchanged: Option<(i64, u64)>,
+    /// The folder's change time (ns) when the log and its index were last looked for and found ours.
+    folder_unchanged: Option<i64>,
 }
 
 impl Identity {
-    /// The identity of the file that `stamp` was read from, at `path`.
-    pub(super) fn of(path: &Path, stamp: Stamp, durability: Durability) -> Result<Self> {
-        let place = place(path)
-            .map_err(|error| Error::io("look at the database", path, error))?
-            .ok_or_else(|| replaced("its file is gone"))?;
-        let max_age = (durability == Durability::Normal).then_some(RELAXED_AGE);
-        let place = (place.dev(), place.ino());
-        Ok(Self { place, stamp, max_age, checked: Instant::now(), unchanged: None })
+    pub(super) fn of(path: &Path, marks: Marks, durability: Durability) -> Self {
+        Self {
+            marks,
+            main: path.to_owned(),
+            folder: path.parent().unwrap_or(path).to_owned(),
+            max_age: (durability == Durability::Normal).then_some(RELAXED_AGE),
+            checked: Instant::now(),
+            unchanged: None,
+            folder_unchanged: None,
+        }
+    }
+
+    pub(super) fn marks(&self) -> Marks {
+        self.marks
     }
 
     /// Checks, unless the last check is recent enough for this durability.
-    pub(super) fn check(&mut self, path: &Path, connection: &Connection) -> Result<()> {
+    pub(super) fn check(&mut self, connection: &Connection) -> Result<(), Lost> {
         if let Some(age) = self.max_age {
             let now = Instant::now();
             if now.duration_since(self.checked) < age {
@@ -59,16 +138,18 @@ impl Identity {
             }
             self.checked = now;
         }
-        self.check_now(path, connection)
+        self.check_now(connection)
     }
 
     /// Checks.
-    ///
-    /// # Errors
-    /// `Replaced`.
-    pub(super) fn check_now(&mut self, path: &Path, connection: &Connection) -> Result<()> {
-        let change = match place(path) {
-            Ok(Some(found)) if (found.dev(), found.ino()) == self.place => {
+    pub(super) fn check_now(&mut self, connection: &Connection) -> Result<(), Lost> {
+        self.check_main(connection).map_err(Lost::File)?;
+        self.check_log().map_err(Lost::Log)
+    }
+
+    fn check_main(&mut self, connection: &Connection) -> Result<()> {
+        let change = match place(&self.main) {
+            Ok(Some(found)) if (found.dev(), found.ino()) == self.marks.place => {
                 Some((changed_at(&found), found.len()))
             }
             Ok(None) => return Err(replaced("its file was removed or renamed")),
@@ -81,14 +162,32 @@ impl Identity {
         }
         let now = wall_clock_ns();
         match ffi::read_stamp(connection) {
-            Ok(found) if found == self.stamp => {
-                self.unchanged = change.filter(|(at, _)| at.saturating_add(SETTLED) < now);
+            Ok(found) if found == self.marks.stamp => {
+                self.unchanged = change.filter(|(at, _)| settled(*at, now));
                 Ok(())
             }
             Ok(_) => Err(replaced("its contents were overwritten by another database")),
             Err(error) => Err(replaced("its header cannot be read any more").caused_by(error)),
         }
     }
+
+    fn check_log(&mut self) -> Result<()> {
+        let Ok(Some(folder)) = place(&self.folder) else { return Ok(()) };
+        let change = changed_at(&folder);
+        if self.folder_unchanged == Some(change) {
+            return Ok(());
+        }
+        let now = wall_clock_ns();
+        if Sidecars::of(&self.main) != self.marks.sidecars {
+            return Err(log_lost());
+        }
+        self.folder_unchanged = Some(change).filter(|at| settled(*at, now));
+        Ok(())
+    }
+}
+
+fn settled(changed: i64, now: i64) -> bool {
+    changed.saturating_add(SETTLED) < now
 }
 
 fn changed_at(found: &Metadata) -> i64 {
@@ -112,4 +211,12 @@ fn place(path: &Path) -> std::io::Result<Option<Metadata>> {
 fn replaced(how: &'static str) -> Error {
     Error::new(ErrorKind::Replaced, format!("the database was replaced while it was open: {how}"))
         .advise("stop whatever replaces it, then call reopen() or start the program again")
+}
+
+fn log_lost() -> Error {
+    Error::new(
+        ErrorKind::Replaced,
+        "the database's -wal or -shm file was removed or replaced while it was open",
+    )
+    .advise("look whether the change is there; the database is opened again by itself, and keeps what was committed")
 }

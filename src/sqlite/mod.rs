@@ -10,7 +10,8 @@
 //! | [`connect`], [`migrate`] | opening |
 //! | [`lineage`] | what a fork must not open |
 //! | [`guard`] | what a job may not do, and its deadline |
-//! | [`identity`] | is the file still ours |
+//! | [`identity`] | are the files still ours |
+//! | [`recover`], [`rescue`], [`merge`] | if not: what was in them, and on to those that are there |
 //! | [`holders`], [`status_page`] | who is in the way |
 //! | [`health`], [`stats`], [`change`] | what can be watched |
 //! | [`ffi`] | calls that rusqlite does not offer |
@@ -30,8 +31,11 @@ pub(crate) mod holders;
 mod identity;
 mod label;
 mod lineage;
+mod merge;
 pub(crate) mod migrate;
 mod readers;
+mod recover;
+mod rescue;
 mod shared;
 pub(crate) mod stats;
 pub(crate) mod status_page;
@@ -291,39 +295,15 @@ impl Database {
         self.shared().stats()
     }
 
-    /// Leaves a latched generation: closes every connection and opens the file that is at the path now.
+    /// Leaves a latched generation: closes every connection and opens the file that is at the path now. When the old one
+    /// is not there any more, what it held is first copied into the home's `quarantine/`.
     ///
     /// # Errors
-    /// As when opening; then it stays as it was.
+    /// As when opening; `Full` when there is no room for that copy. Then it stays as it was, and may be tried again.
     pub fn reopen(&self) -> Result<()> {
         let shared = self.shared();
         guard::refuse_in_job().and_then(|()| shared.check_process()).map_err(|error| shared.name(error))?;
-        let _opening = shared.opening.lock();
-        if !shared.lanes.is_open() {
-            return Err(shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
-        }
-        let deadline = instant_after(shared.spec.limits.deadline);
-        shared.health.set(Health::Attaching, None);
-        shared.checkpointer.let_go();
-        let old = {
-            let mut inside = shared.gate.enter();
-            shared.readers.close();
-            shared.changes.let_go();
-            inside.take().and_then(|core| core.close(&shared.spec.path))
-        };
-        let aside = old.map_or(Ok(()), |old| shared.spec.named(shared.spec.set_aside(&old, deadline)));
-        shared.readers.open(&shared.spec);
-        let attached = aside.and_then(|()| shared.attach(deadline)).map(drop);
-        match &attached {
-            Ok(()) => {
-                if let Some(slot) = &shared.slot {
-                    slot.set_latched(false);
-                }
-            }
-            // It stays shut, for this reason; opening it again may be tried again.
-            Err(error) => shared.health.set(Health::Latched, Some(error.clone())),
-        }
-        attached
+        recover::reopen(shared, instant_after(shared.spec.limits.deadline))
     }
 
     /// Closes the database for everybody: refuses new work, works off what is queued for at most `wait`, closes the
@@ -425,7 +405,7 @@ fn finish(shared: &Shared, writer: &Mutex<Option<JoinHandle<()>>>) {
     shared.changes.close();
     shared.checkpointer.stop();
     if let Some(core) = shared.gate.enter().take() {
-        core.close(&shared.spec.path);
+        core.close();
     }
     lineage::leave(&shared.spec.path);
 }

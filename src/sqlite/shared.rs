@@ -13,10 +13,12 @@ use super::connect::Spec;
 use super::core::Core;
 use super::health::{Health, State};
 use super::holders;
+use super::identity::Lost;
 use super::label::Label;
 use super::lineage;
 use super::migrate::Access;
 use super::readers::Readers;
+use super::recover::Loss;
 use super::stats::{self, Counters, Stats};
 use super::status_page::Slot;
 use crate::error::{Error, ErrorKind, Result};
@@ -44,6 +46,8 @@ pub(super) struct Shared {
     in_line: AtomicBool,
     /// Held while the write connection is opened, opened again, or closed.
     pub(super) opening: Mutex<()>,
+    /// The files were found lost, and nobody has looked after what they held.
+    pub(super) found_lost: Mutex<Option<Loss>>,
     /// A caller may have kept the turn: the writer sees to it that it is given back.
     pub(super) kept: AtomicBool,
     /// When closing stops waiting, in nanoseconds since `opened`; 0 while it does not close.
@@ -68,6 +72,7 @@ impl Shared {
             blocked: AtomicBool::new(false),
             in_line: AtomicBool::new(false),
             opening: Mutex::new(()),
+            found_lost: Mutex::new(None),
             kept: AtomicBool::new(false),
             gives_up_at: AtomicU64::new(0),
             opened: Instant::now(),
@@ -82,6 +87,7 @@ impl Shared {
         let opened = self.spec.open_writer(deadline)?;
         let (warnings, wrote, access) = (opened.warnings.clone(), opened.wrote, opened.access.clone());
         let core = self.spec.named(Core::new(&self.spec, opened))?;
+        self.spec.current.set(Some(core.identity.marks()));
         *self.gate.enter() = Some(core);
         self.health.set_warnings(warnings);
         match access {
@@ -116,6 +122,21 @@ impl Shared {
     /// True in a fork of the process that opened it.
     pub(super) fn is_forked(&self) -> bool {
         forks::current() != self.owner
+    }
+
+    /// The files are not ours any more. Nothing is written to them from here on; the writer looks after what they held.
+    pub(super) fn lost(&self, lost: Lost) -> Error {
+        let (loss, error) = match lost {
+            Lost::File(error) => (Loss::File, self.latch(error)),
+            Lost::Log(error) => {
+                // Opened again by the writer, at once: what comes meanwhile waits.
+                self.health.set(Health::Attaching, None);
+                (Loss::Log, self.name(error))
+            }
+        };
+        *self.found_lost.lock() = Some(loss);
+        self.lanes.poke();
+        error
     }
 
     /// No more writes: after this answer nothing of this generation can be believed.

@@ -14,6 +14,7 @@ use super::batch::{self, Entry};
 use super::core::Core;
 use super::health::Health;
 use super::label::Label;
+use super::recover;
 use super::shared::Shared;
 use super::stats;
 use super::turn::LONGEST_KEPT;
@@ -92,6 +93,7 @@ pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
         if shared.gives_up() {
             return;
         }
+        recover::run(shared);
         if !end.queue.is_empty() {
             serve(shared, &mut end.queue);
         }
@@ -170,10 +172,10 @@ fn give_back(shared: &Shared) {
 fn look(shared: &Shared) {
     let mut inside = shared.gate.enter();
     if let Some(core) = inside.as_mut()
-        && shared.health.is_writable()
-        && let Err(error) = core.identity.check_now(&shared.spec.path, core.tx.connection())
+        && shared.health.is_open()
+        && let Err(lost) = core.identity.check_now(core.tx.connection())
     {
-        shared.latch(error);
+        shared.lost(lost);
     }
 }
 

@@ -1,0 +1,203 @@
+//! Leaves the files that a database has open for those that are at its paths.
+//!
+//! Invariants:
+//! 1. What was acknowledged and is only in files that are not at their paths any more is not let go of before it is in
+//!    the main file, or in a copy in the home's `quarantine/`. Without room for the copy the connection stays open.
+//! 2. A log that somebody removed is worked off into the main file only under the init lock, and only while nobody has
+//!    begun a new one: who opens a database without a log waits for that lock (`connect`).
+//! 3. A database whose main file is another one stays shut until somebody calls `reopen()`. One that only lost its log is
+//!    opened again at once.
+//!
+//! Tests: `tests/p1_*`, `tests/p3_*`, `tests/p5_*`, `tests/replaced_file_is_noticed.rs`.
+
+use std::time::{Duration, Instant};
+
+use super::batch;
+use super::clock::instant_after;
+use super::connect::{self, lock_until};
+use super::core::Core;
+use super::ffi;
+use super::health::Health;
+use super::identity::{Lost, Sidecars};
+use super::merge::{self, Merged};
+use super::rescue::{self, Saved};
+use super::shared::Shared;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long a removed log is worked off before a copy is made instead: another process's read may keep it from being
+/// done.
+const LONGEST_WORK_OFF: Duration = Duration::from_secs(2);
+
+/// What was found not to be ours any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loss {
+    File,
+    Log,
+}
+
+/// What became of what was only in the old files.
+enum Kept {
+    /// There was nothing, or it is in the main file now.
+    InPlace,
+    /// It is in a copy.
+    Copied(Saved),
+}
+
+/// Called by the writer between two batches: looks after what was found lost.
+pub(super) fn run(shared: &Shared) {
+    let Some(loss) = shared.found_lost.lock().take() else { return };
+    let _opening = shared.opening.lock();
+    if !shared.lanes.is_open() {
+        return;
+    }
+    let answer = match loss {
+        Loss::Log => again(shared, instant_after(shared.spec.limits.deadline)),
+        Loss::File => keep_copy(shared),
+    };
+    if let Err(error) = answer {
+        log::warn!("{error}");
+        if loss == Loss::Log {
+            // It stays shut, for this reason.
+            shared.health.set(Health::Latched, Some(error));
+        }
+        // The next look tries again.
+        *shared.found_lost.lock() = Some(loss);
+    }
+}
+
+/// Closes every connection and opens the files that are there now. The caller holds `opening`.
+pub(super) fn reopen(shared: &Shared, deadline: Instant) -> Result<()> {
+    let _opening = shared.opening.lock();
+    if !shared.lanes.is_open() {
+        return Err(shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
+    }
+    let answer = again(shared, deadline);
+    if let Err(error) = &answer {
+        // It stays shut, for this reason; opening it again may be tried again.
+        shared.health.set(Health::Latched, Some(error.clone()));
+    }
+    answer
+}
+
+fn again(shared: &Shared, deadline: Instant) -> Result<()> {
+    shared.health.set(Health::Attaching, None);
+    shared.checkpointer.let_go();
+    let left = leave(shared, deadline);
+    shared.readers.open(&shared.spec);
+    let kept = shared.spec.named(left)?;
+    shared.attach(deadline)?;
+    if let Some(slot) = &shared.slot {
+        slot.set_latched(false);
+    }
+    if let Kept::Copied(saved) = kept {
+        told(shared, &saved);
+    }
+    Ok(())
+}
+
+/// Closes the write connection, and everything that was opened beside it.
+fn leave(shared: &Shared, deadline: Instant) -> Result<Kept> {
+    let mut inside = shared.gate.enter();
+    shared.readers.close();
+    shared.changes.let_go();
+    let kept = inside.as_mut().map_or(Ok(Kept::InPlace), |core| keep(shared, core, deadline))?;
+    shared.spec.current.set(None);
+    if let Some(old) = inside.take().and_then(Core::close) {
+        shared.spec.set_aside(&old, deadline)?;
+    }
+    Ok(kept)
+}
+
+/// Says what became of a copy, after bringing its rows back where the domain wants that.
+fn told(shared: &Shared, saved: &Saved) {
+    let merged = if saved.of_the_same_file && shared.spec.domain.merges_rescued {
+        let mut inside = shared.gate.enter();
+        inside.as_mut().map_or(Ok(Merged::default()), |core| merge::merge(shared, core, &saved.copy))
+    } else {
+        Ok(Merged::default())
+    };
+    let path = saved.copy.display();
+    let told = match merged {
+        Ok(Merged { added: 0, other: 0, .. }) => format!("what its removed files held was copied to {path}"),
+        Ok(merged) => format!(
+            "what its removed files held was copied to {path}; {} rows were brought back, {} are another now",
+            merged.added, merged.other
+        ),
+        Err(error) => format!(
+            "what its removed files held was copied to {path}; its rows could not be brought back: {error}"
+        ),
+    };
+    log::warn!("{}: {told}", shared.spec.domain.name());
+    shared.health.warn(told);
+}
+
+/// Copies what a replaced file held, while it is still open.
+fn keep_copy(shared: &Shared) -> Result<()> {
+    let mut inside = shared.gate.enter();
+    let Some(core) = inside.as_mut() else { return Ok(()) };
+    let kept = shared.spec.named(keep(shared, core, instant_after(shared.spec.limits.deadline)))?;
+    drop(inside);
+    if let Kept::Copied(saved) = kept {
+        told(shared, &saved);
+    }
+    Ok(())
+}
+
+fn keep(shared: &Shared, core: &mut Core, deadline: Instant) -> Result<Kept> {
+    // A transaction that its job left half done must not be part of the copy.
+    batch::rollback(core)?;
+    match core.identity.check_now(core.tx.connection()) {
+        Ok(()) => Ok(Kept::InPlace),
+        Err(Lost::File(why)) => {
+            if core.copied {
+                return Ok(Kept::InPlace);
+            }
+            match rescue::save(&shared.spec, core, &why, false) {
+                Ok(saved) => {
+                    core.copied = true;
+                    Ok(Kept::Copied(saved))
+                }
+                Err(error) if error.kind() == ErrorKind::Full => Err(error),
+                // Nothing more is to be had from it.
+                Err(error) => {
+                    shared.health.warn(format!("what its replaced file held could not be copied: {error}"));
+                    Ok(Kept::InPlace)
+                }
+            }
+        }
+        Err(Lost::Log(why)) => {
+            let _lock = lock_until(&shared.spec.init_lock, deadline)?;
+            if is_worked_off(core)? || (nobody_began_anew(shared, core) && work_off(core)?) {
+                return Ok(Kept::InPlace);
+            }
+            rescue::save(&shared.spec, core, &why, true).map(Kept::Copied)
+        }
+    }
+}
+
+fn is_worked_off(core: &Core) -> Result<bool> {
+    let found = ffi::checkpoint_noop(core.tx.connection())?;
+    Ok(found.done >= found.log)
+}
+
+/// True when at the paths of the log and its index there is nothing, or still our own.
+fn nobody_began_anew(shared: &Shared, core: &Core) -> bool {
+    let (found, own) = (Sidecars::of(&shared.spec.path), core.identity.marks().sidecars);
+    let fits = |found: Option<u64>, own| found.is_none() || found == own;
+    fits(found.wal, own.wal) && fits(found.shm, own.shm)
+}
+
+/// Works the removed log off into the main file. False when somebody's read keeps it from being done.
+fn work_off(core: &Core) -> Result<bool> {
+    let until = instant_after(LONGEST_WORK_OFF);
+    loop {
+        ffi::checkpoint_passive(core.tx.connection())?;
+        if is_worked_off(core)? {
+            return Ok(true);
+        }
+        if Instant::now() >= until {
+            return Ok(false);
+        }
+        connect::pause();
+    }
+}

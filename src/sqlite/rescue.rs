@@ -1,0 +1,138 @@
+//! Copies what an open connection still reads of files that are not at their paths any more.
+//!
+//! Invariants:
+//! 1. The copy is made page by page through the connection's own descriptors, in one snapshot; the files at the paths are
+//!    not looked at.
+//! 2. It is one file (mode 0600) in a folder of its own in the home's `quarantine/`, beside a manifest that says what it
+//!    is. A folder without a manifest is an unfinished copy.
+//! 3. Processes that lost the same files make one copy between them: who holds the init lock looks whether there is one.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
+use serde::{Deserialize, Serialize};
+
+use super::connect::Spec;
+use super::core::Core;
+use super::ffi;
+use crate::error::{Error, ErrorKind, Result};
+use crate::home;
+
+const MANIFEST: &str = "manifest.json";
+
+/// A finished copy.
+pub(super) struct Saved {
+    pub(super) copy: PathBuf,
+    /// It was copied from the database that is still at the path, only its log was gone.
+    pub(super) of_the_same_file: bool,
+}
+
+/// What the manifest says.
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    version: u32,
+    domain: String,
+    reason: String,
+    at: String,
+    program: String,
+    program_version: String,
+    source: Source,
+}
+
+/// What was copied. Inodes would not tell: their numbers are used again.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+struct Source {
+    /// The random number from the database's creation.
+    generation: u32,
+    /// The header of its log, which holds random numbers of its own (<https://sqlite.org/fileformat.html>, section 4.1).
+    log_header: Vec<u8>,
+    log_pages: u64,
+}
+
+/// Copies everything that the write connection reads.
+///
+/// # Errors
+/// `Full` when there is no room; of SQLite when the pages cannot be read any more.
+pub(super) fn save(spec: &Spec, core: &Core, why: &Error, of_the_same_file: bool) -> Result<Saved> {
+    let connection = core.tx.connection();
+    let source = Source {
+        generation: core.identity.marks().generation(),
+        // An empty log has none.
+        log_header: ffi::read_log_header(connection).map(Vec::from).unwrap_or_default(),
+        log_pages: ffi::checkpoint_noop(connection)?.log,
+    };
+    let name = spec.domain.name();
+    let home = spec.path.parent().unwrap_or(&spec.path);
+    let file = format!("{name}.sqlite");
+    let quarantine = home::private_folder(home, "quarantine")?;
+    if let Some(found) = made_already(&quarantine, name, &source) {
+        return Ok(Saved { copy: found.join(&file), of_the_same_file });
+    }
+    check_room(connection, &quarantine)?;
+    let now = jiff::Timestamp::now();
+    let folder = (0..)
+        .map(|n| format!("{name}-{}-{n}", now.as_millisecond()))
+        .find(|folder| !quarantine.join(folder).exists())
+        .expect("one of endlessly many names is free");
+    let folder = home::private_folder(&quarantine, &folder)?;
+    let copy = folder.join(&file);
+    drop(home::create_private_file(&copy)?);
+    copy_pages(connection, &copy)?;
+    let manifest = Manifest {
+        version: 1,
+        domain: name.to_owned(),
+        reason: why.message().to_owned(),
+        at: now.to_string(),
+        program: spec.program.0.clone(),
+        program_version: spec.program.1.clone(),
+        source,
+    };
+    let text = serde_json::to_vec_pretty(&manifest).expect("texts and numbers are JSON");
+    home::write_atomically(&folder.join(MANIFEST), &text)?;
+    Ok(Saved { copy, of_the_same_file })
+}
+
+/// The folder of a finished copy of the same files at the same length.
+fn made_already(quarantine: &Path, name: &str, source: &Source) -> Option<PathBuf> {
+    let folders = std::fs::read_dir(quarantine).ok()?;
+    folders.filter_map(|entry| Some(entry.ok()?.path())).find(|folder| {
+        let text = std::fs::read(folder.join(MANIFEST));
+        text.ok()
+            .and_then(|text| serde_json::from_slice::<Manifest>(&text).ok())
+            .is_some_and(|found| found.domain == name && found.source == *source)
+    })
+}
+
+fn check_room(connection: &Connection, folder: &Path) -> Result<()> {
+    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let needed = number("page_count")?.saturating_mul(number("page_size")?).cast_unsigned();
+    let found = rustix::fs::statvfs(folder)
+        .map_err(|error| Error::io("look at the free space", folder, error.into()))?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    if free > needed {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Full,
+        format!("what its removed files held needs {needed} bytes of free space to be kept, {free} are there"),
+    )
+    .at_path(folder)
+    .advise("free some space on that disk; until then the program keeps the removed files open"))
+}
+
+#[allow(clippy::disallowed_methods, reason = "a file of our own in the quarantine, no database of the home")]
+fn copy_pages(connection: &Connection, copy: &Path) -> Result<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut target = Connection::open_with_flags(copy, flags)?;
+    {
+        let backup = Backup::new(connection, &mut target)?;
+        match backup.step(-1)? {
+            StepResult::Done => {}
+            _ => return Err(Error::new(ErrorKind::Busy, "the pages are being changed right now")),
+        }
+    }
+    // One file, that needs no other beside it to be read.
+    target.query_row("PRAGMA journal_mode=DELETE", [], |_| Ok(()))?;
+    Ok(())
+}

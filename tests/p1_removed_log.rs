@@ -1,0 +1,103 @@
+//! Somebody removes the write-ahead log, or its index, of an open database: nothing is lost, and nobody goes on in a file
+//! that nobody else sees.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use common::*;
+use rowhouse::Health;
+
+fn beside(file: &Path, ending: &str) -> PathBuf {
+    let mut path = file.as_os_str().to_owned();
+    path.push(ending);
+    path.into()
+}
+
+/// What somebody else reads from the files at the paths. The engine's own locks are not this connection's business: it is
+/// SQLite's, in the same process, and shares them.
+fn seen_by_others(place: &Place) -> Vec<String> {
+    let out = std::process::Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", "others_look", "--nocapture"])
+        .env("LOOK_AT", place.file())
+        .output()
+        .expect("a process");
+    let text = String::from_utf8(out.stdout).expect("text");
+    text.lines().filter_map(|line| line.split("key ").nth(1)).map(str::to_owned).collect()
+}
+
+/// Not a test by itself: the process that looks.
+#[test]
+fn others_look() {
+    let Some(file) = std::env::var_os("LOOK_AT") else { return };
+    let connection = raw(Path::new(&file));
+    let mut statement = connection.prepare("SELECT k FROM t ORDER BY k").expect("a query");
+    for key in statement.query_map([], |row| row.get::<_, String>(0)).expect("rows") {
+        println!("key {}", key.expect("a key"));
+    }
+}
+
+/// The writer compares the folder's change time after every commit and once a second when idle; when the log or its index
+/// is gone it works the removed log off into the main file and opens the database again.
+///
+/// Scale: one process; -wal, -shm and both removed, idle and under way.
+///
+/// Control: a plain connection goes on writing into the removed log, and what it committed is gone with it.
+#[test]
+fn p1_a_removed_log_is_noticed_and_nothing_is_lost() {
+    for endings in [&["-wal"][..], &["-shm"], &["-wal", "-shm"]] {
+        let place = Place::new();
+        place.db.write(insert("a")).expect("a row");
+        place.db.submit(insert("b")).expect("queued").wait().expect("a row");
+        for ending in endings {
+            std::fs::remove_file(beside(&place.file(), ending)).expect("removed");
+        }
+        until("the idle writer notices and begins anew", || {
+            ["-wal", "-shm"].iter().all(|ending| beside(&place.file(), ending).exists())
+        });
+        assert_eq!(keys(&place.db), ["a", "b"], "{endings:?}");
+        assert_eq!(seen_by_others(&place), ["a", "b"], "{endings:?}");
+        place.db.write(insert("c")).expect("it works");
+        assert_eq!(seen_by_others(&place), ["a", "b", "c"], "{endings:?}");
+        place.runtime.close(LONG);
+        assert_eq!(seen_by_others(&place), ["a", "b", "c"], "{endings:?}");
+    }
+    // Without the engine.
+    let (folder, plain) = plain();
+    let file = folder.path().join("plain.sqlite");
+    plain.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA wal_autocheckpoint=0").expect("an empty log");
+    for ending in ["-wal", "-shm"] {
+        std::fs::remove_file(beside(&file, ending)).expect("removed");
+    }
+    plain.execute("INSERT INTO t(k) VALUES ('lost')", []).expect("SQLite says it is committed");
+    drop_without_checkpoint(plain);
+    let rows: i64 = raw(&file).query_row("SELECT count(*) FROM t", [], |row| row.get(0)).expect("a count");
+    assert_eq!(rows, 0, "the control lost nothing");
+}
+
+/// As when the process dies.
+fn drop_without_checkpoint(connection: rusqlite::Connection) {
+    let option = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    connection.set_db_config(option, true).expect("the option");
+}
+
+/// The write that finds out is answered `Replaced` at once, is kept all the same, and those after it just work.
+#[test]
+fn the_write_that_finds_out_says_so_and_is_kept() {
+    for direct in [true, false] {
+        let place = Place::new();
+        place.db.write(insert("a")).expect("a row");
+        std::fs::remove_file(beside(&place.file(), "-wal")).expect("removed");
+        let answer = if direct {
+            place.db.write(insert("b"))
+        } else {
+            place.db.submit(insert("b")).and_then(rowhouse::Ticket::wait)
+        };
+        let error = answer.expect_err("the log was not ours any more");
+        assert_eq!(error.kind(), rowhouse::ErrorKind::Replaced, "{error}");
+        place.db.write(insert("c")).expect("it works again, without being asked to");
+        assert_eq!(keys(&place.db), ["a", "b", "c"]);
+        assert_eq!(seen_by_others(&place), ["a", "b", "c"]);
+        assert_eq!(place.db.health(), Health::Ready);
+    }
+}
