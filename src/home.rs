@@ -229,8 +229,8 @@ pub(crate) fn private_folder(parent: &Path, name: &str) -> Result<PathBuf> {
     match DirBuilder::new().mode(0o700).create(&path) {
         Ok(()) => sync_folder(parent)?,
         Err(error) if error.kind() == Os::AlreadyExists => {
-            let found = fs::symlink_metadata(&path)
-                .map_err(|error| Error::io("look at the folder", &path, error))?;
+            let found =
+                fs::symlink_metadata(&path).map_err(|error| Error::io("look at the folder", &path, error))?;
             if !found.is_dir() {
                 return Err(in_the_way(&path));
             }

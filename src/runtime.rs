@@ -266,7 +266,6 @@ impl Inner {
         let spec = Spec {
             path: self.folder.database_path(name),
             init_lock: self.folder.lock_path(&format!("{name}.init")),
-            lobby: self.folder.lock_path(&format!("{name}.lobby")),
             room: self.folder.lock_path(&format!("{name}.room")),
             program: domain.program.clone().unwrap_or_else(unnamed_program),
             domain: domain.clone(),

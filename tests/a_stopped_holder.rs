@@ -3,6 +3,7 @@
 mod processes;
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -29,10 +30,15 @@ fn child_entry() {
     if role == "room" || role == "lobby" || role == "init" {
         // Its turn, or the place in front of it, without the lock of SQLite: frozen before BEGIN, or in line. Or
         // frozen before it creates the database.
-        let place = home.join(format!("locks/work.{role}"));
+        let name = if role == "init" { "work.init" } else { "work.room" };
+        let place = home.join("locks").join(name);
         let place =
             File::options().write(true).create(true).truncate(false).open(place).expect("the lock file");
-        place.lock().expect("its turn");
+        if role == "lobby" {
+            lock_first_byte(&place);
+        } else {
+            place.lock().expect("its turn");
+        }
         processes::say("ready");
         processes::listen();
         return;
@@ -102,6 +108,15 @@ fn a_stopped_idle_process_is_not_noticed() {
     child.wait_for("done");
     assert_eq!(rows(&database, 1), 2);
     child.finish();
+}
+
+/// The lobby: a lock of the open file description on the first byte.
+fn lock_first_byte(file: &File) {
+    // SAFETY: plain numbers, of which all zeros are a value.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    (lock.l_type, lock.l_whence, lock.l_len) = (libc::F_WRLCK as i16, libc::SEEK_SET as i16, 1);
+    // SAFETY: the descriptor is open; the command reads one `flock`.
+    assert_eq!(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) }, 0);
 }
 
 #[test]

@@ -65,7 +65,9 @@ fn p1_a_removed_log_is_noticed_and_nothing_is_lost() {
     // Without the engine.
     let (folder, plain) = plain();
     let file = folder.path().join("plain.sqlite");
-    plain.execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA wal_autocheckpoint=0").expect("an empty log");
+    plain
+        .execute_batch("PRAGMA wal_checkpoint(TRUNCATE); PRAGMA wal_autocheckpoint=0")
+        .expect("an empty log");
     for ending in ["-wal", "-shm"] {
         std::fs::remove_file(beside(&file, ending)).expect("removed");
     }

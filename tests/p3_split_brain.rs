@@ -18,7 +18,9 @@ const OTHERS: i64 = 1_000_000;
 #[test]
 fn child_entry() {
     let Some(arguments) = role() else { return };
-    let [what, file, first, times] = &arguments[..] else { panic!("a file, a number and a count: {arguments:?}") };
+    let [what, file, first, times] = &arguments[..] else {
+        panic!("a file, a number and a count: {arguments:?}")
+    };
     let connection = plain(Path::new(file));
     let number = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).expect("a number");
     match &**what {

@@ -34,6 +34,9 @@ const BULK_RUNS: u32 = 4;
 /// The writer pauses for at most this long: on a disk that slow, a long log is the smaller evil.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// Its connection is closed when there was nothing to do for so long.
+const IDLE: Duration = Duration::from_secs(10);
+
 pub(super) struct Checkpointer {
     /// Pages from which the log is long.
     soft: u64,
@@ -166,7 +169,11 @@ fn work(shared: &Shared) {
         {
             let mut wish = own.wish.lock();
             while *wish == Wish::Nothing {
-                own.wished.wait(&mut wish);
+                if own.wished.wait_for(&mut wish, IDLE).timed_out() && *wish == Wish::Nothing {
+                    // Its descriptors are not needed.
+                    own.let_go();
+                    own.wished.wait(&mut wish);
+                }
             }
             if *wish == Wish::Stop {
                 own.let_go();

@@ -47,8 +47,7 @@ pub(crate) struct Spec {
     pub(crate) path: PathBuf,
     /// Held while the file is created or migrated.
     pub(crate) init_lock: PathBuf,
-    /// The turn's two lock files.
-    pub(crate) lobby: PathBuf,
+    /// The turn's lock file.
     pub(crate) room: PathBuf,
     /// Name and version of the program, as recorded in what it creates.
     pub(crate) program: (String, String),

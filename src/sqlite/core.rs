@@ -55,7 +55,7 @@ impl Core {
     pub(super) fn new(spec: &Spec, opened: Opened) -> Result<Self> {
         Ok(Self {
             identity: Identity::of(&spec.path, opened.marks, spec.domain.durability),
-            turn: Turn::open(&spec.lobby, &spec.room)?,
+            turn: Turn::open(&spec.room)?,
             tx: opened.tx,
             wary: 0,
             copied: false,

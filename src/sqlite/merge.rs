@@ -83,9 +83,10 @@ struct Column {
 
 /// The columns that can be written.
 fn columns(connection: &Connection, table: &str) -> Result<Vec<Column>> {
-    let mut statement =
-        connection.prepare("SELECT name, pk > 0 FROM pragma_table_xinfo(?1) WHERE hidden = 0 ORDER BY cid")?;
-    let columns = statement.query_map([table], |row| Ok(Column { name: row.get(0)?, in_key: row.get(1)? }))?;
+    let mut statement = connection
+        .prepare("SELECT name, pk > 0 FROM pragma_table_xinfo(?1) WHERE hidden = 0 ORDER BY cid")?;
+    let columns =
+        statement.query_map([table], |row| Ok(Column { name: row.get(0)?, in_key: row.get(1)? }))?;
     Ok(columns.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -120,7 +121,9 @@ fn merge_table(
     while let Some(row) = rows.next()? {
         let values = (0..columns.len()).map(|at| row.get_ref(at)).collect::<rusqlite::Result<Vec<_>>>()?;
         let mut same_row = || {
-            is_there.query_row(params_from_iter(values.iter().copied().map(ToSqlRef)), |row| row.get::<_, bool>(0))
+            is_there.query_row(params_from_iter(values.iter().copied().map(ToSqlRef)), |row| {
+                row.get::<_, bool>(0)
+            })
         };
         if !keyed && same_row()? {
             continue;
@@ -180,7 +183,10 @@ mod tests {
         target.execute_batch("PRAGMA foreign_keys=ON; BEGIN").expect("begun");
         assert_eq!(merge_all(&copy, &target).expect("merged"), Merged { added: 4, other: 1 });
         target.execute_batch("COMMIT").expect("the child has its parent");
-        assert_eq!(count(&target, "SELECT count(*) FROM k WHERE v IN ('same', 'new', 'theirs', 'only here')"), 4);
+        assert_eq!(
+            count(&target, "SELECT count(*) FROM k WHERE v IN ('same', 'new', 'theirs', 'only here')"),
+            4
+        );
         assert_eq!(count(&target, "SELECT count(*) FROM bag"), 2);
         assert_eq!(count(&target, "SELECT b FROM made"), 14);
         target.execute_batch("BEGIN").expect("begun");
@@ -189,7 +195,9 @@ mod tests {
 
     #[test]
     fn tables_of_another_shape_are_left_alone() {
-        let copy = database("CREATE TABLE a(x); CREATE TABLE b(x); INSERT INTO a VALUES (1); INSERT INTO b VALUES (1)");
+        let copy = database(
+            "CREATE TABLE a(x); CREATE TABLE b(x); INSERT INTO a VALUES (1); INSERT INTO b VALUES (1)",
+        );
         let target = database("CREATE TABLE a(x, y)");
         assert_eq!(merge_all(&copy, &target).expect("merged"), Merged::default());
     }

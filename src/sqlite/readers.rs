@@ -22,6 +22,10 @@ use super::tx::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
 
+/// A connection that nobody used for so long is closed; the pool looks every 30 s. Opening another takes a fraction of a
+/// millisecond.
+const IDLE: Duration = Duration::from_secs(10);
+
 /// How long one wait for a connection lasts before the last error is looked at.
 const LOOK_AFTER: Duration = Duration::from_millis(50);
 
@@ -70,7 +74,7 @@ impl Readers {
             .max_size(spec.limits.readers.max(1))
             .min_idle(Some(0))
             .max_lifetime(None)
-            .idle_timeout(None)
+            .idle_timeout(Some(IDLE))
             .test_on_check_out(false)
             .error_handler(Box::new(NopErrorHandler))
             .thread_pool(helpers())

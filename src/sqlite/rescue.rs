@@ -115,7 +115,9 @@ fn check_room(connection: &Connection, folder: &Path) -> Result<()> {
     }
     Err(Error::new(
         ErrorKind::Full,
-        format!("what its removed files held needs {needed} bytes of free space to be kept, {free} are there"),
+        format!(
+            "what its removed files held needs {needed} bytes of free space to be kept, {free} are there"
+        ),
     )
     .at_path(folder)
     .advise("free some space on that disk; until then the program keeps the removed files open"))

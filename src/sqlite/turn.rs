@@ -1,6 +1,6 @@
 //! A process's turn at the write lock.
 //!
-//! Two flocks, the lobby and the room: who wants to write takes the lobby, then the room, and leaves the lobby. A
+//! Two locks, the lobby and the room ([`locks`]): who wants to write takes the lobby, then the room, and leaves the lobby. A
 //! process that just had the room queues in the lobby behind those who wait; with one flock it would barge past the
 //! waiter that the kernel is still waking.
 //!
@@ -13,8 +13,8 @@
 //! 4. A caller that commits again and again while nobody waits may keep the turn over several commits, for at most a
 //!    millisecond; then it goes to the end of the line. If the caller does not come back, the writer gives the turn back.
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
+mod locks;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,23 +23,10 @@ use parking_lot::{Condvar, Mutex};
 
 use super::clock::instant_after;
 use crate::error::Result;
-use crate::forks;
-use crate::home;
-
-/// The two lock files. Shared with the helper thread, which may outlive the database while it is stuck.
-pub(super) struct Locks {
-    lobby: File,
-    room: File,
-}
-
-impl Drop for Locks {
-    fn drop(&mut self) {
-        forks::forget(self.lobby.as_raw_fd());
-        forks::forget(self.room.as_raw_fd());
-    }
-}
+use locks::Locks;
 
 pub(super) struct Turn {
+    /// Shared with the helper thread, which may outlive the database while it is stuck.
     locks: Arc<Locks>,
     helper: Option<Arc<Helper>>,
     held: bool,
@@ -142,13 +129,9 @@ impl<M: FnMut() -> bool> Wait<M> {
 }
 
 impl Turn {
-    pub(super) fn open(lobby: &Path, room: &Path) -> Result<Self> {
-        let locks =
-            Arc::new(Locks { lobby: home::open_lock_file(lobby)?, room: home::open_lock_file(room)? });
-        forks::close_in_child(locks.lobby.as_raw_fd());
-        forks::close_in_child(locks.room.as_raw_fd());
+    pub(super) fn open(path: &Path) -> Result<Self> {
         Ok(Self {
-            locks,
+            locks: Arc::new(Locks::open(path)?),
             helper: None,
             held: false,
             waited: false,
@@ -164,12 +147,12 @@ impl Turn {
         if self.held {
             return true;
         }
-        if self.helper_is_stuck() || self.locks.lobby.try_lock().is_err() {
+        if self.helper_is_stuck() || !self.locks.try_lobby() {
             return false;
         }
-        self.held = self.locks.room.try_lock().is_ok();
+        self.held = self.locks.try_room();
         self.waited = false;
-        let _ = self.locks.lobby.unlock();
+        self.locks.leave_lobby();
         self.held
     }
 
@@ -194,7 +177,7 @@ impl Turn {
         // stays awake for that long; at most one process does.
         let mut now = Instant::now();
         let awake_until = now + LONGEST_AWAKE;
-        while self.locks.room.try_lock().is_err() {
+        while !self.locks.try_room() {
             if self.tired > 0 || now >= awake_until {
                 self.tired = self.tired.saturating_sub(1);
                 self.held = helper.get(Asked::Room, &mut wait);
@@ -207,7 +190,7 @@ impl Turn {
             }
             now = after;
         }
-        let _ = self.locks.lobby.unlock();
+        self.locks.leave_lobby();
         self.held = true;
         true
     }
@@ -252,7 +235,7 @@ impl Turn {
             self.left = Some(Instant::now());
         }
         if std::mem::take(&mut self.held) {
-            let _ = self.locks.room.unlock();
+            self.locks.leave_room();
         }
     }
 
@@ -268,9 +251,9 @@ impl Turn {
 
     /// Whoever waits for the turn is in the lobby.
     fn nobody_waits(&self) -> bool {
-        let nobody = self.locks.lobby.try_lock().is_ok();
+        let nobody = self.locks.try_lobby();
         if nobody {
-            let _ = self.locks.lobby.unlock();
+            self.locks.leave_lobby();
         }
         nobody
     }
@@ -319,10 +302,10 @@ fn wait_in_line(locks: &Locks, helper: &Helper) {
         }
         drop(state);
         let came = if asked == Asked::Lobby {
-            locks.lobby.lock()
+            locks.wait_for_lobby()
         } else {
-            let came = locks.room.lock();
-            let _ = locks.lobby.unlock();
+            let came = locks.wait_for_room();
+            locks.leave_lobby();
             came
         };
         state = helper.state.lock();
@@ -330,8 +313,8 @@ fn wait_in_line(locks: &Locks, helper: &Helper) {
             *state = Asked::Granted;
         } else {
             // Too late, or the lock failed: give back what there is.
-            let _ = locks.room.unlock();
-            let _ = locks.lobby.unlock();
+            locks.leave_room();
+            locks.leave_lobby();
             if *state == Asked::Stop {
                 return;
             }
@@ -346,7 +329,7 @@ mod tests {
     use super::*;
 
     fn turn(dir: &Path) -> Turn {
-        Turn::open(&dir.join("t.lobby"), &dir.join("t.room")).expect("lock files")
+        Turn::open(&dir.join("t.room")).expect("a lock file")
     }
 
     #[test]
@@ -404,8 +387,8 @@ mod tests {
         });
         // The lobby is taken as soon as b waits; from then on a cannot come back before b had its turn.
         let probe = turn(dir.path());
-        while probe.locks.lobby.try_lock().is_ok() {
-            let _ = probe.locks.lobby.unlock();
+        while probe.locks.try_lobby() {
+            probe.locks.leave_lobby();
             std::thread::yield_now();
         }
         a.leave();
