@@ -71,11 +71,7 @@ pub(super) fn save(spec: &Spec, core: &Core, why: &Error, of_the_same_file: bool
     }
     check_room(connection, &quarantine)?;
     let now = jiff::Timestamp::now();
-    let folder = (0..)
-        .map(|n| format!("{name}-{}-{n}", now.as_millisecond()))
-        .find(|folder| !quarantine.join(folder).exists())
-        .expect("one of endlessly many names is free");
-    let folder = home::private_folder(&quarantine, &folder)?;
+    let folder = home::private_folder(&quarantine, &format!("{name}-{}-{}", now.as_millisecond(), std::process::id()))?;
     let copy = folder.join(&file);
     drop(home::create_private_file(&copy)?);
     copy_pages(connection, &copy)?;

@@ -125,8 +125,8 @@ impl Shared {
     }
 
     /// The files are not ours any more. Nothing is written to them from here on; the writer looks after what they held.
-    pub(super) fn lost(&self, lost: Lost) -> Error {
-        let (loss, error) = match lost {
+    pub(super) fn lost(&self, found: Lost) -> Error {
+        let (loss, error) = match found {
             Lost::File(error) => (Loss::File, self.latch(error)),
             Lost::Log(error) => {
                 // Opened again by the writer, at once: what comes meanwhile waits.
