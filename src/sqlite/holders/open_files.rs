@@ -14,7 +14,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::locks::FileId;
-use crate::processes;
+use crate::processes::{self, ProcessStat, ProcessState};
 
 const PROC: &str = "/proc";
 /// What the kernel writes after the path of a file that has none any more.
@@ -63,13 +63,17 @@ pub(super) fn look(wanted: &Wanted, folder: &Path) -> Option<OpenFiles> {
     let mut found = OpenFiles::default();
     for entry in fs::read_dir(PROC).ok()?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        if found.add_process(pid, wanted, folder).is_err_and(|error| error.kind() == Os::PermissionDenied)
-            && !processes::stat(pid).is_some_and(processes::ProcessStat::is_kernel)
-        {
+        let refused =
+            found.add_process(pid, wanted, folder).is_err_and(|error| error.kind() == Os::PermissionDenied);
+        if refused && processes::stat(pid).is_none_or(may_have_files) {
             found.unreadable.insert(pid);
         }
     }
     Some(found)
+}
+
+fn may_have_files(process: ProcessStat) -> bool {
+    !process.is_kernel() && process.state() != ProcessState::Ended
 }
 
 /// True when a process has a file of this path open.

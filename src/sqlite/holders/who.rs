@@ -30,7 +30,7 @@ pub struct HomeHolders {
     pub deleted: Option<Vec<DeletedFile>>,
     /// True when nothing could escape the look: [`unseen`](Self::unseen) is empty.
     pub complete: bool,
-    /// Where somebody may hold something and not be listed.
+    /// What could not be seen.
     pub unseen: Vec<Unseen>,
 }
 
@@ -70,8 +70,6 @@ pub struct DatabaseProcess {
     /// The locks it waits for. SQLite itself never waits in the kernel, it tries again and again: who waits for the
     /// write lock without a turn is not among them. `None` where the system does not tell.
     pub waits_for: Option<BTreeSet<DatabaseLock>>,
-    /// Jobs in its queue, where it publishes that.
-    pub queued: Option<u64>,
 }
 
 /// A lock on a database.
@@ -107,7 +105,7 @@ pub struct DeletedFile {
     pub processes: Vec<Holder>,
 }
 
-/// A reason why the list may be incomplete.
+/// What could not be seen, and so may be missing in the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(tag = "what", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -116,9 +114,9 @@ pub enum Unseen {
     OpenFiles,
     /// Nothing here tells who has a lock (no Linux, or no `/proc/locks`).
     Locks,
-    /// The open files of processes that belong to other users. Those among them that have an SQLite connection are
-    /// listed all the same, by their locks.
-    OtherUsers {
+    /// The open files of processes that belong to other users, or have more rights than this one. Those among them that
+    /// have an SQLite connection are listed all the same, by their locks.
+    OpenFilesOfOthers {
         /// How many processes.
         processes: usize,
     },
@@ -131,16 +129,15 @@ pub enum Unseen {
 impl std::fmt::Display for Unseen {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::OpenFiles => f.write_str("who has which file open is unknown: this system does not tell"),
-            Self::Locks => f.write_str("who holds which lock is unknown: this system does not tell"),
-            Self::OtherUsers { processes } => write!(
+            Self::OpenFiles => f.write_str("who has which file open (this system does not tell)"),
+            Self::Locks => f.write_str("who holds which lock (this system does not tell)"),
+            Self::OpenFilesOfOthers { processes } => write!(
                 f,
-                "the open files of {processes} processes of other users could not be seen; look again as root to see all"
+                "open files of {processes} process{} of another user, or with more rights than yours",
+                if *processes == 1 { "" } else { "es" }
             ),
-            Self::HiddenProcesses => {
-                f.write_str("the system hides processes of other users; look again as root to see all")
-            }
-            Self::OutsideTheContainer => f.write_str("processes outside this container could not be seen"),
+            Self::HiddenProcesses => f.write_str("processes of other users, which the system hides"),
+            Self::OutsideTheContainer => f.write_str("processes outside this container"),
         }
     }
 }
@@ -193,7 +190,7 @@ fn unseen(open: Option<&OpenFiles>, locks: Option<&Locks>) -> Vec<Unseen> {
     [
         open.is_none().then_some(Unseen::OpenFiles),
         locks.is_none().then_some(Unseen::Locks),
-        (others > 0).then_some(Unseen::OtherUsers { processes: others }),
+        (others > 0).then_some(Unseen::OpenFilesOfOthers { processes: others }),
         (open.is_some() && processes::stat(1).is_none()).then_some(Unseen::HiddenProcesses),
         (open.is_some() && !processes::sees_all()).then_some(Unseen::OutsideTheContainer),
     ]
@@ -275,15 +272,12 @@ impl DatabaseFiles {
             self.add_locks(locks, open, &mut uses);
         }
         let tell = |(pid, uses): (u32, Uses)| {
-            let published = pages.iter().find(|page| page.pid == pid && page.alive);
-            let work = published.and_then(|page| page.databases.iter().find(|work| work.name == self.name));
             let seen = open.is_some_and(|open| !open.unreadable.contains(&pid));
             DatabaseProcess {
                 process: describe(pid, pages, &self.name),
                 open_files: seen.then_some(uses.open_files),
                 holds: locks.map(|_| uses.holds),
                 waits_for: locks.map(|_| uses.waits_for),
-                queued: work.map(|work| work.queue),
             }
         };
         Some(uses.into_iter().map(tell).collect())
@@ -363,9 +357,9 @@ mod tests {
         assert_eq!(files.processes(None, None, &[]), None);
         assert_eq!(unseen(None, None), [Unseen::OpenFiles, Unseen::Locks]);
         let some = OpenFiles { unreadable: [1, 2].into(), ..OpenFiles::default() };
-        assert!(unseen(Some(&some), None).contains(&Unseen::OtherUsers { processes: 2 }));
+        assert!(unseen(Some(&some), None).contains(&Unseen::OpenFilesOfOthers { processes: 2 }));
         let told = serde_json::to_value(unseen(Some(&some), None)).expect("plain data");
         assert_eq!(told[0], serde_json::json!({"what": "locks"}));
-        assert_eq!(told[1], serde_json::json!({"what": "other_users", "processes": 2}));
+        assert_eq!(told[1], serde_json::json!({"what": "open_files_of_others", "processes": 2}));
     }
 }
