@@ -93,7 +93,7 @@ fn a_write_that_waits_and_a_migration_name_the_writer() {
 
     let newer: Vec<_> = processes::SCHEMA
         .iter()
-        .cloned()
+        .copied()
         .chain([rowhouse::Migration { name: "V2__more", sql: "CREATE TABLE more(a)" }])
         .collect();
     let error = open(home.path(), Domain::new("work").migrations(&newer)).expect_err("the lock is held");

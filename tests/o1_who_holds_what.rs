@@ -6,6 +6,7 @@ mod processes;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use processes::Child;
@@ -26,21 +27,30 @@ fn child_entry() {
     }
     let runtime = Runtime::open(Home::at(home)).expect("the home opens");
     let database = runtime.database("logs").expect("the domain").label(LABEL);
-    let stay = |inside: &str| {
-        processes::say(inside);
-        assert_eq!(processes::listen(), "go");
-    };
     match &role[..] {
-        "write" => database.write(|_| Ok(stay("ready"))).expect("a write"),
+        "write" => {
+            let inside = |_: &rowhouse::Tx| {
+                processes::ready();
+                Ok(())
+            };
+            database.write(inside).expect("a write");
+        }
+
         "read" => database
             .read(|at| {
                 at.rows("SELECT name FROM sqlite_schema", [], |row| row.get::<_, String>(0))?;
-                stay("ready");
+                processes::ready();
                 Ok(())
             })
             .expect("a read"),
         other => panic!("no such role: {other}"),
     }
+}
+
+/// A child that is being started has copies of this process's descriptors for a moment; and these tests measure.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn started(role: &str, home: &Path) -> Child {
@@ -81,6 +91,7 @@ fn own_locks() -> Vec<String> {
 /// Control: SQLite tells a second connection "database is locked", and nothing else.
 #[test]
 fn o1_who_names_the_holder_and_touches_no_lock() {
+    let _alone = alone();
     let home = processes::folder();
     let registry = RuntimeDbRegistry::new(&Home::at(home.path()));
     let (mut writer, mut reader) = (started("write", home.path()), started("read", home.path()));
@@ -159,11 +170,14 @@ fn o1_who_names_the_holder_and_touches_no_lock() {
 /// Control: asking for each database by itself takes a pass each.
 #[test]
 fn o1_who_is_one_pass_over_many_processes() {
+    let _alone = alone();
     let home = processes::folder();
     drop(Runtime::open(Home::at(home.path())).expect("the home opens"));
     let crowd: Vec<_> =
         (0..processes::rounds(60)).map(|_| Child::start("sleep", &[processes::text(home.path())])).collect();
-    crowd.iter().for_each(|child| drop(child.wait_for("ready")));
+    for child in &crowd {
+        child.wait_for("ready");
+    }
     let registry = RuntimeDbRegistry::new(&Home::at(home.path()));
     let fastest = |look: &dyn Fn()| {
         let timed = |_| {

@@ -79,9 +79,8 @@ fn text(holders: &HomeHolders, database: Option<&str>, home: &Home, now: jiff::T
         text += "\n";
         text += &deleted(&files);
     }
-    for unseen in &holders.unseen {
-        text += &format!("{DIM}not seen: {unseen}{DIM:#}\n");
-    }
+    let unseen = holders.unseen.iter().map(|unseen| format!("{DIM}not seen: {unseen}{DIM:#}\n"));
+    text.extend(unseen);
     text
 }
 
@@ -155,15 +154,14 @@ fn doing(user: &DatabaseProcess, now: jiff::Timestamp) -> String {
 }
 
 fn writing(holder: &Holder, now: jiff::Timestamp) -> String {
-    let mut text = "writing".to_owned();
-    if let Some(since) = holder.since {
-        let lasting = now.as_millisecond().saturating_sub(i64::try_from(since).unwrap_or(i64::MAX)).max(0);
-        text += &format!(" for {}", duration(lasting / 1000));
+    let since = holder.since.map(|since| i64::try_from(since).unwrap_or(i64::MAX));
+    let lasting = since.map(|since| duration(now.as_millisecond().saturating_sub(since).max(0) / 1000));
+    match (lasting, &holder.label) {
+        (Some(lasting), Some(label)) => format!("writing for {lasting}, job {label}"),
+        (Some(lasting), None) => format!("writing for {lasting}"),
+        (None, Some(label)) => format!("writing, job {label}"),
+        (None, None) => "writing".to_owned(),
     }
-    if let Some(label) = &holder.label {
-        text += &format!(", job {label}");
-    }
-    text
 }
 
 fn duration(seconds: i64) -> String {

@@ -11,7 +11,7 @@
 //! | [`lineage`] | what a fork must not open |
 //! | [`guard`] | what a job may not do, and its deadline |
 //! | [`identity`] | is the file still ours |
-//! | [`holders`], [`status_page`] | who is in the way |
+//! | [`holders`], [`status_page`] | who is in the way, and who uses what |
 //! | [`health`], [`stats`], [`change`] | what can be watched |
 //! | [`ffi`] | calls that rusqlite does not offer |
 

@@ -125,8 +125,8 @@ fn own_use(home: &crate::home::PreparedHome) -> Option<who::DatabaseProcess> {
 #[test]
 fn each_lock_of_a_database_is_called_by_its_name() {
     use who::DatabaseLock::{Init, Snapshot, Turn, Write};
-    let root = tempfile::tempdir().expect("a folder");
-    let home = Home::at(root.path()).prepare().expect("a home");
+    let folder = tempfile::tempdir().expect("a folder");
+    let home = Home::at(folder.path()).prepare().expect("a home");
     let database = home.database_path("state");
     let connection = hold(&database);
     let own = || own_use(&home).expect("it is open here");
