@@ -2,7 +2,7 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`locks`] | the table of all locks of the system, `/proc/locks` |
+//! | [`locks`] | who holds or waits for which lock, `/proc/locks` |
 //! | [`open_files`] | which process has which file open, `/proc/PID/fd` |
 //! | [`who`] | both, for all databases of a home at once |
 //!
@@ -16,19 +16,21 @@ mod locks;
 mod open_files;
 pub(crate) mod who;
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind};
 use crate::home::with_ending;
 use crate::processes::{self, ProcessState};
 use crate::sqlite::status_page::{self, ProcessStatus};
-use locks::{FileId, Kind, Locks};
+use locks::{FileId, Kind, Lock, Locks};
+use open_files::Wanted;
 
 /// The byte of a -shm file that a writer locks (<https://sqlite.org/walformat.html>, section 2.3.1).
 const WRITE_BYTE: u64 = 120;
 /// The reserved byte of a main file, which a writer locks where there is no write-ahead log, and the bytes after it
 /// that belong to who has the file for itself (<https://sqlite.org/fileformat.html>, section 1.3.1).
-const RESERVED_BYTES: std::ops::RangeInclusive<u64> = 0x4000_0001..=0x4000_01FF;
+const RESERVED_BYTES: RangeInclusive<u64> = 0x4000_0001..=0x4000_01FF;
 
 /// A process that holds a database.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -74,16 +76,15 @@ fn time(unix_ms: u64) -> Option<jiff::Timestamp> {
 
 /// The process inside a write transaction of a database (`<home>/<name>.sqlite`).
 pub(crate) fn write_lock_holder(database: &Path) -> Option<Holder> {
-    let locks = Locks::read()?;
     let shm = with_ending(database, "-shm");
-    let pid = owner(&locks, Kind::Posix, &shm, WRITE_BYTE..=WRITE_BYTE)
-        .or_else(|| owner(&locks, Kind::Posix, database, RESERVED_BYTES))?;
+    let pid =
+        owner(&[(&shm, Kind::Posix, WRITE_BYTE..=WRITE_BYTE), (database, Kind::Posix, RESERVED_BYTES)])?;
     Some(named(pid, database.parent(), database))
 }
 
 /// The process that holds a lock file (`<home>/locks/<name>...`) with flock(2).
 pub(crate) fn flock_holder(lock_file: &Path) -> Option<Holder> {
-    let pid = owner(&Locks::read()?, Kind::Flock, lock_file, 0..=0)?;
+    let pid = owner(&[(lock_file, Kind::Flock, 0..=0)])?;
     Some(named(pid, lock_file.parent().and_then(Path::parent), lock_file))
 }
 
@@ -96,14 +97,23 @@ pub(crate) fn blame(error: Error, database: &Path, init_lock: &Path) -> Error {
     error.held_by(write_lock_holder(database).or_else(|| flock_holder(init_lock)))
 }
 
-/// The owner of an exclusive lock on some of a file's bytes.
-fn owner(locks: &Locks, kind: Kind, file: &Path, bytes: std::ops::RangeInclusive<u64>) -> Option<u32> {
-    let id = FileId::of(file)?;
-    let held = || locks.on(kind, id, &bytes).filter(|lock| lock.exclusive && !lock.waits);
-    held()
-        .find(|lock| lock.is_certainly_on(id))
-        .or_else(|| held().find(|lock| open_files::has_open(lock.pid, file)))
-        .map(|lock| lock.pid)
+/// The owner of an exclusive lock on some bytes of the first of these files that has one. The table of all locks tells
+/// mostly; where it shows none, each process is asked.
+fn owner(places: &[(&Path, Kind, RangeInclusive<u64>)]) -> Option<u32> {
+    let mut wanted = Wanted::default();
+    let places: Vec<_> =
+        places.iter().filter_map(|(file, kind, bytes)| Some((wanted.add(file)?, *kind, bytes))).collect();
+    let find = |locks: &dyn Fn(FileId) -> Vec<Lock>| {
+        places.iter().find_map(|(file, kind, bytes)| {
+            let held = |lock: &Lock| lock.exclusive && lock.holds(*kind, bytes);
+            locks(*file).into_iter().find(held).map(|lock| lock.pid)
+        })
+    };
+    let table = Locks::read()?;
+    find(&|file| table.on(file).copied().collect()).or_else(|| {
+        let open = open_files::look(&wanted, None)?;
+        find(&|file| open.locks.get(&file).cloned().unwrap_or_default())
+    })
 }
 
 /// Names the process, with what it published about the database that the file is named after.

@@ -1,10 +1,14 @@
-//! The system's table of locks, `/proc/locks` (`proc_locks(5)`): read, never tried.
+//! What the system tells of locks (`proc_locks(5)`): read, never tried.
 //!
-//! It names every lock that SQLite has (fcntl) and every one of our lock files (flock), of all users, with the file's
-//! device and inode. Btrfs and its kin tell `stat` another device than they write here. So a lock on the right inode of
-//! another device is only a suspicion, to be confirmed by the process having the file open.
+//! `/proc/locks` lists every lock that SQLite has (fcntl) and every one of our lock files (flock), of all users, with the
+//! file's device and inode, and who waits for it. It has two weaknesses. The kernel gives it in pieces of a page: when a
+//! lock is freed between two pieces, those after it move up, and one that somebody holds all the time slips through.
+//! And Btrfs and its kin tell `stat` another device than they write here. So what it shows is true, and what it does
+//! not show may be there: then `/proc/PID/fdinfo` is asked, which is exact and lists a descriptor's own locks in lines of
+//! the same form, but not those of processes that one may not look into, nor who waits.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
+use std::io::Read;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -53,39 +57,43 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// The device fits too.
-    pub(super) fn is_certainly_on(&self, file: FileId) -> bool {
-        self.inode == file.inode && self.device == numbers(file.device)
+    /// Those that a process has by way of a descriptor.
+    pub(super) fn of_descriptor(pid: u32, descriptor: &str) -> Vec<Self> {
+        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{descriptor}")).unwrap_or_default();
+        let locks = info.lines().filter_map(|line| parse(line.strip_prefix("lock:")?));
+        // The line names who took it: a flock that was inherited is held by both.
+        locks.map(|lock| Self { pid, ..lock }).collect()
+    }
+
+    /// It is held, and on some of these bytes.
+    pub(super) fn holds(&self, kind: Kind, bytes: &RangeInclusive<u64>) -> bool {
+        !self.waits && self.kind == kind && self.first <= *bytes.end() && self.last >= *bytes.start()
     }
 }
 
-/// All locks of the system at one moment.
+/// Room for most tables, so that they come in few pieces.
+const TABLE_BYTES: usize = 64 * 1024;
+
+/// The locks of the system.
 #[derive(Debug)]
 pub(super) struct Locks(Vec<Lock>);
 
 impl Locks {
     /// `None` where the system has no such table.
     pub(super) fn read() -> Option<Self> {
-        fs::read_to_string("/proc/locks").ok().map(|table| Self::parse(&table))
+        let mut table = Vec::with_capacity(TABLE_BYTES);
+        File::open("/proc/locks").and_then(|mut file| file.read_to_end(&mut table)).ok()?;
+        Some(Self::parse(&String::from_utf8_lossy(&table)))
     }
 
     fn parse(table: &str) -> Self {
         Self(table.lines().filter_map(parse).collect())
     }
 
-    /// Those on some of the bytes of a file with this inode, whatever the device.
-    pub(super) fn on(
-        &self,
-        kind: Kind,
-        file: FileId,
-        bytes: &RangeInclusive<u64>,
-    ) -> impl Iterator<Item = &Lock> {
-        self.0.iter().filter(move |lock| {
-            lock.kind == kind
-                && lock.inode == file.inode
-                && lock.first <= *bytes.end()
-                && lock.last >= *bytes.start()
-        })
+    /// Those on a file. On Btrfs and its kin: none.
+    pub(super) fn on(&self, file: FileId) -> impl Iterator<Item = &Lock> {
+        let device = numbers(file.device);
+        self.0.iter().filter(move |lock| lock.inode == file.inode && lock.device == device)
     }
 }
 
@@ -155,9 +163,10 @@ nonsense
         FileId { device: rustix::fs::makedev(major, minor), inode }
     }
 
-    fn pids(kind: Kind, file: FileId, bytes: RangeInclusive<u64>) -> Vec<(u32, bool, bool)> {
+    fn held(kind: Kind, file: FileId, bytes: RangeInclusive<u64>) -> Vec<(u32, bool)> {
         let locks = Locks::parse(TABLE);
-        locks.on(kind, file, &bytes).map(|lock| (lock.pid, lock.exclusive, lock.waits)).collect()
+        let held = locks.on(file).filter(|lock| lock.holds(kind, &bytes));
+        held.map(|lock| (lock.pid, lock.exclusive)).collect()
     }
 
     #[test]
@@ -167,27 +176,34 @@ nonsense
         assert_eq!(pids, [10, 11, 12, 13, 17, 14, 16]);
         let last = locks[6];
         assert_eq!((last.device, last.inode, last.first, last.last), ((0x103, 0xa1), 80, 0, u64::MAX));
-        assert!(last.is_certainly_on(file(0x103, 0xa1, 80)));
+        let waiting: Vec<_> = locks.iter().filter(|lock| lock.waits).map(|lock| lock.pid).collect();
+        assert_eq!(waiting, [12, 17]);
     }
 
     #[test]
     fn a_lock_is_found_by_kind_file_and_bytes() {
         let here = file(8, 1, 77);
-        assert_eq!(pids(Kind::Posix, here, 120..=120), [(11, true, false), (12, true, true)]);
-        assert_eq!(pids(Kind::Posix, here, 121..=121), [(11, true, false)]);
-        assert_eq!(pids(Kind::Posix, here, 122..=122), []);
-        assert_eq!(pids(Kind::Posix, here, 123..=127), [(10, false, false)]);
-        assert_eq!(pids(Kind::Posix, file(8, 1, 79), 120..=120), []);
-        assert_eq!(pids(Kind::Flock, file(0, 0x2f, 77), 0..=0), [(13, true, false), (17, true, true)]);
-        assert_eq!(pids(Kind::Flock, file(8, 1, 78), 0..=0), [(14, false, false)]);
+        assert_eq!(held(Kind::Posix, here, 120..=120), [(11, true)]);
+        assert_eq!(held(Kind::Posix, here, 121..=121), [(11, true)]);
+        assert_eq!(held(Kind::Posix, here, 122..=122), []);
+        assert_eq!(held(Kind::Posix, here, 123..=127), [(10, false)]);
+        assert_eq!(held(Kind::Posix, file(8, 1, 79), 120..=120), []);
+        assert_eq!(held(Kind::Flock, file(0, 0x2f, 77), 0..=0), [(13, true)]);
+        assert_eq!(held(Kind::Flock, file(8, 1, 78), 0..=0), [(14, false)]);
+        assert_eq!(held(Kind::Posix, file(0, 35, 77), 120..=120), [], "another device");
     }
 
     #[test]
-    fn another_device_is_a_suspicion_only() {
-        // Btrfs: another device in stat than in the table.
-        let elsewhere = file(0, 35, 77);
-        let locks = Locks::parse(TABLE);
-        let found = locks.on(Kind::Posix, elsewhere, &(120..=120)).next().expect("the same inode");
-        assert!(!found.is_certainly_on(elsewhere) && found.is_certainly_on(file(8, 1, 77)));
+    fn a_descriptor_tells_its_own_locks_only() {
+        let (locked, free) = (tempfile::tempfile().expect("a file"), tempfile::tempfile().expect("a file"));
+        locked.lock().expect("locked");
+        let of = |file: &File| {
+            let descriptor = std::os::fd::AsRawFd::as_raw_fd(file).to_string();
+            Lock::of_descriptor(std::process::id(), &descriptor)
+        };
+        let [lock] = &of(&locked)[..] else { panic!("one lock: {:?}", of(&locked)) };
+        assert!(lock.exclusive && lock.holds(Kind::Flock, &(0..=0)) && lock.pid == std::process::id());
+        assert_eq!(of(&free), []);
+        assert_eq!(Lock::of_descriptor(u32::MAX, "0"), []);
     }
 }

@@ -1,4 +1,5 @@
-//! Which process has which file open: one pass over `/proc/PID/fd` (`proc_pid_fd(5)`).
+//! Which process has which file open, and which locks on it: one pass over `/proc/PID/fd` (`proc_pid_fd(5)`) and, for
+//! the files that are looked for, `/proc/PID/fdinfo`.
 //!
 //! Invariants: nothing is opened but folders of `/proc`; a file is compared by device and inode, not by its path, which
 //! another mount may spell differently; only a descriptor whose last name is one of those looked for is followed by
@@ -13,7 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::locks::FileId;
+use super::locks::{FileId, Lock};
 use crate::processes::{self, ProcessStat, ProcessState};
 
 const PROC: &str = "/proc";
@@ -43,6 +44,8 @@ impl Wanted {
 pub(super) struct OpenFiles {
     /// By file and process: how many descriptors.
     pub(super) open: HashMap<FileId, BTreeMap<u32, u32>>,
+    /// By file: the locks that these processes hold.
+    pub(super) locks: HashMap<FileId, Vec<Lock>>,
     /// Files without a name, by what they are.
     pub(super) deleted: BTreeMap<FileId, Deleted>,
     /// Processes whose descriptors may not be seen.
@@ -58,8 +61,8 @@ pub(super) struct Deleted {
     pub(super) pids: BTreeSet<u32>,
 }
 
-/// Looks at all processes; also for files that were deleted below `folder`. `None` where there is no `/proc`.
-pub(super) fn look(wanted: &Wanted, folder: &Path) -> Option<OpenFiles> {
+/// Looks at all processes; where a folder is given, also for files that were deleted below it. `None` where there is no `/proc`.
+pub(super) fn look(wanted: &Wanted, folder: Option<&Path>) -> Option<OpenFiles> {
     let mut found = OpenFiles::default();
     for entry in fs::read_dir(PROC).ok()?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
@@ -76,18 +79,8 @@ fn may_have_files(process: ProcessStat) -> bool {
     !process.is_kernel() && process.state() != ProcessState::Ended
 }
 
-/// True when a process has a file of this path open.
-pub(super) fn has_open(pid: u32, file: &Path) -> bool {
-    let mut wanted = Wanted::default();
-    let mut found = OpenFiles::default();
-    let Some(id) = wanted.add(file) else { return false };
-    // A process that cannot be looked at is not known to have it.
-    let _ = found.add_process(pid, &wanted, Path::new(""));
-    found.open.contains_key(&id)
-}
-
 impl OpenFiles {
-    fn add_process(&mut self, pid: u32, wanted: &Wanted, folder: &Path) -> std::io::Result<()> {
+    fn add_process(&mut self, pid: u32, wanted: &Wanted, folder: Option<&Path>) -> std::io::Result<()> {
         for entry in fs::read_dir(format!("{PROC}/{pid}/fd"))? {
             let descriptor = entry?.path();
             let target = match fs::read_link(&descriptor) {
@@ -110,6 +103,8 @@ impl OpenFiles {
         let id = FileId::from(&found);
         if wanted.files.contains(&id) {
             *self.open.entry(id).or_default().entry(pid).or_default() += 1;
+            let number = descriptor.file_name().and_then(OsStr::to_str).unwrap_or_default();
+            self.locks.entry(id).or_default().extend(Lock::of_descriptor(pid, number));
         }
     }
 
@@ -140,15 +135,18 @@ enum Target<'p> {
 }
 
 impl<'p> Target<'p> {
-    fn of(link: &'p Path, wanted: &Wanted, folder: &Path) -> Self {
+    fn of(link: &'p Path, wanted: &Wanted, folder: Option<&Path>) -> Self {
         if link.file_name().is_some_and(|name| wanted.names.contains(name)) {
             return Self::Wanted;
         }
         match link.as_os_str().as_bytes().strip_suffix(DELETED) {
             Some(path) => {
                 let path = Path::new(OsStr::from_bytes(path));
-                let below = !folder.as_os_str().is_empty() && path.starts_with(folder);
-                if below { Self::Deleted(path) } else { Self::Other }
+                if folder.is_some_and(|folder| path.starts_with(folder)) {
+                    Self::Deleted(path)
+                } else {
+                    Self::Other
+                }
             }
             None => Self::Other,
         }
@@ -164,7 +162,7 @@ mod tests {
     #[test]
     fn a_link_is_told_by_its_name_and_by_what_the_kernel_adds() {
         let wanted = Wanted { names: ["state.sqlite-wal".into()].into(), ..Wanted::default() };
-        let home = Path::new("/h");
+        let home = Some(Path::new("/h"));
         let target = |link: &'static str| Target::of(Path::new(link), &wanted, home);
         assert_eq!(target("/h/state.sqlite-wal"), Target::Wanted);
         assert_eq!(target("/seen/from/a/container/state.sqlite-wal"), Target::Wanted);
@@ -190,25 +188,25 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let folder = folder.path().canonicalize().expect("its path");
         let (kept, gone) = (folder.join("kept"), folder.join("gone"));
-        let _open = [File::create(&kept), File::open(&kept)].map(|file| file.expect("a file"));
+        let open = [File::create(&kept), File::open(&kept)].map(|file| file.expect("a file"));
+        open[1].lock_shared().expect("locked");
         fs::write(&gone, [0; 5000]).expect("written");
         let _held = [File::open(&gone), File::open(&gone)].map(|file| file.expect("a file"));
         let named = File::create(folder.join("named (deleted)")).expect("a file");
         let mut wanted = Wanted::default();
         let id = wanted.add(&kept).expect("it is there");
         assert_eq!(wanted.add(&folder.join("missing")), None);
-        let before = look(&wanted, &folder).expect("/proc");
+        let before = look(&wanted, Some(&folder)).expect("/proc");
         assert!(before.deleted.is_empty(), "{before:?}");
         fs::remove_file(&gone).expect("removed");
 
         let own = std::process::id();
-        let found = look(&wanted, &folder).expect("/proc");
+        let found = look(&wanted, Some(&folder)).expect("/proc");
         assert_eq!(found.open[&id].get(&own), Some(&2));
+        assert!(found.locks[&id].iter().any(|lock| lock.pid == own && !lock.exclusive), "{found:?}");
         let deleted: Vec<_> = found.deleted.values().collect();
         let [deleted] = deleted[..] else { panic!("one file: {deleted:?}") };
         assert!(deleted.path == gone && deleted.bytes == 5000 && deleted.pids.contains(&own), "{deleted:?}");
-        assert!(has_open(own, &kept) && !has_open(own, &folder.join("missing")));
-        assert!(!has_open(u32::MAX, &kept));
         drop(named);
     }
 }

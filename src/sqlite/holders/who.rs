@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
-use super::locks::{FileId, Kind, Locks};
+use super::locks::{FileId, Kind, Lock, Locks};
 use super::open_files::{self, Deleted, OpenFiles, Wanted};
 use super::{Holder, RESERVED_BYTES, WRITE_BYTE, describe};
 use crate::domain::Domain;
@@ -148,7 +148,7 @@ pub(crate) fn who(home: &PreparedHome, names: BTreeSet<String>) -> HomeHolders {
     let mut databases: Vec<_> =
         names.into_iter().map(|name| DatabaseFiles::find(home, name, &mut wanted)).collect();
     // Open files first: who locks something in between is in the second list.
-    let open = open_files::look(&wanted, home.path());
+    let open = open_files::look(&wanted, Some(home.path()));
     let locks = Locks::read();
     let pages = status_page::read_all(&home.run_dir());
 
@@ -242,7 +242,7 @@ impl DatabaseFiles {
             main: wanted.add(&path),
             wal: wanted.add(&with_ending(&path, "-wal")),
             shm: wanted.add(&with_ending(&path, "-shm")),
-            // Open in many, of interest only when locked; looked for to be sure of the device.
+            // Open in every process that has the database open; of interest when locked.
             lobby: wanted.add(&lock_file("lobby")),
             room: wanted.add(&lock_file("room")),
             init: wanted.add(&lock_file("init")),
@@ -285,41 +285,48 @@ impl DatabaseFiles {
 
     fn add_locks(&self, locks: &Locks, open: Option<&OpenFiles>, uses: &mut BTreeMap<u32, Uses>) {
         use DatabaseLock::{Checkpoint, Init, Recovery, Snapshot, Turn, Write};
-        // For each lock: the file, the bytes, whether it is an exclusive one, and what it means to hold it. Who has the
-        // lobby is the next at the room, and waits. Any lock on the other bytes is an open connection, no more.
-        let posix = [
-            (self.shm, WRITE_BYTE..=WRITE_BYTE, true, Some(Write)),
-            (self.main, RESERVED_BYTES, true, Some(Write)),
-            (self.shm, CHECKPOINT_BYTE..=CHECKPOINT_BYTE, true, Some(Checkpoint)),
-            (self.shm, RECOVERY_BYTE..=RECOVERY_BYTE, true, Some(Recovery)),
-            (self.shm, SNAPSHOT_BYTES, false, Some(Snapshot)),
-            (self.shm, 0..=u64::MAX, false, None),
-            (self.main, 0..=u64::MAX, false, None),
+        let wal_locks = [
+            (WRITE_BYTE..=WRITE_BYTE, true, Write),
+            (CHECKPOINT_BYTE..=CHECKPOINT_BYTE, true, Checkpoint),
+            (RECOVERY_BYTE..=RECOVERY_BYTE, true, Recovery),
+            (SNAPSHOT_BYTES, false, Snapshot),
         ];
-        let flock = [(self.room, Turn, Some(Turn)), (self.lobby, Turn, None), (self.init, Init, Some(Init))];
-
-        let is_on = |lock: &super::locks::Lock, file: FileId| {
-            lock.is_certainly_on(file)
-                || open.is_some_and(|open| open.by(file).any(|(pid, _)| pid == lock.pid))
-        };
-        for (file, bytes, exclusive, what) in posix {
-            let Some(file) = file else { continue };
-            for lock in locks.on(Kind::Posix, file, &bytes).filter(|lock| is_on(lock, file) && !lock.waits) {
+        let main_locks = [(RESERVED_BYTES, true, Write)];
+        // Other locks on these two are those of an open connection.
+        for (file, meanings) in [(self.shm, &wal_locks[..]), (self.main, &main_locks)] {
+            for lock in all_on(file, locks, open) {
                 let uses = uses.entry(lock.pid).or_default();
-                uses.holds.extend(what.filter(|_| lock.exclusive == exclusive));
+                let means = |(bytes, exclusive, what): &(RangeInclusive<u64>, bool, DatabaseLock)| {
+                    (lock.exclusive == *exclusive && lock.holds(Kind::Posix, bytes)).then_some(*what)
+                };
+                uses.holds.extend(meanings.iter().filter_map(means));
             }
         }
-        for (file, waited_for, held) in flock {
-            let Some(file) = file else { continue };
-            for lock in locks.on(Kind::Flock, file, &(0..=0)).filter(|lock| is_on(lock, file)) {
+        // Who has the lobby is the next at the room, and waits.
+        for (file, held, what) in
+            [(self.room, true, Turn), (self.lobby, false, Turn), (self.init, true, Init)]
+        {
+            for lock in all_on(file, locks, open) {
                 let uses = uses.entry(lock.pid).or_default();
-                match held.filter(|_| !lock.waits) {
-                    Some(held) => drop(uses.holds.insert(held)),
-                    None => drop(uses.waits_for.insert(waited_for)),
-                }
+                let which = if held && !lock.waits { &mut uses.holds } else { &mut uses.waits_for };
+                which.insert(what);
             }
         }
     }
+}
+
+/// The locks on a file: exactly those that the processes have which could be looked into; of others, and of who waits, what
+/// the table shows.
+fn all_on<'l>(
+    file: Option<FileId>,
+    locks: &'l Locks,
+    open: Option<&'l OpenFiles>,
+) -> impl Iterator<Item = &'l Lock> {
+    let exact = open.zip(file).and_then(|(open, file)| open.locks.get(&file)).into_iter().flatten();
+    let table = file.into_iter().flat_map(|file| locks.on(file));
+    let unsure =
+        move |lock: &&Lock| lock.waits || open.is_none_or(|open| open.unreadable.contains(&lock.pid));
+    exact.chain(table.filter(unsure))
 }
 
 impl OpenFiles {
