@@ -40,6 +40,7 @@ pub use config::Limits;
 pub use domain::{Domain, Durability, Migration, Role};
 pub use error::{Error, ErrorKind, Result};
 pub use home::{Home, HomeOrigin};
+pub use processes::ProcessState;
 pub use registry::{DatabaseInfo, Inspection, RuntimeDbRegistry, SchemaMeta, Survey};
 /// Embeds a folder of SQL migrations as `&'static [Migration]`, in the order of their numbers.
 ///
@@ -72,6 +73,9 @@ pub use runtime::{Builder, Runtime};
 pub use rusqlite;
 pub use sqlite::health::Health;
 pub use sqlite::holders::Holder;
+pub use sqlite::holders::who::{
+    DatabaseHolders, DatabaseLock, DatabaseProcess, DeletedFile, HomeHolders, Unseen,
+};
 pub use sqlite::stats::Stats;
 pub use sqlite::status_page::{DatabaseStatus, ProcessStatus};
 pub use sqlite::tx::{Snapshot, Tx};

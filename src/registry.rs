@@ -15,7 +15,8 @@ use crate::domain::{Domain, Durability, Role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{Home, PreparedHome, check_database_file, with_ending};
 pub use crate::sqlite::history::SchemaMeta;
-use crate::sqlite::holders::{Holder, write_lock_holder};
+use crate::sqlite::holders::who::{self, HomeHolders};
+use crate::sqlite::holders::{self, Holder, write_lock_holder};
 use crate::sqlite::status_page::{self, ProcessStatus};
 pub use inspect::Inspection;
 
@@ -149,7 +150,9 @@ impl RuntimeDbRegistry {
         Domain::new(name).check()?;
         let home = self.home.locate()?;
         let path = home.database_path(name);
-        inspect::inspect(name, &path).map_err(|error| error.in_database(name, &path))
+        inspect::inspect(name, &path).map_err(|error| {
+            holders::blame(error, &path, &home.lock_path(&format!("{name}.init"))).in_database(name, &path)
+        })
     }
 
     /// What the processes that have this home open publish about themselves. Those that died without clearing
@@ -161,6 +164,58 @@ impl RuntimeDbRegistry {
         match self.home.locate() {
             Ok(home) => Ok(status_page::read_all(&home.run_dir())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Who uses which database of the home right now: who has it open, writes, reads, has the turn or waits for it, and
+    /// who keeps deleted files open. Takes no lock and opens no database; the system's own tables tell (Linux).
+    ///
+    /// ```
+    /// # fn main() -> rowhouse::Result<()> {
+    /// # use rowhouse::{DatabaseLock, Home, RuntimeDbRegistry};
+    /// # let folder = tempfile::tempdir().expect("a folder");
+    /// # let home = Home::at(folder.path());
+    /// for database in RuntimeDbRegistry::new(&home).who()?.databases {
+    ///     for user in database.processes.iter().flatten() {
+    ///         let writes = user.holds.as_ref().is_some_and(|locks| locks.contains(&DatabaseLock::Write));
+    ///         println!("{}: {}{}", database.name, user.process, if writes { " writes" } else { "" });
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`list`](Self::list).
+    pub fn who(&self) -> Result<HomeHolders> {
+        let names = self.list()?.into_iter().map(|database| database.name).collect();
+        self.look_who(names)
+    }
+
+    /// The same as [`who`](Self::who) for one database.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such database, and none of that name was deleted and is still open; `Invalid` when
+    /// the name is no domain's; and those of [`list`](Self::list).
+    pub fn who_has(&self, name: &str) -> Result<HomeHolders> {
+        Domain::new(name).check()?;
+        let listed = self.list()?.iter().any(|database| database.name == name);
+        let mut found = self.look_who(listed.then(|| name.to_owned()).into_iter().collect())?;
+        found.databases.retain(|database| database.name == name);
+        found.deleted = found.deleted.map(|_| Vec::new());
+        if found.databases.is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no database named {name}"))
+                .at_path(self.home.path())
+                .advise("list the databases of this home"));
+        }
+        Ok(found)
+    }
+
+    fn look_who(&self, names: BTreeSet<String>) -> Result<HomeHolders> {
+        match self.home.locate() {
+            Ok(home) => Ok(who::who(&home, names)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(HomeHolders::of_no_home()),
             Err(error) => Err(error),
         }
     }

@@ -72,13 +72,14 @@ fn p1_a_removed_log_is_noticed_and_nothing_is_lost() {
         std::fs::remove_file(beside(&file, ending)).expect("removed");
     }
     plain.execute("INSERT INTO t(k) VALUES ('lost')", []).expect("SQLite says it is committed");
-    drop_without_checkpoint(plain);
+    without_checkpoint(&plain);
+    drop(plain);
     let rows: i64 = raw(&file).query_row("SELECT count(*) FROM t", [], |row| row.get(0)).expect("a count");
     assert_eq!(rows, 0, "the control lost nothing");
 }
 
-/// As when the process dies.
-fn drop_without_checkpoint(connection: rusqlite::Connection) {
+/// Closing is as when the process dies.
+fn without_checkpoint(connection: &rusqlite::Connection) {
     let option = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
     connection.set_db_config(option, true).expect("the option");
 }

@@ -35,7 +35,7 @@ fn child_entry() {
     let times: i64 = times.parse().expect("a count");
     for id in first..first + times {
         let connection = plain(Path::new(file));
-        connection.busy_timeout(Duration::from_secs(60)).expect("a timeout");
+        connection.busy_timeout(Duration::from_mins(1)).expect("a timeout");
         connection.execute(INSERT, (id, 2)).expect("a row");
         connection.close().expect("closed");
     }

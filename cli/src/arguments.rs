@@ -13,6 +13,7 @@ Examples:
   rowhouse import ~/.myagent/sessions           index the transcripts of a folder
   rowhouse threads list --cwd . --limit 20      what was worked on here
   rowhouse status --json | jq .databases        which databases there are, for scripts
+  rowhouse who                                  which processes use them, and which one is in the way
   rowhouse bench contention --quick             what this disk can do
 
 The home is --home, else ROWHOUSE_HOME, else the one of your configuration, else the XDG state folder.
@@ -37,6 +38,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// The databases of a home: what they are, who wrote them, how large they are
     Status(crate::status::StatusArguments),
+    /// Who has the databases open, writes, waits, is stopped, or keeps deleted files
+    Who(crate::who::WhoArguments),
     /// Index the transcripts of a folder as threads
     Import(crate::import::ImportArguments),
     /// The threads of a home

@@ -11,6 +11,7 @@ mod signals;
 mod status;
 mod table;
 mod threads;
+mod who;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments, output: &Output) -> Result<()> {
     match &arguments.command {
         Command::Status(status) => status::run(&arguments.home()?, status, output),
+        Command::Who(who) => who::run(&arguments.home()?, who, output),
         Command::Import(import) => import::run(&arguments.home()?, import, output),
         Command::Threads(threads) => threads::run(&arguments.home()?, threads, output),
         Command::Demo(demo) => demo::run(demo, output),

@@ -23,6 +23,7 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
 use super::ffi::{self, WalGauge};
+use super::holders;
 use super::identity::{Marks, Sidecars};
 use super::migrate::{self, Access};
 use super::tx::{Snapshot, Tx};
@@ -189,7 +190,12 @@ impl Spec {
     }
 
     pub(super) fn named<T>(&self, answer: Result<T>) -> Result<T> {
-        answer.map_err(|error| error.in_database(self.domain.name(), &self.path))
+        answer.map_err(|error| self.name(error))
+    }
+
+    /// Names the database, and who is in the way there.
+    pub(super) fn name(&self, error: Error) -> Error {
+        holders::blame(error, &self.path, &self.init_lock).in_database(self.domain.name(), &self.path)
     }
 
     /// Checks the file by name only; answers its length, 0 when it is missing. It is not opened: another connection of
@@ -355,7 +361,7 @@ pub(crate) fn lock_until(path: &Path, deadline: Instant) -> Result<Locked> {
                     ErrorKind::Busy,
                     "another process is creating or migrating this database",
                 )
-                .held_by(super::holders::flock_holder(path))
+                .held_by(holders::flock_holder(path))
                 .retry_in(Duration::from_secs(1)));
             }
             Err(std::fs::TryLockError::WouldBlock) => pause(),

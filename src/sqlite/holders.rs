@@ -1,13 +1,36 @@
-//! Who is in the way: the process that holds a lock, named without touching the lock.
+//! Who is in the way: the processes that hold a database, named without touching a lock.
 //!
-//! Invariants: a database, its -wal and its -shm are looked at by `stat` only, never opened; locks are read from
-//! `/proc/locks`, never tried. What cannot be told is `None`: an answer is for an error's text, not for a decision.
+//! | file | what |
+//! |---|---|
+//! | [`locks`] | who holds or waits for which lock, `/proc/locks` |
+//! | [`open_files`] | which process has which file open, `/proc/PID/fd` |
+//! | [`who`] | both, for all databases of a home at once |
+//!
+//! Invariants, and where they are tested:
+//! 1. A database, its -wal and its -shm are looked at by `stat` only, never opened; locks are read from `/proc/locks`,
+//!    never tried (`tests/o1_who_holds_what.rs`).
+//! 2. What cannot be told is `None`, never a guess: an answer is for a person's eyes, not for a decision.
+//! 3. A process that was stopped is named like any other (`tests/l7_stopped_holder.rs`).
 
+mod locks;
+mod open_files;
+pub(crate) mod who;
+
+use std::ops::RangeInclusive;
 use std::path::Path;
 
+use crate::error::{Error, ErrorKind};
 use crate::home::with_ending;
-use crate::processes;
-use crate::sqlite::status_page;
+use crate::processes::{self, ProcessState};
+use crate::sqlite::status_page::{self, ProcessStatus};
+use locks::{FileId, Kind, Lock, Locks};
+use open_files::Wanted;
+
+/// The byte of a -shm file that a writer locks (<https://sqlite.org/walformat.html>, section 2.3.1).
+const WRITE_BYTE: u64 = 120;
+/// The reserved byte of a main file, which a writer locks where there is no write-ahead log, and the bytes after it
+/// that belong to who has the file for itself (<https://sqlite.org/fileformat.html>, section 1.3.1).
+const RESERVED_BYTES: RangeInclusive<u64> = 0x4000_0001..=0x4000_01FF;
 
 /// A process that holds a database.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -19,10 +42,14 @@ pub struct Holder {
     pub command: String,
     /// The label of the job it runs, where it publishes one.
     pub label: Option<String>,
-    /// True when it is stopped (Ctrl-Z, SIGSTOP).
+    /// True when it is stopped (Ctrl-Z, SIGSTOP): [`state`](Self::state) in short.
     pub stopped: bool,
+    /// Whether it goes on.
+    pub state: ProcessState,
     /// When that job started, in milliseconds since 1970, where it publishes it.
     pub since: Option<u64>,
+    /// When the process started, in RFC 3339, to the second; `None` where that cannot be told.
+    pub started_at: Option<String>,
     /// The program, as it named itself to this library.
     pub program: Option<String>,
     /// The program's version.
@@ -32,165 +59,124 @@ pub struct Holder {
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} (pid {}", self.command, self.pid)?;
-        if let Some(label) = &self.label {
-            write!(f, ", job {label}")?;
+        match (&self.label, self.since.and_then(time), &self.started_at) {
+            (Some(label), Some(since), _) => write!(f, ", job {label} since {since:.0}")?,
+            (Some(label), None, _) => write!(f, ", job {label}")?,
+            (None, Some(since), _) => write!(f, ", a job since {since:.0}")?,
+            (None, None, Some(started)) => write!(f, ", started {started}")?,
+            (None, None, None) => {}
         }
         f.write_str(if self.stopped { ", stopped)" } else { ")" })
     }
 }
 
+fn time(unix_ms: u64) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::from_millisecond(i64::try_from(unix_ms).ok()?).ok()
+}
+
 /// The process inside a write transaction of a database (`<home>/<name>.sqlite`).
-///
-/// In WAL mode that is a lock on byte 120 of the -shm file (<https://sqlite.org/walformat.html>, section 2.3.1),
-/// else on the reserved byte of the main file (<https://sqlite.org/fileformat.html>, section 1.3.1).
 pub(crate) fn write_lock_holder(database: &Path) -> Option<Holder> {
     let shm = with_ending(database, "-shm");
-    let locks = system::held_locks()?;
-    let pid = system::pid_of(&locks, Kind::Posix, &shm, 120)
-        .or_else(|| system::pid_of(&locks, Kind::Posix, database, 0x4000_0001))?;
-    Some(describe(pid, database.parent(), database))
+    let pid =
+        owner(&[(&shm, Kind::Posix, WRITE_BYTE..=WRITE_BYTE), (database, Kind::Posix, RESERVED_BYTES)])?;
+    Some(named(pid, database.parent(), database))
 }
 
 /// The process that holds a lock file (`<home>/locks/<name>...`) with flock(2).
 pub(crate) fn flock_holder(lock_file: &Path) -> Option<Holder> {
-    let pid = system::pid_of(&system::held_locks()?, Kind::Flock, lock_file, 0)?;
-    Some(describe(pid, lock_file.parent().and_then(Path::parent), lock_file))
+    let pid = owner(&[(lock_file, Kind::Flock, 0..=0)])?;
+    Some(named(pid, lock_file.parent().and_then(Path::parent), lock_file))
 }
 
-/// Adds what is known of the process, and what it published about the database the file is named after.
-fn describe(pid: u32, home: Option<&Path>, file: &Path) -> Holder {
-    let page = home
-        .map(|home| status_page::read_all(&home.join("run")))
-        .into_iter()
-        .flatten()
-        .find(|process| process.pid == pid && process.alive);
+/// Has a `Busy` error that is about to be named after a database also name who is in the way there: who writes, else
+/// who creates or migrates it. Other errors, and those that were named already, stay as they are.
+pub(crate) fn blame(error: Error, database: &Path, init_lock: &Path) -> Error {
+    if error.kind() != ErrorKind::Busy || error.holder().is_some() || error.database().is_some() {
+        return error;
+    }
+    error.held_by(write_lock_holder(database).or_else(|| flock_holder(init_lock)))
+}
+
+/// The owner of an exclusive lock on some bytes of the first of these files that has one. The table of all locks tells
+/// mostly; where it shows none, each process is asked.
+fn owner(places: &[(&Path, Kind, RangeInclusive<u64>)]) -> Option<u32> {
+    let mut wanted = Wanted::default();
+    let places: Vec<_> =
+        places.iter().filter_map(|(file, kind, bytes)| Some((wanted.add(file)?, *kind, bytes))).collect();
+    let find = |locks: &dyn Fn(FileId) -> Vec<Lock>| {
+        places.iter().find_map(|(file, kind, bytes)| {
+            let held = |lock: &Lock| lock.exclusive && lock.holds(*kind, bytes);
+            locks(*file).into_iter().find(held).map(|lock| lock.pid)
+        })
+    };
+    let table = Locks::read()?;
+    find(&|file| table.on(file).copied().collect()).or_else(|| {
+        let open = open_files::look(&wanted, None)?;
+        find(&|file| open.locks.get(&file).cloned().unwrap_or_default())
+    })
+}
+
+/// Names the process, with what it published about the database that the file is named after.
+fn named(pid: u32, home: Option<&Path>, file: &Path) -> Holder {
+    let pages = home.map(|home| status_page::read_all(&home.join("run"))).unwrap_or_default();
     let name = file.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('.').next());
-    let database =
-        page.as_ref().and_then(|page| page.databases.iter().find(|database| Some(&*database.name) == name));
+    describe(pid, &pages, name.unwrap_or_default())
+}
+
+/// What `/proc` and the status pages tell of a process and its work in one database.
+fn describe(pid: u32, pages: &[ProcessStatus], database: &str) -> Holder {
+    let page = pages.iter().find(|process| process.pid == pid && process.alive);
+    let work = page.and_then(|page| page.databases.iter().find(|published| published.name == database));
+    let stat = processes::stat(pid);
+    let state = stat.map_or(ProcessState::Unknown, processes::ProcessStat::state);
     Holder {
         pid,
         command: processes::command(pid),
-        label: database.and_then(|database| database.label.clone()),
-        stopped: processes::stat(pid).is_some_and(processes::ProcessStat::is_stopped),
-        since: database.and_then(|database| database.since_unix_ms),
-        program: page.as_ref().map(|page| page.program.clone()),
-        version: page.as_ref().map(|page| page.version.clone()),
-    }
-}
-
-/// The two kinds of lock that matter here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// fcntl(2), SQLite's.
-    Posix,
-    /// flock(2), our lock files'.
-    Flock,
-}
-
-/// An exclusive lock that somebody holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct HeldLock {
-    kind: Kind,
-    pid: u32,
-    device: (u32, u32),
-    inode: u64,
-    first: u64,
-    last: u64,
-}
-
-/// Reads one line of `/proc/locks` (`proc_locks(5)`); `None` for shared locks, those who wait (`->`), and other
-/// kinds.
-fn parse_lock(line: &str) -> Option<HeldLock> {
-    let mut words = line.split_ascii_whitespace().skip(1);
-    let kind = match words.next()? {
-        "POSIX" => Kind::Posix,
-        "FLOCK" => Kind::Flock,
-        _ => return None,
-    };
-    let mut words = words.skip(1);
-    if words.next()? != "WRITE" {
-        return None;
-    }
-    // -1 where no process owns it, 0 for one of another namespace.
-    let pid = words.next()?.parse().ok().filter(|pid| *pid > 0)?;
-    let mut file = words.next()?.split(':');
-    let mut number = || u32::from_str_radix(file.next()?, 16).ok();
-    let device = (number()?, number()?);
-    let inode = file.next()?.parse().ok()?;
-    let first = words.next()?.parse().ok()?;
-    let last = match words.next()? {
-        "EOF" => u64::MAX,
-        last => last.parse().ok()?,
-    };
-    Some(HeldLock { kind, pid, device, inode, first, last })
-}
-
-/// The owner of the lock on a byte of a file. Some file systems (Btrfs) tell `stat` another device than
-/// `/proc/locks`: with the device unknown there, `has_open` decides.
-fn owner(
-    locks: &[HeldLock],
-    kind: Kind,
-    (device, inode): ((u32, u32), u64),
-    byte: u64,
-    has_open: impl Fn(u32) -> bool,
-) -> Option<u32> {
-    let fitting = || {
-        locks.iter().filter(move |lock| {
-            lock.kind == kind && lock.inode == inode && (lock.first..=lock.last).contains(&byte)
-        })
-    };
-    fitting()
-        .find(|lock| lock.device == device)
-        .or_else(|| fitting().find(|lock| has_open(lock.pid)))
-        .map(|lock| lock.pid)
-}
-
-#[cfg(target_os = "linux")]
-mod system {
-    use std::fs;
-    use std::os::unix::fs::MetadataExt;
-    use std::path::Path;
-
-    use super::{HeldLock, Kind, owner, parse_lock};
-
-    /// The exclusive locks of all processes that this one can see.
-    pub(super) fn held_locks() -> Option<Vec<HeldLock>> {
-        Some(fs::read_to_string("/proc/locks").ok()?.lines().filter_map(parse_lock).collect())
-    }
-
-    pub(super) fn pid_of(locks: &[HeldLock], kind: Kind, file: &Path, byte: u64) -> Option<u32> {
-        let found = fs::symlink_metadata(file).ok()?;
-        let device = (rustix::fs::major(found.dev()), rustix::fs::minor(found.dev()));
-        owner(locks, kind, (device, found.ino()), byte, |pid| has_open(pid, file))
-    }
-
-    /// True when a process has a file of this path open.
-    fn has_open(pid: u32, file: &Path) -> bool {
-        let Ok(file) = fs::canonicalize(file) else { return false };
-        fs::read_dir(format!("/proc/{pid}/fd"))
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
-            .any(|open| open == file)
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod system {
-    use std::path::Path;
-
-    use super::{HeldLock, Kind, owner, parse_lock};
-
-    /// Nothing tells who holds which lock here.
-    pub(super) fn held_locks() -> Option<Vec<HeldLock>> {
-        let _ = parse_lock;
-        None
-    }
-
-    pub(super) fn pid_of(locks: &[HeldLock], kind: Kind, _: &Path, byte: u64) -> Option<u32> {
-        owner(locks, kind, ((0, 0), 0), byte, |_| false)
+        label: work.and_then(|work| work.label.clone()),
+        stopped: state == ProcessState::Stopped,
+        state,
+        since: work.and_then(|work| work.since_unix_ms),
+        started_at: stat.and_then(processes::ProcessStat::started_at).map(|at| at.to_string()),
+        program: page.map(|page| page.program.clone()),
+        version: page.map(|page| page.version.clone()),
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_holder_is_told_with_its_job_its_age_and_whether_it_is_stopped() {
+        let idle = Holder {
+            pid: 7,
+            command: "tool".to_owned(),
+            label: None,
+            stopped: false,
+            state: ProcessState::Running,
+            since: None,
+            started_at: None,
+            program: None,
+            version: None,
+        };
+        let label = Some("fetch".to_owned());
+        let started_at = Some("2026-01-02T03:04:05Z".to_owned());
+        let old = Holder { started_at, stopped: true, ..idle.clone() };
+        for (holder, text) in [
+            (idle.clone(), "tool (pid 7)"),
+            (old.clone(), "tool (pid 7, started 2026-01-02T03:04:05Z, stopped)"),
+            (Holder { label: label.clone(), ..idle.clone() }, "tool (pid 7, job fetch)"),
+            (
+                Holder { label, since: Some(1_999), ..old },
+                "tool (pid 7, job fetch since 1970-01-01T00:00:01Z, stopped)",
+            ),
+            (Holder { since: Some(1_000), ..idle.clone() }, "tool (pid 7, a job since 1970-01-01T00:00:01Z)"),
+            (Holder { since: Some(u64::MAX), ..idle }, "tool (pid 7)"),
+        ] {
+            assert_eq!(holder.to_string(), text);
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod live;

@@ -12,7 +12,7 @@
 //! | [`guard`] | what a job may not do, and its deadline |
 //! | [`identity`] | are the files still ours |
 //! | [`recover`], [`rescue`], [`merge`] | if not: what was in them, and on to those that are there |
-//! | [`holders`], [`status_page`] | who is in the way |
+//! | [`holders`], [`status_page`] | who is in the way, and who uses what |
 //! | [`health`], [`stats`], [`change`] | what can be watched |
 //! | [`ffi`] | calls that rusqlite does not offer |
 

@@ -105,7 +105,7 @@ impl Shared {
     }
 
     pub(super) fn name(&self, error: Error) -> Error {
-        error.in_database(self.spec.domain.name(), &self.spec.path)
+        self.spec.name(error)
     }
 
     /// Refuses use in a fork of the process that opened the database.
@@ -168,7 +168,6 @@ impl Shared {
     pub(super) fn busy(&self) -> Error {
         self.name(
             Error::new(ErrorKind::Busy, "the database is locked by somebody else; nothing was done")
-                .held_by(holders::write_lock_holder(&self.spec.path))
                 .retry_in(Duration::from_secs(1)),
         )
     }
