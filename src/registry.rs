@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::domain::{Domain, Durability, Role};
 use crate::error::{Error, ErrorKind, Result};
-use crate::home::{Home, PreparedHome, check_database_file, with_ending};
+use crate::home::{Home, PreparedHome, blame_file_system, check_database_file, with_ending};
 pub use crate::sqlite::history::SchemaMeta;
 use crate::sqlite::holders::{Holder, write_lock_holder};
 use crate::sqlite::status_page::{self, ProcessStatus};
@@ -149,7 +149,8 @@ impl RuntimeDbRegistry {
         Domain::new(name).check()?;
         let home = self.home.locate()?;
         let path = home.database_path(name);
-        inspect::inspect(name, &path).map_err(|error| error.in_database(name, &path))
+        inspect::inspect(name, &path)
+            .map_err(|error| blame_file_system(error, &path).in_database(name, &path))
     }
 
     /// What the processes that have this home open publish about themselves. Those that died without clearing
@@ -222,10 +223,16 @@ fn info(
     warnings: &mut Vec<String>,
 ) -> DatabaseInfo {
     let path = home.database_path(name);
+    let mut refused = false;
     if let Err(error) = check_database_file(&path) {
         warnings.push(error.to_string());
+        refused = error.kind() == ErrorKind::Unsupported;
     }
-    let size = |ending| fs::symlink_metadata(with_ending(&path, ending)).map(|found| found.len());
+    // On a file system that is refused, even asking for the size can hang.
+    let size = |ending| match refused {
+        true => Ok(0),
+        false => fs::symlink_metadata(with_ending(&path, ending)).map(|found| found.len()),
+    };
     let main = size("");
     let entry = file::entry(entries, name);
     DatabaseInfo {

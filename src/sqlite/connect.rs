@@ -169,7 +169,12 @@ impl Spec {
     }
 
     pub(super) fn named<T>(&self, answer: Result<T>) -> Result<T> {
-        answer.map_err(|error| error.in_database(self.domain.name(), &self.path))
+        answer.map_err(|error| self.name(error))
+    }
+
+    /// Names the database in an error, and the file system where that is to blame.
+    pub(super) fn name(&self, error: Error) -> Error {
+        home::blame_file_system(error, &self.path).in_database(self.domain.name(), &self.path)
     }
 
     /// Checks the file by name only; answers its length, 0 when it is missing. It is not opened: another connection of

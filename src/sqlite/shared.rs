@@ -99,7 +99,7 @@ impl Shared {
     }
 
     pub(super) fn name(&self, error: Error) -> Error {
-        error.in_database(self.spec.domain.name(), &self.spec.path)
+        self.spec.name(error)
     }
 
     /// Refuses use in a fork of the process that opened the database.

@@ -1,0 +1,144 @@
+//! The mounts of this process, and the one that a path is on (`proc_pid_mountinfo(5)`).
+//!
+//! Invariant: reading the list touches none of the mounts, so that it cannot hang on a dead one. A path is found the
+//! way the kernel finds it, from the root down the tree of mounts: a mount that another one hides counts for nothing.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use super::kinds::{self, Kind};
+
+/// One mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mount {
+    id: u64,
+    parent: u64,
+    /// Where it is mounted, by its canonical path.
+    pub(super) point: PathBuf,
+    /// The kind of file system, as the kernel calls it: `ext4`, `fuse.sshfs`.
+    pub(super) name: String,
+}
+
+impl Mount {
+    pub(super) fn kind(&self) -> Kind {
+        kinds::by_name(&self.name)
+    }
+
+    /// True for a folder in which mounts appear when they are touched (autofs).
+    pub(super) fn is_automatic(&self) -> bool {
+        self.name == "autofs"
+    }
+}
+
+/// The mounts of this process; none where the system does not list them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Mounts(Vec<Mount>);
+
+impl Mounts {
+    /// As they are now, for this thread.
+    #[cfg(target_os = "linux")]
+    pub(super) fn read() -> Self {
+        // A thread can be in a namespace of its own.
+        let listed = std::fs::read("/proc/thread-self/mountinfo")
+            .or_else(|_| std::fs::read("/proc/self/mountinfo"))
+            .unwrap_or_default();
+        Self::parse(&listed)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn read() -> Self {
+        Self::default()
+    }
+
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    pub(super) fn parse(listed: &[u8]) -> Self {
+        Self(listed.split(|byte| *byte == b'\n').filter_map(parse_line).collect())
+    }
+
+    /// The mount that an absolute path is on, taken as it is written: its links must have been followed.
+    pub(super) fn of(&self, path: &Path) -> Option<&Mount> {
+        let mut found: Option<&Mount> = None;
+        // Each step goes one mount deeper, so there are at most as many as there are mounts.
+        for _ in &self.0 {
+            match self.below(found, path) {
+                Some(next) => found = Some(next),
+                None => break,
+            }
+        }
+        found
+    }
+
+    /// The mount at exactly this place, if there is one.
+    pub(super) fn at(&self, path: &Path) -> Option<&Mount> {
+        self.of(path).filter(|mount| mount.point == path)
+    }
+
+    /// The first mount on the way from `above` (from the root, when there is none) to `path`.
+    fn below(&self, above: Option<&Mount>, path: &Path) -> Option<&Mount> {
+        self.0
+            .iter()
+            .filter(|mount| match above {
+                Some(above) => mount.parent == above.id && mount.id != above.id,
+                None => mount.id == mount.parent || self.0.iter().all(|other| other.id != mount.parent),
+            })
+            .filter(|mount| path.starts_with(&mount.point))
+            // The nearest to the root is met first; of two at one place, the later one hides the earlier.
+            .rev()
+            .min_by_key(|mount| mount.point.as_os_str().len())
+    }
+}
+
+/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw`; any number of fields stands before the hyphen.
+fn parse_line(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let id = number(fields.next()?)?;
+    let parent = number(fields.next()?)?;
+    let point = unescaped(fields.nth(2)?);
+    let name = unescaped(fields.skip_while(|field| *field != b"-").nth(1)?);
+    Some(Mount { id, parent, point: point.into(), name: name.to_string_lossy().into_owned() })
+}
+
+fn number(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// The kernel writes blank, tab, line feed and backslash as `\` and three octal digits.
+fn unescaped(text: &[u8]) -> OsString {
+    let mut plain = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        match (byte, octal(after)) {
+            (b'\\', Some(code)) => {
+                plain.push(code);
+                rest = &after[3..];
+            }
+            _ => {
+                plain.push(byte);
+                rest = after;
+            }
+        }
+    }
+    OsString::from_vec(plain)
+}
+
+fn octal(text: &[u8]) -> Option<u8> {
+    let digits = std::str::from_utf8(text.get(..3)?).ok()?;
+    u8::from_str_radix(digits, 8).ok()
+}
+
+/// A path without `.` and `..`, as it is written: no link is followed.
+pub(super) fn written_out(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => {
+                out.pop();
+            }
+            std::path::Component::CurDir => {}
+            other => out.push(other),
+        }
+    }
+    debug_assert!(out.as_os_str().as_bytes().first() == Some(&b'/'), "only absolute paths come here");
+    out
+}
