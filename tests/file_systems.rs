@@ -99,9 +99,14 @@ fn refused_within(bound: Duration, home: &Path, words: &[&str]) -> Error {
     ];
     let mut last = None;
     for look in looks {
-        let started = Instant::now();
-        let error = look(&given).expect_err("it must be refused");
-        let took = started.elapsed();
+        // The fastest of three: other work on the machine only ever makes it slower.
+        let once = || {
+            let started = Instant::now();
+            let error = look(&given).expect_err("it must be refused");
+            (started.elapsed(), error)
+        };
+        let tries = [once(), once(), once()];
+        let (took, error) = tries.into_iter().min_by_key(|(took, _)| *took).expect("three");
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
         assert_eq!(error.path(), Some(home), "{error}");
         for word in words {
@@ -231,9 +236,10 @@ fn dead(folder: &Path) {
     // As the text stands this is a local folder, and only the dead mount could say what it is.
     let through = share.join("somewhere/../../local/home");
     let words = ["fuse.sshfs", "mounted at", "does not answer"];
-    for _ in 0..3 {
-        refused_within(10 * AT_ONCE, &through, &words);
-    }
+    let started = Instant::now();
+    refused_within(10 * AT_ONCE, &through, &words);
+    // Only the first look waited.
+    assert!(started.elapsed() < 10 * AT_ONCE, "{:?}", started.elapsed());
     assert!(!folder.join("local").exists());
     let stuck = fs::read_dir("/proc/self/task").expect("/proc").flatten().filter(|task| {
         fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "rowhouse-look")

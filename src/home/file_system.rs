@@ -12,8 +12,8 @@
 //!    refusal.
 //! 3. Nothing is created but the probe's file, which has no name by the time it is used.
 //!
-//! Tests: `tests` here (lists of mounts of many systems), `tests/file_systems.rs` (real mounts, alive and dead),
-//! `tests/lock_probe.rs` (overlay, and locks that fail).
+//! Tests: `tests` here (lists of mounts of many systems), `tests/file_systems.rs` (real mounts, alive and dead; whether
+//! they are touched), `tests/lock_probe.rs` (overlay, with locks that hold, fail and hang).
 
 mod helper;
 mod kinds;
@@ -250,7 +250,7 @@ impl<'a> Search<'a> {
         let mount = self.mounts.of(path);
         let refused = mount.is_some_and(|mount| matches!(mount.kind(), Kind::Refused(_)));
         let limit = if refused { REFUSED_ANSWERS } else { UNKNOWN_ANSWERS };
-        let point = mount.map_or(Path::new("/"), |mount| &mount.point);
+        let point = mount.map_or(path, |mount| &mount.point);
         let theirs = path.to_owned();
         let answer = self.helper.borrow_mut().ask(point, limit, move || look(&theirs));
         match answer {

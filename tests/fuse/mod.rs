@@ -19,14 +19,16 @@ use std::sync::{Arc, Mutex};
 
 /// What these tests need from the machine; tells the reason on the standard error when it is missing.
 pub(crate) fn available(test: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    let why = match OpenOptions::new().read(true).write(true).open("/dev/fuse") {
-        Ok(_) if root => return true,
-        Ok(_) => "mounting needs root".to_owned(),
-        Err(error) => format!("/dev/fuse: {error}"),
-    };
+    let device = OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    may_mount(test, device.err().map(|error| format!("/dev/fuse: {error}")))
+}
+
+/// True for root, when nothing else is missing.
+pub(crate) fn may_mount(test: &str, missing: Option<String>) -> bool {
+    let not_root = (!rustix::process::geteuid().is_root()).then(|| "mounting needs root".to_owned());
+    let Some(why) = not_root.or(missing) else { return true };
     eprintln!(
-        "{test}: no real mounts ({why}); the lists of mounts in src/home/file_system/tests.rs are checked all the same"
+        "{test}: no real mounts ({why}); src/home/file_system/tests.rs checks lists of mounts all the same"
     );
     false
 }

@@ -2,6 +2,7 @@
 //!
 //! A kind has two names: the one in the list of mounts (`nfs4`, `fuse.sshfs`) and the magic number of `statfs(2)`
 //! (`linux/magic.h`). The first is known without touching the path.
+#![cfg_attr(not(target_os = "linux"), allow(dead_code))] // other systems tell it otherwise
 
 /// What is known of a kind of file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

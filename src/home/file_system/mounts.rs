@@ -2,6 +2,7 @@
 //!
 //! Invariant: reading the list touches none of the mounts, so that it cannot hang on a dead one. A path is found the
 //! way the kernel finds it, from the root down the tree of mounts: a mount that another one hides counts for nothing.
+#![cfg_attr(not(target_os = "linux"), allow(dead_code))] // no list there
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -51,17 +52,19 @@ impl Mounts {
         Self::default()
     }
 
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
     pub(super) fn parse(listed: &[u8]) -> Self {
         Self(listed.split(|byte| *byte == b'\n').filter_map(parse_line).collect())
     }
 
     /// The mount that an absolute path is on, taken as it is written: its links must have been followed.
     pub(super) fn of(&self, path: &Path) -> Option<&Mount> {
+        // The mounts above one that has the path have it too, so that no others count.
+        let has_it = |mount: &&Mount| path.starts_with(&mount.point);
+        let candidates: Vec<&Mount> = self.0.iter().filter(has_it).collect();
         let mut found: Option<&Mount> = None;
-        // Each step goes one mount deeper, so there are at most as many as there are mounts.
-        for _ in &self.0 {
-            match self.below(found, path) {
+        // Each step goes one mount deeper: there are at most as many as there are mounts.
+        for _ in &candidates {
+            match below(found, &candidates) {
                 Some(next) => found = Some(next),
                 None => break,
             }
@@ -73,20 +76,16 @@ impl Mounts {
     pub(super) fn at(&self, path: &Path) -> Option<&Mount> {
         self.of(path).filter(|mount| mount.point == path)
     }
+}
 
-    /// The first mount on the way from `above` (from the root, when there is none) to `path`.
-    fn below(&self, above: Option<&Mount>, path: &Path) -> Option<&Mount> {
-        self.0
-            .iter()
-            .filter(|mount| match above {
-                Some(above) => mount.parent == above.id && mount.id != above.id,
-                None => mount.id == mount.parent || self.0.iter().all(|other| other.id != mount.parent),
-            })
-            .filter(|mount| path.starts_with(&mount.point))
-            // The nearest to the root is met first; of two at one place, the later one hides the earlier.
-            .rev()
-            .min_by_key(|mount| mount.point.as_os_str().len())
-    }
+/// The first mount on the way down from `above`, or from the root, of those that have the path.
+fn below<'a>(above: Option<&Mount>, candidates: &[&'a Mount]) -> Option<&'a Mount> {
+    let is_next = |mount: &&Mount| match above {
+        Some(above) => mount.parent == above.id && mount.id != above.id,
+        None => mount.id == mount.parent || candidates.iter().all(|other| other.id != mount.parent),
+    };
+    // The nearest to the root is met first; of two at one place, the later one hides the earlier.
+    candidates.iter().copied().filter(is_next).rev().min_by_key(|mount| mount.point.as_os_str().len())
 }
 
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw`; any number of fields stands before the hyphen.
