@@ -216,7 +216,8 @@ fn write_by_turns(one: &Path, other: &Path) {
 /// A mount whose server is dead is refused as fast as a live one, for its home is not touched; where the way leads
 /// through it, it gets 60 ms. Nothing hangs, and the process ends.
 ///
-/// Scale: a FUSE mount that answers nothing: a home on it, below it, and on a disk that is mounted inside it.
+/// Scale: a FUSE mount that answers nothing: a home on it, below it, behind a link, and on a disk mounted inside a
+/// share that falls silent.
 /// Control: statfs(2) of that mount does not come back in a second.
 #[test]
 fn n1_a_dead_mount_hangs_nobody() {
@@ -225,28 +226,34 @@ fn n1_a_dead_mount_hangs_nobody() {
 
 fn dead(folder: &Path) {
     fuse::own_mounts();
-    let share = new(folder, "share");
-    fuse::mount_dead(&share, "fuse.sshfs");
-    let words = ["fuse.sshfs", "mounted at", share.to_str().expect("text")];
-    refused(&share, &words);
-    refused(&share.join("home"), &words);
-    symlink(&share, folder.join("link")).expect("a link");
+    let dead = new(folder, "dead");
+    fuse::mount_dead(&dead, "fuse.sshfs");
+    let words = ["fuse.sshfs", "mounted at", processes::text(&dead)];
+    refused(&dead, &words);
+    refused(&dead.join("home"), &words);
+    symlink(&dead, folder.join("link")).expect("a link");
     refused(&folder.join("link/home"), &words);
 
-    // As the text stands this is a local folder, and only the dead mount could say what it is.
-    let through = share.join("somewhere/../../local/home");
-    let words = ["fuse.sshfs", "mounted at", "does not answer"];
+    // The way to a local disk leads through a share that falls silent.
+    let (disk, share) = (new(folder, "disk"), new(folder, "other share"));
+    let server = Server::new();
+    server.add_folder("disk");
+    server.mount(&share, "fuse.virtiofs");
+    fuse::bind(&disk, &share.join("disk"));
+    let home = share.join("disk/home");
+    accepted(&home);
+    server.fall_silent();
+    let words = ["fuse.virtiofs", "mounted at", processes::text(&share), "does not answer"];
     let started = Instant::now();
-    refused_within(10 * AT_ONCE, &through, &words);
+    refused_within(10 * AT_ONCE, &home, &words);
     // Only the first look waited.
     assert!(started.elapsed() < 10 * AT_ONCE, "{:?}", started.elapsed());
-    assert!(!folder.join("local").exists());
     let stuck = fs::read_dir("/proc/self/task").expect("/proc").flatten().filter(|task| {
         fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "rowhouse-look")
     });
     assert_eq!(stuck.count(), 1, "threads pile up");
 
-    let mut control = Child::start("statfs", &[processes::text(&share)]);
+    let mut control = Child::start("statfs", &[processes::text(&dead)]);
     control.wait_for("looks");
     assert_eq!(control.line_by(Instant::now() + Duration::from_secs(1)), None, "the dead mount answers");
     control.kill();
@@ -343,7 +350,7 @@ fn nested(folder: &Path) {
 /// A database file that is mounted by itself is refused, whatever it comes from: its log would stay behind under the
 /// other name. One from a shared folder is not even touched.
 ///
-/// Scale: one file of a disk, alive and dead FUSE mounts over one file.
+/// Scale: one file of a disk and one of a FUSE mount, over the database of a home.
 /// Control: plain connections to the two names of a mounted file do not see each other's rows.
 #[test]
 fn n7_a_database_file_mounted_by_itself_is_refused() {
@@ -376,7 +383,7 @@ fn mounted_files(folder: &Path) {
     control.tell("enough");
     control.finish();
 
-    // From a shared folder, whose server then dies.
+    // From a shared folder.
     let share = new(folder, "share");
     let server = Server::new();
     server.add_file("work.sqlite");
@@ -401,12 +408,12 @@ fn mounted_files(folder: &Path) {
     processes::say("held");
 }
 
-/// Media shares are refused with the way out, whether their server is there or not.
+/// A media share is refused at once with the way out, and no request goes to its server.
 ///
 /// Scale: FUSE mounts under the names of GlusterFS and mergerfs.
-/// Control: two hosts hold SQLite's write lock on one database at the same time.
+/// Control: two plain connections, one on each host, hold SQLite's write lock of one database at the same time.
 #[test]
-fn n9_two_hosts_hold_one_lock() {
+fn n9_a_media_share_is_refused() {
     with_mounts("n9", "one_lock");
 }
 

@@ -14,8 +14,10 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 /// What these tests need from the machine; tells the reason on the standard error when it is missing.
 pub(crate) fn available(test: &str) -> bool {
@@ -81,6 +83,7 @@ pub(crate) struct Server {
     tree: Arc<Mutex<Tree>>,
     /// Requests of all mounts, but for INIT.
     requests: Arc<AtomicU64>,
+    silent: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -93,6 +96,11 @@ impl Server {
     /// How many requests came.
     pub(crate) fn requests(&self) -> u64 {
         self.requests.load(Ordering::SeqCst)
+    }
+
+    /// From now on nothing is answered.
+    pub(crate) fn fall_silent(&self) {
+        self.silent.store(true, Ordering::SeqCst);
     }
 
     /// Every name in it.
@@ -111,13 +119,30 @@ impl Server {
         self.tree.lock().expect("nobody panicked").create(ROOT, name.as_bytes(), true);
     }
 
+    /// True when a request is there and may be taken; a silent server stays here.
+    fn waits_for(&self, channel: &File) -> bool {
+        loop {
+            let silent = self.silent.load(Ordering::SeqCst);
+            let wanted = if silent { PollFlags::empty() } else { PollFlags::IN };
+            let mut polled = [PollFd::new(channel, wanted)];
+            let moment = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+            match rustix::event::poll(&mut polled, Some(&moment)) {
+                // The mount is gone.
+                Ok(_) if polled[0].revents().contains(PollFlags::ERR) => return false,
+                Ok(found) if found > 0 && !self.silent.load(Ordering::SeqCst) => return true,
+                _ => {}
+            }
+        }
+    }
+
     /// Mounts it under the name of a kind of file system (`fuse.glusterfs`), and serves until the mount is gone.
     pub(crate) fn mount(&self, target: &Path, name: &str) {
         let server = self.clone();
         let mut channel = attach(target, name);
         std::thread::spawn(move || {
             let mut buffer = vec![0; 1 << 20];
-            while let Ok(length) = channel.read(&mut buffer) {
+            while server.waits_for(&channel) {
+                let Ok(length) = channel.read(&mut buffer) else { return };
                 let request = &buffer[..length];
                 if number(request, 4, 4) != INIT {
                     server.requests.fetch_add(1, Ordering::SeqCst);
@@ -202,10 +227,10 @@ impl Tree {
         out
     }
 
-    /// `struct fuse_entry_out`: good for a second.
+    /// `struct fuse_entry_out`: the name is looked up each time, the rest is good for a second.
     fn entry_out(&self, node: u64) -> Vec<u8> {
         let mut out = Vec::with_capacity(128);
-        [node, 0, 1, 1, 0].iter().for_each(|value: &u64| out.extend(value.to_le_bytes()));
+        [node, 0, 0, 1, 0].iter().for_each(|value: &u64| out.extend(value.to_le_bytes()));
         out.extend(self.attributes(node));
         out
     }

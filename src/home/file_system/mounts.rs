@@ -5,6 +5,8 @@
 #![cfg_attr(not(target_os = "linux"), allow(dead_code))] // no list there
 
 use std::ffi::OsString;
+#[cfg(target_os = "linux")]
+use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -41,10 +43,14 @@ impl Mounts {
     #[cfg(target_os = "linux")]
     pub(super) fn read() -> Self {
         // A thread can be in a namespace of its own.
-        let listed = std::fs::read("/proc/thread-self/mountinfo")
-            .or_else(|_| std::fs::read("/proc/self/mountinfo"))
-            .unwrap_or_default();
-        Self::parse(&listed)
+        let list = std::fs::File::open("/proc/thread-self/mountinfo")
+            .or_else(|_| std::fs::File::open("/proc/self/mountinfo"));
+        // The kernel writes the list as it is read: a few large reads, not many small ones.
+        let mut listed = Vec::with_capacity(1 << 16);
+        match list.and_then(|mut list| list.read_to_end(&mut listed)) {
+            Ok(_) => Self::parse(&listed),
+            Err(_) => Self::default(),
+        }
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -58,18 +64,22 @@ impl Mounts {
 
     /// The mount that an absolute path is on, taken as it is written: its links must have been followed.
     pub(super) fn of(&self, path: &Path) -> Option<&Mount> {
+        self.way(path).pop()
+    }
+
+    /// The mounts that the kernel passes on the way to a path, from the root on; the last one is that of the path.
+    pub(super) fn way(&self, path: &Path) -> Vec<&Mount> {
         // The mounts above one that has the path have it too, so that no others count.
         let has_it = |mount: &&Mount| path.starts_with(&mount.point);
         let candidates: Vec<&Mount> = self.0.iter().filter(has_it).collect();
-        let mut found: Option<&Mount> = None;
+        let mut way: Vec<&Mount> = Vec::new();
         // Each step goes one mount deeper: there are at most as many as there are mounts.
-        for _ in &candidates {
-            match below(found, &candidates) {
-                Some(next) => found = Some(next),
-                None => break,
-            }
+        while way.len() < candidates.len()
+            && let Some(next) = below(way.last().copied(), &candidates)
+        {
+            way.push(next);
         }
-        found
+        way
     }
 
     /// The mount at exactly this place, if there is one.

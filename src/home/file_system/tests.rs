@@ -105,7 +105,7 @@ fn n3_windows_folders_in_wsl_are_refused_by_name() {
 /// What counts is the mount that a path is really on: a shared folder in a local disk is refused, a local disk in a
 /// shared folder is not, and a mount that another one hides counts for nothing.
 ///
-/// Scale: the lists of Docker Desktop (virtiofs, gRPC FUSE, fakeowner), OrbStack, Podman and hand-made nestings.
+/// Scale: lists of Docker Desktop (virtiofs, gRPC FUSE, fakeowner), OrbStack, virtual machines, and made-up nestings.
 /// Control: the longest matching place alone, without the tree of mounts, takes a hidden mount for the real one.
 #[test]
 fn n4_nested_mounts_are_told_apart() {
@@ -172,7 +172,7 @@ fn longest<'a>(listed: &[Line<'a>], path: &str) -> &'a str {
 /// Media servers' shares are refused by name.
 ///
 /// Scale: SMB in its versions, GlusterFS with and without FUSE, NFS.
-/// Control: `n9_two_hosts_hold_one_lock` shows two plain connections that both hold the write lock of such a share.
+/// Control: `n9_a_media_share_is_refused` shows two plain connections that both hold the write lock of such a share.
 #[test]
 fn n9_shares_are_refused_by_name() {
     for (name, words) in [
