@@ -223,15 +223,17 @@ fn info(
     warnings: &mut Vec<String>,
 ) -> DatabaseInfo {
     let path = home.database_path(name);
-    let mut refused = false;
-    if let Err(error) = check_database_file(&path) {
-        warnings.push(error.to_string());
-        refused = error.kind() == ErrorKind::Unsupported;
-    }
+    let checked = check_database_file(&path);
     // On a file system that is refused, even asking for the size can hang.
-    let size = |ending| match refused {
-        true => Ok(0),
-        false => fs::symlink_metadata(with_ending(&path, ending)).map(|found| found.len()),
+    let refused = checked.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unsupported);
+    if let Err(error) = checked {
+        warnings.push(error.to_string());
+    }
+    let size = |ending| {
+        if refused {
+            return Ok(0);
+        }
+        fs::symlink_metadata(with_ending(&path, ending)).map(|found| found.len())
     };
     let main = size("");
     let entry = file::entry(entries, name);

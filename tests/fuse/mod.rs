@@ -213,10 +213,10 @@ impl Tree {
         let size = self.bytes.get(&node).map(|bytes| bytes.len() as u64);
         let mode: u32 = if size.is_some() { 0o100_600 } else { 0o040_700 };
         let size = size.unwrap_or(0);
-        let mut out = Vec::with_capacity(88);
-        [node, size, size.div_ceil(512), 0, 0, 0].iter().for_each(|value| out.extend(value.to_le_bytes()));
-        [0, 0, 0, mode, 1, 0, 0, 0, 4096, 0].iter().for_each(|value| out.extend(value.to_le_bytes()));
-        out
+        let long = [node, size, size.div_ceil(512), 0, 0, 0];
+        let short = [0, 0, 0, mode, 1, 0, 0, 0, 4096, 0];
+        let long = long.iter().flat_map(|value| value.to_le_bytes());
+        long.chain(short.iter().flat_map(|value| value.to_le_bytes())).collect()
     }
 
     /// `struct fuse_attr_out`: good for a second.
@@ -229,10 +229,8 @@ impl Tree {
 
     /// `struct fuse_entry_out`: the name is looked up each time, the rest is good for a second.
     fn entry_out(&self, node: u64) -> Vec<u8> {
-        let mut out = Vec::with_capacity(128);
-        [node, 0, 0, 1, 0].iter().for_each(|value: &u64| out.extend(value.to_le_bytes()));
-        out.extend(self.attributes(node));
-        out
+        let head = [node, 0, 0, 1, 0u64];
+        head.iter().flat_map(|value| value.to_le_bytes()).chain(self.attributes(node)).collect()
     }
 
     fn create(&mut self, parent: u64, name: &[u8], is_file: bool) -> u64 {

@@ -1,5 +1,7 @@
 //! Lists of mounts as they are found in the field, and what they mean for a home.
 
+use std::fmt::Write;
+
 use super::*;
 
 /// A line of `mountinfo`: id, parent, place, name, source.
@@ -13,8 +15,9 @@ fn mounts(listed: &[Line]) -> Mounts {
 "
     .to_owned();
     for (id, parent, point, name, source) in listed {
-        text +=
-            &format!("{id} {parent} 0:{id} / {point} rw,relatime shared:7 master:1 - {name} {source} rw\n");
+        let id_and_place = format!("{id} {parent} 0:{id} / {point}");
+        writeln!(text, "{id_and_place} rw,relatime shared:7 master:1 - {name} {source} rw")
+            .expect("a string");
     }
     Mounts::parse(text.as_bytes())
 }
