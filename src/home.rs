@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 
 use crate::error::{Error, ErrorKind, Result};
+use file_system::Purpose;
+pub(crate) use file_system::blame as blame_file_system;
 pub(crate) use files::{
     check_database_file, create_private_file, open_lock_file, sync_folder, with_ending, write_atomically,
 };
@@ -77,11 +79,12 @@ impl Home {
     /// Creates what is missing, private to this user, and answers the paths in it.
     ///
     /// # Errors
-    /// `Unsupported` on a network or shared-folder file system (before anything is created), `Invalid` when a
+    /// `Unsupported` on a network or shared-folder file system, or one whose locks do not hold (before anything is
+    /// created), `Invalid` when a
     /// file is in the way, `ReadOnly` when it cannot be written, `Full` when the disk has no room.
     pub(crate) fn prepare(&self) -> Result<PreparedHome> {
         let wanted = self.absolute()?;
-        file_system::check(&wanted)?;
+        file_system::check(&wanted, Purpose::Write)?;
         if !is_folder(&wanted)? {
             create_folder(&wanted)?;
         }
@@ -102,7 +105,7 @@ impl Home {
     /// [`prepare`](Self::prepare).
     pub(crate) fn locate(&self) -> Result<PreparedHome> {
         let wanted = self.absolute()?;
-        file_system::check(&wanted)?;
+        file_system::check(&wanted, Purpose::Read)?;
         if !is_folder(&wanted)? {
             return Err(Error::new(ErrorKind::NotFound, "there is no home here yet")
                 .at_path(&wanted)

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use crate::domain::{Domain, Durability, Role};
 use crate::error::{Error, ErrorKind, Result};
-use crate::home::{Home, PreparedHome, check_database_file, with_ending};
+use crate::home::{Home, PreparedHome, blame_file_system, check_database_file, with_ending};
 pub use crate::sqlite::history::SchemaMeta;
 use crate::sqlite::holders::who::{self, HomeHolders};
 use crate::sqlite::holders::{self, Holder, write_lock_holder};
@@ -150,8 +150,10 @@ impl RuntimeDbRegistry {
         Domain::new(name).check()?;
         let home = self.home.locate()?;
         let path = home.database_path(name);
+        let locked = home.lock_path(&format!("{name}.init"));
         inspect::inspect(name, &path).map_err(|error| {
-            holders::blame(error, &path, &home.lock_path(&format!("{name}.init"))).in_database(name, &path)
+            let error = blame_file_system(holders::blame(error, &path, &locked), &path);
+            error.in_database(name, &path)
         })
     }
 
@@ -277,10 +279,18 @@ fn info(
     warnings: &mut Vec<String>,
 ) -> DatabaseInfo {
     let path = home.database_path(name);
-    if let Err(error) = check_database_file(&path) {
+    let checked = check_database_file(&path);
+    // On a file system that is refused, even asking for the size can hang.
+    let refused = checked.as_ref().is_err_and(|error| error.kind() == ErrorKind::Unsupported);
+    if let Err(error) = checked {
         warnings.push(error.to_string());
     }
-    let size = |ending| fs::symlink_metadata(with_ending(&path, ending)).map(|found| found.len());
+    let size = |ending| {
+        if refused {
+            return Ok(0);
+        }
+        fs::symlink_metadata(with_ending(&path, ending)).map(|found| found.len())
+    };
     let main = size("");
     let entry = file::entry(entries, name);
     DatabaseInfo {

@@ -2,128 +2,388 @@
 //!
 //! SQLite's write-ahead log needs memory that every process on the file shares, and locks that hold
 //! (<https://sqlite.org/wal.html>). Network and shared-folder file systems promise neither, and what they
-//! break stays unnoticed until the database is damaged: they are refused by name, before anything is created.
+//! break stays unnoticed until the database is damaged: they are refused, before anything is created.
+//!
+//! Invariants:
+//! 1. The list of mounts is judged before the path is touched. What it names as refused is not touched at all; what is
+//!    not known as local, or lies behind what is not, is touched on a thread that can be left behind ([`helper`]). So
+//!    nothing here hangs, and a refusal takes less than 100 ms, an unknown file system's less than a second.
+//! 2. The names ([`kinds`]) veto. What they do not know must show that its locks hold ([`probe`]): that can only add a
+//!    refusal.
+//! 3. Nothing is created but the probe's file, which has no name by the time it is used.
+//!
+//! Tests: `tests` here (lists of mounts of many systems), `tests/file_systems.rs` (real mounts, alive and dead; whether
+//! they are touched), `tests/lock_probe.rs` (overlay, with locks that hold, fail and hang).
 
-use std::path::Path;
+mod helper;
+mod kinds;
+mod mounts;
+#[cfg(target_os = "linux")]
+mod probe;
+
+use std::cell::RefCell;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, ErrorKind as Os};
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use helper::Helper;
+use kinds::Kind;
+use mounts::{Mount, Mounts};
 
-/// Refuses a home whose file system cannot hold a database. Looks at the nearest folder that exists.
+/// How long a refused file system on the way may take to answer, all looks together.
+const REFUSED_ANSWERS: Duration = Duration::from_millis(60);
+
+/// The same for one that is not known.
+const UNKNOWN_ANSWERS: Duration = Duration::from_millis(800);
+
+/// As many links as the kernel follows (`path_resolution(7)`).
+const LINKS: u32 = 40;
+
+/// Where the system lists no mounts.
+const UNNAMED: &str = "a file system of unknown kind";
+
+/// Why a home is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To create what is missing, and write.
+    Write,
+    /// To list what is there: nothing is written, so locks are not tried out.
+    Read,
+}
+
+/// Refuses a home whose file system cannot hold a database. Looks at the nearest folder that exists. The path is
+/// absolute.
 ///
 /// # Errors
-/// `Unsupported`, naming the file system.
-pub(super) fn check(home: &Path) -> Result<()> {
-    for folder in home.ancestors() {
-        match rustix::fs::statfs(folder) {
-            Ok(found) => {
-                return refusal(&found).map_or(Ok(()), |name| {
-                    Err(Error::new(
-                        ErrorKind::Unsupported,
-                        format!("the home is on {name}, where a SQLite database gets damaged"),
-                    )
-                    .at_path(home)
-                    .advise(
-                        "choose a home on a local disk with --home or ROWHOUSE_HOME, or configure PostgreSQL",
-                    ))
-                });
-            }
-            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => {}
-            Err(error) => return Err(Error::io("look at the file system", folder, error.into())),
-        }
+/// `Unsupported`, naming the file system and where it is mounted; `Io` and its kin when it cannot be looked at.
+pub(super) fn check(home: &Path, purpose: Purpose) -> Result<()> {
+    let mut search = Search::new(home);
+    let folder = search.nearest_folder()?;
+    let kind = search.judge(&folder)?;
+    if kind == Kind::Unknown && purpose == Purpose::Write {
+        search.try_locks(&folder)?;
+    }
+    // What locks and tells of each other may be mounted by itself.
+    for inside in ["locks", "run"] {
+        search.veto(&folder.join(inside))?;
     }
     Ok(())
 }
 
+/// Refuses a database file that is mounted by itself (`docker run -v file:file`), and one whose log or index is. Does
+/// not touch it.
+///
+/// # Errors
+/// `Unsupported` when its file system is a refused one; else `Invalid`: the log would be beside each of its names.
+pub(super) fn check_file(path: &Path) -> Result<()> {
+    let files = ["", "-wal", "-shm", "-journal"].map(|ending| super::with_ending(path, ending));
+    if !files.iter().any(|file| may_be_mounted(file)) {
+        return Ok(());
+    }
+    let mounts = Mounts::read();
+    for file in &files {
+        let Some(mount) = mounts.at(file) else { continue };
+        if let Kind::Refused(words) = mount.kind() {
+            return Err(refusal("the database file", file, Some(mount), words, &mounts));
+        }
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            "the database file is mounted by itself: its write-ahead log would not come along",
+        )
+        .at_path(file)
+        .advise("mount the folder that holds it instead"));
+    }
+    Ok(())
+}
+
+/// False when something is certainly not mounted at this place. Asks nobody but this machine's kernel, and is a hundred
+/// times faster than the list of mounts.
 #[cfg(target_os = "linux")]
-fn refusal(found: &rustix::fs::StatFs) -> Option<&'static str> {
-    refused(found.f_type as u32)
+fn may_be_mounted(file: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags};
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    match rustix::fs::statx(CWD, file, flags, StatxFlags::empty()) {
+        Ok(found) => {
+            let root = StatxAttributes::MOUNT_ROOT;
+            !found.stx_attributes_mask.contains(root) || found.stx_attributes.contains(root)
+        }
+        Err(error) => error != rustix::io::Errno::NOENT,
+    }
 }
 
-#[cfg(target_os = "macos")]
-fn refusal(found: &rustix::fs::StatFs) -> Option<&'static str> {
-    (found.f_flags & libc::MNT_LOCAL as u32 == 0).then_some("a network file system")
+#[cfg(not(target_os = "linux"))]
+fn may_be_mounted(_: &Path) -> bool {
+    false
 }
 
-#[cfg(not(any(target_os = "linux", target_os = "macos")))]
-fn refusal(_: &rustix::fs::StatFs) -> Option<&'static str> {
-    None
+/// Names the file system in an error that is its doing: a file of a database gave fewer bytes than it has
+/// (<https://sqlite.org/rescode.html#ioerr_short_read>). Other errors stay as they are.
+pub(crate) fn blame(error: Error, file: &Path) -> Error {
+    let short = error.sqlite_code() == Some(rusqlite::ffi::SQLITE_IOERR_SHORT_READ);
+    if !short || error.advice().is_some() {
+        return error;
+    }
+    let mounts = Mounts::read();
+    let kind = mounts.of(file).map_or_else(|| UNNAMED.to_owned(), in_words);
+    error.advise(format!(
+        "its file system ({kind}) gave fewer bytes of the database or its -wal than were written: check that disk, and \
+         that nothing cuts these files; then open the database again"
+    ))
 }
 
-/// The name of a file system that is refused, by its magic number (`statfs(2)`, `linux/magic.h`).
-#[cfg(target_os = "linux")]
-fn refused(f_type: u32) -> Option<&'static str> {
-    Some(match f_type {
-        0x0000_6969 => "NFS",
-        0x0000_517B | 0xFE53_4D42 | 0xFF53_4D42 => "an SMB (Windows) share",
-        0x0000_564C => "an NCP (NetWare) share",
-        0x0102_1997 => "9p (a folder shared with a virtual machine or WSL)",
-        0x6573_5546 => "FUSE or virtiofs (a mounted or shared folder)",
-        0x6A65_6A63 => "a folder shared with a container's host",
-        0x786F_4256 => "a VirtualBox shared folder",
-        0xBACB_ACBC => "a VMware shared folder",
-        0x7C7C_6673 => "a Parallels shared folder",
-        0x5346_414F | 0x6B41_4653 => "AFS",
-        0x00C3_6400 => "Ceph",
-        0x7375_7245 => "Coda",
-        0x4750_4653 => "GPFS",
-        0x0BD0_0BD0 => "Lustre",
-        0x7461_636F => "OCFS2",
-        0x0116_1970 => "GFS2",
-        0x1983_0326 => "BeeGFS",
-        0x2003_0528 => "OrangeFS",
-        0xAAD7_AAEA => "PanFS",
-        0xBEEF_DEAD => "StorNext",
-        0x0131_11A8 => "Ibrix",
-        0x6163_6673 => "ACFS",
-        _ => return None,
+fn in_words(mount: &Mount) -> String {
+    format!("{}, mounted at {}", mount.name, mount.point.display())
+}
+
+/// The way to a home.
+struct Search<'a> {
+    home: &'a Path,
+    mounts: Mounts,
+    helper: RefCell<Helper>,
+}
+
+/// What is at a path.
+enum Found {
+    Nothing,
+    Folder,
+    Link(PathBuf),
+    Other,
+}
+
+impl<'a> Search<'a> {
+    fn new(home: &'a Path) -> Self {
+        Self { home, mounts: Mounts::read(), helper: RefCell::default() }
+    }
+
+    /// Follows the path as the kernel does, link by link; answers the last folder that exists, by its canonical path.
+    /// Before each step, all that is left of the path is judged as it is written.
+    fn nearest_folder(&mut self) -> Result<PathBuf> {
+        let mut at = PathBuf::from("/");
+        let mut left: Vec<OsString> = parts(self.home);
+        let mut links = 0;
+        loop {
+            let rest: PathBuf = left.iter().rev().collect();
+            self.veto(&mounts::written_out(&at.join(rest)))?;
+            let Some(name) = left.pop() else { return Ok(at) };
+            if name == ".." {
+                at.pop();
+                continue;
+            }
+            let next = at.join(&name);
+            if self.mount_appears(&next)? {
+                left.push(name);
+                continue;
+            }
+            match self.touch(&next, look)? {
+                Found::Folder => at = next,
+                Found::Nothing | Found::Other => return Ok(at),
+                Found::Link(target) => {
+                    links += 1;
+                    if links > LINKS {
+                        let error = io::Error::from_raw_os_error(libc::ELOOP);
+                        return Err(Error::io("follow the links to the home", self.home, error));
+                    }
+                    if target.is_absolute() {
+                        at = PathBuf::from("/");
+                    }
+                    left.extend(parts(&target));
+                }
+            }
+        }
+    }
+
+    /// Refuses what the name of its file system rules out.
+    fn veto(&self, path: &Path) -> Result<()> {
+        match self.mounts.of(path) {
+            Some(mount) => match mount.kind() {
+                Kind::Refused(words) => Err(self.refusal(Some(mount), words)),
+                Kind::Local | Kind::Unknown => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// Touches a folder of automatic mounts; true when something was mounted there.
+    fn mount_appears(&mut self, path: &Path) -> Result<bool> {
+        if !self.mounts.of(path).is_some_and(Mount::is_automatic) {
+            return Ok(false);
+        }
+        // Of the calls that only look, this one mounts.
+        self.touch(path, |path| match rustix::fs::statfs(path) {
+            Ok(_) | Err(rustix::io::Errno::NOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        })?;
+        let now = Mounts::read();
+        let appeared = now.of(path) != self.mounts.of(path);
+        self.mounts = now;
+        Ok(appeared)
+    }
+
+    /// Refuses what the magic number rules out: for a mount that is not listed, or has an unknown name.
+    fn judge(&self, folder: &Path) -> Result<Kind> {
+        let mount = self.mounts.of(folder);
+        match (mount.map_or(Kind::Unknown, Mount::kind), self.touch(folder, kind_of)?) {
+            (_, Kind::Refused(words)) => Err(self.refusal(mount, words)),
+            (Kind::Local, _) | (_, Kind::Local) => Ok(Kind::Local),
+            _ => Ok(Kind::Unknown),
+        }
+    }
+
+    /// Refuses where locks do not hold.
+    #[cfg(target_os = "linux")]
+    fn try_locks(&self, folder: &Path) -> Result<()> {
+        // Where no file can be made (no permission, no room), what comes next says so better.
+        match self.ask(folder, |folder| Ok(probe::fault(folder).unwrap_or(None)))? {
+            Some(fault) => {
+                let kind = self.in_words(folder);
+                Err(self.unsupported(format!(
+                    "the home is on {kind}, where {fault}: a SQLite database gets damaged there"
+                )))
+            }
+            None => Ok(()),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    #[allow(clippy::unnecessary_wraps, clippy::unused_self)] // as on Linux
+    fn try_locks(&self, _: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    /// Looks at a path: directly where that cannot hang, else on the helper.
+    fn touch<T: Send + 'static>(
+        &self,
+        path: &Path,
+        look: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let way = self.mounts.way(path);
+        if !way.is_empty() && way.iter().all(|mount| mount.kind() == Kind::Local) {
+            return look(path).map_err(|error| Error::io("look at the file system", path, error));
+        }
+        self.ask(path, look)
+    }
+
+    /// Looks at a path on the helper.
+    fn ask<T: Send + 'static>(
+        &self,
+        path: &Path,
+        look: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let suspect = self.suspect(path);
+        let refused = suspect.is_some_and(|mount| matches!(mount.kind(), Kind::Refused(_)));
+        let limit = if refused { REFUSED_ANSWERS } else { UNKNOWN_ANSWERS };
+        let point = suspect.map_or(path, |mount| &mount.point);
+        let theirs = path.to_owned();
+        let kind = || suspect.map_or_else(|| UNNAMED.to_owned(), in_words);
+        let answer = self.helper.borrow_mut().ask(point, limit, move || look(&theirs));
+        match answer {
+            Ok(Some(Ok(found))) => Ok(found),
+            Ok(Some(Err(error))) if refused => {
+                let message = format!("the way to the home leads through {}, which fails: {error}", kind());
+                Err(self.unsupported(message).caused_by(error))
+            }
+            Ok(Some(Err(error))) => Err(Error::io("look at the file system", path, error)),
+            Ok(None) => {
+                let message = format!("the way to the home leads through {}, which does not answer", kind());
+                Err(self.unsupported(message))
+            }
+            Err(error) => Err(Error::io("start a thread that looks at the home", self.home, error)),
+        }
+    }
+
+    /// The mount to blame when the way to a path is not passable: the last refused one, else the last unknown one.
+    fn suspect(&self, path: &Path) -> Option<&Mount> {
+        let way = self.mounts.way(path);
+        let last = |bad: fn(Kind) -> bool| way.iter().rev().copied().find(|mount| bad(mount.kind()));
+        last(|kind| matches!(kind, Kind::Refused(_))).or_else(|| last(|kind| kind == Kind::Unknown))
+    }
+
+    fn in_words(&self, path: &Path) -> String {
+        self.mounts.of(path).map_or_else(|| UNNAMED.to_owned(), in_words)
+    }
+
+    fn unsupported(&self, message: String) -> Error {
+        Error::new(ErrorKind::Unsupported, message).at_path(self.home).advise(way_out(&self.mounts))
+    }
+
+    fn refusal(&self, mount: Option<&Mount>, words: &str) -> Error {
+        refusal("the home", self.home, mount, words, &self.mounts)
+    }
+}
+
+/// The names in a path, the first one last.
+fn parts(path: &Path) -> Vec<OsString> {
+    path.components()
+        .rev()
+        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
+        .map(|part| part.as_os_str().to_owned())
+        .collect()
+}
+
+fn look(path: &Path) -> io::Result<Found> {
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(error) if matches!(error.kind(), Os::NotFound | Os::NotADirectory) => return Ok(Found::Nothing),
+        Err(error) => return Err(error),
+    };
+    Ok(match found {
+        kind if kind.is_symlink() => Found::Link(fs::read_link(path)?),
+        kind if kind.is_dir() => Found::Folder,
+        _ => Found::Other,
     })
 }
 
-#[cfg(all(test, target_os = "linux"))]
-mod tests {
-    use super::*;
+fn kind_of(folder: &Path) -> io::Result<Kind> {
+    Ok(judged(&rustix::fs::statfs(folder)?))
+}
 
-    #[test]
-    fn network_and_shared_file_systems_are_refused_by_name() {
-        for (magic, name) in [
-            (0x6969, "NFS"),
-            (0x517B, "SMB"),
-            (0xFE53_4D42, "SMB"),
-            (0xFF53_4D42, "SMB"),
-            (0x0102_1997, "9p"),
-            (0x6573_5546, "FUSE"),
-            (0x5346_414F, "AFS"),
-            (0x00C3_6400, "Ceph"),
-            (0x7375_7245, "Coda"),
-            (0x4750_4653, "GPFS"),
-            (0x0BD0_0BD0, "Lustre"),
-            (0x7461_636F, "OCFS2"),
-        ] {
-            assert!(refused(magic).is_some_and(|found| found.contains(name)), "{name}");
-        }
-        assert!(refused(0x6A65_6A63).is_some());
-    }
+#[cfg(target_os = "linux")]
+fn judged(found: &rustix::fs::StatFs) -> Kind {
+    kinds::by_magic(found.f_type as u32)
+}
 
-    #[test]
-    fn local_file_systems_are_accepted() {
-        // ext2/3/4, XFS, Btrfs, tmpfs, overlayfs, F2FS, ZFS, bcachefs, ramfs
-        let local = [
-            0xEF53,
-            0x5846_5342,
-            0x9123_683E,
-            0x0102_1994,
-            0x794C_7630,
-            0xF2F5_2010,
-            0x2FC1_2FC1,
-            0xCA45_1A4E,
-            0x8584_58F6,
-        ];
-        assert!(local.iter().all(|magic| refused(*magic).is_none()));
-    }
-
-    #[test]
-    fn a_folder_that_does_not_exist_yet_is_judged_by_the_one_above() {
-        let above = tempfile::tempdir().expect("a folder");
-        check(&above.path().join("not/yet/there")).expect("a local disk");
+#[cfg(target_os = "macos")]
+fn judged(found: &rustix::fs::StatFs) -> Kind {
+    if found.f_flags & libc::MNT_LOCAL as u32 == 0 {
+        Kind::Refused("a network file system")
+    } else {
+        Kind::Local
     }
 }
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+fn judged(_: &rustix::fs::StatFs) -> Kind {
+    Kind::Unknown
+}
+
+fn refusal(what: &str, path: &Path, mount: Option<&Mount>, words: &str, mounts: &Mounts) -> Error {
+    let place = mount.map(|mount| format!(" ({})", in_words(mount))).unwrap_or_default();
+    Error::new(
+        ErrorKind::Unsupported,
+        format!("{what} is on {words}{place}, where a SQLite database gets damaged"),
+    )
+    .at_path(path)
+    .advise(way_out(mounts))
+}
+
+/// What to do instead, with a folder that is on a local disk here.
+fn way_out(mounts: &Mounts) -> String {
+    let users = super::UserFolders::find().ok().map(|folders| folders.state.join("rowhouse"));
+    let local = |folder: &PathBuf| {
+        let mount = mounts.of(&mounts::written_out(folder));
+        mount.is_none_or(|mount| !matches!(mount.kind(), Kind::Refused(_)))
+    };
+    let folder = users.filter(|folder| folder.is_absolute()).filter(local);
+    let folder = folder.unwrap_or_else(|| PathBuf::from("/var/lib/rowhouse"));
+    let folder = folder.display();
+    format!(
+        "choose a home on a local disk, with --home {folder} or ROWHOUSE_HOME={folder} for example (in a container: \
+         on a volume, not in a folder of its host), or configure PostgreSQL"
+    )
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;

@@ -75,12 +75,15 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
         .map_err(|error| Error::io("make the folder durable", folder, error))
 }
 
-/// Looks at a database file without opening it; `None` when there is none.
+/// Looks at a database file without opening it; `None` when there is none. The path's folder is a canonical one.
 ///
 /// # Errors
-/// `Invalid` for a symbolic link, a file with a second name (hard link), a folder or a device: two names for
-/// one database mean two write-ahead logs, and damage (<https://sqlite.org/howtocorrupt.html>, section 2.4).
+/// `Invalid` for a symbolic link, a file with a second name (hard link), one that is mounted by itself, a folder or a
+/// device: two names for one database mean two write-ahead logs, and damage
+/// (<https://sqlite.org/howtocorrupt.html>, section 2.4). `Unsupported` for one that is mounted from a file system that
+/// cannot hold a database; that one is not even touched.
 pub(crate) fn check_database_file(path: &Path) -> Result<Option<Metadata>> {
+    super::file_system::check_file(path)?;
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == Os::NotFound => return Ok(None),

@@ -193,9 +193,10 @@ impl Spec {
         answer.map_err(|error| self.name(error))
     }
 
-    /// Names the database, and who is in the way there.
+    /// Names the database, and who, or which file system, is in the way there.
     pub(super) fn name(&self, error: Error) -> Error {
-        holders::blame(error, &self.path, &self.init_lock).in_database(self.domain.name(), &self.path)
+        let error = holders::blame(error, &self.path, &self.init_lock);
+        home::blame_file_system(error, &self.path).in_database(self.domain.name(), &self.path)
     }
 
     /// Checks the file by name only; answers its length, 0 when it is missing. It is not opened: another connection of

@@ -71,7 +71,10 @@ pub(super) fn save(spec: &Spec, core: &Core, why: &Error, of_the_same_file: bool
     }
     check_room(connection, &quarantine)?;
     let now = jiff::Timestamp::now();
-    let folder = home::private_folder(&quarantine, &format!("{name}-{}-{}", now.as_millisecond(), std::process::id()))?;
+    let folder = home::private_folder(
+        &quarantine,
+        &format!("{name}-{}-{}", now.as_millisecond(), std::process::id()),
+    )?;
     let copy = folder.join(&file);
     drop(home::create_private_file(&copy)?);
     copy_pages(connection, &copy)?;

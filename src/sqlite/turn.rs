@@ -13,7 +13,7 @@
 //! 4. A caller that commits again and again while nobody waits may keep the turn over several commits, for at most a
 //!    millisecond; then it goes to the end of the line. If the caller does not come back, the writer gives the turn back.
 
-mod locks;
+pub(super) mod locks;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use super::*;
 use crate::home::Home;
 use crate::sqlite::status_page::StatusPage;
+use crate::sqlite::turn::locks::Locks as TurnLocks;
 
 const DATABASE: &str = "ROWHOUSE_TEST_HOLD";
 
@@ -138,16 +139,16 @@ fn each_lock_of_a_database_is_called_by_its_name() {
     assert_eq!(holds(), [Snapshot]);
     connection.execute_batch("COMMIT").expect("ended");
 
-    let file = |name| File::create(home.lock_path(name)).expect("a lock file");
-    let (room, lobby, init) = (file("state.room"), file("state.lobby"), file("state.init"));
-    room.lock().expect("the turn");
+    let turn = TurnLocks::open(&home.lock_path("state.room")).expect("a lock file");
+    let init = File::create(home.lock_path("state.init")).expect("a lock file");
+    assert!(turn.try_room());
     assert_eq!((holds(), own().waits_for), (vec![Turn], Some([].into())));
-    lobby.lock().expect("the place in front");
+    assert!(turn.try_lobby());
     init.lock().expect("the right to create");
     assert_eq!((holds(), own().waits_for), (vec![Turn, Init], Some([Turn].into())));
-    for file in [room, lobby, init] {
-        file.unlock().expect("left");
-    }
+    turn.leave_room();
+    turn.leave_lobby();
+    init.unlock().expect("left");
 
     let files = own().open_files;
     assert!(files >= Some(3), "main file, log and index: {files:?}");

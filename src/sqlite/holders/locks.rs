@@ -33,13 +33,15 @@ impl From<&Metadata> for FileId {
     }
 }
 
-/// The two kinds of lock that matter here.
+/// The kinds of lock that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// fcntl(2), SQLite's.
     Posix,
     /// flock(2), our lock files'.
     Flock,
+    /// Of an open file description, as the lobby of the turn is. The table does not tell whose.
+    Description,
 }
 
 /// A lock that a process holds, or waits for.
@@ -65,6 +67,10 @@ impl Lock {
         locks.map(|lock| Self { pid, ..lock }).collect()
     }
 
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// It is held, and on some of these bytes.
     pub(super) fn holds(&self, kind: Kind, bytes: &RangeInclusive<u64>) -> bool {
         !self.waits && self.kind == kind && self.first <= *bytes.end() && self.last >= *bytes.start()
@@ -87,7 +93,7 @@ impl Locks {
     }
 
     fn parse(table: &str) -> Self {
-        Self(table.lines().filter_map(parse).collect())
+        Self(table.lines().filter_map(parse).filter(|lock| lock.pid > 0).collect())
     }
 
     /// Those on a file. On Btrfs and its kin: none.
@@ -97,13 +103,14 @@ impl Locks {
     }
 }
 
-/// Reads one line; `None` for other kinds of lock.
+/// Reads one line; `None` for other kinds of lock. The process is 0 where the line does not name one.
 fn parse(line: &str) -> Option<Lock> {
     let mut words = line.split_ascii_whitespace().skip(1).peekable();
     let waits = words.next_if_eq(&"->").is_some();
     let kind = match words.next()? {
         "POSIX" => Kind::Posix,
         "FLOCK" => Kind::Flock,
+        "OFDLCK" => Kind::Description,
         _ => return None,
     };
     let mut words = words.skip(1);
@@ -113,7 +120,7 @@ fn parse(line: &str) -> Option<Lock> {
         _ => return None,
     };
     // -1 where no process owns it, 0 for one of another namespace.
-    let pid = words.next()?.parse().ok().filter(|pid| *pid > 0)?;
+    let pid = words.next()?.parse::<i64>().ok()?.try_into().unwrap_or(0);
     let mut file = words.next()?.split(':');
     let mut number = || u32::from_str_radix(file.next()?, 16).ok();
     let device = (number()?, number()?);
@@ -205,5 +212,7 @@ nonsense
         assert!(lock.exclusive && lock.holds(Kind::Flock, &(0..=0)) && lock.pid == std::process::id());
         assert_eq!(of(&free), []);
         assert_eq!(Lock::of_descriptor(u32::MAX, "0"), []);
+        let lobby = parse(" 5: OFDLCK ADVISORY  WRITE -1 08:01:77 0 0").expect("a lock of a description");
+        assert_eq!((lobby.kind(), lobby.pid), (Kind::Description, 0));
     }
 }

@@ -221,7 +221,6 @@ struct DatabaseFiles {
     main: Option<FileId>,
     wal: Option<FileId>,
     shm: Option<FileId>,
-    lobby: Option<FileId>,
     room: Option<FileId>,
     init: Option<FileId>,
 }
@@ -243,7 +242,6 @@ impl DatabaseFiles {
             wal: wanted.add(&with_ending(&path, "-wal")),
             shm: wanted.add(&with_ending(&path, "-shm")),
             // Open in every process that has the database open; of interest when locked.
-            lobby: wanted.add(&lock_file("lobby")),
             room: wanted.add(&lock_file("room")),
             init: wanted.add(&lock_file("init")),
             path,
@@ -302,13 +300,12 @@ impl DatabaseFiles {
                 uses.holds.extend(meanings.iter().filter_map(means));
             }
         }
-        // Who has the lobby is the next at the room, and waits.
-        for (file, held, what) in
-            [(self.room, true, Turn), (self.lobby, false, Turn), (self.init, true, Init)]
-        {
+        for (file, what) in [(self.room, Turn), (self.init, Init)] {
             for lock in all_on(file, locks, open) {
                 let uses = uses.entry(lock.pid).or_default();
-                let which = if held && !lock.waits { &mut uses.holds } else { &mut uses.waits_for };
+                // Who has the lobby is the next at the room, and waits.
+                let waits = lock.waits || lock.kind() == Kind::Description;
+                let which = if waits { &mut uses.waits_for } else { &mut uses.holds };
                 which.insert(what);
             }
         }

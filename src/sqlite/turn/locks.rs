@@ -12,14 +12,14 @@ use std::path::Path;
 use crate::forks;
 use crate::home;
 
-pub(super) struct Locks {
+pub(in crate::sqlite) struct Locks {
     room: File,
     #[cfg(not(target_os = "linux"))]
     lobby: File,
 }
 
 impl Locks {
-    pub(super) fn open(path: &Path) -> crate::Result<Self> {
+    pub(in crate::sqlite) fn open(path: &Path) -> crate::Result<Self> {
         let opened = Self {
             room: home::open_lock_file(path)?,
             #[cfg(not(target_os = "linux"))]
@@ -39,15 +39,15 @@ impl Locks {
         [self.room.as_raw_fd(), self.lobby.as_raw_fd()].into_iter()
     }
 
-    pub(super) fn try_room(&self) -> bool {
+    pub(in crate::sqlite) fn try_room(&self) -> bool {
         self.room.try_lock().is_ok()
     }
 
-    pub(super) fn wait_for_room(&self) -> Result<()> {
+    pub(in crate::sqlite) fn wait_for_room(&self) -> Result<()> {
         self.room.lock()
     }
 
-    pub(super) fn leave_room(&self) {
+    pub(in crate::sqlite) fn leave_room(&self) {
         // It can only fail for a descriptor that is not open.
         let _ = self.room.unlock();
     }
@@ -61,11 +61,11 @@ impl Drop for Locks {
 
 #[cfg(target_os = "linux")]
 impl Locks {
-    pub(super) fn try_lobby(&self) -> bool {
+    pub(in crate::sqlite) fn try_lobby(&self) -> bool {
         self.first_byte(libc::F_OFD_SETLK, libc::F_WRLCK).is_ok()
     }
 
-    pub(super) fn wait_for_lobby(&self) -> Result<()> {
+    pub(in crate::sqlite) fn wait_for_lobby(&self) -> Result<()> {
         loop {
             match self.first_byte(libc::F_OFD_SETLKW, libc::F_WRLCK) {
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -74,7 +74,7 @@ impl Locks {
         }
     }
 
-    pub(super) fn leave_lobby(&self) {
+    pub(in crate::sqlite) fn leave_lobby(&self) {
         // It can only fail for a descriptor that is not open.
         let _ = self.first_byte(libc::F_OFD_SETLK, libc::F_UNLCK);
     }
@@ -91,15 +91,15 @@ impl Locks {
 
 #[cfg(not(target_os = "linux"))]
 impl Locks {
-    pub(super) fn try_lobby(&self) -> bool {
+    pub(in crate::sqlite) fn try_lobby(&self) -> bool {
         self.lobby.try_lock().is_ok()
     }
 
-    pub(super) fn wait_for_lobby(&self) -> Result<()> {
+    pub(in crate::sqlite) fn wait_for_lobby(&self) -> Result<()> {
         self.lobby.lock()
     }
 
-    pub(super) fn leave_lobby(&self) {
+    pub(in crate::sqlite) fn leave_lobby(&self) {
         let _ = self.lobby.unlock();
     }
 }
