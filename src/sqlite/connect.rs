@@ -15,6 +15,7 @@ use std::cell::Cell;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
@@ -22,12 +23,14 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
 use super::ffi::{self, Stamp, WalGauge};
+use super::memory::{self, Memory};
 use super::migrate::{self, Access};
+use super::read_only::ReadOnly;
 use super::tx::{Snapshot, Tx};
 use crate::config::Limits;
 use crate::domain::{Domain, Durability};
 use crate::error::{Error, ErrorKind, Result};
-use crate::home;
+use crate::home::{self, PreparedHome, access};
 
 /// "rowh": the application id of every database this library creates (<https://sqlite.org/pragma.html#pragma_application_id>).
 pub(crate) const APPLICATION_ID: u32 = 0x726f_7768;
@@ -37,6 +40,9 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// One page of the smallest size (<https://sqlite.org/fileformat.html>, section 1.3.2).
 const SMALLEST_DATABASE: u64 = 512;
+
+/// How often the way to read a database that may not be written is looked for while its writers come and go.
+const LOOKS_AT_FILES: u32 = 10;
 
 /// Everything needed to open a database, at the first and at any later time.
 #[derive(Clone)]
@@ -51,6 +57,10 @@ pub(crate) struct Spec {
     /// Name and version of the program, as recorded in what it creates.
     pub(crate) program: (String, String),
     pub(crate) limits: Limits,
+    /// Where it is kept when nothing may be kept on the disk.
+    pub(crate) memory: Option<Arc<Memory>>,
+    /// How it is read while it may not be written.
+    pub(super) read_only: ReadOnly,
 }
 
 /// An opened write connection and what was found.
@@ -62,6 +72,11 @@ pub(super) struct Opened {
     pub(super) warnings: Vec<String>,
     /// Something was created or migrated: the schema version to record.
     pub(super) wrote: Option<i64>,
+}
+
+/// What was found in a database that may only be read.
+pub(super) struct Found {
+    pub(super) warnings: Vec<String>,
 }
 
 /// Which files the write-ahead log and its index are, by inode.
@@ -91,6 +106,28 @@ pub(crate) fn check_engine(version: i32) -> Result<()> {
 }
 
 impl Spec {
+    /// A domain's database in a home, or in memory.
+    pub(crate) fn new(
+        domain: &Domain,
+        home: &PreparedHome,
+        program: (String, String),
+        limits: &Limits,
+        memory: Option<Arc<Memory>>,
+    ) -> Self {
+        let name = domain.name();
+        Self {
+            path: memory.as_ref().map_or_else(|| home.database_path(name), |memory| memory.path(name)),
+            init_lock: home.lock_path(&format!("{name}.init")),
+            lobby: home.lock_path(&format!("{name}.lobby")),
+            room: home.lock_path(&format!("{name}.room")),
+            program,
+            domain: domain.clone(),
+            limits: limits.clone(),
+            memory,
+            read_only: ReadOnly::default(),
+        }
+    }
+
     /// Opens the database for writing; creates and migrates it when there is need, waiting for others until
     /// `deadline`.
     pub(super) fn open_writer(&self, deadline: Instant) -> Result<Opened> {
@@ -101,12 +138,19 @@ impl Spec {
         let _patience = Patience::until(deadline);
         check_engine(rusqlite::version_number())?;
         self.domain.check()?;
+        self.read_only.end();
+        if let Some(memory) = &self.memory {
+            memory.create(&self.path);
+            return self.create_or_migrate();
+        }
+        self.check_writable()?;
         if self.look()? > 0 {
             let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             if is_ours(&connection)? && is_wal(&connection)? {
                 let state = migrate::inspect(&connection, &self.domain)?;
                 if state.settled() {
                     state.check()?;
+                    self.tighten()?;
                     return finish(connection, state.access, state.warnings, None);
                 }
             }
@@ -127,6 +171,13 @@ impl Spec {
                 home::create_private_file(&self.path)?;
             }
         }
+        let opened = self.create_or_migrate()?;
+        self.tighten()?;
+        Ok(opened)
+    }
+
+    /// Whatever is missing. On a disk under the init lock file.
+    fn create_or_migrate(&self) -> Result<Opened> {
         let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         if !is_ours(&connection)? {
             stamp(&connection)?;
@@ -146,9 +197,72 @@ impl Spec {
         finish(connection, state.access, state.warnings, Some(outcome.schema_version))
     }
 
+    /// Looks at a database that may not be written, and has it read as it is from now on. `why` it may not.
+    pub(super) fn open_to_read(&self, why: &Error, deadline: Instant) -> Result<Found> {
+        let _patience = Patience::until(deadline);
+        self.read_only.begin();
+        self.named(self.look_to_read(why)).inspect_err(|_| self.read_only.end())
+    }
+
+    fn look_to_read(&self, why: &Error) -> Result<Found> {
+        let missing = |what: &str| {
+            let advice = why.advice().unwrap_or(access::WITHOUT_KEEPING).to_owned();
+            Error::new(ErrorKind::ReadOnly, format!("{what}, and it cannot be created: {}", why.message()))
+                .advise(advice)
+                .caused_by(why.clone())
+        };
+        if self.look()? == 0 && !self.has_log() {
+            return Err(missing("there is no such database in this home"));
+        }
+        let Some(snapshot) = self.open_source()? else { return Err(why.clone()) };
+        let connection = snapshot.connection();
+        let state = if is_ours(connection)? {
+            migrate::inspect(connection, &self.domain)?
+        } else {
+            return Err(missing("the database is empty"));
+        };
+        state.check()?;
+        let mut warnings = vec![format!("it can only be read: {why}")];
+        if let Some(newest) = state.pending.last() {
+            if state.found_version == 0 {
+                return Err(missing("the database has no tables yet"));
+            }
+            let found = state.found_version;
+            warnings.push(format!(
+                "its schema is version {found}, this program's is {}, and it cannot be brought there: what is newer \
+                 cannot be read",
+                newest.version(),
+            ));
+            self.read_only.set_lacks(format!(
+                "its schema is older (version {found}) and may not be changed here: {}",
+                why.advice().unwrap_or(access::WITHOUT_KEEPING)
+            ));
+        }
+        warnings.extend(state.warnings);
+        snapshot.check_whole()?;
+        Ok(Found { warnings })
+    }
+
+    /// A read connection where the file may not be written; `None` where it may.
+    fn open_source(&self) -> Result<Option<Snapshot>> {
+        for again in (0..LOOKS_AT_FILES).rev() {
+            let Some(source) = self.read_only.source(&self.path)? else { return Ok(None) };
+            match source.open().and_then(|connection| self.made_ready(connection)) {
+                Ok(connection) => return Ok(Some(Snapshot::of(source, connection)?)),
+                // Its writers came or went between the look and this.
+                Err(_) if again > 0 && !source.is_current() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
     /// A read connection.
     pub(super) fn open_reader(&self) -> Result<Snapshot> {
         let open = || {
+            if let Some(snapshot) = self.open_source()? {
+                return Ok(snapshot);
+            }
             let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
             Ok(Snapshot::new(connection)?)
         };
@@ -170,6 +284,30 @@ impl Spec {
 
     pub(super) fn named<T>(&self, answer: Result<T>) -> Result<T> {
         answer.map_err(|error| error.in_database(self.domain.name(), &self.path))
+    }
+
+    /// Refuses to write what this user may not: found out before anything is opened or created, and by name.
+    fn check_writable(&self) -> Result<()> {
+        if let Some(folder) = self.path.parent() {
+            access::writable_folder(folder)?;
+        }
+        let beside = |ending| home::with_ending(&self.path, ending);
+        let own = [beside(""), beside("-wal"), beside("-shm")];
+        for path in own.iter().chain([&self.init_lock, &self.lobby, &self.room]) {
+            match access::writable(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes other users' access to the files of this domain away, where an older program or a copy left it.
+    fn tighten(&self) -> Result<()> {
+        let beside = |ending| home::with_ending(&self.path, ending);
+        let own = [beside(""), beside("-wal"), beside("-shm")];
+        let locks = [&self.init_lock, &self.lobby, &self.room];
+        own.iter().chain(locks).try_for_each(|path| home::tighten(path))
     }
 
     /// Checks the file by name only; answers its length, 0 when it is missing. It is not opened: another connection of
@@ -213,10 +351,25 @@ impl Spec {
     #[allow(clippy::disallowed_methods)] // the one place that opens a database
     fn connect(&self, mode: OpenFlags) -> Result<Connection> {
         let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        let connection = Connection::open_with_flags(&self.path, flags)?;
-        connection.busy_handler(Some(wait_a_moment))?;
+        let connection = match &self.memory {
+            Some(_) => Connection::open_with_flags_and_vfs(&self.path, flags, memory::VFS)?,
+            None => Connection::open_with_flags(&self.path, flags)?,
+        };
+        if mode == OpenFlags::SQLITE_OPEN_READ_WRITE && connection.is_readonly("main")? {
+            // SQLite asked the system and was refused, by a sandbox for one.
+            return Err(Error::new(ErrorKind::ReadOnly, "the file may not be written").advise(format!(
+                "give this program write permission to it, choose another home, {}",
+                access::WITHOUT_KEEPING
+            )));
+        }
         // Until it is known to be ours, closing it again must not change a byte of it.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.has_log())?;
+        self.made_ready(connection)
+    }
+
+    /// What every connection gets.
+    fn made_ready(&self, connection: Connection) -> Result<Connection> {
+        connection.busy_handler(Some(wait_a_moment))?;
         self.settle(&connection).map_err(not_a_database)?;
         if let Some(run) = &self.domain.on_connect {
             run(&connection)?;
@@ -259,10 +412,6 @@ fn finish(
     warnings: Vec<String>,
     wrote: Option<i64>,
 ) -> Result<Opened> {
-    if connection.is_readonly("main")? {
-        return Err(Error::new(ErrorKind::ReadOnly, "the file may not be written")
-            .advise("give your user write permission to it, or choose another home"));
-    }
     ffi::persist_wal(&connection)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
     let stamp = ffi::read_stamp(&connection)?;

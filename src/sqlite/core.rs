@@ -54,9 +54,17 @@ impl Core {
     }
 
     pub(super) fn new(spec: &Spec, opened: Opened) -> Result<Self> {
+        // Nobody else can reach what is in memory: it cannot be replaced, and there is no line to wait in.
+        let (identity, turn) = match &spec.memory {
+            Some(_) => (Identity::unquestioned(opened.stamp), Turn::alone()),
+            None => (
+                Identity::of(&spec.path, opened.stamp, spec.domain.durability)?,
+                Turn::open(&spec.lobby, &spec.room)?,
+            ),
+        };
         Ok(Self {
-            identity: Identity::of(&spec.path, opened.stamp, spec.domain.durability)?,
-            turn: Turn::open(&spec.lobby, &spec.room)?,
+            identity,
+            turn,
             sidecars: spec.sidecars(),
             tx: opened.tx,
             wary: 0,

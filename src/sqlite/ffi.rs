@@ -6,6 +6,8 @@
 //! - [`WalGauge`]: how many pages the write-ahead log holds, told by SQLite after each commit.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::fs::File;
+use std::io::Write;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -211,6 +213,31 @@ pub(crate) fn is_wal(connection: &Connection) -> bool {
 
 /// Bytes of the main file from `at` on.
 fn read_header<const N: usize>(connection: &Connection, at: ffi::sqlite3_int64) -> Result<[u8; N]> {
+    let mut bytes = [0u8; N];
+    read_at(connection, &mut bytes, at)?;
+    Ok(bytes)
+}
+
+/// Writes the first `length` bytes of the main file to `target`.
+///
+/// # Errors
+/// Of SQLite, also when the file is shorter by now; of the system.
+pub(super) fn copy_file(connection: &Connection, length: u64, mut target: &File) -> std::io::Result<()> {
+    let mut piece = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < length {
+        let rest = usize::try_from(length - at).unwrap_or(usize::MAX).min(piece.len());
+        let from = ffi::sqlite3_int64::try_from(at).map_err(std::io::Error::other)?;
+        read_at(connection, &mut piece[..rest], from).map_err(std::io::Error::other)?;
+        target.write_all(&piece[..rest])?;
+        at += rest as u64;
+    }
+    Ok(())
+}
+
+/// Fills `bytes` from the main file, from `at` on, through SQLite's own descriptor.
+fn read_at(connection: &Connection, bytes: &mut [u8], at: ffi::sqlite3_int64) -> Result<()> {
+    let length = c_int::try_from(bytes.len()).map_err(|_| failure(ffi::SQLITE_TOOBIG))?;
     let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
     // SAFETY: the handle is open while `connection` is borrowed; this file control writes one pointer.
     check(unsafe {
@@ -221,18 +248,17 @@ fn read_header<const N: usize>(connection: &Connection, at: ffi::sqlite3_int64) 
             (&raw mut file).cast::<c_void>(),
         )
     })?;
-    let mut bytes = [0u8; N];
     // SAFETY: the pointer is the connection's open main file; its methods are those of the VFS that opened it, and null
-    // for a file that is not open; xRead writes at most the `N` bytes that it is asked for, or fails.
+    // for a file that is not open; xRead writes at most the `length` bytes that it is asked for, which are ours, or
+    // fails.
     let code = unsafe {
         let Some(methods) = file.as_ref().and_then(|file| file.pMethods.as_ref()) else {
             return Err(failure(ffi::SQLITE_MISUSE));
         };
         let Some(read) = methods.xRead else { return Err(failure(ffi::SQLITE_MISUSE)) };
-        read(file, bytes.as_mut_ptr().cast(), N as c_int, at)
+        read(file, bytes.as_mut_ptr().cast(), length, at)
     };
-    check(code)?;
-    Ok(bytes)
+    check(code)
 }
 
 /// Keeps -wal and -shm in place when the last connection closes

@@ -30,8 +30,8 @@ const RELAXED_AGE: Duration = Duration::from_millis(10);
 const SETTLED: i64 = 50_000_000;
 
 pub(super) struct Identity {
-    /// Device and inode.
-    place: (u64, u64),
+    /// Device and inode; `None` in memory, where nobody can replace anything.
+    place: Option<(u64, u64)>,
     stamp: Stamp,
     max_age: Option<Duration>,
     checked: Instant,
@@ -46,8 +46,13 @@ impl Identity {
             .map_err(|error| Error::io("look at the database", path, error))?
             .ok_or_else(|| replaced("its file is gone"))?;
         let max_age = (durability == Durability::Normal).then_some(RELAXED_AGE);
-        let place = (place.dev(), place.ino());
+        let place = Some((place.dev(), place.ino()));
         Ok(Self { place, stamp, max_age, checked: Instant::now(), unchanged: None })
+    }
+
+    /// Of a database that only this process can reach.
+    pub(super) fn unquestioned(stamp: Stamp) -> Self {
+        Self { place: None, stamp, max_age: None, checked: Instant::now(), unchanged: None }
     }
 
     /// Checks, unless the last check is recent enough for this durability.
@@ -67,8 +72,9 @@ impl Identity {
     /// # Errors
     /// `Replaced`.
     pub(super) fn check_now(&mut self, path: &Path, connection: &Connection) -> Result<()> {
+        let Some(own) = self.place else { return Ok(()) };
         let change = match place(path) {
-            Ok(Some(found)) if (found.dev(), found.ino()) == self.place => {
+            Ok(Some(found)) if (found.dev(), found.ino()) == own => {
                 Some((changed_at(&found), found.len()))
             }
             Ok(None) => return Err(replaced("its file was removed or renamed")),
@@ -91,12 +97,12 @@ impl Identity {
     }
 }
 
-fn changed_at(found: &Metadata) -> i64 {
+pub(super) fn changed_at(found: &Metadata) -> i64 {
     found.ctime().saturating_mul(1_000_000_000).saturating_add(found.ctime_nsec())
 }
 
 /// The clock that change times are taken from.
-fn wall_clock_ns() -> i64 {
+pub(super) fn wall_clock_ns() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
     now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
 }

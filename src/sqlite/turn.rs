@@ -40,7 +40,8 @@ impl Drop for Locks {
 }
 
 pub(super) struct Turn {
-    locks: Arc<Locks>,
+    /// `None` where no other process can be: it is always this one's turn.
+    locks: Option<Arc<Locks>>,
     helper: Option<Arc<Helper>>,
     held: bool,
     /// It came after a wait: others want it too.
@@ -147,8 +148,15 @@ impl Turn {
             Arc::new(Locks { lobby: home::open_lock_file(lobby)?, room: home::open_lock_file(room)? });
         forks::close_in_child(locks.lobby.as_raw_fd());
         forks::close_in_child(locks.room.as_raw_fd());
-        Ok(Self {
-            locks,
+        let mut turn = Self::alone();
+        turn.locks = Some(locks);
+        Ok(turn)
+    }
+
+    /// The turn of a process that is the only one.
+    pub(super) fn alone() -> Self {
+        Self {
+            locks: None,
             helper: None,
             held: false,
             waited: false,
@@ -156,20 +164,18 @@ impl Turn {
             left: None,
             kept_until: None,
             last_use: None,
-        })
+        }
     }
 
     /// Takes the turn if nobody has it and nobody waits for it.
     pub(super) fn try_take(&mut self) -> bool {
-        if self.held {
-            return true;
-        }
-        if self.helper_is_stuck() || self.locks.lobby.try_lock().is_err() {
+        let Some(locks) = self.locks.as_ref().filter(|_| !self.held) else { return true };
+        if self.helper_is_stuck() || locks.lobby.try_lock().is_err() {
             return false;
         }
-        self.held = self.locks.room.try_lock().is_ok();
+        self.held = locks.room.try_lock().is_ok();
         self.waited = false;
-        let _ = self.locks.lobby.unlock();
+        let _ = locks.lobby.unlock();
         self.held
     }
 
@@ -184,7 +190,7 @@ impl Turn {
         if self.helper_is_stuck() {
             return false;
         }
-        let Some(helper) = self.helper() else { return false };
+        let Some((locks, helper)) = self.locks.clone().zip(self.helper()) else { return false };
         self.waited = true;
         let mut wait = Wait::new(bound, rounds, moves);
         if !helper.get(Asked::Lobby, &mut wait) {
@@ -194,7 +200,7 @@ impl Turn {
         // stays awake for that long; at most one process does.
         let mut now = Instant::now();
         let awake_until = now + LONGEST_AWAKE;
-        while self.locks.room.try_lock().is_err() {
+        while locks.room.try_lock().is_err() {
             if self.tired > 0 || now >= awake_until {
                 self.tired = self.tired.saturating_sub(1);
                 self.held = helper.get(Asked::Room, &mut wait);
@@ -207,7 +213,7 @@ impl Turn {
             }
             now = after;
         }
-        let _ = self.locks.lobby.unlock();
+        let _ = locks.lobby.unlock();
         self.held = true;
         true
     }
@@ -251,8 +257,8 @@ impl Turn {
         if self.waited {
             self.left = Some(Instant::now());
         }
-        if std::mem::take(&mut self.held) {
-            let _ = self.locks.room.unlock();
+        if let (true, Some(locks)) = (std::mem::take(&mut self.held), &self.locks) {
+            let _ = locks.room.unlock();
         }
     }
 
@@ -268,9 +274,10 @@ impl Turn {
 
     /// Whoever waits for the turn is in the lobby.
     fn nobody_waits(&self) -> bool {
-        let nobody = self.locks.lobby.try_lock().is_ok();
+        let Some(locks) = &self.locks else { return false };
+        let nobody = locks.lobby.try_lock().is_ok();
         if nobody {
-            let _ = self.locks.lobby.unlock();
+            let _ = locks.lobby.unlock();
         }
         nobody
     }
@@ -282,7 +289,7 @@ impl Turn {
     fn helper(&mut self) -> Option<Arc<Helper>> {
         if self.helper.is_none() {
             let helper = Arc::new(Helper { state: Mutex::new(Asked::Nothing), changed: Condvar::new() });
-            let (locks, shared) = (self.locks.clone(), helper.clone());
+            let (locks, shared) = (self.locks.clone()?, helper.clone());
             // Without a helper (no thread to be had) the writer goes on without turns.
             std::thread::Builder::new()
                 .name("rowhouse-turn".into())
@@ -404,8 +411,9 @@ mod tests {
         });
         // The lobby is taken as soon as b waits; from then on a cannot come back before b had its turn.
         let probe = turn(dir.path());
-        while probe.locks.lobby.try_lock().is_ok() {
-            let _ = probe.locks.lobby.unlock();
+        let locks = probe.locks.as_ref().expect("opened");
+        while locks.lobby.try_lock().is_ok() {
+            let _ = locks.lobby.unlock();
             std::thread::yield_now();
         }
         a.leave();

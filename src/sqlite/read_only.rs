@@ -1,0 +1,290 @@
+//! Reading a database that may not be written: a home made read-only, a read-only mount, another user's files.
+//!
+//! SQLite needs a log and its index to read a database in WAL mode, and creates both where it can
+//! (<https://sqlite.org/wal.html#read_only_databases>). So it is told how to read by what lies there:
+//!
+//! | -wal | -shm | read |
+//! |---|---|---|
+//! | there | readable | beside its writers, as any reader |
+//! | missing or empty | missing or not readable | as a file that does not change, and checked that it did not |
+//! | with content | missing or not readable | from a private copy of both, outside the home |
+//!
+//! Invariants, tested in `tests/n6_read_only_home.rs`:
+//! 1. Nothing is created, written or removed beside the database.
+//! 2. A commit that is in the log is never left out: `immutable=1` ignores the log, so it is used only while there is
+//!    none, and what was read meanwhile counts only if the file stayed as it was.
+//! 3. No descriptor of the database is closed under a lock of this process. A copy is read through SQLite's own files,
+//!    which SQLite keeps open while any connection of this process holds a lock on them.
+
+use std::fs::Metadata;
+use std::io::ErrorKind as Os;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::connect::pause;
+use super::ffi;
+use super::identity::{changed_at, wall_clock_ns};
+use crate::error::{Error, ErrorKind, Result};
+use crate::home::{self, access, with_ending};
+
+/// How old a change must be for the next one to show: several ticks of any clock that a file system uses.
+const SETTLED: i64 = 50_000_000;
+/// How often, a millisecond apart, it is waited for that; a clock that is ahead is not waited for.
+const LOOKS: u32 = 100;
+/// How often a copy is begun again because the database was written meanwhile.
+const COPIES: u32 = 5;
+
+/// How one database is read while it may not be written; `None` while it may.
+#[derive(Clone, Default)]
+pub(super) struct ReadOnly(Arc<Mutex<Option<State>>>);
+
+struct State {
+    source: Option<Arc<Source>>,
+    /// What its schema lacks, when it is older than this program's.
+    lacks: Option<String>,
+}
+
+impl ReadOnly {
+    /// From now on the database is read without being written.
+    pub(super) fn begin(&self) {
+        *self.0.lock() = Some(State { source: None, lacks: None });
+    }
+
+    /// The database may be written again.
+    pub(super) fn end(&self) {
+        *self.0.lock() = None;
+    }
+
+    /// Its schema lacks what this program's has.
+    pub(super) fn set_lacks(&self, what: String) {
+        if let Some(state) = &mut *self.0.lock() {
+            state.lacks = Some(what);
+        }
+    }
+
+    /// An error of SQLite about a table or column that is not there yet says why.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        let unknown_name = error.sqlite_code() == Some(rusqlite::ffi::SQLITE_ERROR);
+        let lacks = self.0.lock().as_ref().filter(|_| unknown_name).and_then(|state| state.lacks.clone());
+        match lacks {
+            Some(lacks) => error.advise(lacks),
+            None => error,
+        }
+    }
+
+    /// The way to read `path` now; `None` when it is read as usual.
+    pub(super) fn source(&self, path: &Path) -> Result<Option<Arc<Source>>> {
+        let mut state = self.0.lock();
+        let Some(state) = &mut *state else { return Ok(None) };
+        if let Some(source) = state.source.as_ref().filter(|source| source.is_current()) {
+            return Ok(Some(source.clone()));
+        }
+        // A copy ends with the last connection to it.
+        state.source = None;
+        Ok(Some(state.source.insert(Arc::new(Source::find(path)?)).clone()))
+    }
+}
+
+/// One way to read a database, good for as long as the files are as they were found.
+pub(crate) struct Source {
+    path: PathBuf,
+    way: Way,
+    found: Files,
+}
+
+enum Way {
+    Beside,
+    Unchanging,
+    Copy { file: PathBuf, _folder: tempfile::TempDir },
+}
+
+/// The files that make up a database's content.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Files {
+    main: Mark,
+    /// `None` when missing or empty: it holds nothing then.
+    log: Option<Mark>,
+    journal: Option<Mark>,
+}
+
+/// A file as it was: whoever writes to it gives it another change time, unless within a tick of the clock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Mark {
+    device: u64,
+    inode: u64,
+    length: u64,
+    changed_ns: i64,
+}
+
+impl Mark {
+    fn of(found: &Metadata) -> Self {
+        Self {
+            device: found.dev(),
+            inode: found.ino(),
+            length: found.len(),
+            changed_ns: changed_at(found),
+        }
+    }
+}
+
+impl Files {
+    fn look(path: &Path) -> Result<Self> {
+        let Some(main) = home::check_database_file(path)? else {
+            return Err(Error::new(ErrorKind::NotFound, "there is no such database").at_path(path));
+        };
+        let beside = |ending: &str| {
+            let path = with_ending(path, ending);
+            match std::fs::symlink_metadata(&path) {
+                Ok(found) => Ok(Some(Mark::of(&found)).filter(|mark| mark.length > 0)),
+                Err(error) if error.kind() == Os::NotFound => Ok(None),
+                Err(error) => Err(Error::io("look at the file", &path, error)),
+            }
+        };
+        Ok(Self { main: Mark::of(&main), log: beside("-wal")?, journal: beside("-journal")? })
+    }
+
+    /// The same, when nothing of it changed so lately that a further change might not show.
+    fn look_settled(path: &Path) -> Result<Self> {
+        let mut looks = 0;
+        loop {
+            let files = Self::look(path)?;
+            let latest = [Some(files.main), files.log, files.journal]
+                .iter()
+                .flatten()
+                .map(|mark| mark.changed_ns)
+                .max()
+                .unwrap_or(0);
+            if latest.saturating_add(SETTLED) < wall_clock_ns() || looks == LOOKS {
+                return Ok(files);
+            }
+            looks += 1;
+            pause();
+        }
+    }
+}
+
+impl Source {
+    /// Finds the way to read a database without writing.
+    ///
+    /// # Errors
+    /// `NotFound`, `Invalid` for what is no plain file, `ReadOnly` when this user may not read what is needed, `Busy`
+    /// when it is written so often that no copy can be taken; of the system.
+    pub(crate) fn find(path: &Path) -> Result<Self> {
+        home::check_database_file(path)?;
+        access::readable(path)?;
+        let (log, index) = (with_ending(path, "-wal"), with_ending(path, "-shm"));
+        let found = Files::look(path)?;
+        if found.journal.is_none() && access::readable(&log).is_ok() && access::readable(&index).is_ok() {
+            return Ok(Self { path: path.to_owned(), way: Way::Beside, found });
+        }
+        let found = Files::look_settled(path)?;
+        if found.log.is_none() && found.journal.is_none() {
+            return Ok(Self { path: path.to_owned(), way: Way::Unchanging, found });
+        }
+        for _ in 0..COPIES {
+            let found = Files::look_settled(path)?;
+            let way = copy(path, &found)?;
+            if Files::look(path)? == found {
+                return Ok(Self { path: path.to_owned(), way, found });
+            }
+        }
+        Err(Error::new(ErrorKind::Busy, "it is written all the time, and the index of its log may not be read")
+            .at_path(&index)
+            .advise("have its owner let you read the file ending in -shm, or try again when it is not in use"))
+    }
+
+    /// True while it is the way to read what is there now.
+    pub(crate) fn is_current(&self) -> bool {
+        match (&self.way, Files::look(&self.path)) {
+            // SQLite itself sees every commit; another file at the path it does not.
+            (Way::Beside, Ok(now)) => {
+                (now.main.device, now.main.inode) == (self.found.main.device, self.found.main.inode)
+            }
+            (_, Ok(now)) => now == self.found,
+            (_, Err(_)) => false,
+        }
+    }
+
+    /// False when what was read from it just now may be a mixture of before and after a change.
+    pub(crate) fn was_whole(&self) -> bool {
+        match self.way {
+            Way::Beside | Way::Copy { .. } => true,
+            // Commits go to a log first, which this way does not look at; only a checkpoint changes the file.
+            Way::Unchanging => Files::look(&self.path).is_ok_and(|now| now.main == self.found.main),
+        }
+    }
+
+    /// The error for such a read.
+    pub(crate) fn changed(&self) -> Error {
+        Error::new(ErrorKind::Busy, "it was written while it was read").at_path(&self.path).advise("read again")
+    }
+
+    /// A connection, read-only.
+    #[allow(clippy::disallowed_methods, reason = "opens what `connect` must not: files that may not be written")]
+    pub(crate) fn open(&self) -> Result<Connection> {
+        let connection = match &self.way {
+            Way::Beside => Connection::open_with_flags(&self.path, flags())?,
+            Way::Unchanging => open_unchanging(&self.path)?,
+            Way::Copy { file, .. } => Connection::open_with_flags(file, flags())?,
+        };
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        Ok(connection)
+    }
+}
+
+fn flags() -> OpenFlags {
+    OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW
+}
+
+/// Opens a file that nobody writes (<https://sqlite.org/uri.html#uriimmutable>).
+#[allow(clippy::disallowed_methods, reason = "opens what `connect` must not: files that may not be written")]
+fn open_unchanging(path: &Path) -> Result<Connection> {
+    let flags = flags() | OpenFlags::SQLITE_OPEN_URI;
+    Ok(Connection::open_with_flags(format!("file:{}?immutable=1", escaped(path)), flags)?)
+}
+
+/// A path as part of a URI: every byte that could mean something there is written as `%XX`.
+fn escaped(path: &Path) -> String {
+    use std::fmt::Write;
+    let mut text = String::new();
+    for byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/_.-".contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            // Writing to a String never fails.
+            let _ = write!(text, "%{byte:02X}");
+        }
+    }
+    text
+}
+
+/// Copies a database and its log into a folder of our own, which goes with the answer.
+fn copy(path: &Path, found: &Files) -> Result<Way> {
+    let temporary = std::env::temp_dir();
+    let failed = |error| {
+        Error::io("create a folder for a private copy", &temporary, error)
+            .advise("its log can only be read from a copy: name a folder for temporary files with TMPDIR")
+    };
+    let folder = tempfile::Builder::new()
+        .prefix("rowhouse-")
+        .permissions(std::fs::Permissions::from_mode(0o700))
+        .tempdir()
+        .map_err(failed)?;
+    let file = folder.path().canonicalize().map_err(failed)?.join("copy.sqlite");
+    for (ending, mark) in [("", Some(found.main)), ("-wal", found.log), ("-journal", found.journal)] {
+        let Some(mark) = mark else { continue };
+        let (from, to) = (with_ending(path, ending), with_ending(&file, ending));
+        access::readable(&from)?;
+        let target = home::create_private_file(&to)?;
+        // A log is opened as a database, too: nothing but its bytes is asked for.
+        ffi::copy_file(&open_unchanging(&from)?, mark.length, &target)
+            .map_err(|error| Error::io("copy the database", &to, error))?;
+    }
+    Ok(Way::Copy { file, _folder: folder })
+}
