@@ -288,3 +288,98 @@ fn copy(path: &Path, found: &Files) -> Result<Way> {
     }
     Ok(Way::Copy { file, _folder: folder })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[allow(clippy::disallowed_methods)] // a writer that this module knows nothing of
+    fn writer(path: &Path) -> Connection {
+        let connection = Connection::open(path).expect("opened");
+        connection
+            .execute_batch(
+                "PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; CREATE TABLE IF NOT EXISTS t(x);
+                 INSERT INTO t VALUES (1)",
+            )
+            .expect("written");
+        connection
+    }
+
+    fn rows(source: &Source) -> i64 {
+        let connection = source.open().expect("opened");
+        connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).expect("a count")
+    }
+
+    /// This process's locks, as the kernel lists them, without their numbers in the list.
+    #[cfg(target_os = "linux")]
+    fn locks() -> Vec<String> {
+        let own = format!(" {} ", std::process::id());
+        let all = std::fs::read_to_string("/proc/locks").expect("the list");
+        let of_us = all.lines().filter(|line| line.contains(&own) && line.contains("POSIX"));
+        let mut found: Vec<_> = of_us.filter_map(|line| Some(line.split_once(": ")?.1.to_owned())).collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn a_path_becomes_a_uri_whatever_is_in_it() {
+        assert_eq!(escaped(Path::new("/a b/c?d#e%f")), "/a%20b/c%3Fd%23e%25f");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_copy_drops_no_lock_of_this_process() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().canonicalize().expect("canonical").join("a.sqlite");
+        let writer = writer(&path);
+        writer.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES (2)").expect("begun");
+        let ours = |locks: &[String]| {
+            let inode = format!(":{} ", std::fs::symlink_metadata(&path).map_or(0, |found| found.ino()));
+            locks.iter().filter(|line| line.contains(&inode)).cloned().collect::<Vec<_>>()
+        };
+        let before = ours(&locks());
+        assert!(!before.is_empty(), "the writer holds locks");
+        let found = Files::look(&path).expect("files");
+        let way = copy(&path, &found).expect("copied");
+        assert_eq!(ours(&locks()), before);
+        let source = Source { path: path.clone(), way, found };
+        assert_eq!(rows(&source), 1, "what was committed");
+
+        // Control: the usual way to copy drops them.
+        drop(std::fs::read(&path).expect("read"));
+        assert_ne!(ours(&locks()), before);
+    }
+
+    #[test]
+    fn a_private_copy_is_private_and_goes_with_its_last_user() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().canonicalize().expect("canonical").join("a.sqlite");
+        drop(writer(&path));
+        let found = Files::look(&path).expect("files");
+        let way = copy(&path, &found).expect("copied");
+        let Way::Copy { file, _folder: private } = &way else { panic!("a copy") };
+        let mode = |path: &Path| std::fs::metadata(path).expect("there").mode() & 0o777;
+        assert_eq!((mode(private.path()), mode(file)), (0o700, 0o600));
+        let file = file.clone();
+        drop(way);
+        assert!(!file.exists());
+    }
+
+    #[test]
+    fn what_is_read_as_unchanging_is_noticed_to_change() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().canonicalize().expect("canonical").join("a.sqlite");
+        // The last connection takes log and index away.
+        drop(writer(&path));
+        let source = Source::find(&path).expect("a way");
+        assert!(matches!(source.way, Way::Unchanging));
+        assert_eq!(rows(&source), 1);
+        assert!(source.is_current() && source.was_whole());
+        let live = writer(&path);
+        assert!(!source.is_current(), "there is a log now");
+        assert!(source.was_whole(), "its commits are only in the log");
+        live.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("a checkpoint");
+        assert!(!source.was_whole(), "the file itself was written");
+        assert_eq!(rows(&Source::find(&path).expect("a way")), 2);
+    }
+}
