@@ -94,7 +94,9 @@ impl Home {
         access::readable_folder(&home.folder)?;
         match home.furnish() {
             Ok(()) => Ok(home),
-            Err(why) if why.kind() == ErrorKind::ReadOnly => Ok(PreparedHome { read_only: Some(why), ..home }),
+            Err(why) if why.kind() == ErrorKind::ReadOnly => {
+                Ok(PreparedHome { read_only: Some(why), ..home })
+            }
             Err(error) => Err(error),
         }
     }

@@ -267,9 +267,7 @@ impl Builder {
         }
         let (program, version) = self.program();
         Ok(Inner {
-            page: publishes
-                .then(|| StatusPage::create(&folder.run_dir(), &program, &version).ok())
-                .flatten(),
+            page: publishes.then(|| StatusPage::create(&folder.run_dir(), &program, &version).ok()).flatten(),
             home: self.home.clone(),
             folder,
             owner: forks::generation(),

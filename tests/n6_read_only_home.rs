@@ -1,8 +1,9 @@
 //! A home that may not be written is read, with a warning, and nothing is created in it.
+#![cfg(target_os = "linux")]
 
-mod processes;
 #[path = "processes/confined.rs"]
 mod confined;
+mod processes;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ fn child_entry() {
             match how {
                 "user" => confined::become_user(),
                 "mount" => confined::mount_read_only(home.as_ref()),
+                "sandbox" => confined::write_only_below(&std::env::temp_dir()),
                 "as-is" => {}
                 other => panic!("{other}"),
             }
@@ -75,7 +77,8 @@ fn look(home: &Path, domains: &str) {
             ("count", _) => shown(number(&database, COUNT)),
             ("sql", sql) => shown(number(&database, sql)),
             ("write", name) => {
-                let database = if name.is_empty() { database.clone() } else { runtime.database(name).expect("it") };
+                let database =
+                    if name.is_empty() { database.clone() } else { runtime.database(name).expect("it") };
                 let began = Instant::now();
                 let answer = database.write(|tx| tx.execute(INSERT, []));
                 format!("{} {}", began.elapsed().as_millis(), shown(answer))
@@ -86,6 +89,7 @@ fn look(home: &Path, domains: &str) {
                 let listed = registry.list().expect("a list").len();
                 shown(registry.inspect("work").map(|found| (listed, found.page_count > 0)))
             }
+            ("reopen", _) => shown(database.reopen()),
             ("watch", _) => {
                 let seen = database.changes().expect("a number");
                 say("watching");
@@ -129,7 +133,9 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        let folder = processes::folder();
+        // Not below the folder for temporary files, which a sandbox may write.
+        let folder =
+            tempfile::Builder::new().prefix("rowhouse-test-").tempdir_in("/var/tmp").expect("a folder");
         open_the_way(folder.path());
         let home = folder.path().canonicalize().expect("canonical").join("home");
         let runtime = open(&home);
@@ -142,6 +148,13 @@ impl Place {
 
     fn beside(&self, ending: &str) -> PathBuf {
         self.home.join(format!("work.sqlite{ending}"))
+    }
+
+    /// Takes the permission to write away, where that is what keeps a home from being written.
+    fn make_read_only(&self, how: &str) {
+        if how != "sandbox" {
+            make_read_only(&self.home);
+        }
     }
 
     /// Five more rows, in a log whose writer was killed.
@@ -175,15 +188,19 @@ impl Looker {
     }
 }
 
-/// How a home is kept from being written: by its permissions, and by a mount.
-fn ways() -> &'static [&'static str] {
-    if is_root() { &["user", "mount"] } else { &["as-is"] }
+/// How a home is kept from being written: by its permissions, by a mount, by a sandbox.
+fn ways() -> Vec<&'static str> {
+    let mut ways = if is_root() { vec!["user", "mount"] } else { vec!["as-is"] };
+    if confined::has_sandboxes() {
+        ways.push("sandbox");
+    }
+    ways
 }
 
 /// Read by what lies there: beside its writers, as a file that does not change, or from a private copy of a log that
 /// has no index; writes are refused at once, and not a byte of the home changes.
 ///
-/// Scale: 5 states of a home, by permissions as another user and through a read-only mount.
+/// Scale: 5 states of a home, by permissions as another user, through a read-only mount, and in a sandbox (Landlock).
 /// Control: SQLite's own read-only connection fails where log and index are missing, and an immutable one misses the
 /// five rows in the log.
 #[test]
@@ -207,7 +224,7 @@ fn n6_a_home_that_may_not_be_written_is_read_and_left_as_it_is() {
             if state == "log, no index" {
                 fs::remove_file(place.beside("-shm")).expect("removed");
             }
-            make_read_only(&place.home);
+            place.make_read_only(how);
             if state == "log, index unreadable" {
                 confined::set_mode(&place.beside("-shm"), 0o000);
             }
@@ -221,7 +238,10 @@ fn n6_a_home_that_may_not_be_written_is_read_and_left_as_it_is() {
             }
             let refused = looker.ask("write");
             let (took, refused) = refused.split_once(' ').expect("time and error");
-            assert!(refused.starts_with("read_only: work: ") && refused.contains("ephemeral"), "{case}: {refused}");
+            assert!(
+                refused.starts_with("read_only: work: ") && refused.contains("ephemeral"),
+                "{case}: {refused}"
+            );
             assert!(took.parse::<u64>().expect("milliseconds") < 1000, "{case}: {took} ms");
             assert_eq!(looker.ask("registry"), "(1, true)", "{case}");
             plain_failures += usize::from(looker.ask("plain").starts_with("failed"));
@@ -236,7 +256,7 @@ fn n6_a_home_that_may_not_be_written_is_read_and_left_as_it_is() {
 
 /// A reader without any right to write sees each commit of a writer beside it at its next read, and is woken by it.
 ///
-/// Scale: 50 commits, read through a read-only mount and as another user.
+/// Scale: 50 commits, read as another user, through a read-only mount, and in a sandbox.
 /// Control: an immutable connection sees none of them.
 #[test]
 fn n6_commits_of_a_writer_beside_are_seen() {
@@ -248,7 +268,7 @@ fn n6_commits_of_a_writer_beside_are_seen() {
         for path in confined::everything(&place.home) {
             confined::set_mode(&path, if path.is_dir() { 0o755 } else { 0o644 });
         }
-        if *how == "as-is" {
+        if how == "as-is" {
             make_read_only(&place.home);
         }
         let (mut looker, opened) = Looker::start(how, "work", &place.home);
@@ -299,16 +319,19 @@ fn n6_writers_may_come_and_go() {
 
 /// A required database that is missing says so and names the way out; a best-effort one only degrades.
 ///
-/// Scale: one home, two programs.
+/// Scale: one home, two programs, each way.
 /// Control: SQLite says "unable to open database file" for every reason there is.
 #[test]
 fn n6_a_missing_database_is_named() {
     for how in ways() {
         let place = Place::new();
-        make_read_only(&place.home);
+        place.make_read_only(how);
         let before = content(&place.home);
         let (_, failed) = Looker::start(how, "required", &place.home);
-        assert!(failed.starts_with("failed read_only: extra: there is no such database in this home"), "{failed}");
+        assert!(
+            failed.starts_with("failed read_only: extra: there is no such database in this home"),
+            "{failed}"
+        );
         assert!(failed.contains("Builder::ephemeral()"), "{failed}");
 
         let (mut looker, opened) = Looker::start(how, "best effort", &place.home);
@@ -330,13 +353,13 @@ fn n6_a_missing_database_is_named() {
 
 /// An older schema that may not be migrated is read as far as it goes, and a name that it lacks says why.
 ///
-/// Scale: one home, a program one version ahead.
+/// Scale: one home, a program one version ahead, each way.
 /// Control: without the explanation the error is "no such column".
 #[test]
 fn n6_an_older_schema_is_read_as_far_as_it_goes() {
     for how in ways() {
         let place = Place::new();
-        make_read_only(&place.home);
+        place.make_read_only(how);
         let (mut looker, opened) = Looker::start(how, "newer", &place.home);
         assert!(opened.contains("its schema is version 1, this program's is 2"), "{opened}");
         assert_eq!(looker.ask("count"), "5");
@@ -344,4 +367,34 @@ fn n6_an_older_schema_is_read_as_far_as_it_goes() {
         assert!(lacks.contains("its schema is older (version 1)"), "{lacks}");
         looker.0.finish();
     }
+}
+
+/// A home that may be written again is written after `reopen()`, without a restart.
+///
+/// Scale: one home of the reader's own, whose permissions come back.
+/// Control: before that every write is refused.
+#[test]
+fn n6_reopen_writes_again_what_may_be_written_again() {
+    let place = Place::new();
+    let mut how = "as-is";
+    if is_root() {
+        how = "user";
+        for path in confined::everything(&place.home) {
+            std::os::unix::fs::chown(&path, Some(confined::USER), Some(confined::USER)).expect("the owner");
+        }
+    }
+    make_read_only(&place.home);
+    let (mut looker, opened) = Looker::start(how, "work", &place.home);
+    assert!(opened.contains("chmod -R u+rwX"), "{opened}");
+    assert!(looker.ask("write").contains("read_only"));
+    assert!(looker.ask("reopen").contains("()"), "still to be read");
+    assert!(looker.ask("write").contains("read_only"));
+    for path in confined::everything(&place.home) {
+        confined::set_mode(&path, if path.is_dir() { 0o700 } else { 0o600 });
+    }
+    assert_eq!(looker.ask("reopen"), "()");
+    let wrote = looker.ask("write");
+    assert!(wrote.ends_with(" 1"), "{wrote}");
+    assert_eq!(looker.ask("count"), "6");
+    looker.0.finish();
 }

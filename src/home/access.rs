@@ -50,9 +50,11 @@ pub(crate) fn readable_folder(path: &Path) -> Result<()> {
 fn allowed(path: &Path, what: &str, wanted: Access) -> Result<()> {
     let Err(errno) = rustix::fs::access(path, wanted) else { return Ok(()) };
     let error = match errno {
-        Errno::ROFS => Error::new(ErrorKind::ReadOnly, "the file system is mounted read-only").advise(
-            format!("mount it for writing, choose another home with --home or ROWHOUSE_HOME, {WITHOUT_KEEPING}"),
-        ),
+        Errno::ROFS => {
+            Error::new(ErrorKind::ReadOnly, "the file system is mounted read-only").advise(format!(
+                "mount it for writing, choose another home with --home or ROWHOUSE_HOME, {WITHOUT_KEEPING}"
+            ))
+        }
         Errno::ACCESS | Errno::PERM => {
             Error::new(ErrorKind::ReadOnly, format!("this user may not {what} it")).advise(remedy(path))
         }
@@ -62,33 +64,33 @@ fn allowed(path: &Path, what: &str, wanted: Access) -> Result<()> {
 }
 
 /// The command that gives this user access. A whole home is given at once: where one file has another owner, others
-/// have too.
+/// have too. Of a folder that holds other things as well, only what is in the way is.
 fn remedy(path: &Path) -> String {
-    let Some((place, found)) = obstacle(path) else {
-        return format!("choose another home with --home or ROWHOUSE_HOME, {WITHOUT_KEEPING}");
+    let hidden = || format!("choose another home with --home or ROWHOUSE_HOME, {WITHOUT_KEEPING}");
+    let Some((place, found)) = in_the_way(path) else { return hidden() };
+    let home = if found.is_dir() && !place.ends_with("locks") { Some(place) } else { place.parent() };
+    let home = home.and_then(|home| if home.ends_with("locks") { home.parent() } else { Some(home) });
+    // What may not be listed is taken for a home, which its user named.
+    let whole = home.filter(|home| super::holds_only_ours(home).unwrap_or(true));
+    let (target, deep) = match whole {
+        Some(home) => (quoted(home), "-R "),
+        None => (quoted(place), ""),
     };
     let user = rustix::process::geteuid().as_raw();
-    let target = quoted(place);
     if found.uid() == user {
-        return format!("run `chmod -R u+rwX {target}`, {WITHOUT_KEEPING}");
+        return format!("run `chmod {deep}u+rwX {target}`, {WITHOUT_KEEPING}");
     }
-    let command = format!("run `sudo chown -R {}: {target}`", super::user::name(user));
+    let command = format!("run `sudo chown {deep}{}: {target}`", super::user::name(user));
     if found.uid() == 0 {
         return format!("a program that ran as root left it: {command}, {WITHOUT_KEEPING}");
     }
     let owner = super::user::name(found.uid());
-    format!("it belongs to {owner}; if it is yours, {command}, {WITHOUT_KEEPING}")
+    format!("it belongs to {owner}; if it should be yours, {command}, {WITHOUT_KEEPING}")
 }
 
-/// What has to change hands: the home around `path` when everything in it is a home's, else `path` itself.
-fn obstacle(path: &Path) -> Option<(&Path, Metadata)> {
-    let found = fs::symlink_metadata(path).ok()?;
-    let home = path.parent().filter(|_| !found.is_dir() || path.ends_with("locks"));
-    let home = home.map(|above| if above.ends_with("locks") { above.parent().unwrap_or(above) } else { above });
-    match home.filter(|home| super::holds_only_ours(home).unwrap_or(false)) {
-        Some(home) => Some((home, found)),
-        None => Some((path, found)),
-    }
+/// What keeps this user from `path`: itself, or the folder that hides it.
+fn in_the_way(path: &Path) -> Option<(&Path, Metadata)> {
+    path.ancestors().find_map(|place| Some((place, fs::symlink_metadata(place).ok()?)))
 }
 
 /// A path as a shell takes it.

@@ -144,7 +144,8 @@ fn what_an_older_program_left_open_is_made_private_and_what_is_not_ours_is_not()
     let root = tempfile::tempdir().expect("a folder");
     let home = Home::at(root.path().join("home"));
     let prepared = home.prepare().expect("prepared");
-    let own = ["state.sqlite", "state.sqlite-wal", "registry.json", "locks/state.room", "backups/1/state.sqlite"];
+    let own =
+        ["state.sqlite", "state.sqlite-wal", "registry.json", "locks/state.room", "backups/1/state.sqlite"];
     fs::create_dir_all(home.path().join("backups/1")).expect("folders");
     for name in own {
         fs::write(home.path().join(name), "").expect("written");

@@ -345,7 +345,9 @@ impl Spec {
 
     /// True when the write-ahead log holds something.
     fn has_log(&self) -> bool {
-        std::fs::symlink_metadata(home::with_ending(&self.path, "-wal")).is_ok_and(|found| found.len() > 0)
+        self.memory.is_none()
+            && std::fs::symlink_metadata(home::with_ending(&self.path, "-wal"))
+                .is_ok_and(|found| found.len() > 0)
     }
 
     #[allow(clippy::disallowed_methods)] // the one place that opens a database

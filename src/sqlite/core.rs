@@ -62,13 +62,6 @@ impl Core {
                 Turn::open(&spec.lobby, &spec.room)?,
             ),
         };
-        Ok(Self {
-            identity,
-            turn,
-            sidecars: spec.sidecars(),
-            tx: opened.tx,
-            wary: 0,
-            gauge: opened.gauge,
-        })
+        Ok(Self { identity, turn, sidecars: spec.sidecars(), tx: opened.tx, wary: 0, gauge: opened.gauge })
     }
 }

@@ -74,9 +74,7 @@ impl Identity {
     pub(super) fn check_now(&mut self, path: &Path, connection: &Connection) -> Result<()> {
         let Some(own) = self.place else { return Ok(()) };
         let change = match place(path) {
-            Ok(Some(found)) if (found.dev(), found.ino()) == own => {
-                Some((changed_at(&found), found.len()))
-            }
+            Ok(Some(found)) if (found.dev(), found.ino()) == own => Some((changed_at(&found), found.len())),
             Ok(None) => return Err(replaced("its file was removed or renamed")),
             Ok(Some(_)) => return Err(replaced("another file was put in its place")),
             // That the folder cannot be looked at now says nothing about the file, which is still open.

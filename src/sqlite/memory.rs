@@ -87,8 +87,7 @@ mod tests {
         let path = memory.path("test");
         memory.create(&path);
         let writer = open(&path).expect("opened");
-        let mode: String =
-            writer.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0)).expect("a mode");
+        let mode: String = writer.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0)).expect("a mode");
         assert_eq!(mode, "wal");
         writer.execute_batch("CREATE TABLE t(x); INSERT INTO t VALUES (1)").expect("a table");
         (path, writer)
@@ -102,7 +101,9 @@ mod tests {
         reader.execute_batch("BEGIN").expect("begun");
         assert_eq!(rows(&reader), 1);
         for _ in 0..500 {
-            writer.execute_batch("INSERT INTO t VALUES (randomblob(3000))").expect("written beside the reader");
+            writer
+                .execute_batch("INSERT INTO t VALUES (randomblob(3000))")
+                .expect("written beside the reader");
         }
         writer.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).expect("checkpointed");
         assert_eq!(rows(&reader), 1, "its snapshot");

@@ -68,13 +68,18 @@ impl ReadOnly {
         }
     }
 
-    /// An error of SQLite about a table or column that is not there yet says why.
+    /// What SQLite says about a database that may not be written, as it is meant: a name that an older schema lacks, a
+    /// log that only a writer can make readable again.
     pub(super) fn explain(&self, error: Error) -> Error {
-        let unknown_name = error.sqlite_code() == Some(rusqlite::ffi::SQLITE_ERROR);
-        let lacks = self.0.lock().as_ref().filter(|_| unknown_name).and_then(|state| state.lacks.clone());
-        match lacks {
-            Some(lacks) => error.advise(lacks),
-            None => error,
+        use rusqlite::ffi::{SQLITE_ERROR, SQLITE_READONLY_CANTINIT, SQLITE_READONLY_RECOVERY};
+        let state = self.0.lock();
+        match (&*state, error.sqlite_code()) {
+            (Some(State { lacks: Some(lacks), .. }), Some(SQLITE_ERROR)) => error.advise(lacks.clone()),
+            (Some(_), Some(SQLITE_READONLY_RECOVERY | SQLITE_READONLY_CANTINIT)) => error
+                .as_kind(ErrorKind::Busy)
+                .worded("a writer of it died, and its log has not been recovered yet")
+                .advise("try again: the next program that may write it recovers the log"),
+            _ => error,
         }
     }
 
@@ -124,12 +129,7 @@ struct Mark {
 
 impl Mark {
     fn of(found: &Metadata) -> Self {
-        Self {
-            device: found.dev(),
-            inode: found.ino(),
-            length: found.len(),
-            changed_ns: changed_at(found),
-        }
+        Self { device: found.dev(), inode: found.ino(), length: found.len(), changed_ns: changed_at(found) }
     }
 }
 
@@ -194,9 +194,12 @@ impl Source {
                 return Ok(Self { path: path.to_owned(), way, found });
             }
         }
-        Err(Error::new(ErrorKind::Busy, "it is written all the time, and the index of its log may not be read")
-            .at_path(&index)
-            .advise("have its owner let you read the file ending in -shm, or try again when it is not in use"))
+        Err(Error::new(
+            ErrorKind::Busy,
+            "it is written all the time, and the index of its log may not be read",
+        )
+        .at_path(&index)
+        .advise("have its owner let you read the file ending in -shm, or try again when it is not in use"))
     }
 
     /// True while it is the way to read what is there now.
@@ -222,11 +225,16 @@ impl Source {
 
     /// The error for such a read.
     pub(crate) fn changed(&self) -> Error {
-        Error::new(ErrorKind::Busy, "it was written while it was read").at_path(&self.path).advise("read again")
+        Error::new(ErrorKind::Busy, "it was written while it was read")
+            .at_path(&self.path)
+            .advise("read again")
     }
 
     /// A connection, read-only.
-    #[allow(clippy::disallowed_methods, reason = "opens what `connect` must not: files that may not be written")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "opens what `connect` must not: files that may not be written"
+    )]
     pub(crate) fn open(&self) -> Result<Connection> {
         let connection = match &self.way {
             Way::Beside => Connection::open_with_flags(&self.path, flags())?,

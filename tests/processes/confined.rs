@@ -1,9 +1,11 @@
-//! Processes that may not write a home: as another user, or through a read-only mount that only they see.
+//! Processes that may not write a home: as another user, through a read-only mount that only they see, or in a sandbox
+//! that access(2) does not know of.
 
 #![allow(dead_code)] // each test file uses the part it needs
 
 use std::ffi::CString;
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -44,6 +46,41 @@ pub(crate) fn mount_read_only(folder: &Path) {
     mount(none, c"/".as_ptr(), libc::MS_REC | libc::MS_PRIVATE);
     mount(path.as_ptr(), path.as_ptr(), libc::MS_BIND);
     mount(none, path.as_ptr(), libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY);
+}
+
+/// Where this kernel can (Landlock): this thread, and those that it starts, write nowhere but below `folder`.
+pub(crate) fn write_only_below(folder: &Path) {
+    #[repr(C, packed)]
+    struct Beneath {
+        allowed: u64,
+        folder: libc::c_int,
+    }
+    // To write a file; to create and remove anything (`linux/landlock.h`).
+    let writing: u64 = 1 << 1 | 0b1_1111_1111 << 4;
+    let folder = fs::File::open(folder).expect("a folder");
+    let beneath = Beneath { allowed: writing, folder: folder.as_raw_fd() };
+    // SAFETY: the first argument points to the eight bytes of `writing`, the second is their number; the rule's fields
+    // are those of `struct landlock_path_beneath_attr`; all outlive the calls.
+    unsafe {
+        let rules = libc::syscall(libc::SYS_landlock_create_ruleset, &raw const writing, 8, 0);
+        assert!(rules >= 0, "{}", std::io::Error::last_os_error());
+        let added = libc::syscall(libc::SYS_landlock_add_rule, rules, 1, &raw const beneath, 0);
+        assert_eq!(added, 0, "{}", std::io::Error::last_os_error());
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let restricted = libc::syscall(libc::SYS_landlock_restrict_self, rules, 0);
+        assert_eq!(restricted, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
+/// True when this kernel has such sandboxes.
+pub(crate) fn has_sandboxes() -> bool {
+    let none = std::ptr::null::<u64>();
+    // SAFETY: with the flag 1 and no rules it answers a version.
+    let version = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, none, 0, 1) };
+    if version < 1 {
+        eprintln!("this kernel has no Landlock: nothing is tried in a sandbox");
+    }
+    version >= 1
 }
 
 /// Everything in a folder, itself included.
