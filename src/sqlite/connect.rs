@@ -140,7 +140,7 @@ impl Spec {
         self.domain.check()?;
         self.read_only.end();
         if let Some(memory) = &self.memory {
-            memory.create(&self.path);
+            memory.create(self.domain.name());
             return self.create_or_migrate();
         }
         self.check_writable()?;

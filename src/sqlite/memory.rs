@@ -17,7 +17,7 @@ mod file;
 mod vfs;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -57,8 +57,8 @@ impl Memory {
     }
 
     /// Creates an empty database unless it is there.
-    pub(super) fn create(&self, path: &Path) {
-        FILES.lock().entry(path.to_string_lossy().into_owned()).or_default();
+    pub(super) fn create(&self, name: &str) {
+        FILES.lock().entry(format!("{}{name}", self.prefix)).or_default();
     }
 }
 
@@ -70,6 +70,8 @@ impl Drop for Memory {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use rusqlite::{Connection, OpenFlags};
 
     use super::*;
@@ -85,7 +87,7 @@ mod tests {
 
     fn wal_database(memory: &Memory) -> (PathBuf, Connection) {
         let path = memory.path("test");
-        memory.create(&path);
+        memory.create("test");
         let writer = open(&path).expect("opened");
         let mode: String = writer.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0)).expect("a mode");
         assert_eq!(mode, "wal");
@@ -132,7 +134,7 @@ mod tests {
     fn rollback_journals_work_too() {
         let memory = Memory::new().expect("a place");
         let path = memory.path("journal");
-        memory.create(&path);
+        memory.create("journal");
         let connection = open(&path).expect("opened");
         connection
             .execute_batch("CREATE TABLE t(x); INSERT INTO t VALUES (1); BEGIN; DELETE FROM t; ROLLBACK")

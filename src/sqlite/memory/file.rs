@@ -6,6 +6,7 @@ use parking_lot::{Mutex, RwLock};
 use rusqlite::ffi;
 
 /// What SQLite answers when something is taken; no lock here waits.
+#[derive(Clone, Copy)]
 pub(super) struct Taken;
 
 /// The slots of the index that can be locked.
