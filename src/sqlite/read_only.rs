@@ -318,14 +318,18 @@ mod tests {
         connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).expect("a count")
     }
 
-    /// This process's locks, as the kernel lists them, without their numbers in the list.
+    /// This process's locks on a file, as the kernel lists them. While others lock and unlock the list may leave some
+    /// out, so it is read several times; one that is gone stays gone.
     #[cfg(target_os = "linux")]
-    fn locks() -> Vec<String> {
-        let own = format!(" {} ", std::process::id());
-        let all = std::fs::read_to_string("/proc/locks").expect("the list");
-        let of_us = all.lines().filter(|line| line.contains(&own) && line.contains("POSIX"));
-        let mut found: Vec<_> = of_us.filter_map(|line| Some(line.split_once(": ")?.1.to_owned())).collect();
-        found.sort();
+    fn locks_on(path: &Path) -> std::collections::BTreeSet<String> {
+        let pid = format!(" {} ", std::process::id());
+        let inode = format!(":{} ", std::fs::symlink_metadata(path).expect("there").ino());
+        let mut found = std::collections::BTreeSet::new();
+        for _ in 0..30 {
+            let all = std::fs::read_to_string("/proc/locks").expect("the list");
+            let ours = all.lines().filter(|line| line.contains(&pid) && line.contains(&inode));
+            found.extend(ours.filter_map(|line| Some(line.split_once(": ")?.1.to_owned())));
+        }
         found
     }
 
@@ -341,21 +345,17 @@ mod tests {
         let path = folder.path().canonicalize().expect("canonical").join("a.sqlite");
         let writer = writer(&path);
         writer.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES (2)").expect("begun");
-        let ours = |locks: &[String]| {
-            let inode = format!(":{} ", std::fs::symlink_metadata(&path).map_or(0, |found| found.ino()));
-            locks.iter().filter(|line| line.contains(&inode)).cloned().collect::<Vec<_>>()
-        };
-        let before = ours(&locks());
+        let before = locks_on(&path);
         assert!(!before.is_empty(), "the writer holds locks");
         let found = Files::look(&path).expect("files");
         let way = copy(&path, &found).expect("copied");
-        assert_eq!(ours(&locks()), before);
+        assert_eq!(locks_on(&path), before);
         let source = Source { path: path.clone(), way, found };
         assert_eq!(rows(&source), 1, "what was committed");
 
         // Control: the usual way to copy drops them.
         drop(std::fs::read(&path).expect("read"));
-        assert_ne!(ours(&locks()), before);
+        assert_ne!(locks_on(&path), before);
     }
 
     #[test]
