@@ -41,9 +41,6 @@ const OLDEST_SQLITE: i32 = 3_051_003;
 /// One page of the smallest size (<https://sqlite.org/fileformat.html>, section 1.3.2).
 const SMALLEST_DATABASE: u64 = 512;
 
-/// How often the way to read a database that may not be written is looked for while its writers come and go.
-const LOOKS_AT_FILES: u32 = 10;
-
 /// Everything needed to open a database, at the first and at any later time.
 #[derive(Clone)]
 pub(crate) struct Spec {
@@ -72,11 +69,6 @@ pub(super) struct Opened {
     pub(super) warnings: Vec<String>,
     /// Something was created or migrated: the schema version to record.
     pub(super) wrote: Option<i64>,
-}
-
-/// What was found in a database that may only be read.
-pub(super) struct Found {
-    pub(super) warnings: Vec<String>,
 }
 
 /// Which files the write-ahead log and its index are, by inode.
@@ -197,66 +189,6 @@ impl Spec {
         finish(connection, state.access, state.warnings, Some(outcome.schema_version))
     }
 
-    /// Looks at a database that may not be written, and has it read as it is from now on. `why` it may not.
-    pub(super) fn open_to_read(&self, why: &Error, deadline: Instant) -> Result<Found> {
-        let _patience = Patience::until(deadline);
-        self.read_only.begin();
-        self.named(self.look_to_read(why)).inspect_err(|_| self.read_only.end())
-    }
-
-    fn look_to_read(&self, why: &Error) -> Result<Found> {
-        let missing = |what: &str| {
-            let advice = why.advice().unwrap_or(access::WITHOUT_KEEPING).to_owned();
-            Error::new(ErrorKind::ReadOnly, format!("{what}, and it cannot be created: {}", why.message()))
-                .advise(advice)
-                .caused_by(why.clone())
-        };
-        if self.look()? == 0 && !self.has_log() {
-            return Err(missing("there is no such database in this home"));
-        }
-        let Some(snapshot) = self.open_source()? else { return Err(why.clone()) };
-        let connection = snapshot.connection();
-        let state = if is_ours(connection)? {
-            migrate::inspect(connection, &self.domain)?
-        } else {
-            return Err(missing("the database is empty"));
-        };
-        state.check()?;
-        let mut warnings = vec![format!("it can only be read: {why}")];
-        if let Some(newest) = state.pending.last() {
-            if state.found_version == 0 {
-                return Err(missing("the database has no tables yet"));
-            }
-            let found = state.found_version;
-            warnings.push(format!(
-                "its schema is version {found}, this program's is {}, and it cannot be brought there: what is newer \
-                 cannot be read",
-                newest.version(),
-            ));
-            self.read_only.set_lacks(format!(
-                "its schema is older (version {found}) and may not be changed here: {}",
-                why.advice().unwrap_or(access::WITHOUT_KEEPING)
-            ));
-        }
-        warnings.extend(state.warnings);
-        snapshot.check_whole()?;
-        Ok(Found { warnings })
-    }
-
-    /// A read connection where the file may not be written; `None` where it may.
-    fn open_source(&self) -> Result<Option<Snapshot>> {
-        for again in (0..LOOKS_AT_FILES).rev() {
-            let Some(source) = self.read_only.source(&self.path)? else { return Ok(None) };
-            match source.open().and_then(|connection| self.made_ready(connection)) {
-                Ok(connection) => return Ok(Some(Snapshot::of(source, connection)?)),
-                // Its writers came or went between the look and this.
-                Err(_) if again > 0 && !source.is_current() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(None)
-    }
-
     /// A read connection.
     pub(super) fn open_reader(&self) -> Result<Snapshot> {
         let open = || {
@@ -312,7 +244,7 @@ impl Spec {
 
     /// Checks the file by name only; answers its length, 0 when it is missing. It is not opened: another connection of
     /// this process may have it open, and closing any descriptor would drop that one's locks.
-    fn look(&self) -> Result<u64> {
+    pub(super) fn look(&self) -> Result<u64> {
         let length = home::check_database_file(&self.path)?.map_or(0, |found| found.len());
         if (1..SMALLEST_DATABASE).contains(&length) {
             // SQLite would take a file of one byte for an empty one.
@@ -344,7 +276,7 @@ impl Spec {
     }
 
     /// True when the write-ahead log holds something.
-    fn has_log(&self) -> bool {
+    pub(super) fn has_log(&self) -> bool {
         self.memory.is_none()
             && std::fs::symlink_metadata(home::with_ending(&self.path, "-wal"))
                 .is_ok_and(|found| found.len() > 0)
@@ -370,7 +302,7 @@ impl Spec {
     }
 
     /// What every connection gets.
-    fn made_ready(&self, connection: Connection) -> Result<Connection> {
+    pub(super) fn made_ready(&self, connection: Connection) -> Result<Connection> {
         connection.busy_handler(Some(wait_a_moment))?;
         self.settle(&connection).map_err(not_a_database)?;
         if let Some(run) = &self.domain.on_connect {
@@ -425,7 +357,7 @@ fn finish(
 }
 
 /// True for a stamped database, false for an empty one.
-fn is_ours(connection: &Connection) -> Result<bool> {
+pub(super) fn is_ours(connection: &Connection) -> Result<bool> {
     let id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     if id.cast_unsigned() == APPLICATION_ID {
         return Ok(true);

@@ -109,8 +109,7 @@ impl Shared {
 
     /// The file may not be written: it is read as it is.
     fn attach_to_read(&self, why: Error, deadline: Instant) -> Result<()> {
-        let found = self.spec.open_to_read(&why, deadline)?;
-        self.health.set_warnings(found.warnings);
+        self.health.set_warnings(self.spec.open_to_read(&why, deadline)?);
         self.health.set(Health::ReadOnly, Some(why));
         Ok(())
     }
