@@ -272,7 +272,8 @@ impl Error {
         let made = match kind {
             ErrorKind::Full => made.advise("free some space on that disk and try again"),
             ErrorKind::ReadOnly => made.advise(
-                "give your user write permission there, or choose another home with --home or ROWHOUSE_HOME",
+                "give your user write permission there, choose another home with --home or ROWHOUSE_HOME, \
+                 or run without keeping anything: Builder::ephemeral()",
             ),
             _ => made,
         };

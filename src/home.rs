@@ -2,15 +2,18 @@
 //!
 //! Invariants: nothing is created before the file system below it was found fit; what is created is 0700
 //! (folders) or 0600 (files) from the first moment; the paths of a [`PreparedHome`] start at a folder that was
-//! canonicalised once, so that databases can be opened without following links.
+//! canonicalised once, so that databases can be opened without following links. A home that may not be written is
+//! left as it is: not even a folder is created in it (`tests/n6_read_only_home.rs`).
 
+pub(crate) mod access;
 mod file_system;
 mod files;
+mod user;
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind as Os;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
@@ -19,7 +22,8 @@ use crate::error::{Error, ErrorKind, Result};
 use file_system::Purpose;
 pub(crate) use file_system::blame as blame_file_system;
 pub(crate) use files::{
-    check_database_file, create_private_file, open_lock_file, sync_folder, with_ending, write_atomically,
+    check_database_file, create_private_file, open_lock_file, sync_folder, tighten, with_ending,
+    write_atomically,
 };
 
 /// What decided where the home is.
@@ -76,26 +80,37 @@ impl Home {
         self.origin
     }
 
-    /// Creates what is missing, private to this user, and answers the paths in it.
+    /// Creates what is missing, private to this user, and answers the paths in it. A home that is there and may not be
+    /// written is answered as it is, with the reason.
     ///
     /// # Errors
     /// `Unsupported` on a network or shared-folder file system, or one whose locks do not hold (before anything is
-    /// created), `Invalid` when a
-    /// file is in the way, `ReadOnly` when it cannot be written, `Full` when the disk has no room.
+    /// created), `Invalid` when a file is in the way, `ReadOnly` when it cannot be created or may not be read, `Full` when
+    /// the disk has no room.
     pub(crate) fn prepare(&self) -> Result<PreparedHome> {
         let wanted = self.absolute()?;
         file_system::check(&wanted, Purpose::Write)?;
         if !is_folder(&wanted)? {
             create_folder(&wanted)?;
         }
-        let home = PreparedHome { folder: canonical(&wanted)? };
-        let needed = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-        rustix::fs::access(&home.folder, needed)
-            .map_err(|error| Error::io("write to the home", &home.folder, error.into()))?;
-        make_private(&home.folder)?;
-        private_folder(&home.folder, "locks")?;
-        private_folder(&home.folder, "run")?;
-        Ok(home)
+        let home = PreparedHome { folder: canonical(&wanted)?, read_only: None };
+        access::readable_folder(&home.folder)?;
+        match home.furnish() {
+            Ok(()) => Ok(home),
+            Err(why) if why.kind() == ErrorKind::ReadOnly => {
+                Ok(PreparedHome { read_only: Some(why), ..home })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Answers the paths of a home of which nothing is used: for what is kept in memory only.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no path.
+    pub(crate) fn unused(&self) -> Result<PreparedHome> {
+        let wanted = self.absolute()?;
+        Ok(PreparedHome { folder: fs::canonicalize(&wanted).unwrap_or(wanted), read_only: None })
     }
 
     /// Answers the paths in a home that is there already, and creates nothing: for those who only read.
@@ -111,7 +126,7 @@ impl Home {
                 .at_path(&wanted)
                 .advise("open a runtime once, or name another home with --home or ROWHOUSE_HOME"));
         }
-        Ok(PreparedHome { folder: canonical(&wanted)? })
+        Ok(PreparedHome { folder: canonical(&wanted)?, read_only: None })
     }
 
     fn absolute(&self) -> Result<PathBuf> {
@@ -128,6 +143,8 @@ impl Home {
 #[derive(Clone, Debug)]
 pub(crate) struct PreparedHome {
     folder: PathBuf,
+    /// Why nothing may be written in it, when that is so.
+    read_only: Option<Error>,
 }
 
 impl PreparedHome {
@@ -154,6 +171,20 @@ impl PreparedHome {
     /// The registry's file.
     pub(crate) fn registry_path(&self) -> PathBuf {
         self.folder.join("registry.json")
+    }
+
+    /// Why nothing may be written in it, when that is so.
+    pub(crate) fn read_only(&self) -> Option<&Error> {
+        self.read_only.as_ref()
+    }
+
+    /// Makes it private, and creates the folders that every home has.
+    fn furnish(&self) -> Result<()> {
+        access::writable_folder(&self.folder)?;
+        make_private(&self.folder)?;
+        private_folder(&self.folder, "locks")?;
+        private_folder(&self.folder, "run")?;
+        access::writable_folder(&self.folder.join("locks"))
     }
 }
 
@@ -276,21 +307,49 @@ fn canonical(path: &Path) -> Result<PathBuf> {
     fs::canonicalize(path).map_err(|error| Error::io("resolve the home", path, error))
 }
 
-/// Takes other users' access away from a home of ours. A folder that holds other things as well (somebody's
-/// project, `/tmp`) keeps its mode: what we put there is private by itself.
+/// Takes other users' access away from a home of ours, and from its files, which an older program or a copy may have
+/// left open. A folder that holds other things as well (somebody's project, `/tmp`) keeps its mode, and so does what
+/// lies in it: what we put there is private by itself, and a database is made private when it is opened.
 fn make_private(folder: &Path) -> Result<()> {
-    let found = fs::metadata(folder).map_err(|error| Error::io("look at the home", folder, error))?;
-    let ours = found.uid() == rustix::process::geteuid().as_raw();
-    let open_to_others = found.mode() & 0o077 != 0;
-    if !open_to_others || !ours || !holds_only_ours(folder)? {
+    if !holds_only_ours(folder)? {
         return Ok(());
     }
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
-        .map_err(|error| Error::io("make the home private", folder, error))
+    tighten(folder)?;
+    for own in ["locks", "run", "backups", "quarantine"] {
+        tighten_below(&folder.join(own))?;
+    }
+    let reading = |error| Error::io("list the home", folder, error);
+    for entry in fs::read_dir(folder).map_err(reading)? {
+        let name = entry.map_err(reading)?.file_name();
+        if is_own_file(&name.to_string_lossy()) {
+            tighten(&folder.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// A folder of ours, if there is one, and everything in it.
+fn tighten_below(folder: &Path) -> Result<()> {
+    match fs::symlink_metadata(folder) {
+        Ok(found) if found.is_dir() => {}
+        _ => return Ok(()),
+    }
+    tighten(folder)?;
+    // One that may not be listed belongs to somebody else, and is theirs to look after.
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            tighten_below(&path)?;
+        } else {
+            tighten(&path)?;
+        }
+    }
+    Ok(())
 }
 
 fn holds_only_ours(folder: &Path) -> Result<bool> {
-    const OURS: [&str; 9] = [
+    const OURS: [&str; 10] = [
         "config.toml",
         "locks",
         "run",
@@ -300,20 +359,22 @@ fn holds_only_ours(folder: &Path) -> Result<bool> {
         "memories",
         "keys",
         "backups",
+        "quarantine",
     ];
     let reading = |error| Error::io("list the home", folder, error);
     for entry in fs::read_dir(folder).map_err(reading)? {
         let name = entry.map_err(reading)?.file_name();
         let name = name.to_string_lossy();
-        let ours = OURS.contains(&&*name)
-            || name == "quarantine"
-            || name.starts_with("registry.json")
-            || name.contains(".sqlite");
-        if !ours {
+        if !OURS.contains(&&*name) && !is_own_file(&name) {
             return Ok(false);
         }
     }
     Ok(true)
+}
+
+/// A database, what lies beside one, or the registry.
+fn is_own_file(name: &str) -> bool {
+    name.starts_with("registry.json") || name.contains(".sqlite")
 }
 
 #[cfg(test)]

@@ -140,12 +140,13 @@ impl RuntimeDbRegistry {
     }
 
     /// Opens one database read-only and answers what is really in it. Writes nothing, and leaves no -wal or
-    /// -shm file that was not there, except where an existing -wal cannot be read without a -shm.
+    /// -shm file that was not there: a -wal without a -shm is read from a private copy of the database.
     /// It does not check the content's integrity.
     ///
     /// # Errors
     /// `NotFound` when there is no such database, `Invalid` when its file is a link or a folder, `Corrupt` when
-    /// it is no database, `Busy` when it is being recovered for over a second, and those of [`list`](Self::list).
+    /// it is no database, `ReadOnly` when this user may not read it, `Busy` when it is being recovered for over a
+    /// second or was written meanwhile, and those of [`list`](Self::list).
     pub fn inspect(&self, name: &str) -> Result<Inspection> {
         Domain::new(name).check()?;
         let home = self.home.locate()?;

@@ -3,7 +3,9 @@
 //! Invariants:
 //! 1. Nothing is opened lazily: what `open` did not open is not opened later.
 //! 2. Two opens of one home in a process are one runtime; domains that the first did not have are added.
-//! 3. A required domain is ready, or the open fails. A best-effort domain is never waited for.
+//! 3. A required domain is ready, or the open fails. A best-effort domain is never waited for. In a home that may not be
+//!    written ready means that it can be read.
+//! 4. A runtime that keeps nothing touches no file, and is never the runtime of one that does.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,8 +20,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
 use crate::home::{Home, PreparedHome};
 use crate::registry::{RegistryEntry, RuntimeDbRegistry};
-use crate::sqlite::connect::{Current, Spec};
+use crate::sqlite::connect::Spec;
 use crate::sqlite::health::Health;
+use crate::sqlite::memory::Memory;
 use crate::sqlite::status_page::{self, StatusPage};
 use crate::sqlite::{CloseReport, Database};
 
@@ -53,13 +56,15 @@ struct Inner {
     home: Home,
     folder: PreparedHome,
     owner: u32,
+    /// Where its databases are when nothing is kept.
+    memory: Option<Arc<Memory>>,
     databases: RwLock<BTreeMap<String, (Domain, Database)>>,
     /// What this process publishes about itself; `None` where that cannot be.
     page: Option<StatusPage>,
 }
 
-/// The runtimes of this process, by canonical home.
-static OPEN: LazyLock<Mutex<BTreeMap<PathBuf, Place>>> = LazyLock::new(Mutex::default);
+/// The runtimes of this process, by canonical home, and by whether they keep anything.
+static OPEN: LazyLock<Mutex<BTreeMap<(PathBuf, bool), Place>>> = LazyLock::new(Mutex::default);
 
 /// The runtime of one home, while there is one. Locked while it is opened.
 type Place = Arc<Mutex<Weak<Inner>>>;
@@ -70,6 +75,7 @@ pub struct Builder {
     home: Home,
     domains: Vec<Domain>,
     limits: Limits,
+    ephemeral: bool,
 }
 
 impl Runtime {
@@ -84,7 +90,7 @@ impl Runtime {
 
     /// Opens a home with chosen domains.
     pub fn builder(home: Home) -> Builder {
-        Builder { home, domains: Vec::new(), limits: Limits::default() }
+        Builder { home, domains: Vec::new(), limits: Limits::default(), ephemeral: false }
     }
 
     /// A handle to a domain's database.
@@ -114,6 +120,11 @@ impl Runtime {
     /// Its home.
     pub fn home(&self) -> &Home {
         &self.inner.home
+    }
+
+    /// True when nothing is kept: see [`Builder::ephemeral`].
+    pub fn is_ephemeral(&self) -> bool {
+        self.inner.memory.is_some()
     }
 
     /// The worst state of its databases; a best-effort one can at most degrade it.
@@ -188,8 +199,29 @@ impl Builder {
         self
     }
 
+    /// Keeps nothing: every database lives in the memory of this process, new and migrated, and is gone with the
+    /// runtime. Everything else works as on a disk. No file is read, created or locked, so the home may be anywhere, be
+    /// missing, or belong to somebody else. [`Runtime::is_ephemeral`] and [`Database::warnings`] say so.
+    ///
+    /// ```
+    /// # fn main() -> rowhouse::Result<()> {
+    /// use rowhouse::{Domain, Home, Runtime};
+    /// let runtime = Runtime::builder(Home::at("/nowhere")).domain(Domain::new("cache")).ephemeral().open()?;
+    /// assert!(runtime.is_ephemeral());
+    /// runtime.database("cache")?.write(|tx| tx.execute("CREATE TABLE page(url TEXT)", []))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ephemeral(mut self) -> Self {
+        self.ephemeral = true;
+        self
+    }
+
     /// Opens the home: creates and migrates what is missing, and answers when every required domain is ready.
     /// A best-effort domain is attached in the background.
+    ///
+    /// A home that may not be written is read as it is, and nothing is created in it: [`Health::ReadOnly`], with the
+    /// reason in [`Database::warnings`]. A commit of a program that does write it is seen by the next read.
     ///
     /// # Errors
     /// - `Invalid`: a bad domain name, a home that is a file, a database that is a folder or a link.
@@ -198,7 +230,9 @@ impl Builder {
     /// - `Unsupported`: a file system or an SQLite that cannot do it.
     /// - `SchemaTooNew`: a newer program wrote it; names what to install.
     /// - `Busy`: somebody else was creating or migrating it for longer than the deadline.
-    /// - `ReadOnly`, `Full`, `Io`: of the system.
+    /// - `ReadOnly`: the home cannot be created; this user may not read it; or it may not be written and a required
+    ///   database is missing. Names the command that helps; [`ephemeral`](Self::ephemeral) always opens.
+    /// - `Full`, `Io`: of the system.
     pub fn open(self) -> Result<Runtime> {
         for (at, domain) in self.domains.iter().enumerate() {
             domain.check()?;
@@ -206,27 +240,40 @@ impl Builder {
                 return Err(declared_twice(domain));
             }
         }
-        let folder = self.home.prepare()?;
-        let place = OPEN.lock().entry(folder.path().to_owned()).or_default().clone();
+        let folder = if self.ephemeral { self.home.unused()? } else { self.home.prepare()? };
+        let place = OPEN.lock().entry((folder.path().to_owned(), self.ephemeral)).or_default().clone();
         // Held while opening: a second open of this home waits, and finds the first.
         let mut place = place.lock();
         let open = place.upgrade().filter(|inner| inner.owner == forks::generation() && !inner.is_closed());
-        let inner = open.unwrap_or_else(|| {
-            status_page::sweep(&folder.run_dir());
-            let (program, version) = self.program();
-            Arc::new(Inner {
-                page: StatusPage::create(&folder.run_dir(), &program, &version).ok(),
-                home: self.home.clone(),
-                folder,
-                owner: forks::generation(),
-                databases: RwLock::default(),
-            })
-        });
+        let inner = match open {
+            Some(inner) => inner,
+            None => Arc::new(self.inner(folder)?),
+        };
         for domain in &self.domains {
             inner.add(domain, &self.limits)?;
         }
         *place = Arc::downgrade(&inner);
         Ok(Runtime { inner })
+    }
+
+    /// A runtime without databases.
+    fn inner(&self, folder: PreparedHome) -> Result<Inner> {
+        if let Some(why) = folder.read_only() {
+            log::warn!("the home can only be read: {why}");
+        }
+        let publishes = !self.ephemeral && folder.read_only().is_none();
+        if publishes {
+            status_page::sweep(&folder.run_dir());
+        }
+        let (program, version) = self.program();
+        Ok(Inner {
+            page: publishes.then(|| StatusPage::create(&folder.run_dir(), &program, &version).ok()).flatten(),
+            home: self.home.clone(),
+            folder,
+            owner: forks::generation(),
+            memory: self.ephemeral.then(|| Memory::new().map(Arc::new)).transpose()?,
+            databases: RwLock::default(),
+        })
     }
 
     /// The program as its domains name it.
@@ -263,18 +310,12 @@ impl Inner {
             return if same { Ok(()) } else { Err(declared_twice(domain)) };
         }
         let name = domain.name();
-        let spec = Spec {
-            path: self.folder.database_path(name),
-            init_lock: self.folder.lock_path(&format!("{name}.init")),
-            room: self.folder.lock_path(&format!("{name}.room")),
-            program: domain.program.clone().unwrap_or_else(unnamed_program),
-            domain: domain.clone(),
-            limits: limits.clone(),
-            current: Current::default(),
-        };
+        let program = domain.program.clone().unwrap_or_else(unnamed_program);
+        let spec = Spec::new(domain, &self.folder, program, limits, self.memory.clone());
         let slot = self.page.as_ref().map(|page| page.slot(name));
-        let registry = RuntimeDbRegistry::new(&self.home);
+        let registry = self.memory.is_none().then(|| RuntimeDbRegistry::new(&self.home));
         let database = Database::open(spec, slot, move |spec, schema_version| {
+            let Some(registry) = &registry else { return };
             let entry = RegistryEntry {
                 name: spec.domain.name().to_owned(),
                 role: spec.domain.role(),

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use rowhouse::stores::{self, Direction, ThreadRow};
-use rowhouse::{Error, ErrorKind, Home, Runtime, RuntimeDbRegistry, ThreadQuery};
+use rowhouse::{Domain, Error, ErrorKind, Home, Runtime, RuntimeDbRegistry, ThreadQuery};
 use serde::Serialize;
 
 use crate::output::{self, Output};
@@ -232,7 +232,12 @@ pub(crate) fn list(home: &Home, query: &ThreadQuery) -> rowhouse::Result<Page> {
                 "`rowhouse import DIR` brings transcripts in; --home or ROWHOUSE_HOME names another home",
             ));
     }
-    let page = Runtime::open(home.clone())?.threads().list(query)?;
+    // Only what is looked at: a home that may not be written need not hold the others.
+    let runtime = Runtime::builder(home.clone()).domain(Domain::state()).open()?;
+    for warning in runtime.database("state")?.warnings() {
+        output::warn(&warning);
+    }
+    let page = runtime.threads().list(query)?;
     Ok(Page {
         threads: page.threads.into_iter().map(Row::from).collect(),
         next_cursor: page.next_cursor,

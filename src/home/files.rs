@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{ErrorKind as Os, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -39,6 +39,34 @@ pub(crate) fn open_lock_file(path: &Path) -> Result<File> {
         .mode(0o600)
         .open(path)
         .map_err(|error| Error::io("open the lock file", path, error))
+}
+
+/// Takes other users' access away from a file or folder of this user's. Nothing is opened: the mode of a database may
+/// change while this process has it open. What is missing, a link, or somebody else's stays as it is.
+///
+/// # Errors
+/// `ReadOnly` or `Io` from the system.
+pub(crate) fn tighten(path: &Path) -> Result<()> {
+    let failed = |error| Error::io("make it private", path, error);
+    let found = match fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == Os::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    let private = match found.file_type() {
+        kind if kind.is_dir() => 0o700,
+        kind if kind.is_file() => 0o600,
+        _ => return Ok(()),
+    };
+    let ours = found.uid() == rustix::process::geteuid().as_raw();
+    if !ours || found.mode() & 0o777 & !private == 0 {
+        return Ok(());
+    }
+    match fs::set_permissions(path, fs::Permissions::from_mode(found.mode() & private)) {
+        // A page or a log that ended meanwhile.
+        Err(error) if error.kind() == Os::NotFound => Ok(()),
+        changed => changed.map_err(failed),
+    }
 }
 
 /// The path with something after its name: `state.sqlite` and `-wal`.

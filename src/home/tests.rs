@@ -1,4 +1,4 @@
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use super::*;
 
@@ -116,20 +116,52 @@ fn a_file_in_the_way_is_named() {
 }
 
 #[test]
-fn a_home_that_cannot_be_written_says_so() {
-    // The superuser may write anywhere.
+fn a_home_that_cannot_be_written_is_left_as_it_is_and_one_that_cannot_be_created_says_so() {
     if rustix::process::geteuid().is_root() {
+        eprintln!("the superuser may write anywhere: see tests/n6_read_only_home.rs");
         return;
     }
     let root = tempfile::tempdir().expect("a folder");
     let home = Home::at(root.path().join("home"));
-    home.prepare().expect("prepared");
-    for locked in [home.path(), root.path()] {
-        set_mode(locked, 0o500);
-        let wanted = if locked == home.path() { home.clone() } else { Home::at(root.path().join("other")) };
-        let error = wanted.prepare().expect_err("not writable");
-        set_mode(locked, 0o700);
-        assert_eq!(error.kind(), ErrorKind::ReadOnly, "{error}");
-        assert!(error.advice().is_some());
+    fs::create_dir(home.path()).expect("a folder");
+    set_mode(home.path(), 0o500);
+    let prepared = home.prepare().expect("to be read");
+    let why = prepared.read_only().expect("the reason");
+    assert_eq!(why.kind(), ErrorKind::ReadOnly);
+    assert!(why.advice().is_some_and(|advice| advice.contains("chmod -R u+rwX")), "{why}");
+    assert_eq!(fs::read_dir(home.path()).expect("a list").count(), 0);
+
+    set_mode(root.path(), 0o500);
+    let error = Home::at(root.path().join("other")).prepare().expect_err("not to be created");
+    set_mode(root.path(), 0o700);
+    set_mode(home.path(), 0o700);
+    assert_eq!(error.kind(), ErrorKind::ReadOnly, "{error}");
+    assert!(error.advice().is_some_and(|advice| advice.contains("ephemeral")), "{error}");
+}
+
+#[test]
+fn what_an_older_program_left_open_is_made_private_and_what_is_not_ours_is_not() {
+    let root = tempfile::tempdir().expect("a folder");
+    let home = Home::at(root.path().join("home"));
+    let prepared = home.prepare().expect("prepared");
+    let own =
+        ["state.sqlite", "state.sqlite-wal", "registry.json", "locks/state.room", "backups/1/state.sqlite"];
+    fs::create_dir_all(home.path().join("backups/1")).expect("folders");
+    for name in own {
+        fs::write(home.path().join(name), "").expect("written");
+        set_mode(&home.path().join(name), 0o644);
     }
+    for folder in ["", "locks", "backups", "backups/1"] {
+        set_mode(&home.path().join(folder), 0o755);
+    }
+    symlink("/etc/passwd", prepared.lock_path("link")).expect("a link");
+    let elsewhere = mode(Path::new("/etc/passwd"));
+    home.prepare().expect("prepared");
+    for name in own {
+        assert_eq!(mode(&home.path().join(name)), 0o600, "{name}");
+    }
+    for folder in ["", "locks", "backups", "backups/1"] {
+        assert_eq!(mode(&home.path().join(folder)), 0o700, "{folder}");
+    }
+    assert_eq!(mode(Path::new("/etc/passwd")), elsewhere, "a link is not followed");
 }

@@ -3,16 +3,16 @@
 //! Invariants: nothing is written, recovered or checkpointed on purpose; evidence of damage (a -wal beside an
 //! emptied main file, which SQLite would delete) is left as it is.
 
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{check_database_file, with_ending};
 use crate::sqlite::ffi::is_wal;
 use crate::sqlite::history::{self, SchemaMeta};
+use crate::sqlite::read_only::Source;
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -56,33 +56,11 @@ pub(super) fn inspect(name: &str, path: &Path) -> Result<Inspection> {
             .at_path(path)
             .advise("keep both files and run the doctor: opening the database would delete the -wal"));
     }
-    let sidecar = ["-wal", "-shm", "-journal"]
-        .iter()
-        .any(|ending| std::fs::symlink_metadata(with_ending(path, ending)).is_ok());
-    if sidecar {
-        return open(path)
-            .and_then(|connection| look(name, path, &connection))
-            .map_err(|error| unreadable(path, error));
-    }
-    // Nobody has it open. As an immutable file it can be read without a -wal and -shm coming into being; what
-    // was read counts if it stayed untouched meanwhile.
-    let looked = open_untouched(path).and_then(|connection| look(name, path, &connection));
-    let same =
-        |now: &std::fs::Metadata| now.len() == found.len() && now.modified().ok() == found.modified().ok();
-    let untouched = check_database_file(path)?.is_some_and(|now| same(&now))
-        && std::fs::symlink_metadata(with_ending(path, "-wal")).is_err();
-    if untouched { looked } else { look(name, path, &open(path)?) }
-}
-
-/// A -wal can only be read beside a -shm, which must be created if it is missing.
-fn unreadable(path: &Path, error: Error) -> Error {
-    let no_shm = std::fs::symlink_metadata(with_ending(path, "-shm")).is_err();
-    if no_shm && error.sqlite_code().is_some_and(|code| code & 0xFF == rusqlite::ffi::SQLITE_CANTOPEN) {
-        return error.as_kind(ErrorKind::ReadOnly).advise(
-            "its -wal file can only be read in a writable folder: copy the home there and look at the copy",
-        );
-    }
-    error
+    let source = Source::find(path)?;
+    let connection = source.open()?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let looked = look(name, path, &connection);
+    if source.was_whole() { looked } else { Err(source.changed()) }
 }
 
 fn look(name: &str, path: &Path, connection: &Connection) -> Result<Inspection> {
@@ -119,37 +97,4 @@ fn look(name: &str, path: &Path, connection: &Connection) -> Result<Inspection> 
     };
     snapshot.finish()?;
     Ok(inspection)
-}
-
-fn flags() -> OpenFlags {
-    OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW
-}
-
-#[allow(clippy::disallowed_methods, reason = "a reader apart from any runtime, with the flags of one")]
-fn open(path: &Path) -> Result<Connection> {
-    let connection = Connection::open_with_flags(path, flags())?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
-    Ok(connection)
-}
-
-/// Opens a file that nobody writes (<https://sqlite.org/uri.html#uriimmutable>).
-#[allow(clippy::disallowed_methods, reason = "a reader apart from any runtime, with the flags of one")]
-fn open_untouched(path: &Path) -> Result<Connection> {
-    let flags = flags() | OpenFlags::SQLITE_OPEN_URI;
-    Ok(Connection::open_with_flags(format!("file:{}?immutable=1", escaped(path)), flags)?)
-}
-
-/// A path as part of a URI: every byte that could mean something there is written as `%XX`.
-fn escaped(path: &Path) -> String {
-    use std::fmt::Write;
-    let mut text = String::new();
-    for byte in path.as_os_str().as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"/_.-".contains(byte) {
-            text.push(char::from(*byte));
-        } else {
-            // Writing to a String never fails.
-            let _ = write!(text, "%{byte:02X}");
-        }
-    }
-    text
 }

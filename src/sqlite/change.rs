@@ -49,6 +49,9 @@ impl Changes {
         if watch.closed {
             return Err(Error::new(ErrorKind::Closed, "the database is closed"));
         }
+        if watch.connection.as_ref().is_some_and(|connection| !connection.is_current()) {
+            (watch.connection, watch.version) = (None, None);
+        }
         let connection = match &mut watch.connection {
             Some(connection) => connection,
             none => none.insert(spec.open_reader()?),

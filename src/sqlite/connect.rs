@@ -25,12 +25,14 @@ use rusqlite::{Connection, OpenFlags};
 use super::ffi::{self, WalGauge};
 use super::holders;
 use super::identity::{Marks, Sidecars};
+use super::memory::{self, Memory};
 use super::migrate::{self, Access};
+use super::read_only::ReadOnly;
 use super::tx::{Snapshot, Tx};
 use crate::config::Limits;
 use crate::domain::{Domain, Durability};
 use crate::error::{Error, ErrorKind, Result};
-use crate::home;
+use crate::home::{self, PreparedHome, access};
 
 /// "rowh": the application id of every database this library creates (<https://sqlite.org/pragma.html#pragma_application_id>).
 pub(crate) const APPLICATION_ID: u32 = 0x726f_7768;
@@ -54,12 +56,16 @@ pub(crate) struct Spec {
     pub(crate) program: (String, String),
     pub(crate) limits: Limits,
     /// The files that the write connection has open; whatever is opened beside it must have the same.
-    pub(crate) current: Current,
+    pub(super) current: Current,
+    /// Where it is kept when nothing may be kept on the disk.
+    pub(crate) memory: Option<Arc<Memory>>,
+    /// How it is read while it may not be written.
+    pub(super) read_only: ReadOnly,
 }
 
 /// The generation that the write connection belongs to, while there is one.
 #[derive(Clone, Default)]
-pub(crate) struct Current(Arc<Mutex<Option<Marks>>>);
+pub(super) struct Current(Arc<Mutex<Option<Marks>>>);
 
 impl Current {
     pub(super) fn set(&self, marks: Option<Marks>) {
@@ -101,6 +107,28 @@ pub(crate) fn check_engine(version: i32) -> Result<()> {
 }
 
 impl Spec {
+    /// A domain's database in a home, or in memory.
+    pub(crate) fn new(
+        domain: &Domain,
+        home: &PreparedHome,
+        program: (String, String),
+        limits: &Limits,
+        memory: Option<Arc<Memory>>,
+    ) -> Self {
+        let name = domain.name();
+        Self {
+            path: memory.as_ref().map_or_else(|| home.database_path(name), |memory| memory.path(name)),
+            init_lock: home.lock_path(&format!("{name}.init")),
+            room: home.lock_path(&format!("{name}.room")),
+            program,
+            domain: domain.clone(),
+            limits: limits.clone(),
+            current: Current::default(),
+            memory,
+            read_only: ReadOnly::default(),
+        }
+    }
+
     /// Opens the database for writing; creates and migrates it when there is need, waiting for others until
     /// `deadline`.
     pub(super) fn open_writer(&self, deadline: Instant) -> Result<Opened> {
@@ -111,14 +139,23 @@ impl Spec {
         let _patience = Patience::until(deadline);
         check_engine(rusqlite::version_number())?;
         self.domain.check()?;
+        self.read_only.end();
+        if let Some(memory) = &self.memory {
+            memory.create(self.domain.name());
+            return self.create_or_migrate();
+        }
+        // Before anything touches the file: it may be on another file system than its folder.
+        let length = self.look()?;
+        self.check_writable()?;
         // Without a log it is new, or was copied or restored, or somebody removed the log under those who have it open:
         // the lock keeps apart who begins a new log and who brings home what is in the removed one.
-        if self.look()? > 0 && self.log_is_there() {
+        if length > 0 && self.log_is_there() {
             let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
             if is_ours(&connection)? && is_wal(&connection)? {
                 let state = migrate::inspect(&connection, &self.domain)?;
                 if state.settled() {
                     state.check()?;
+                    self.tighten()?;
                     return self.finish(connection, state.access, state.warnings, None);
                 }
             }
@@ -139,6 +176,13 @@ impl Spec {
                 home::create_private_file(&self.path)?;
             }
         }
+        let opened = self.create_or_migrate()?;
+        self.tighten()?;
+        Ok(opened)
+    }
+
+    /// Whatever is missing. On a disk under the init lock file.
+    fn create_or_migrate(&self) -> Result<Opened> {
         let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let ours = is_ours(&connection)?;
         if !ours {
@@ -163,6 +207,9 @@ impl Spec {
     /// A read connection.
     pub(super) fn open_reader(&self) -> Result<Snapshot> {
         let open = || {
+            if let Some(snapshot) = self.open_source()? {
+                return Ok(snapshot);
+            }
             let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
             self.check_current(&connection)?;
             Ok(Snapshot::new(connection)?)
@@ -199,9 +246,33 @@ impl Spec {
         home::blame_file_system(error, &self.path).in_database(self.domain.name(), &self.path)
     }
 
+    /// Refuses to write what this user may not: found out before anything is opened or created, and by name.
+    fn check_writable(&self) -> Result<()> {
+        if let Some(folder) = self.path.parent() {
+            access::writable_folder(folder)?;
+        }
+        let beside = |ending| home::with_ending(&self.path, ending);
+        let own = [beside(""), beside("-wal"), beside("-shm")];
+        for path in own.iter().chain([&self.init_lock, &self.room]) {
+            match access::writable(path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes other users' access to the files of this domain away, where an older program or a copy left it.
+    fn tighten(&self) -> Result<()> {
+        let beside = |ending| home::with_ending(&self.path, ending);
+        let own = [beside(""), beside("-wal"), beside("-shm")];
+        let locks = [&self.init_lock, &self.room];
+        own.iter().chain(locks).try_for_each(|path| home::tighten(path))
+    }
+
     /// Checks the file by name only; answers its length, 0 when it is missing. It is not opened: another connection of
     /// this process may have it open, and closing any descriptor would drop that one's locks.
-    fn look(&self) -> Result<u64> {
+    pub(super) fn look(&self) -> Result<u64> {
         let length = home::check_database_file(&self.path)?.map_or(0, |found| found.len());
         if (1..SMALLEST_DATABASE).contains(&length) {
             // SQLite would take a file of one byte for an empty one.
@@ -231,8 +302,8 @@ impl Spec {
     }
 
     /// True when the write-ahead log holds something.
-    fn has_log(&self) -> bool {
-        self.log().is_some_and(|found| found.len() > 0)
+    pub(super) fn has_log(&self) -> bool {
+        self.memory.is_none() && self.log().is_some_and(|found| found.len() > 0)
     }
 
     fn log_is_there(&self) -> bool {
@@ -251,13 +322,12 @@ impl Spec {
         warnings: Vec<String>,
         wrote: Option<i64>,
     ) -> Result<Opened> {
-        if connection.is_readonly("main")? {
-            return Err(Error::new(ErrorKind::ReadOnly, "the file may not be written")
-                .advise("give your user write permission to it, or choose another home"));
-        }
         ffi::persist_wal(&connection)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
-        let marks = Marks::of(&self.path, &connection)?;
+        let marks = match &self.memory {
+            Some(_) => Marks::in_memory(&connection)?,
+            None => Marks::of(&self.path, &connection)?,
+        };
         let gauge = WalGauge::default();
         gauge.attach(&connection);
         // From here on the writer itself waits, one look a millisecond.
@@ -268,10 +338,25 @@ impl Spec {
     #[allow(clippy::disallowed_methods)] // the one place that opens a database
     fn connect(&self, mode: OpenFlags) -> Result<Connection> {
         let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        let connection = Connection::open_with_flags(&self.path, flags)?;
-        connection.busy_handler(Some(wait_a_moment))?;
+        let connection = match &self.memory {
+            Some(_) => Connection::open_with_flags_and_vfs(&self.path, flags, memory::VFS)?,
+            None => Connection::open_with_flags(&self.path, flags)?,
+        };
+        if mode == OpenFlags::SQLITE_OPEN_READ_WRITE && connection.is_readonly("main")? {
+            // SQLite asked the system and was refused, by a sandbox for one.
+            return Err(Error::new(ErrorKind::ReadOnly, "the file may not be written").advise(format!(
+                "give this program write permission to it, choose another home, {}",
+                access::WITHOUT_KEEPING
+            )));
+        }
         // Until it is known to be ours, closing it again must not change a byte of it.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.has_log())?;
+        self.made_ready(connection)
+    }
+
+    /// What every connection gets.
+    pub(super) fn made_ready(&self, connection: Connection) -> Result<Connection> {
+        connection.busy_handler(Some(wait_a_moment))?;
         self.settle(&connection).map_err(not_a_database)?;
         if let Some(run) = &self.domain.on_connect {
             run(&connection)?;
@@ -308,7 +393,7 @@ impl Spec {
 }
 
 /// True for a stamped database, false for an empty one.
-fn is_ours(connection: &Connection) -> Result<bool> {
+pub(super) fn is_ours(connection: &Connection) -> Result<bool> {
     let id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     if id.cast_unsigned() == APPLICATION_ID {
         return Ok(true);

@@ -53,9 +53,11 @@ impl Core {
     }
 
     pub(super) fn new(spec: &Spec, opened: Opened) -> Result<Self> {
+        // Nobody else can reach what is in memory: it cannot be replaced, and there is no line to wait in.
+        let turn = if spec.memory.is_some() { Turn::alone() } else { Turn::open(&spec.room)? };
         Ok(Self {
             identity: Identity::of(&spec.path, opened.marks, spec.domain.durability),
-            turn: Turn::open(&spec.room)?,
+            turn,
             tx: opened.tx,
             wary: 0,
             copied: false,

@@ -6,6 +6,8 @@
 //! - [`WalGauge`]: how many pages the write-ahead log holds, told by SQLite after each commit.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::fs::File;
+use std::io::Write;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -212,20 +214,39 @@ pub(crate) fn is_wal(connection: &Connection) -> bool {
 /// The header of the write-ahead log (<https://sqlite.org/fileformat.html>, section 4.1), read through SQLite's own
 /// descriptor.
 pub(super) fn read_log_header(connection: &Connection) -> Result<[u8; 32]> {
-    read_file(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER, 0)
+    let mut bytes = [0; 32];
+    read_file(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER, &mut bytes, 0)?;
+    Ok(bytes)
 }
 
 /// Bytes of the main file from `at` on.
 fn read_header<const N: usize>(connection: &Connection, at: ffi::sqlite3_int64) -> Result<[u8; N]> {
-    read_file(connection, ffi::SQLITE_FCNTL_FILE_POINTER, at)
+    let mut bytes = [0u8; N];
+    read_file(connection, ffi::SQLITE_FCNTL_FILE_POINTER, &mut bytes, at)?;
+    Ok(bytes)
 }
 
-/// Bytes of the main file or its log, whichever `which` asks for.
-fn read_file<const N: usize>(
-    connection: &Connection,
-    which: c_int,
-    at: ffi::sqlite3_int64,
-) -> Result<[u8; N]> {
+/// Writes the first `length` bytes of the main file to `target`.
+///
+/// # Errors
+/// Of SQLite, also when the file is shorter by now; of the system.
+pub(super) fn copy_file(connection: &Connection, length: u64, mut target: &File) -> std::io::Result<()> {
+    let mut piece = vec![0; 1 << 20];
+    let mut at = 0;
+    while at < length {
+        let rest = usize::try_from(length - at).unwrap_or(usize::MAX).min(piece.len());
+        let from = ffi::sqlite3_int64::try_from(at).map_err(std::io::Error::other)?;
+        read_file(connection, ffi::SQLITE_FCNTL_FILE_POINTER, &mut piece[..rest], from)
+            .map_err(std::io::Error::other)?;
+        target.write_all(&piece[..rest])?;
+        at += rest as u64;
+    }
+    Ok(())
+}
+
+/// Fills `bytes` from the main file or its log, whichever `which` asks for, through SQLite's own descriptor.
+fn read_file(connection: &Connection, which: c_int, bytes: &mut [u8], at: ffi::sqlite3_int64) -> Result<()> {
+    let length = c_int::try_from(bytes.len()).map_err(|_| failure(ffi::SQLITE_TOOBIG))?;
     let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
     // SAFETY: the handle is open while `connection` is borrowed; this file control writes one pointer.
     check(unsafe {
@@ -236,18 +257,17 @@ fn read_file<const N: usize>(
             (&raw mut file).cast::<c_void>(),
         )
     })?;
-    let mut bytes = [0u8; N];
     // SAFETY: the pointer is the connection's main file or log; its methods are those of the VFS that opened it, and null
-    // for a file that is not open; xRead writes at most the `N` bytes that it is asked for, or fails.
+    // for a file that is not open; xRead writes at most the `length` bytes that it is asked for, which are ours, or
+    // fails.
     let code = unsafe {
         let Some(methods) = file.as_ref().and_then(|file| file.pMethods.as_ref()) else {
             return Err(failure(ffi::SQLITE_MISUSE));
         };
         let Some(read) = methods.xRead else { return Err(failure(ffi::SQLITE_MISUSE)) };
-        read(file, bytes.as_mut_ptr().cast(), N as c_int, at)
+        read(file, bytes.as_mut_ptr().cast(), length, at)
     };
-    check(code)?;
-    Ok(bytes)
+    check(code)
 }
 
 /// Keeps -wal and -shm in place when the last connection closes

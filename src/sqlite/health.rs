@@ -23,7 +23,7 @@ pub enum Health {
         /// Who is in the way, where it could be told.
         holder: Option<Holder>,
     },
-    /// Reads work, writes are refused: its schema is newer than this program.
+    /// Reads work, writes are refused: its schema is newer than this program, or its files may not be written.
     ReadOnly,
     /// After a failed write, or because the file was replaced: refuses writes until it is reopened.
     Latched,
@@ -115,7 +115,11 @@ impl State {
     /// Why a write is refused for good, if it is. While attaching it is not: it waits in the queue.
     pub(super) fn refusal(&self) -> Option<Error> {
         match self.word.load(Ordering::Acquire) {
-            ATTACHING | READY | DEGRADED => None,
+            READY | DEGRADED => None,
+            // A database that is missing where none can be created does not come by waiting.
+            ATTACHING => {
+                self.detail.lock().refusal.clone().filter(|error| error.kind() == ErrorKind::ReadOnly)
+            }
             _ => {
                 let closed = || Error::new(ErrorKind::Closed, "the database is closed");
                 Some(self.detail.lock().refusal.clone().unwrap_or_else(closed))

@@ -66,8 +66,8 @@ impl Sidecars {
 /// The files of one generation of a database: for as long as they are at their paths, whatever opens them joins it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Marks {
-    /// Device and inode of the main file.
-    place: (u64, u64),
+    /// Device and inode of the main file; `None` in memory, where nobody can replace anything.
+    place: Option<(u64, u64)>,
     stamp: Stamp,
     pub(super) sidecars: Sidecars,
 }
@@ -79,7 +79,12 @@ impl Marks {
             .map_err(|error| Error::io("look at the database", path, error))?
             .ok_or_else(|| replaced("its file is gone"))?;
         let stamp = ffi::read_stamp(connection)?;
-        Ok(Self { place: (place.dev(), place.ino()), stamp, sidecars: Sidecars::of(path) })
+        Ok(Self { place: Some((place.dev(), place.ino())), stamp, sidecars: Sidecars::of(path) })
+    }
+
+    /// Those of a database that only this process can reach.
+    pub(super) fn in_memory(connection: &Connection) -> Result<Self> {
+        Ok(Self { place: None, stamp: ffi::read_stamp(connection)?, sidecars: Sidecars::default() })
     }
 
     /// The random number from the database's creation.
@@ -89,6 +94,9 @@ impl Marks {
 
     /// Refuses a connection that was opened just now, has read something, and does not belong to this generation.
     pub(super) fn check(&self, path: &Path, connection: &Connection) -> Result<()> {
+        if self.place.is_none() {
+            return Ok(());
+        }
         let found = Self::of(path, connection)?;
         if found.place != self.place || found.stamp != self.stamp {
             return Err(replaced("another file is in its place"));
@@ -143,13 +151,16 @@ impl Identity {
 
     /// Checks.
     pub(super) fn check_now(&mut self, connection: &Connection) -> Result<(), Lost> {
+        if self.marks.place.is_none() {
+            return Ok(());
+        }
         self.check_main(connection).map_err(Lost::File)?;
         self.check_log().map_err(Lost::Log)
     }
 
     fn check_main(&mut self, connection: &Connection) -> Result<()> {
         let change = match place(&self.main) {
-            Ok(Some(found)) if (found.dev(), found.ino()) == self.marks.place => {
+            Ok(Some(found)) if Some((found.dev(), found.ino())) == self.marks.place => {
                 Some((changed_at(&found), found.len()))
             }
             Ok(None) => return Err(replaced("its file was removed or renamed")),
@@ -190,12 +201,12 @@ fn settled(changed: i64, now: i64) -> bool {
     changed.saturating_add(SETTLED) < now
 }
 
-fn changed_at(found: &Metadata) -> i64 {
+pub(super) fn changed_at(found: &Metadata) -> i64 {
     found.ctime().saturating_mul(1_000_000_000).saturating_add(found.ctime_nsec())
 }
 
 /// The clock that change times are taken from.
-fn wall_clock_ns() -> i64 {
+pub(super) fn wall_clock_ns() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
     now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
 }

@@ -8,6 +8,7 @@
 //! | [`readers`] | snapshots |
 //! | [`checkpoint`] | keeps the write-ahead log short |
 //! | [`connect`], [`migrate`] | opening |
+//! | [`read_only`], [`memory`] | where nothing may be written, or kept |
 //! | [`lineage`] | what a fork must not open |
 //! | [`guard`] | what a job may not do, and its deadline |
 //! | [`identity`] | are the files still ours |
@@ -31,8 +32,10 @@ pub(crate) mod holders;
 mod identity;
 mod label;
 mod lineage;
+pub(crate) mod memory;
 mod merge;
 pub(crate) mod migrate;
+pub(crate) mod read_only;
 mod readers;
 mod recover;
 mod rescue;
@@ -169,7 +172,7 @@ impl Database {
         self.shared().spec.domain.name()
     }
 
-    /// Its file.
+    /// Its file; in a runtime that keeps nothing, a name that begins with `memory:`.
     pub fn path(&self) -> &Path {
         &self.shared().spec.path
     }
@@ -249,7 +252,7 @@ impl Database {
             .health
             .readable(deadline)
             .and_then(|()| shared.readers.read(deadline, limits.reader_age, read))
-            .map_err(|error| shared.name(error))
+            .map_err(|error| shared.name(shared.spec.read_only.explain(error)))
     }
 
     /// A number that grows with every commit seen here, of any process. Take it before reading, and give it to
@@ -285,7 +288,8 @@ impl Database {
         self.shared().health.get()
     }
 
-    /// What is odd but does not keep it from working: changed or withdrawn migrations, foreign tables.
+    /// What is odd but does not keep it from working: changed or withdrawn migrations, foreign tables; that it is only
+    /// kept in memory; and, in a home that may not be written, why, and what it lacks.
     pub fn warnings(&self) -> Vec<String> {
         self.shared().health.warnings()
     }
@@ -296,7 +300,8 @@ impl Database {
     }
 
     /// Leaves a latched generation: closes every connection and opens the file that is at the path now. When the old one
-    /// is not there any more, what it held is first copied into the home's `quarantine/`.
+    /// is not there any more, what it held is first copied into the home's `quarantine/`. A database that could only be
+    /// read is written again when it may be by now.
     ///
     /// # Errors
     /// As when opening; `Full` when there is no room for that copy. Then it stays as it was, and may be tried again.

@@ -50,8 +50,9 @@ impl ManageConnection for Manager {
         answer
     }
 
-    fn is_valid(&self, _snapshot: &mut Snapshot) -> Result<()> {
-        Ok(())
+    /// No query: a connection breaks by itself only where the file may not be written.
+    fn is_valid(&self, snapshot: &mut Snapshot) -> Result<()> {
+        if snapshot.is_current() { Ok(()) } else { Err(Error::new(ErrorKind::Replaced, "opened anew")) }
     }
 
     fn has_broken(&self, snapshot: &mut Snapshot) -> bool {
@@ -75,7 +76,7 @@ impl Readers {
             .min_idle(Some(0))
             .max_lifetime(None)
             .idle_timeout(Some(IDLE))
-            .test_on_check_out(false)
+            .test_on_check_out(true)
             .error_handler(Box::new(NopErrorHandler))
             .thread_pool(helpers())
             .build_unchecked(manager);
@@ -127,6 +128,7 @@ impl Readers {
         let answer = read(&snapshot);
         drop(inside);
         drop(ended);
+        snapshot.check_whole()?;
         answer
     }
 }

@@ -84,8 +84,17 @@ impl Shared {
     /// Opens the file and makes the database ready.
     pub(super) fn attach(&self, deadline: Instant) -> Result<Option<i64>> {
         lineage::enter(&self.spec.path).map_err(|error| self.name(error))?;
-        let opened = self.spec.open_writer(deadline)?;
-        let (warnings, wrote, access) = (opened.warnings.clone(), opened.wrote, opened.access.clone());
+        let opened = match self.spec.open_writer(deadline) {
+            Err(why) if why.kind() == ErrorKind::ReadOnly => {
+                self.attach_to_read(why, deadline)?;
+                return Ok(None);
+            }
+            opened => opened?,
+        };
+        let (mut warnings, wrote, access) = (opened.warnings.clone(), opened.wrote, opened.access.clone());
+        if self.spec.memory.is_some() {
+            warnings.push("it is kept in memory only, and gone when the program ends".to_owned());
+        }
         let core = self.spec.named(Core::new(&self.spec, opened))?;
         self.spec.current.set(Some(core.identity.marks()));
         *self.gate.enter() = Some(core);
@@ -102,6 +111,13 @@ impl Shared {
             }
         }
         Ok(wrote)
+    }
+
+    /// The file may not be written: it is read as it is.
+    fn attach_to_read(&self, why: Error, deadline: Instant) -> Result<()> {
+        self.health.set_warnings(self.spec.open_to_read(&why, deadline)?);
+        self.health.set(Health::ReadOnly, Some(why));
+        Ok(())
     }
 
     pub(super) fn name(&self, error: Error) -> Error {

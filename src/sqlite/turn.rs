@@ -26,8 +26,9 @@ use crate::error::Result;
 use locks::Locks;
 
 pub(super) struct Turn {
-    /// Shared with the helper thread, which may outlive the database while it is stuck.
-    locks: Arc<Locks>,
+    /// Shared with the helper thread, which may outlive the database while it is stuck. `None` where no other process can
+    /// be: it is always this one's turn.
+    locks: Option<Arc<Locks>>,
     helper: Option<Arc<Helper>>,
     held: bool,
     /// It came after a wait: others want it too.
@@ -130,8 +131,15 @@ impl<M: FnMut() -> bool> Wait<M> {
 
 impl Turn {
     pub(super) fn open(path: &Path) -> Result<Self> {
-        Ok(Self {
-            locks: Arc::new(Locks::open(path)?),
+        let mut turn = Self::alone();
+        turn.locks = Some(Arc::new(Locks::open(path)?));
+        Ok(turn)
+    }
+
+    /// The turn of a process that is the only one.
+    pub(super) fn alone() -> Self {
+        Self {
+            locks: None,
             helper: None,
             held: false,
             waited: false,
@@ -139,20 +147,18 @@ impl Turn {
             left: None,
             kept_until: None,
             last_use: None,
-        })
+        }
     }
 
     /// Takes the turn if nobody has it and nobody waits for it.
     pub(super) fn try_take(&mut self) -> bool {
-        if self.held {
-            return true;
-        }
-        if self.helper_is_stuck() || !self.locks.try_lobby() {
+        let Some(locks) = self.locks.as_ref().filter(|_| !self.held) else { return true };
+        if self.helper_is_stuck() || !locks.try_lobby() {
             return false;
         }
-        self.held = self.locks.try_room();
+        self.held = locks.try_room();
         self.waited = false;
-        self.locks.leave_lobby();
+        locks.leave_lobby();
         self.held
     }
 
@@ -167,7 +173,7 @@ impl Turn {
         if self.helper_is_stuck() {
             return false;
         }
-        let Some(helper) = self.helper() else { return false };
+        let Some((locks, helper)) = self.locks.clone().zip(self.helper()) else { return false };
         self.waited = true;
         let mut wait = Wait::new(bound, rounds, moves);
         if !helper.get(Asked::Lobby, &mut wait) {
@@ -177,7 +183,7 @@ impl Turn {
         // stays awake for that long; at most one process does.
         let mut now = Instant::now();
         let awake_until = now + LONGEST_AWAKE;
-        while !self.locks.try_room() {
+        while !locks.try_room() {
             if self.tired > 0 || now >= awake_until {
                 self.tired = self.tired.saturating_sub(1);
                 self.held = helper.get(Asked::Room, &mut wait);
@@ -190,7 +196,7 @@ impl Turn {
             }
             now = after;
         }
-        self.locks.leave_lobby();
+        locks.leave_lobby();
         self.held = true;
         true
     }
@@ -234,8 +240,8 @@ impl Turn {
         if self.waited {
             self.left = Some(Instant::now());
         }
-        if std::mem::take(&mut self.held) {
-            self.locks.leave_room();
+        if let (true, Some(locks)) = (std::mem::take(&mut self.held), &self.locks) {
+            locks.leave_room();
         }
     }
 
@@ -251,9 +257,10 @@ impl Turn {
 
     /// Whoever waits for the turn is in the lobby.
     fn nobody_waits(&self) -> bool {
-        let nobody = self.locks.try_lobby();
+        let Some(locks) = &self.locks else { return false };
+        let nobody = locks.try_lobby();
         if nobody {
-            self.locks.leave_lobby();
+            locks.leave_lobby();
         }
         nobody
     }
@@ -265,7 +272,7 @@ impl Turn {
     fn helper(&mut self) -> Option<Arc<Helper>> {
         if self.helper.is_none() {
             let helper = Arc::new(Helper { state: Mutex::new(Asked::Nothing), changed: Condvar::new() });
-            let (locks, shared) = (self.locks.clone(), helper.clone());
+            let (locks, shared) = (self.locks.clone()?, helper.clone());
             // Without a helper (no thread to be had) the writer goes on without turns.
             std::thread::Builder::new()
                 .name("rowhouse-turn".into())
@@ -387,8 +394,9 @@ mod tests {
         });
         // The lobby is taken as soon as b waits; from then on a cannot come back before b had its turn.
         let probe = turn(dir.path());
-        while probe.locks.try_lobby() {
-            probe.locks.leave_lobby();
+        let locks = probe.locks.as_ref().expect("opened");
+        while locks.try_lobby() {
+            locks.leave_lobby();
             std::thread::yield_now();
         }
         a.leave();

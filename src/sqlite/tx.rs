@@ -7,6 +7,7 @@ use rusqlite::{CachedStatement, Connection, Params, Row};
 
 use super::ffi::Control;
 use super::guard::Guard;
+use super::read_only::Source;
 use crate::error::{Error, ErrorKind, Result};
 
 /// One consistent state of a database, to read from.
@@ -18,6 +19,8 @@ pub struct Snapshot {
     control: Control,
     connection: Connection,
     guard: Arc<Guard>,
+    /// Where a database that may not be written is read from. Dropped after the connection: it may be a copy.
+    source: Option<Arc<Source>>,
 }
 
 /// A write under way: everything a [`Snapshot`] can, and changes.
@@ -41,7 +44,25 @@ impl Snapshot {
     pub(super) fn new(connection: Connection) -> rusqlite::Result<Self> {
         let control = Control::reader(&connection)?;
         let guard = Guard::install(&connection)?;
-        Ok(Self { control, connection, guard })
+        Ok(Self { control, connection, guard, source: None })
+    }
+
+    /// A read connection to a database that may not be written.
+    pub(super) fn of(source: Arc<Source>, connection: Connection) -> rusqlite::Result<Self> {
+        Ok(Self { source: Some(source), ..Self::new(connection)? })
+    }
+
+    /// False when another way to read has become the right one.
+    pub(super) fn is_current(&self) -> bool {
+        self.source.as_ref().is_none_or(|source| source.is_current())
+    }
+
+    /// Refuses what was just read when it may not be one state of the database.
+    pub(super) fn check_whole(&self) -> Result<()> {
+        match &self.source {
+            Some(source) if !source.was_whole() => Err(source.changed()),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -123,7 +144,7 @@ impl Tx {
     pub(super) fn new(connection: Connection) -> rusqlite::Result<Self> {
         let control = Control::writer(&connection)?;
         let guard = Guard::install(&connection)?;
-        Ok(Self { snapshot: Snapshot { control, connection, guard } })
+        Ok(Self { snapshot: Snapshot { control, connection, guard, source: None } })
     }
 
     /// Runs one statement; answers how many rows it changed.

@@ -1,0 +1,67 @@
+//! What a home holds can be looked at where it may not be written, and looking leaves it as it is.
+#![cfg(target_os = "linux")]
+
+#[path = "../../tests/processes/confined.rs"]
+mod confined;
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// Runs the command where it may not write the home; answers its code, its document and what it said beside.
+fn confined(home: &Path, arguments: &[&str]) -> (Option<i32>, Value, String) {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin("rowhouse"));
+    command.args(["--json", "--home"]).arg(home).args(arguments).stdin(Stdio::null());
+    if confined::is_root() {
+        let home = home.to_owned();
+        // SAFETY: between fork and exec of a process with one thread; what it allocates, the C library allows there.
+        unsafe {
+            command.pre_exec(move || {
+                confined::mount_read_only(&home);
+                Ok(())
+            });
+        }
+    }
+    let output = command.output().expect("the command runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let document = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {told}"));
+    (output.status.code(), document, told)
+}
+
+#[test]
+fn threads_and_status_of_a_read_only_home_are_told_with_a_warning() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let home = folder.path().join("home");
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/transcripts");
+    assert_cmd::Command::cargo_bin("rowhouse")
+        .expect("the binary is built")
+        .arg("--home")
+        .arg(&home)
+        .args(["import", samples])
+        .assert()
+        .success();
+    // A program that keeps only this one: the others need not be there to list threads.
+    for name in ["goals", "device_keys"] {
+        for ending in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(home.join(format!("{name}.sqlite{ending}")));
+        }
+    }
+    if !confined::is_root() {
+        confined::make_read_only(&home);
+    }
+    let before = confined::content(&home);
+
+    let (code, page, told) = confined(&home, &["threads", "list"]);
+    assert_eq!((code, page["threads"].as_array().map(Vec::len)), (Some(0), Some(5)), "{page}{told}");
+    assert!(told.contains("warning: it can only be read: "), "{told}");
+    let (code, status, told) = confined(&home, &["status", "state"]);
+    assert_eq!((code, &status["databases"][0]["present"]), (Some(0), &true.into()), "{status}{told}");
+    let (code, refused, _) = confined(&home, &["import", samples]);
+    assert_eq!((code, &refused["error"]["kind"]), (Some(1), &"read_only".into()), "{refused}");
+    assert!(refused["error"]["advice"].is_string(), "{refused}");
+
+    assert_eq!(confined::content(&home), before);
+    confined::make_writable(&home);
+}
