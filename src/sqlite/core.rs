@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 
+use super::blocked::Blocked;
 use super::connect::{Sidecars, Spec};
 use super::ffi::WalGauge;
 use super::identity::Identity;
@@ -21,6 +22,9 @@ pub(super) struct Core {
     pub(super) sidecars: Sidecars,
     /// Batches that still use savepoints from the start.
     pub(super) wary: u32,
+    pub(super) blocked: Blocked,
+    /// Jobs went back to the backlog: it is tried again after a pause.
+    pub(super) held_back: bool,
     /// Told by the connection's commits, so dropped after it.
     pub(super) gauge: WalGauge,
 }
@@ -60,6 +64,8 @@ impl Core {
             sidecars: spec.sidecars(),
             tx: opened.tx,
             wary: 0,
+            blocked: Blocked::default(),
+            held_back: false,
             gauge: opened.gauge,
         })
     }
