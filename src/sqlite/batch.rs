@@ -317,7 +317,7 @@ fn commit(core: &mut Core, shared: &Shared) -> Outcome {
         Err(error) => match latching(&error) {
             Some(error) => {
                 let _ = rollback(core);
-                Outcome::Fatal(unknown(shared.latch(error)))
+                Outcome::Fatal(unknown(shared, error))
             }
             // Also for a full disk in a best-effort database.
             None => lost(core, shared, None),
@@ -418,7 +418,7 @@ pub(super) fn transact(core: &mut Core, shared: &Shared, run: impl FnOnce(&Tx) -
         Ok(()) => after_commit(core, shared).map(Overruled::ByTrouble),
         Err(error) => {
             let violated = ffi::has_deferred_violations(core.tx.connection());
-            let latching = latching(&error).map(|error| unknown(shared.latch(error)));
+            let latching = latching(&error).map(|error| unknown(shared, error));
             let trouble = latching.or_else(|| no_room(core, shared, &error));
             let _ = rollback(core);
             Some(match trouble {
@@ -611,8 +611,13 @@ fn no_room(core: &mut Core, shared: &Shared, error: &rusqlite::Error) -> Option<
 }
 
 /// A failed COMMIT may have reached the disk: its frames are valid, whoever recovers the log will find them.
-fn unknown(error: Error) -> Error {
-    error.as_kind(ErrorKind::OutcomeUnknown).advise("call reopen(), then look whether the change is there")
+fn unknown(shared: &Shared, error: Error) -> Error {
+    let advice = if shared.best_effort {
+        "look whether the change is there when the database is back"
+    } else {
+        "call reopen(), then look whether the change is there"
+    };
+    shared.latch(error).as_kind(ErrorKind::OutcomeUnknown).advise(advice)
 }
 
 fn late() -> Error {

@@ -287,7 +287,8 @@ impl Database {
     /// # Errors
     /// Of SQLite; `Closed`.
     pub fn changes(&self) -> Result<u64> {
-        self.watch(self.deadline(), |shared| shared.changes.now(&shared.spec))
+        let deadline = self.deadline();
+        self.watch(deadline, |shared| shared.changes.now(&shared.spec, deadline))
     }
 
     /// Waits until something was committed since `seen`, by any process, for at most `wait`; answers the new number,

@@ -142,6 +142,11 @@ impl Drop for Ended<'_> {
     }
 }
 
+/// Runs something that may take as long as the disk does, beside the callers.
+pub(super) fn on_helper(work: impl FnOnce() + Send + 'static) {
+    helpers().execute(work);
+}
+
 /// Two threads for the whole process open read connections. A fork has none of its parent's threads and gets its own.
 fn helpers() -> Arc<ScheduledThreadPool> {
     static HELPERS: Mutex<Option<(u32, Arc<ScheduledThreadPool>)>> = Mutex::new(None);
