@@ -14,7 +14,8 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 const BACK: Duration = Duration::from_secs(2);
 /// Rows that the backlog keeps.
 const KEPT: i64 = 1000;
-const ROW: &str = "INSERT INTO log(ts, level, target, message, process_id, bytes) VALUES (?1, 3, 't', 'm', 'p', 1)";
+const ROW: &str =
+    "INSERT INTO log(ts, level, target, message, process_id, bytes) VALUES (?1, 3, 't', 'm', 'p', 1)";
 const NOTES: &[Migration] = &[
     Migration { name: "V1__note", sql: "CREATE TABLE note(n INTEGER)" },
     Migration { name: "V2__more", sql: "CREATE TABLE more(n INTEGER)" },
@@ -51,8 +52,7 @@ fn limits() -> Limits {
 
 fn open(home: &Path) -> Runtime {
     let began = Instant::now();
-    let runtime =
-        Runtime::builder(Home::at(home)).agent_domains().limits(limits()).open().expect("ready");
+    let runtime = Runtime::builder(Home::at(home)).agent_domains().limits(limits()).open().expect("ready");
     let took = began.elapsed();
     println!("ready after {took:?}");
     assert!(took < AT_ONCE, "ready after {took:?}");

@@ -107,6 +107,7 @@ impl Drop for Entry {
 
 /// What the writer meets, each with some probability.
 #[derive(Clone, Copy, Default)]
+#[allow(clippy::struct_excessive_bools)] // each comes with any other
 pub(crate) struct Weather {
     /// A batch is lost, and run again.
     pub(crate) loses: bool,

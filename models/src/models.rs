@@ -295,7 +295,8 @@ fn owned(number: u32) -> impl Fn(&Ledger) -> Result<u32, Failure> + Send + 'stat
 /// counts once, whoever gives up on it meanwhile.
 pub fn backlog() {
     let submits = |engine: &Engine| {
-        let tickets = [10, 11, 12].map(|number| (number, engine.keep(never(), 2, owned(number)).expect("open")));
+        let tickets =
+            [10, 11, 12].map(|number| (number, engine.keep(never(), 2, owned(number)).expect("open")));
         let mut reports = Vec::new();
         for (number, mut ticket) in tickets {
             let told = ticket.wait_for_ever();

@@ -593,8 +593,7 @@ fn fatal(core: &mut Core, shared: &Shared) -> Option<Error> {
 /// Looks for trouble of the disk behind a job that ended its transaction; in a best-effort database behind any that
 /// failed.
 fn trouble_of_a_job(core: &mut Core, shared: &Shared, ran: Ran) -> Option<Error> {
-    let suspect =
-        core.tx.connection().is_autocommit() || (shared.best_effort && ran == Ran::Failed);
+    let suspect = core.tx.connection().is_autocommit() || (shared.best_effort && ran == Ran::Failed);
     if suspect { fatal(core, shared) } else { None }
 }
 

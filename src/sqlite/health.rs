@@ -67,8 +67,7 @@ impl Detail {
     }
 
     fn degrade(&mut self, trouble: Error) {
-        self.health =
-            Health::Degraded { reason: trouble.to_string(), holder: trouble.holder().cloned() };
+        self.health = Health::Degraded { reason: trouble.to_string(), holder: trouble.holder().cloned() };
         self.trouble = Some(trouble);
     }
 }
@@ -77,7 +76,12 @@ impl State {
     pub(super) fn new() -> Self {
         Self {
             word: AtomicU8::new(ATTACHING),
-            detail: Mutex::new(Detail { health: Health::Attaching, refusal: None, trouble: None, warnings: Vec::new() }),
+            detail: Mutex::new(Detail {
+                health: Health::Attaching,
+                refusal: None,
+                trouble: None,
+                warnings: Vec::new(),
+            }),
             changed: Condvar::new(),
         }
     }

@@ -128,7 +128,13 @@ impl Database {
             .map_err(io)?;
         Ok(Self {
             owner: Arc::new(Owner { shared, writer: Arc::new(Mutex::new(Some(writer))) }),
-            options: Options { label: Label::default(), deadline: None, lane: Lane::Normal, alone: false, bytes: 0 },
+            options: Options {
+                label: Label::default(),
+                deadline: None,
+                lane: Lane::Normal,
+                alone: false,
+                bytes: 0,
+            },
         })
     }
 

@@ -109,7 +109,6 @@ impl Readers {
             }
         }
     }
-
 }
 
 /// One snapshot on a connection that was [taken](Readers::take): begins at the first statement, ends with `read`.

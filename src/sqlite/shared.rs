@@ -62,6 +62,13 @@ pub(super) struct Shared {
     pub(super) left: Mutex<u64>,
 }
 
+/// Tells who has no call to be told by. A logger that writes into a database is refused here, not waited for: this may be
+/// the thread that it would wait for.
+fn warn(trouble: &Error) {
+    let _mark = InJob::mark();
+    log::warn!("{trouble}");
+}
+
 impl Shared {
     pub(super) fn new(spec: Spec, slot: Option<Slot>) -> Self {
         Self {
@@ -180,7 +187,7 @@ impl Shared {
     pub(super) fn degrade(&self, trouble: Error) {
         let trouble = self.name(trouble);
         if self.health.degrade(trouble.clone()) {
-            log::warn!("{trouble}");
+            warn(&trouble);
         }
     }
 
@@ -188,7 +195,7 @@ impl Shared {
     pub(super) fn detach(&self, trouble: Error) {
         let trouble = self.name(trouble);
         if self.health.detach(trouble.clone()) {
-            log::warn!("{trouble}");
+            warn(&trouble);
         }
     }
 

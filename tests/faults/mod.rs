@@ -195,7 +195,8 @@ unsafe extern "C" fn open(
     unsafe {
         let base: *mut ffi::sqlite3_vfs = (*vfs).pAppData.cast();
         (*file).pMethods = ptr::null();
-        let text = if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() };
+        let text =
+            if name.is_null() { String::new() } else { CStr::from_ptr(name).to_string_lossy().into_owned() };
         if let Some(code) = meet(Operation::Open, &text) {
             return code;
         }
