@@ -27,11 +27,15 @@ fn logs() -> Logs {
 }
 
 fn logs_with(durability: rowhouse::Durability) -> Logs {
+    logs_of(durability, limits())
+}
+
+fn logs_of(durability: rowhouse::Durability, limits: rowhouse::Limits) -> Logs {
     faults::install();
     let folder = tempfile::tempdir().expect("a folder");
     let domain = domain().best_effort().durability(durability);
     let runtime =
-        Runtime::builder(Home::at(folder.path())).domain(domain).limits(limits()).open().expect("opened");
+        Runtime::builder(Home::at(folder.path())).domain(domain).limits(limits).open().expect("opened");
     let db = runtime.database("test").expect("the domain");
     until("it is attached", || db.health() == Health::Ready);
     let file = db.path().to_owned();
@@ -151,6 +155,29 @@ fn a_failed_commit_is_unknown_and_never_done_twice() {
         assert_eq!(known, fine, "in order, once");
         assert!(numbers.iter().filter(|n| **n == 3).count() <= 1);
     }
+}
+
+#[test]
+fn a_commit_without_room_for_the_index_of_the_log_is_unknown() {
+    let mut limits = limits();
+    // All pages are in memory until the commit.
+    limits.page_cache = 64 << 20;
+    let logs = logs_of(rowhouse::Durability::Normal, limits);
+    let full = faults::inject(&[Operation::MapShm], &logs.file, fail(ffi::SQLITE_IOERR_SHMSIZE));
+    let large = logs.db.submit(|tx| {
+        for number in 0..5000 {
+            tx.execute("INSERT INTO t(v) VALUES (?1)", [format!("{number:<4000}")])?;
+        }
+        Ok(())
+    });
+    assert_eq!(kind(large.expect("queued").wait()), ErrorKind::OutcomeUnknown, "every frame is in the log");
+    let met = full.hits();
+    drop(full);
+    assert_eq!(met, 1, "at the commit");
+    logs.submit(5000..5001).pop().expect("a ticket").wait().expect("it is back");
+    let numbers = logs.numbers();
+    println!("{} rows of it are there", numbers.len() - 1);
+    assert!(numbers == [5000] || numbers == (0..=5000).collect::<Vec<_>>(), "all or nothing, once");
 }
 
 #[test]

@@ -9,7 +9,7 @@
 //! 4. A job that cannot be blamed never gets somebody else's error.
 //! 5. In a best-effort database no trouble of the disk costs a submitted job its turn: where nothing was committed for
 //!    sure, it goes back to the backlog, in order. That is so for whatever failed before COMMIT, and for a COMMIT for
-//!    which there was no room: its last frame is not in the log. A COMMIT that failed otherwise may be in the log, and a
+//!    which the log had no room: its last frame is not in it. A COMMIT that failed otherwise may be in the log, and a
 //!    replaced file is found out after it: those jobs are told so, and never run again.
 //!
 //! A batch first runs without savepoints, which cost as much as a small insert. The first job that fails ends that
@@ -314,14 +314,26 @@ fn end(core: &Core) -> rusqlite::Result<()> {
 fn commit(core: &mut Core, shared: &Shared) -> Outcome {
     match end(core) {
         Ok(()) => after_commit(core, shared).map_or(Outcome::Committed, Outcome::Fatal),
-        Err(error) => match latching(&error) {
+        Err(error) => match trouble_of_commit(core, shared, &error) {
             Some(error) => {
                 let _ = rollback(core);
-                Outcome::Fatal(unknown(shared, error))
+                Outcome::Fatal(error)
             }
-            // Also for a full disk in a best-effort database.
             None => lost(core, shared, None),
         },
+    }
+}
+
+/// The trouble of the disk behind a failed COMMIT. The log's index grows after the last frame was written: when there
+/// is no room for that, a best-effort database cannot know that nothing was committed, and is attached again to find out
+/// what counts.
+fn trouble_of_commit(core: &mut Core, shared: &Shared, error: &rusqlite::Error) -> Option<Error> {
+    let failure = error.sqlite_error()?;
+    let no_index = shared.best_effort && failure.extended_code == code::SQLITE_IOERR_SHMSIZE;
+    let open = || no_index.then(|| rusqlite::Error::SqliteFailure(*failure, None).into());
+    match latching(error).or_else(open) {
+        Some(error) => Some(unknown(shared, error)),
+        None => no_room(core, shared, error),
     }
 }
 
@@ -418,8 +430,7 @@ pub(super) fn transact(core: &mut Core, shared: &Shared, run: impl FnOnce(&Tx) -
         Ok(()) => after_commit(core, shared).map(Overruled::ByTrouble),
         Err(error) => {
             let violated = ffi::has_deferred_violations(core.tx.connection());
-            let latching = latching(&error).map(|error| unknown(shared, error));
-            let trouble = latching.or_else(|| no_room(core, shared, &error));
+            let trouble = trouble_of_commit(core, shared, &error);
             let _ = rollback(core);
             Some(match trouble {
                 Some(error) => Overruled::ByTrouble(error),
