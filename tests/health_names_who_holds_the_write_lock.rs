@@ -34,9 +34,9 @@ fn is_degraded(runtime: &Runtime) -> bool {
     match runtime.health() {
         Health::Degraded { reason, holder } => {
             assert!(reason.starts_with("test: ") && reason.contains("more than a second"), "{reason}");
-            // On Linux; elsewhere nothing tells.
-            assert_eq!(holder.map(|holder| holder.pid), Some(std::process::id()));
-            true
+            assert!(holder.as_ref().is_none_or(|holder| holder.pid == std::process::id()));
+            // A list of locks that changes while it is read may lack one; it is read again every second.
+            holder.is_some()
         }
         _ => false,
     }
@@ -74,6 +74,7 @@ fn of_a_required_database() {
     other.execute_batch("BEGIN IMMEDIATE").expect("the lock");
     let late = place.db.clone().within(Duration::from_millis(1500)).write(insert("late"));
     println!("{}", late.expect_err("locked"));
+    // Nobody asks any more, and it is still looked for.
     until("health says so", || is_degraded(&place.runtime));
     other.execute_batch("ROLLBACK").expect("freed");
     until("health takes it back", || place.runtime.health() == Health::Ready);

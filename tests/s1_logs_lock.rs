@@ -59,6 +59,20 @@ fn open(home: &Path) -> Runtime {
     runtime
 }
 
+/// Creates the databases of a home, with the logs or without: that takes as long as the disk takes to make them durable.
+fn create(home: &Path, domains: &[Domain]) {
+    let builder = domains
+        .iter()
+        .fold(Runtime::builder(Home::at(home)), |builder, domain| builder.domain(domain.clone()));
+    let runtime = builder.open().expect("created");
+    until("all of them", || runtime.health() == Health::Ready);
+    runtime.close(Duration::from_secs(10));
+}
+
+fn required_domains() -> [Domain; 3] {
+    [Domain::state(), Domain::goals(), Domain::device_keys()]
+}
+
 /// Another process that holds a lock in this role.
 fn holder(role: &str, file: &Path) -> Child {
     let child = Child::start(role, &[processes::text(file)]);
@@ -106,11 +120,13 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
     began.elapsed()
 }
 
-/// Waits until the runtime says that a domain is degraded; answers why, and the holder's process id.
+/// Waits until the runtime says that a domain is degraded, and who is in the way where somebody is; answers why, and the
+/// holder's process id.
 fn degraded(runtime: &Runtime, domain: &str) -> (String, Option<u32>) {
     let mut found = (String::new(), None);
     until("a degraded runtime", || match runtime.health() {
-        Health::Degraded { reason, holder } if !reason.contains("being attached") => {
+        // A list of locks that changes while it is read may lack one; it is read again every second.
+        Health::Degraded { reason, holder } if holder.is_some() || reason.contains("not an SQLite") => {
             found = (reason, holder.map(|holder| holder.pid));
             true
         }
@@ -136,7 +152,8 @@ fn back(runtime: &Runtime) {
 #[test]
 fn s1_logs_lock_does_not_gate_startup() {
     let home = processes::folder();
-    open(home.path()).close(Duration::from_secs(10));
+    create(home.path(), &required_domains());
+    create(home.path(), &[Domain::logs()]);
     let file = home.path().join("logs.sqlite");
     let child = holder("write", &file);
 
@@ -148,11 +165,13 @@ fn s1_logs_lock_does_not_gate_startup() {
     let (_, pid) = degraded(&runtime, "logs");
     assert_eq!(pid.map(i64::from), Some(i64::from(child.pid())));
     tickets.extend(submit(&logs, ROW, KEPT..KEPT + KEPT / 2));
-    assert_eq!((logs.stats().dropped, logs.stats().dropped_bytes), (500, 50_000));
+    // At once, or when the writer has looked through those that wait.
+    until("all that have no room are dropped", || logs.stats().dropped == 500);
+    assert_eq!(logs.stats().dropped_bytes, 50_000);
     for ticket in tickets.drain(..500) {
         let error = ticket.wait().expect_err("the oldest are dropped, and told at once");
         assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
-        assert_eq!(error.holder().map(|holder| holder.pid), pid, "{error}");
+        assert!(error.holder().is_none_or(|holder| Some(holder.pid) == pid), "{error}");
         assert!(error.message().contains("dropped"), "{error}");
     }
     until("the end of the time", || held.elapsed() > processes::seconds(3.0));
@@ -185,7 +204,7 @@ fn s1_logs_lock_does_not_gate_startup() {
 #[test]
 fn s1_creation_of_logs_does_not_gate_startup() {
     let home = processes::folder();
-    std::fs::create_dir(home.path().join("locks")).expect("a folder");
+    create(home.path(), &required_domains());
     let child = holder("create", &home.path().join("locks/logs.init"));
     let runtime = open(home.path());
     use_state(&runtime);
@@ -254,7 +273,8 @@ fn s1_migration_of_logs_does_not_gate_startup() {
 #[test]
 fn s1_damaged_logs_do_not_gate_startup() {
     let home = processes::folder();
-    open(home.path()).close(Duration::from_secs(10));
+    create(home.path(), &required_domains());
+    create(home.path(), &[Domain::logs()]);
     let file = home.path().join("logs.sqlite");
     let text = "not a database\n".repeat(1000);
     std::fs::write(&file, &text).expect("damaged");
