@@ -10,6 +10,11 @@ pub struct Limits {
     pub deadline: Duration,
     /// Jobs that may wait in each lane. Default 4,096.
     pub queue_jobs: usize,
+    /// Submitted jobs that a best-effort database keeps in each lane while it takes no writes, or not fast enough; of
+    /// more, the oldest are dropped. Default 4,096.
+    pub backlog_jobs: usize,
+    /// Bytes that those may own, as told with [`Database::sized`](crate::Database::sized). Default 8 MiB.
+    pub backlog_bytes: usize,
     /// Jobs that share a commit at most. Default 4,096: the time bound below is what counts.
     pub batch_jobs: usize,
     /// How long the jobs of a batch may run before it is committed. Default 5 ms.
@@ -37,6 +42,8 @@ impl Default for Limits {
         Self {
             deadline: Duration::from_secs(30),
             queue_jobs: 4096,
+            backlog_jobs: 4096,
+            backlog_bytes: 8 << 20,
             batch_jobs: 4096,
             batch_time: Duration::from_millis(5),
             turn_wait: Duration::from_millis(250),

@@ -127,21 +127,27 @@ impl Runtime {
         self.inner.memory.is_some()
     }
 
-    /// The worst state of its databases; a best-effort one can at most degrade it.
+    /// The worst state of its databases; a best-effort one can at most degrade it. The reason names each domain that is
+    /// degraded, the holder is the first that is known.
     pub fn health(&self) -> Health {
-        let mut worst = Health::Ready;
+        let (mut reasons, mut known) = (Vec::new(), None);
         for (name, (domain, database)) in &*self.inner.databases.read() {
             match (database.health(), domain.role()) {
                 (Health::Ready, _) => {}
                 (Health::Closed, _) => return Health::Closed,
                 (found, Role::Required) if !matches!(found, Health::Degraded { .. }) => return found,
-                (Health::Degraded { reason, holder }, _) => worst = Health::Degraded { reason, holder },
-                (found, _) => {
-                    worst = Health::Degraded { reason: format!("{name} is {}", word(&found)), holder: None };
+                // The reason begins with the domain's name.
+                (Health::Degraded { reason, holder }, _) => {
+                    reasons.push(reason);
+                    known = known.or(holder);
                 }
+                (found, _) => reasons.push(format!("{name} is {}", word(&found))),
             }
         }
-        worst
+        if reasons.is_empty() {
+            return Health::Ready;
+        }
+        Health::Degraded { reason: reasons.join("; "), holder: known }
     }
 
     /// Closes every database: refuses new work, works off what is queued for at most `wait` each. Closing twice is

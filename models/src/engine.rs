@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::handoff::gate::Gate;
 use crate::handoff::job::{Job, JobError, Ran, Settled, Task, Waited};
-use crate::handoff::lanes::{Lane, Lanes, Refused, Woken};
+use crate::handoff::lanes::{Backlog, Lane, Lanes, Queued, Refused, Woken};
 use crate::harness::{burst, chance, never};
 use crate::sync::{Arc, Instant, MutexGuard};
 
@@ -26,6 +26,8 @@ pub(crate) enum Failure {
     Closed,
     /// Run, and nobody knows.
     Fatal,
+    /// Never run: there was no room for it.
+    PushedOut,
 }
 
 impl JobError for Failure {
@@ -75,7 +77,26 @@ impl Ledger {
 
 struct Entry {
     task: Arc<dyn Task<Ledger, Failure>>,
+    lane: Lane,
     submitted: bool,
+    /// As in a best-effort database: it may be pushed out, and waits for another batch when its own met trouble.
+    may_go: bool,
+}
+
+impl Queued for Entry {
+    fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    fn may_go(&self) -> Option<usize> {
+        self.may_go.then_some(1)
+    }
+}
+
+impl Entry {
+    fn written(task: Arc<dyn Task<Ledger, Failure>>, lane: Lane) -> Self {
+        Self { task, lane, submitted: false, may_go: false }
+    }
 }
 
 impl Drop for Entry {
@@ -86,11 +107,14 @@ impl Drop for Entry {
 
 /// What the writer meets, each with some probability.
 #[derive(Clone, Copy, Default)]
+#[allow(clippy::struct_excessive_bools)] // each comes with any other
 pub(crate) struct Weather {
     /// A batch is lost, and run again.
     pub(crate) loses: bool,
     /// A write fails for good: the batch is overruled.
     pub(crate) fails: bool,
+    /// A batch meets trouble that passes: nothing of it counts, and who may wait waits for another.
+    pub(crate) holds: bool,
     /// The writer dies in the middle of a batch.
     pub(crate) dies: bool,
 }
@@ -139,7 +163,7 @@ impl Engine {
         deadline: Instant,
         job: impl Fn(&Ledger) -> Result<R, Failure> + Send,
     ) -> Told<R> {
-        self.queue_with(deadline, job, |task| self.push(lane, Entry { task, submitted: false }, deadline))
+        self.queue_with(deadline, job, |task| self.push(Entry::written(task, lane), deadline))
     }
 
     /// The same, and panics after the job was queued.
@@ -149,7 +173,7 @@ impl Engine {
         job: impl Fn(&Ledger) -> Result<R, Failure> + Send,
     ) -> Told<R> {
         self.queue_with(deadline, job, |task| {
-            let _ = self.push(Lane::Normal, Entry { task, submitted: false }, deadline);
+            let _ = self.push(Entry::written(task, Lane::Normal), deadline);
             burst()
         })
     }
@@ -175,12 +199,34 @@ impl Engine {
     ) -> Result<Ticket<R>, Refused> {
         let task = Job::owned(job, deadline);
         self.gate.join();
-        let pushed = self.push(Lane::Normal, Entry { task: task.clone(), submitted: true }, deadline);
+        let entry = Entry { task: task.clone(), lane: Lane::Normal, submitted: true, may_go: false };
+        let pushed = self.push(entry, deadline);
         pushed.map(|()| Ticket(task)).inspect_err(|_| self.gate.leave())
     }
 
-    fn push(&self, lane: Lane, entry: Entry, deadline: Instant) -> Result<(), Refused> {
-        self.lanes.push(lane, entry, deadline)?;
+    /// As `Database::submit` of a best-effort database, whose backlog keeps `most` jobs.
+    pub(crate) fn keep<R: Send + 'static>(
+        &self,
+        deadline: Instant,
+        most: usize,
+        job: impl Fn(&Ledger) -> Result<R, Failure> + Send + 'static,
+    ) -> Result<Ticket<R>, Refused> {
+        let task = Job::owned(job, deadline);
+        self.gate.join();
+        let entry = Entry { task: task.clone(), lane: Lane::Normal, submitted: true, may_go: true };
+        let mut out = VecDeque::new();
+        let backlog = Backlog { jobs: most, bytes: usize::MAX };
+        self.lanes.push_out(entry, backlog, &mut out).inspect_err(|_| self.gate.leave())?;
+        self.accepted.fetch_add(1, Relaxed);
+        for entry in out {
+            let _ = entry.task.refuse(Failure::PushedOut);
+            self.let_go(entry);
+        }
+        Ok(Ticket(task))
+    }
+
+    fn push(&self, entry: Entry, deadline: Instant) -> Result<(), Refused> {
+        self.lanes.push(entry, deadline)?;
         self.accepted.fetch_add(1, Relaxed);
         Ok(())
     }
@@ -217,14 +263,16 @@ impl Engine {
 
     fn serve(&self, queue: &mut VecDeque<Entry>) {
         let ledger = self.gate.enter();
-        let done = self.batch(&ledger, queue.drain(..).collect());
+        let done = self.batch(&ledger, queue);
         drop(ledger);
+        self.lanes.give_back(queue);
         for entry in done {
             self.settle(entry);
         }
     }
 
-    fn batch(&self, ledger: &Ledger, mut batch: Vec<Entry>) -> Vec<Entry> {
+    fn batch(&self, ledger: &Ledger, queue: &mut VecDeque<Entry>) -> Vec<Entry> {
+        let mut batch: Vec<Entry> = queue.drain(..).collect();
         let mut losses = if self.weather.loses { 2 } else { 0 };
         loop {
             let mut ran = Vec::with_capacity(batch.len());
@@ -257,6 +305,11 @@ impl Engine {
                 batch = ran;
                 continue;
             }
+            if self.weather.holds && chance(2) {
+                // Nothing of it counts; who may wait does, in order.
+                ledger.back_to(0);
+                return self.hold_back(ran, queue);
+            }
             if self.weather.fails && chance(2) {
                 ledger.back_to(0);
                 for entry in &ran {
@@ -266,6 +319,21 @@ impl Engine {
             ledger.commit();
             return ran;
         }
+    }
+
+    fn hold_back(&self, ran: Vec<Entry>, queue: &mut VecDeque<Entry>) -> Vec<Entry> {
+        let mut done = Vec::new();
+        for entry in ran {
+            if !entry.may_go {
+                entry.task.overrule(Failure::Fatal);
+                done.push(entry);
+            } else if entry.task.put_back() {
+                queue.push_back(entry);
+            } else {
+                self.let_go(entry);
+            }
+        }
+        done
     }
 
     fn settle(&self, entry: Entry) -> Settled {

@@ -7,14 +7,15 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use crate::engine::{Engine, Failure, Ledger, Told, Weather};
-use crate::handoff::lanes::{Lane, Lanes, Refused};
+use crate::handoff::lanes::{Lane, Lanes, Queued, Refused};
 use crate::harness::{Scope, burst, chance, never, past, scope, some_time, soon};
 use crate::sync::{Arc, Condvar, Instant, Mutex, thread};
 
-const CALM: Weather = Weather { loses: false, fails: false, dies: false };
+const CALM: Weather = Weather { loses: false, fails: false, holds: false, dies: false };
 const LOSSES: Weather = Weather { loses: true, ..CALM };
-const STORM: Weather = Weather { loses: true, fails: true, dies: false };
-const DEATH: Weather = Weather { loses: true, fails: false, dies: true };
+const STORM: Weather = Weather { loses: true, fails: true, ..CALM };
+const FLAPPING: Weather = Weather { holds: true, ..CALM };
+const DEATH: Weather = Weather { loses: true, dies: true, ..CALM };
 
 /// A place on the caller's own stack that its job writes to without any synchronization: only the hand-over orders it.
 struct Own(UnsafeCell<u32>);
@@ -185,12 +186,26 @@ pub fn close_while_callers_wait() {
     run(Engine::new(1, LOSSES), 1, &[&caller(1), &caller(2), &caller(3), &closer]);
 }
 
+/// A job that only waits in a queue.
+#[derive(Debug, PartialEq)]
+struct Plain;
+
+impl Queued for Plain {
+    fn lane(&self) -> Lane {
+        Lane::Normal
+    }
+
+    fn may_go(&self) -> Option<usize> {
+        None
+    }
+}
+
 /// The same without a writer: closing wakes who waits for room.
 pub fn close_a_full_queue() {
     let lanes = Lanes::new(1);
-    lanes.push(Lane::Normal, 1, never()).expect("room");
+    lanes.push(Plain, never()).expect("room");
     scope(|scope| {
-        let waits = scope.spawn(|| lanes.push(Lane::Normal, 2, never()));
+        let waits = scope.spawn(|| lanes.push(Plain, never()));
         scope.spawn(|| lanes.close());
         assert_eq!(waits.join().expect("it ends"), Err(Refused::Closed));
     });
@@ -274,6 +289,31 @@ fn owned(number: u32) -> impl Fn(&Ledger) -> Result<u32, Failure> + Send + 'stat
         ledger.add(number);
         Ok(number)
     }
+}
+
+/// A backlog of two jobs: nobody waits for room, who is pushed out is told, and what is put back keeps its order and
+/// counts once, whoever gives up on it meanwhile.
+pub fn backlog() {
+    let submits = |engine: &Engine| {
+        let tickets =
+            [10, 11, 12].map(|number| (number, engine.keep(never(), 2, owned(number)).expect("open")));
+        let mut reports = Vec::new();
+        for (number, mut ticket) in tickets {
+            let told = ticket.wait_for_ever();
+            assert!(matches!(told, Told::Answer(Ok(_) | Err(Failure::PushedOut))));
+            reports.push(Report::new(number, told));
+        }
+        reports
+    };
+    let hasty = |engine: &Engine| {
+        let ticket = engine.keep(some_time(), 2, owned(2)).expect("open");
+        let _ = chance(2) && ticket.cancel();
+        vec![Report::new(2, ticket.wait())]
+    };
+    let writes = |engine: &Engine| vec![write(engine, Lane::Normal, soon(), 3)];
+    let kept = run(Engine::new(1, FLAPPING), 2, &[&submits, &hasty, &writes]);
+    let order: Vec<_> = kept.into_iter().filter(|n| *n >= 10).collect();
+    assert!(order.is_sorted(), "{order:?}");
 }
 
 /// Tickets, waited for in each way, one after the other and with the job's own deadline.

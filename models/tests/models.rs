@@ -21,6 +21,7 @@ models! {
     impatient_caller
     reserved_gate
     one_callers_order
+    backlog
     tickets
     awaited_tickets
     polled_then_waited_for

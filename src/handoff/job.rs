@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Queued ──claim──▶ Running ──▶ Ran ──settle──▶ Settled
-//!   │                  ▲         │ └──────────── claim (the batch was lost: run again)
+//!   │  ▲               ▲         │ └──────────── claim (the batch was lost: run again)
+//!   │  └──put back─────┴─────────┤               (the batch was lost: wait for another)
 //!   │ deadline, cancel └─────────┘
 //!   ▼                             │ deadline of a waiting caller
 //! Withdrawn                       ▼
@@ -116,6 +117,9 @@ pub(crate) trait Task<C, E>: Send + Sync {
     fn overrule(&self, error: E);
     /// Acknowledges: the caller learns the answer. Only for a claimed job that ran or was overruled.
     fn settle(&self) -> Settled;
+    /// Puts a job that is claimed or ran back among those that wait: what its run did is undone, and it may be run again
+    /// or given up as if it never had. False when its caller gave up on it. Only by whoever claimed it.
+    fn put_back(&self) -> bool;
     /// Settles whatever is not final yet: nobody will run it, or finish it, any more.
     fn abandon(&self);
     /// True when its caller gave up on it.
@@ -354,6 +358,21 @@ impl<C: 'static, R: Send + 'static, E: JobError> Task<C, E> for Job<C, R, E> {
         }
         self.wake();
         settled
+    }
+
+    fn put_back(&self) -> bool {
+        match self.state.load(Ordering::Acquire) {
+            QUEUED => true,
+            RAN => self.swap(RAN, QUEUED),
+            RUNNING | IMPATIENT => {
+                // Only the claimer leaves these. A caller that is impatient sleeps until the run has ended: it has.
+                if self.state.swap(QUEUED, Ordering::AcqRel) == IMPATIENT {
+                    self.wake();
+                }
+                true
+            }
+            _ => false,
+        }
     }
 
     fn abandon(&self) {

@@ -5,12 +5,16 @@
 //! 2. While both lanes hold work, every eighth job comes from the background lane: neither starves.
 //! 3. Who comes when its lane holds `capacity` jobs waits for room until its deadline.
 //! 4. After `close` nothing is accepted; what was accepted can still be taken.
+//! 5. Who comes with [`push_out`](Lanes::push_out) never waits: when its lane keeps more than the backlog's bound, the
+//!    oldest jobs that may go are pushed out, and only those; the newest always stays. What is given back counts too.
 //!
 //! One mutex serves both lanes, so that the writer takes a whole batch in one visit.
+//!
+//! Tests: below for each invariant; the models for what callers of every kind meet together.
 
 use std::collections::VecDeque;
 
-use crate::sync::{AtomicUsize, Condvar, Instant, Mutex, Ordering};
+use crate::sync::{AtomicUsize, Condvar, Instant, Mutex, MutexGuard, Ordering};
 
 /// Of eight jobs taken while both lanes hold work, one is background work.
 const BACKGROUND_SHARE: u32 = 8;
@@ -27,6 +31,21 @@ pub(crate) enum Lane {
 pub(crate) enum Refused {
     Full,
     Closed,
+}
+
+/// A job as the queue sees it.
+pub(crate) trait Queued {
+    /// Where it waits.
+    fn lane(&self) -> Lane;
+    /// The bytes it keeps, when it may be pushed out; `None` for one whose caller stands in line for it.
+    fn may_go(&self) -> Option<usize>;
+}
+
+/// How much of what may be pushed out each lane keeps.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backlog {
+    pub(crate) jobs: usize,
+    pub(crate) bytes: usize,
 }
 
 /// Why the writer was woken.
@@ -53,8 +72,8 @@ pub(crate) struct Lanes<J> {
 }
 
 struct Inner<J> {
-    normal: VecDeque<J>,
-    background: VecDeque<J>,
+    normal: Queue<J>,
+    background: Queue<J>,
     taken: u32,
     open: bool,
     poked: bool,
@@ -62,12 +81,69 @@ struct Inner<J> {
     callers_wait: usize,
 }
 
-impl<J> Lanes<J> {
+/// One lane.
+struct Queue<J> {
+    jobs: VecDeque<J>,
+    /// How many of them may be pushed out, and what those keep.
+    movable: Backlog,
+}
+
+impl<J: Queued> Queue<J> {
+    fn new() -> Self {
+        Self { jobs: VecDeque::new(), movable: Backlog { jobs: 0, bytes: 0 } }
+    }
+
+    fn push_back(&mut self, job: J) {
+        self.came(&job);
+        self.jobs.push_back(job);
+    }
+
+    fn push_front(&mut self, job: J) {
+        self.came(&job);
+        self.jobs.push_front(job);
+    }
+
+    fn pop_front(&mut self) -> Option<J> {
+        let job = self.jobs.pop_front()?;
+        self.left(&job);
+        Some(job)
+    }
+
+    /// Moves the oldest that may go to `out` until the rest is within `bound`, or only one of them is left. Answers how
+    /// many went.
+    fn push_out(&mut self, bound: Backlog, out: &mut VecDeque<J>) -> usize {
+        let before = self.jobs.len();
+        while self.movable.jobs > 1 && (self.movable.jobs > bound.jobs || self.movable.bytes > bound.bytes) {
+            // Only callers that wait stand before it: no more than there are threads.
+            let oldest = self.jobs.iter().position(|job| job.may_go().is_some());
+            let Some(job) = oldest.and_then(|at| self.jobs.remove(at)) else { break };
+            self.left(&job);
+            out.push_back(job);
+        }
+        before - self.jobs.len()
+    }
+
+    fn came(&mut self, job: &J) {
+        if let Some(bytes) = job.may_go() {
+            self.movable.jobs += 1;
+            self.movable.bytes = self.movable.bytes.saturating_add(bytes);
+        }
+    }
+
+    fn left(&mut self, job: &J) {
+        if let Some(bytes) = job.may_go() {
+            self.movable.jobs -= 1;
+            self.movable.bytes = self.movable.bytes.saturating_sub(bytes);
+        }
+    }
+}
+
+impl<J: Queued> Lanes<J> {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
             inner: Mutex::new(Inner {
-                normal: VecDeque::new(),
-                background: VecDeque::new(),
+                normal: Queue::new(),
+                background: Queue::new(),
                 taken: 0,
                 open: true,
                 poked: false,
@@ -90,13 +166,14 @@ impl<J> Lanes<J> {
     ///
     /// # Errors
     /// `Full` when there was no room until then, `Closed` after [`close`](Self::close).
-    pub(crate) fn push(&self, lane: Lane, job: J, deadline: Instant) -> Result<(), Refused> {
+    pub(crate) fn push(&self, job: J, deadline: Instant) -> Result<(), Refused> {
+        let lane = job.lane();
         let mut inner = self.inner.lock();
         loop {
             if !inner.open {
                 return Err(Refused::Closed);
             }
-            if inner.lane(lane).len() < self.capacity {
+            if inner.lane(lane).jobs.len() < self.capacity {
                 break;
             }
             if Instant::now() >= deadline {
@@ -108,12 +185,33 @@ impl<J> Lanes<J> {
         }
         inner.lane(lane).push_back(job);
         self.len.fetch_add(1, Ordering::AcqRel);
-        if inner.writer_waits {
-            inner.writer_waits = false;
+        self.wake_writer(inner);
+        Ok(())
+    }
+
+    /// Puts a job at the end of its lane without waiting. What must go for it is moved to `out`, oldest first.
+    ///
+    /// # Errors
+    /// `Closed` after [`close`](Self::close).
+    pub(crate) fn push_out(&self, job: J, bound: Backlog, out: &mut VecDeque<J>) -> Result<(), Refused> {
+        let mut inner = self.inner.lock();
+        if !inner.open {
+            return Err(Refused::Closed);
+        }
+        let lane = inner.lane(job.lane());
+        lane.push_back(job);
+        let gone = lane.push_out(bound, out);
+        self.len.fetch_add(1, Ordering::AcqRel);
+        self.len.fetch_sub(gone, Ordering::AcqRel);
+        self.wake_writer(inner);
+        Ok(())
+    }
+
+    fn wake_writer(&self, mut inner: MutexGuard<'_, Inner<J>>) {
+        if std::mem::take(&mut inner.writer_waits) {
             drop(inner);
             self.work.notify_one();
         }
-        Ok(())
     }
 
     /// Moves up to `most` jobs into `into`, in the order they are to run.
@@ -137,14 +235,26 @@ impl<J> Lanes<J> {
 
     /// Puts jobs that were taken and not run back to the front of their lanes, in their order: whoever comes with
     /// more urgent work meanwhile does not wait for them.
-    pub(crate) fn give_back(&self, jobs: &mut VecDeque<J>, lane_of: impl Fn(&J) -> Lane) {
+    pub(crate) fn give_back(&self, jobs: &mut VecDeque<J>) {
         if jobs.is_empty() {
             return;
         }
         let mut inner = self.inner.lock();
         self.len.fetch_add(jobs.len(), Ordering::AcqRel);
         while let Some(job) = jobs.pop_back() {
-            inner.lane(lane_of(&job)).push_front(job);
+            inner.lane(job.lane()).push_front(job);
+        }
+    }
+
+    /// Moves what is beyond the backlog's bound to `out`, oldest first: for jobs that were given back, which come before
+    /// what was pushed meanwhile.
+    pub(crate) fn trim(&self, bound: Backlog, out: &mut VecDeque<J>) {
+        let mut inner = self.inner.lock();
+        let gone = inner.normal.push_out(bound, out) + inner.background.push_out(bound, out);
+        self.len.fetch_sub(gone, Ordering::AcqRel);
+        if gone > 0 && inner.callers_wait > 0 {
+            drop(inner);
+            self.room.notify_all();
         }
     }
 
@@ -155,7 +265,7 @@ impl<J> Lanes<J> {
             if std::mem::take(&mut inner.poked) {
                 return Woken::Poked;
             }
-            if !inner.normal.is_empty() || !inner.background.is_empty() {
+            if !inner.normal.jobs.is_empty() || !inner.background.jobs.is_empty() {
                 return Woken::Work;
             }
             if !inner.open {
@@ -197,8 +307,8 @@ impl<J> Lanes<J> {
     }
 }
 
-impl<J> Inner<J> {
-    fn lane(&mut self, lane: Lane) -> &mut VecDeque<J> {
+impl<J: Queued> Inner<J> {
+    fn lane(&mut self, lane: Lane) -> &mut Queue<J> {
         match lane {
             Lane::Normal => &mut self.normal,
             Lane::Background => &mut self.background,
@@ -207,7 +317,7 @@ impl<J> Inner<J> {
 
     fn next(&mut self) -> Option<J> {
         let background_turn = self.taken % BACKGROUND_SHARE == BACKGROUND_SHARE - 1;
-        let job = if background_turn || self.normal.is_empty() {
+        let job = if background_turn || self.normal.jobs.is_empty() {
             self.background.pop_front().or_else(|| self.normal.pop_front())
         } else {
             self.normal.pop_front()
@@ -228,14 +338,28 @@ mod tests {
         Instant::now() + Duration::from_millis(1)
     }
 
+    /// From 100 on background work; from 1000 on it may go, and keeps as many bytes as its thousands say.
+    impl Queued for usize {
+        fn lane(&self) -> Lane {
+            if self % 1000 < 100 { Lane::Normal } else { Lane::Background }
+        }
+
+        fn may_go(&self) -> Option<usize> {
+            (*self >= 1000).then_some(self / 1000)
+        }
+    }
+
+    fn all(lanes: &Lanes<usize>) -> Vec<usize> {
+        let mut taken = VecDeque::new();
+        lanes.take(&mut taken, usize::MAX);
+        taken.into()
+    }
+
     #[test]
     fn every_eighth_job_is_background_work_while_both_lanes_hold_some() {
         let lanes = Lanes::new(100);
-        for n in 0..40 {
-            lanes.push(Lane::Normal, n, soon()).expect("room");
-        }
-        for n in 100..105 {
-            lanes.push(Lane::Background, n, soon()).expect("room");
+        for n in (0..40).chain(100..105) {
+            lanes.push(n, soon()).expect("room");
         }
         let mut taken = VecDeque::new();
         lanes.take(&mut taken, 24);
@@ -249,40 +373,78 @@ mod tests {
     fn what_is_given_back_keeps_its_order_and_yields_to_what_came_meanwhile() {
         let lanes = Lanes::new(100);
         for n in 100..110 {
-            lanes.push(Lane::Background, n, soon()).expect("room");
+            lanes.push(n, soon()).expect("room");
         }
         let mut taken = VecDeque::new();
         lanes.take(&mut taken, 10);
         assert_eq!(taken.pop_front(), Some(100));
-        lanes.push(Lane::Normal, 1, soon()).expect("room");
-        lanes.give_back(&mut taken, |n| if *n >= 100 { Lane::Background } else { Lane::Normal });
+        lanes.push(1, soon()).expect("room");
+        lanes.give_back(&mut taken);
         assert!(taken.is_empty());
         assert_eq!(lanes.len(), 10);
         // The tenth job taken before and the first now: not the background's place yet.
-        lanes.take(&mut taken, 10);
-        assert_eq!(taken, [1, 101, 102, 103, 104, 105, 106, 107, 108, 109]);
+        assert_eq!(all(&lanes), [1, 101, 102, 103, 104, 105, 106, 107, 108, 109]);
     }
 
     #[test]
     fn a_full_lane_refuses_at_the_deadline_and_the_other_lane_still_takes() {
         let lanes = Lanes::new(2);
-        lanes.push(Lane::Normal, 1, soon()).expect("room");
-        lanes.push(Lane::Normal, 2, soon()).expect("room");
-        assert_eq!(lanes.push(Lane::Normal, 3, soon()), Err(Refused::Full));
-        lanes.push(Lane::Background, 4, soon()).expect("its own room");
+        lanes.push(1, soon()).expect("room");
+        lanes.push(2, soon()).expect("room");
+        assert_eq!(lanes.push(3, soon()), Err(Refused::Full));
+        lanes.push(104, soon()).expect("its own room");
         assert_eq!(lanes.len(), 3);
     }
 
     #[test]
     fn after_close_nothing_is_accepted_and_the_rest_can_be_taken() {
         let lanes = Lanes::new(2);
-        lanes.push(Lane::Normal, 1, soon()).expect("room");
+        lanes.push(1, soon()).expect("room");
         lanes.close();
-        assert_eq!(lanes.push(Lane::Normal, 2, soon()), Err(Refused::Closed));
-        assert_eq!(lanes.wait(soon()), Woken::Work);
-        let mut taken = VecDeque::new();
-        lanes.take(&mut taken, 9);
-        assert_eq!(taken, [1]);
+        assert_eq!(lanes.push(2, soon()), Err(Refused::Closed));
+        let mut out = VecDeque::new();
+        assert_eq!(lanes.push_out(1001, Backlog { jobs: 1, bytes: 9 }, &mut out), Err(Refused::Closed));
+        assert_eq!((lanes.wait(soon()), out.len()), (Woken::Work, 0));
+        assert_eq!(all(&lanes), [1]);
         assert_eq!(lanes.wait(soon()), Woken::Closed);
+    }
+
+    #[test]
+    fn the_oldest_that_may_go_are_pushed_out_of_their_own_lane_and_nobody_else() {
+        let lanes = Lanes::new(1);
+        let (bound, mut out) = (Backlog { jobs: 3, bytes: 100 }, VecDeque::new());
+        lanes.push(1, soon()).expect("room");
+        for n in [1002, 1003, 1104, 1005, 1006, 1007] {
+            lanes.push_out(n, bound, &mut out).expect("it never waits");
+        }
+        assert_eq!(out, [1002, 1003]);
+        assert_eq!((lanes.len(), all(&lanes)), (5, vec![1, 1005, 1006, 1007, 1104]));
+    }
+
+    #[test]
+    fn bytes_push_out_too_and_the_newest_stays_whatever_it_keeps() {
+        let lanes = Lanes::new(9);
+        let (bound, mut out) = (Backlog { jobs: 9, bytes: 10 }, VecDeque::new());
+        for n in [4001, 4002, 3003, 99_004] {
+            lanes.push_out(n, bound, &mut out).expect("it never waits");
+        }
+        assert_eq!((out, lanes.len(), all(&lanes)), (VecDeque::from([4001, 4002, 3003]), 1, vec![99_004]));
+    }
+
+    #[test]
+    fn what_is_given_back_is_the_oldest() {
+        let lanes = Lanes::new(9);
+        let (bound, mut out, mut taken) = (Backlog { jobs: 3, bytes: 100 }, VecDeque::new(), VecDeque::new());
+        for n in [1001, 1002, 1003] {
+            lanes.push_out(n, bound, &mut out).expect("it never waits");
+        }
+        lanes.take(&mut taken, 3);
+        for n in [1004, 1005] {
+            lanes.push_out(n, bound, &mut out).expect("it never waits");
+        }
+        lanes.give_back(&mut taken);
+        assert!(out.is_empty(), "what is taken does not count");
+        lanes.trim(bound, &mut out);
+        assert_eq!((out, all(&lanes)), (VecDeque::from([1001, 1002]), vec![1003, 1004, 1005]));
     }
 }

@@ -7,19 +7,24 @@
 //!    error: it may have been an artefact of a neighbour. Only a job that panicked keeps its answer. First all but
 //!    the culprit as one batch, then one by one.
 //! 4. A job that cannot be blamed never gets somebody else's error.
+//! 5. In a best-effort database no trouble of the disk costs a submitted job its turn: where nothing was committed for
+//!    sure, it goes back to the backlog, in order. That is so for whatever failed before COMMIT, and for a COMMIT for
+//!    which the log had no room: its last frame is not in it. A COMMIT that failed otherwise may be in the log, and a
+//!    replaced file is found out after it: those jobs are told so, and never run again.
 //!
 //! A batch first runs without savepoints, which cost as much as a small insert. The first job that fails ends that
 //! attempt: it is rolled back and run again with a savepoint around each job. A batch that met a failure makes the
 //! next ones wary: they use savepoints from the start.
 //!
-//! Tests: `tests/batch_*.rs`, each against neighbours that must be unharmed.
+//! Tests: `tests/batch_*.rs`, each against neighbours that must be unharmed; `tests/best_effort_comes_back.rs`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::ffi as code;
 
+use super::clock::instant_after;
 use super::core::Core;
 use super::ffi;
 use super::guard::InJob;
@@ -28,11 +33,18 @@ use super::shared::Shared;
 use super::stats;
 use super::tx::Tx;
 use crate::error::{Error, ErrorKind};
-use crate::handoff::job::{Ran, Task};
-use crate::handoff::lanes::Lane;
+use crate::handoff::job::{JobError, Ran, Task};
+use crate::handoff::lanes::{Lane, Queued};
 
 /// How many batches use savepoints from the start after one that met a failure.
 const WARY_BATCHES: u32 = 64;
+/// How often a job may be what met damage. Then it is answered, and those behind it are not held up any longer.
+const MOST_TRIES: u8 = 8;
+/// Jobs of a best-effort database that wait for the write lock longer than this wait in the backlog, where its bound
+/// holds for them.
+const IN_HAND: Duration = Duration::from_millis(20);
+/// How often those that gave up are looked for there.
+const LOOK_THROUGH_EVERY: Duration = Duration::from_millis(20);
 
 /// A queued job.
 pub(super) struct Entry {
@@ -44,6 +56,20 @@ pub(super) struct Entry {
     pub(super) alone: bool,
     /// It was submitted: nobody stands in line for it, so whoever settles it leaves the line.
     pub(super) submitted: bool,
+    /// Of a submitted job of a best-effort database, which may be dropped from the backlog: the bytes it owns.
+    pub(super) keeps: Option<usize>,
+    /// How often it was what met damage.
+    pub(super) tries: u8,
+}
+
+impl Queued for Entry {
+    fn lane(&self) -> Lane {
+        self.lane
+    }
+
+    fn may_go(&self) -> Option<usize> {
+        self.keeps
+    }
 }
 
 impl Drop for Entry {
@@ -61,15 +87,33 @@ enum Outcome {
     Unprotected,
     /// The whole transaction is gone; the job that ended it, if that is known.
     Lost(Option<usize>),
-    /// A write or fsync failed, or the file was replaced. Nothing is known, nothing is run again.
+    /// A write or fsync failed, or the file was replaced; in a best-effort database, also a full disk and damage. Nothing
+    /// is run again now.
     Fatal(Error),
+}
+
+/// What overrules a job's own answer.
+pub(super) enum Overruled {
+    /// What the job did.
+    ByJob(Error),
+    /// As [`Outcome::Fatal`].
+    ByTrouble(Error),
+}
+
+/// What became of a job that was alone.
+enum Alone {
+    Done(Entry),
+    /// It was not run, and is answered.
+    Gone,
+    /// It waits in the backlog for another batch.
+    Back(Entry),
 }
 
 /// Runs one batch from the front of `queue`; answers the jobs whose fate is decided, to be settled in this order.
 pub(super) fn run(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>) -> Vec<Entry> {
     let mut done = Vec::new();
     if let Err(error) = begin(core, shared, queue) {
-        refuse(shared, queue, &error);
+        hold_back(core, shared, queue, &error);
         return done;
     }
     let together = queue.iter().take_while(|entry| !entry.alone).count().min(shared.spec.limits.batch_jobs);
@@ -78,7 +122,11 @@ pub(super) fn run(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>)
             let _ = rollback(core);
             return done;
         };
-        done.extend(run_alone(core, shared, entry, true));
+        match run_alone(core, shared, entry, true) {
+            Alone::Done(entry) => done.push(entry),
+            Alone::Back(entry) => queue.push_front(entry),
+            Alone::Gone => {}
+        }
         return done;
     }
     let mut batch: Vec<Option<Entry>> = queue.drain(..together).map(Some).collect();
@@ -99,11 +147,11 @@ pub(super) fn run(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>)
     };
     match outcome {
         Outcome::Committed => done.extend(batch.into_iter().flatten()),
-        Outcome::Fatal(error) => settle_unknown(batch.into_iter().flatten(), &error, &mut done),
+        Outcome::Fatal(error) => give_up(shared, batch, &error, queue, &mut done),
         Outcome::Lost(culprit) => {
             core.wary = WARY_BATCHES;
             stats::add(&shared.counters.batches_retried, 1);
-            recover(core, shared, batch, culprit, &mut done);
+            recover(core, shared, batch, culprit, queue, &mut done);
         }
         Outcome::Unprotected => unreachable!("an attempt with savepoints protects every job"),
     }
@@ -115,12 +163,13 @@ fn recover(
     core: &mut Core,
     shared: &Shared,
     mut batch: Vec<Option<Entry>>,
-    culprit: Option<usize>,
+    blamed: Option<usize>,
+    queue: &mut VecDeque<Entry>,
     done: &mut Vec<Entry>,
 ) {
-    let known = culprit.is_some();
+    let known = blamed.is_some();
     // One that panicked is settled, and gone from the batch.
-    let culprit = culprit.and_then(|at| batch[at].take());
+    let culprit = blamed.and_then(|at| batch[at].take());
     let outcome = if known && batch.iter().flatten().count() > 1 {
         again(core, shared, &mut batch)
     } else {
@@ -129,17 +178,40 @@ fn recover(
     match outcome {
         Outcome::Committed => done.extend(batch.into_iter().flatten()),
         Outcome::Fatal(error) => {
-            settle_unknown(batch.into_iter().flatten().chain(culprit), &error, done);
+            if let Some(at) = blamed {
+                batch[at] = culprit;
+            }
+            give_up(shared, batch, &error, queue, done);
             return;
         }
         Outcome::Lost(_) | Outcome::Unprotected => {
-            for entry in batch.into_iter().flatten() {
-                done.extend(run_alone(core, shared, entry, false));
+            let mut rest = batch.into_iter().flatten().chain(culprit);
+            while let Some(entry) = rest.next() {
+                let back = match run_alone(core, shared, entry, false) {
+                    Alone::Done(entry) => {
+                        done.push(entry);
+                        None
+                    }
+                    Alone::Gone => None,
+                    Alone::Back(entry) => Some(entry),
+                };
+                // Trouble does not pass from one job to the next.
+                if back.is_some() || !shared.health.is_writable() {
+                    let refusal = shared.health.refusal().or_else(|| shared.health.trouble());
+                    let error = refusal.unwrap_or_else(|| shared.busy());
+                    not_run(shared, back.into_iter().chain(rest), &error, queue);
+                    return;
+                }
             }
+            return;
         }
     }
     if let Some(culprit) = culprit {
-        done.extend(run_alone(core, shared, culprit, false));
+        match run_alone(core, shared, culprit, false) {
+            Alone::Done(entry) => done.push(entry),
+            Alone::Back(entry) => queue.push_front(entry),
+            Alone::Gone => {}
+        }
     }
 }
 
@@ -182,11 +254,13 @@ fn attempt(
             return (lost(core, shared, None), looked_at);
         }
         let ran = run_job(&core.tx, shared, entry);
+        if let Some(error) = trouble_of_a_job(core, shared, ran) {
+            blame(batch[at].as_mut(), &error);
+            let _ = rollback(core);
+            return (Outcome::Fatal(error), looked_at);
+        }
         let connection = core.tx.connection();
         if connection.is_autocommit() {
-            if let Some(error) = fatal(core, shared) {
-                return (Outcome::Fatal(error), looked_at);
-            }
             if ran == Ran::Panicked {
                 // It keeps its answer and is not run again.
                 settle(shared, batch[at].take());
@@ -240,13 +314,26 @@ fn end(core: &Core) -> rusqlite::Result<()> {
 fn commit(core: &mut Core, shared: &Shared) -> Outcome {
     match end(core) {
         Ok(()) => after_commit(core, shared).map_or(Outcome::Committed, Outcome::Fatal),
-        Err(error) => match latching(&error) {
+        Err(error) => match trouble_of_commit(core, shared, &error) {
             Some(error) => {
                 let _ = rollback(core);
-                Outcome::Fatal(unknown(shared.latch(error)))
+                Outcome::Fatal(error)
             }
             None => lost(core, shared, None),
         },
+    }
+}
+
+/// The trouble of the disk behind a failed COMMIT. The log's index grows after the last frame was written: when there
+/// is no room for that, a best-effort database cannot know that nothing was committed, and is attached again to find out
+/// what counts.
+fn trouble_of_commit(core: &mut Core, shared: &Shared, error: &rusqlite::Error) -> Option<Error> {
+    let failure = error.sqlite_error()?;
+    let no_index = shared.best_effort && failure.extended_code == code::SQLITE_IOERR_SHMSIZE;
+    let open = || no_index.then(|| rusqlite::Error::SqliteFailure(*failure, None).into());
+    match latching(error).or_else(open) {
+        Some(error) => Some(unknown(shared, error)),
+        None => no_room(core, shared, error),
     }
 }
 
@@ -257,7 +344,11 @@ fn after_commit(core: &mut Core, shared: &Shared) -> Option<Error> {
     if ffi::in_transaction(core.tx.connection()) {
         ffi::reset_statements(core.tx.connection());
     }
-    core.identity.check(core.tx.connection()).err().map(|lost| shared.lost(lost))
+    let lost = core.identity.check(core.tx.connection()).err();
+    if lost.is_none() {
+        shared.health.recovered();
+    }
+    lost.map(|lost| shared.lost(lost))
 }
 
 fn lost(core: &mut Core, shared: &Shared, culprit: Option<usize>) -> Outcome {
@@ -275,62 +366,88 @@ pub(super) fn rollback(core: &Core) -> rusqlite::Result<()> {
     if core.tx.connection().is_autocommit() { Ok(()) } else { core.tx.control().rollback() }
 }
 
-/// One job in a transaction of its own, which has `begun` or begins now. Its answer is decided when this returns;
-/// `None` when it was not run.
-fn run_alone(core: &mut Core, shared: &Shared, entry: Entry, begun: bool) -> Option<Entry> {
-    let ready = match () {
-        () if Instant::now() >= entry.task.deadline() => Err(late()),
-        () if begun => Ok(()),
-        () => begin_again(core, shared),
-    };
-    if let Err(error) = ready {
+/// One job in a transaction of its own, which has `begun` or begins now.
+fn run_alone(core: &mut Core, shared: &Shared, mut entry: Entry, begun: bool) -> Alone {
+    if Instant::now() >= entry.task.deadline() {
         let _ = rollback(core);
+        turn_away(shared, Some(entry), late());
+        return Alone::Gone;
+    }
+    if !begun && let Err(error) = begin_again(core, shared) {
+        let _ = rollback(core);
+        if can_wait(shared, &entry) && entry.task.put_back() {
+            return Alone::Back(entry);
+        }
         turn_away(shared, Some(entry), error);
-        return None;
+        return Alone::Gone;
     }
     if !entry.task.claim() {
         let _ = rollback(core);
         forget(shared, Some(entry));
-        return None;
+        return Alone::Gone;
     }
-    if let Some(error) = transact(core, shared, |tx| run_job(tx, shared, &entry)) {
-        entry.task.overrule(error);
+    match transact(core, shared, |tx| run_job(tx, shared, &entry)) {
+        Some(Overruled::ByTrouble(error)) => {
+            blame(Some(&mut entry), &error);
+            if !error.leaves_open() && can_wait(shared, &entry) {
+                if entry.task.put_back() {
+                    return Alone::Back(entry);
+                }
+                forget(shared, Some(entry));
+                return Alone::Gone;
+            }
+            lose(shared, &entry, &error);
+            entry.task.overrule(error);
+        }
+        Some(Overruled::ByJob(error)) => entry.task.overrule(error),
+        None => {}
     }
-    Some(entry)
+    Alone::Done(entry)
 }
 
-/// Runs one job in the transaction that has begun, and ends it. Answers the error that overrules the job's own
-/// answer, if there is one.
-pub(super) fn transact(core: &mut Core, shared: &Shared, run: impl FnOnce(&Tx) -> Ran) -> Option<Error> {
+/// Runs one job in the transaction that has begun, and ends it. Answers what overrules the job's own answer, if there
+/// is something.
+pub(super) fn transact(core: &mut Core, shared: &Shared, run: impl FnOnce(&Tx) -> Ran) -> Option<Overruled> {
     let ran = run(&core.tx);
+    if let Some(error) = trouble_of_a_job(core, shared, ran) {
+        let _ = rollback(core);
+        return Some(Overruled::ByTrouble(error));
+    }
     if core.tx.connection().is_autocommit() {
-        if let Some(error) = fatal(core, shared) {
-            return Some(error);
-        }
         // Its own error says why; an answer that ignores it is not to be believed.
-        return (ran == Ran::Fine)
-            .then(|| Error::new(ErrorKind::Constraint, "a statement rolled the whole transaction back"));
+        return (ran == Ran::Fine).then(|| {
+            Overruled::ByJob(Error::new(
+                ErrorKind::Constraint,
+                "a statement rolled the whole transaction back",
+            ))
+        });
     }
     if ran != Ran::Fine {
         let _ = rollback(core);
         return None;
     }
     match end(core) {
-        Ok(()) => after_commit(core, shared),
+        Ok(()) => after_commit(core, shared).map(Overruled::ByTrouble),
         Err(error) => {
             let violated = ffi::has_deferred_violations(core.tx.connection());
+            let trouble = trouble_of_commit(core, shared, &error);
             let _ = rollback(core);
-            match latching(&error) {
-                Some(error) => Some(unknown(shared.latch(error))),
-                None if violated => Some(deferred_violation()),
-                None => Some(error.into()),
-            }
+            Some(match trouble {
+                Some(error) => Overruled::ByTrouble(error),
+                None if violated => Overruled::ByJob(deferred_violation()),
+                None => Overruled::ByJob(error.into()),
+            })
         }
     }
 }
 
 fn run_job(tx: &Tx, shared: &Shared, entry: &Entry) -> Ran {
-    guarded(tx, shared, &entry.label, entry.task.deadline(), || entry.task.run(tx))
+    // What waits without a deadline does not run without one.
+    let deadline = match entry.keeps {
+        Some(_) => entry.task.deadline().min(instant_after(shared.spec.limits.deadline)),
+        None => entry.task.deadline(),
+    };
+    guarded(tx, shared, &entry.label, deadline, || entry.task.run(tx))
 }
 
 /// Runs a job's closure: marked, guarded, and shown on the status page.
@@ -350,13 +467,20 @@ pub(super) fn guarded(
 }
 
 /// BEGIN IMMEDIATE, looking once a millisecond while somebody else holds the write lock. Jobs whose deadline passes
-/// meanwhile are answered.
+/// meanwhile are answered. The jobs of a best-effort database wait in the backlog.
 fn begin(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>) -> Result<(), Error> {
+    let mut looked_through = None;
     loop {
         let begun = try_begin(core);
         shared.set_blocked(matches!(begun, Ok(false)));
         match begun {
-            Ok(true) => return Ok(()),
+            Ok(true) => {
+                core.blocked.had(shared);
+                if looked_through.is_some() {
+                    shared.lanes.take(queue, shared.spec.limits.batch_jobs);
+                }
+                return Ok(());
+            }
             Ok(false) => {}
             Err(error) => {
                 return Err(latching(&error).map_or_else(|| error.into(), |error| shared.latch(error)));
@@ -364,26 +488,64 @@ fn begin(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>) -> Resul
         }
         stats::add(&shared.counters.busy_waits, 1);
         let now = Instant::now();
-        // Found out once for all that give up now.
-        let mut busy = None;
-        for _ in 0..queue.len() {
-            let Some(entry) = queue.pop_front() else { break };
-            let in_time = now < entry.task.deadline();
-            if in_time && !shared.gives_up() && !entry.task.is_over() {
-                queue.push_back(entry);
-                continue;
+        let waited = core.blocked.waits(shared, now);
+        let due = looked_through.is_none_or(|last| now.duration_since(last) >= LOOK_THROUGH_EVERY);
+        if due {
+            if looked_through.is_some() {
+                shared.lanes.take(queue, usize::MAX);
             }
-            if in_time && !entry.task.is_over() {
-                *shared.left.lock() += 1;
+            answer_late(shared, queue, now);
+            if queue.is_empty() {
+                shared.set_blocked(false);
+                return Err(late());
             }
-            let error = busy.get_or_insert_with(|| shared.busy()).clone();
-            turn_away(shared, Some(entry), error);
-        }
-        if queue.is_empty() {
-            shared.set_blocked(false);
-            return Err(late());
+            if shared.best_effort && waited >= IN_HAND {
+                looked_through = Some(now);
+                shared.give_back(queue);
+            }
         }
         super::connect::pause();
+    }
+}
+
+/// Answers the jobs of a queue that nobody waits for any more, or that closing leaves behind.
+pub(super) fn answer_late(shared: &Shared, queue: &mut VecDeque<Entry>, now: Instant) {
+    // Found out once for all that give up now.
+    let mut why = None;
+    for _ in 0..queue.len() {
+        let Some(entry) = queue.pop_front() else { break };
+        let in_time = now < entry.task.deadline();
+        if in_time && !shared.gives_up() && !entry.task.is_over() {
+            queue.push_back(entry);
+            continue;
+        }
+        if in_time && !entry.task.is_over() {
+            *shared.left.lock() += 1;
+        }
+        let error = why.get_or_insert_with(|| shared.late()).clone();
+        turn_away(shared, Some(entry), error);
+    }
+}
+
+/// The same for jobs that wait in the backlog.
+pub(super) fn answer_late_in_backlog(shared: &Shared) {
+    let mut queue = VecDeque::new();
+    shared.lanes.take(&mut queue, usize::MAX);
+    answer_late(shared, &mut queue, Instant::now());
+    shared.give_back(&mut queue);
+}
+
+/// While nobody waits for the write lock: is it still somebody else's, and does writing still fail?
+pub(super) fn look_at_lock(core: &mut Core, shared: &Shared) {
+    match try_begin(core) {
+        Ok(true) => {
+            let _ = rollback(core);
+            core.blocked.had(shared);
+            shared.set_unsettled(false);
+            shared.health.recovered();
+        }
+        Ok(false) => drop(core.blocked.waits(shared, Instant::now())),
+        Err(error) => drop(latching(&error).map(|error| shared.latch(error))),
     }
 }
 
@@ -432,15 +594,40 @@ pub(super) fn latching(error: &rusqlite::Error) -> Option<Error> {
     fatal.then(|| rusqlite::Error::SqliteFailure(code::Error::new(extended), None).into())
 }
 
-/// Latches when the statement that ended the transaction failed in a way that says so.
-fn fatal(core: &Core, shared: &Shared) -> Option<Error> {
+/// Latches when what was done last failed in a way that says so; a best-effort database is held back when there was no
+/// room.
+fn fatal(core: &mut Core, shared: &Shared) -> Option<Error> {
     let last = ffi::last_error(core.tx.connection())?;
-    latching(&last).map(|error| shared.latch(error))
+    latching(&last).map(|error| shared.latch(error)).or_else(|| no_room(core, shared, &last))
+}
+
+/// Looks for trouble of the disk behind a job that ended its transaction; in a best-effort database behind any that
+/// failed.
+fn trouble_of_a_job(core: &mut Core, shared: &Shared, ran: Ran) -> Option<Error> {
+    let suspect = core.tx.connection().is_autocommit() || (shared.best_effort && ran == Ran::Failed);
+    if suspect { fatal(core, shared) } else { None }
+}
+
+/// A full disk in a best-effort database: its jobs wait until there is room. Reads go on.
+fn no_room(core: &mut Core, shared: &Shared, error: &rusqlite::Error) -> Option<Error> {
+    let extended = error.sqlite_error().map(|error| error.extended_code)?;
+    let full = extended & 0xff == code::SQLITE_FULL || extended == code::SQLITE_IOERR_SHMSIZE;
+    (shared.best_effort && full).then(|| {
+        let error: Error = rusqlite::Error::SqliteFailure(code::Error::new(extended), None).into();
+        core.held_back = true;
+        shared.degrade(error.clone());
+        error
+    })
 }
 
 /// A failed COMMIT may have reached the disk: its frames are valid, whoever recovers the log will find them.
-fn unknown(error: Error) -> Error {
-    error.as_kind(ErrorKind::OutcomeUnknown).advise("call reopen(), then look whether the change is there")
+fn unknown(shared: &Shared, error: Error) -> Error {
+    let advice = if shared.best_effort {
+        "look whether the change is there when the database is back"
+    } else {
+        "call reopen(), then look whether the change is there"
+    };
+    shared.latch(error).as_kind(ErrorKind::OutcomeUnknown).advise(advice)
 }
 
 fn late() -> Error {
@@ -451,11 +638,77 @@ fn deferred_violation() -> Error {
     Error::new(ErrorKind::Constraint, "a deferred foreign key points to no row")
 }
 
-/// Nobody knows whether the commit is durable.
-fn settle_unknown(entries: impl Iterator<Item = Entry>, error: &Error, done: &mut Vec<Entry>) {
+/// The end of a batch that met trouble: its jobs go back to the front of the queue, in order, or are answered.
+fn give_up(
+    shared: &Shared,
+    batch: Vec<Option<Entry>>,
+    error: &Error,
+    queue: &mut VecDeque<Entry>,
+    done: &mut Vec<Entry>,
+) {
+    let mut back = VecDeque::new();
+    for entry in batch.into_iter().flatten() {
+        if error.leaves_open() || !can_wait(shared, &entry) {
+            lose(shared, &entry, error);
+            entry.task.overrule(error.clone());
+            done.push(entry);
+        } else if entry.task.put_back() {
+            back.push_back(entry);
+        } else {
+            forget(shared, Some(entry));
+        }
+    }
+    back.append(queue);
+    *queue = back;
+}
+
+/// The same for jobs of which nothing counts whatever the error is: they were not run, or their batch was lost before.
+fn not_run(
+    shared: &Shared,
+    entries: impl Iterator<Item = Entry>,
+    error: &Error,
+    queue: &mut VecDeque<Entry>,
+) {
+    let mut back = VecDeque::new();
     for entry in entries {
-        entry.task.overrule(error.clone());
-        done.push(entry);
+        if can_wait(shared, &entry) && entry.task.put_back() {
+            back.push_back(entry);
+        } else {
+            turn_away(shared, Some(entry), error.clone());
+        }
+    }
+    back.append(queue);
+    *queue = back;
+}
+
+/// The write transaction did not even begin.
+fn hold_back(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>, error: &Error) {
+    let entries = std::mem::take(queue);
+    if shared.best_effort && !entries.is_empty() {
+        core.held_back = true;
+        shared.degrade(error.clone());
+    }
+    not_run(shared, entries.into_iter(), error, queue);
+}
+
+/// True for a job that may be dropped from the backlog, and so can wait there.
+fn can_wait(shared: &Shared, entry: &Entry) -> bool {
+    entry.keeps.is_some() && entry.tries < MOST_TRIES && shared.lanes.is_open()
+}
+
+/// This job was the one that met it. A lack of room or a lock is nobody's fault.
+fn blame(entry: Option<&mut Entry>, error: &Error) {
+    if let Some(entry) = entry
+        && !error.is_transient()
+    {
+        entry.tries += 1;
+    }
+}
+
+/// A job of the backlog that is answered although nothing of it was done is missing like one that was dropped.
+fn lose(shared: &Shared, entry: &Entry, error: &Error) {
+    if let (Some(bytes), false) = (entry.keeps, error.leaves_open()) {
+        shared.count_dropped(bytes);
     }
 }
 
@@ -479,7 +732,7 @@ fn turn_away(shared: &Shared, entry: Option<Entry>, error: Error) {
 }
 
 /// A job whose caller gave up.
-fn forget(shared: &Shared, entry: Option<Entry>) {
+pub(super) fn forget(shared: &Shared, entry: Option<Entry>) {
     if let Some(entry) = entry {
         stats::add(&shared.counters.jobs_withdrawn, 1);
         shared.drop_entry(entry);

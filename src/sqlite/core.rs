@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 
+use super::blocked::Blocked;
 use super::connect::Spec;
 use super::ffi::WalGauge;
 use super::identity::{Identity, Sidecars};
@@ -20,6 +21,9 @@ pub(super) struct Core {
     pub(super) wary: u32,
     /// What its replaced file held is in a copy.
     pub(super) copied: bool,
+    pub(super) blocked: Blocked,
+    /// Jobs went back to the backlog: it is tried again after a pause.
+    pub(super) held_back: bool,
     /// Told by the connection's commits, so dropped after it.
     pub(super) gauge: WalGauge,
 }
@@ -61,6 +65,8 @@ impl Core {
             tx: opened.tx,
             wary: 0,
             copied: false,
+            blocked: Blocked::default(),
+            held_back: false,
             gauge: opened.gauge,
         })
     }

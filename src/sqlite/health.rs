@@ -1,4 +1,8 @@
 //! How a database is, in one word, changed in one place.
+//!
+//! Degraded comes in two forms. *Attached*: it takes writes, and something is in their way (a lock that stays, a full
+//! disk); a commit ends it. *Detached*, of a best-effort domain only: it is being attached again, which waits for what is
+//! wrong to pass. After that it stays degraded, attached, until a commit shows that it works.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
@@ -52,27 +56,103 @@ struct Detail {
     health: Health,
     /// Why work is refused, when it is.
     refusal: Option<Error>,
+    /// What is wrong while it is degraded.
+    trouble: Option<Error>,
     warnings: Vec<String>,
+}
+
+impl Detail {
+    fn is_attached(&self) -> bool {
+        self.refusal.is_none() && matches!(self.health, Health::Ready | Health::Degraded { .. })
+    }
+
+    fn degrade(&mut self, trouble: Error) {
+        self.health = Health::Degraded { reason: trouble.to_string(), holder: trouble.holder().cloned() };
+        self.trouble = Some(trouble);
+    }
 }
 
 impl State {
     pub(super) fn new() -> Self {
         Self {
             word: AtomicU8::new(ATTACHING),
-            detail: Mutex::new(Detail { health: Health::Attaching, refusal: None, warnings: Vec::new() }),
+            detail: Mutex::new(Detail {
+                health: Health::Attaching,
+                refusal: None,
+                trouble: None,
+                warnings: Vec::new(),
+            }),
             changed: Condvar::new(),
         }
     }
 
-    /// The only place where health changes. A closed database stays closed.
+    /// Changes it. A closed database stays closed.
     pub(super) fn set(&self, health: Health, refusal: Option<Error>) {
+        self.change(|detail| {
+            (detail.health, detail.refusal, detail.trouble) = (health, refusal, None);
+            true
+        });
+    }
+
+    /// Something is in the way of writes, which are still tried. Answers whether that is news.
+    pub(super) fn degrade(&self, trouble: Error) -> bool {
+        let mut news = false;
+        self.change(|detail| {
+            news = detail.health == Health::Ready;
+            let attached = detail.is_attached();
+            if attached {
+                detail.degrade(trouble);
+            }
+            attached
+        });
+        news
+    }
+
+    /// It cannot be written, or not be opened, and is being attached again. Answers whether that is news.
+    pub(super) fn detach(&self, trouble: Error) -> bool {
+        let mut news = false;
+        self.change(|detail| {
+            news = !matches!(detail.health, Health::Degraded { .. });
+            detail.refusal = Some(trouble.clone());
+            detail.degrade(trouble);
+            true
+        });
+        news
+    }
+
+    /// It was attached, and can be written. If it was degraded, a commit has yet to show that it works again.
+    pub(super) fn attached(&self) {
+        self.change(|detail| {
+            detail.refusal = None;
+            if !matches!(detail.health, Health::Degraded { .. }) {
+                detail.health = Health::Ready;
+            }
+            true
+        });
+    }
+
+    /// Writing works.
+    pub(super) fn recovered(&self) {
+        if self.is_degraded() {
+            self.change(|detail| {
+                let degraded = detail.is_attached() && detail.health != Health::Ready;
+                if degraded {
+                    (detail.health, detail.trouble) = (Health::Ready, None);
+                }
+                degraded
+            });
+        }
+    }
+
+    /// The only place where health changes.
+    fn change(&self, change: impl FnOnce(&mut Detail) -> bool) {
         let mut detail = self.detail.lock();
-        if detail.health == Health::Closed {
+        if detail.health == Health::Closed || !change(&mut detail) {
             return;
         }
-        let word = match &health {
-            // Degraded because it cannot be attached: it is still being attached.
-            Health::Degraded { .. } if refusal.is_some() => ATTACHING,
+        let word = match &detail.health {
+            // Detached: it is being attached again.
+            Health::Degraded { .. } if detail.refusal.is_some() => ATTACHING,
             Health::Attaching => ATTACHING,
             Health::Ready => READY,
             Health::Degraded { .. } => DEGRADED,
@@ -80,8 +160,6 @@ impl State {
             Health::Latched | Health::Quarantined => LATCHED,
             Health::Closed => CLOSED,
         };
-        detail.health = health;
-        detail.refusal = refusal;
         self.word.store(word, Ordering::Release);
         self.changed.notify_all();
     }
@@ -112,6 +190,21 @@ impl State {
         matches!(self.word.load(Ordering::Acquire), READY | DEGRADED | READ_ONLY)
     }
 
+    /// True while something is in the way of writes, which are still tried.
+    pub(super) fn is_degraded(&self) -> bool {
+        self.word.load(Ordering::Acquire) == DEGRADED
+    }
+
+    /// True while there is no connection to use.
+    pub(super) fn is_attaching(&self) -> bool {
+        self.word.load(Ordering::Acquire) == ATTACHING
+    }
+
+    /// What is wrong while it is degraded.
+    pub(super) fn trouble(&self) -> Option<Error> {
+        self.detail.lock().trouble.clone()
+    }
+
     /// Why a write is refused for good, if it is. While attaching it is not: it waits in the queue.
     pub(super) fn refusal(&self) -> Option<Error> {
         match self.word.load(Ordering::Acquire) {
@@ -129,7 +222,7 @@ impl State {
 
     /// Why it is not attached yet, when it is not.
     pub(super) fn not_attached(&self) -> Option<Error> {
-        (self.word.load(Ordering::Acquire) == ATTACHING).then(|| {
+        self.is_attaching().then(|| {
             let waiting =
                 || Error::new(ErrorKind::Busy, "the database is still being attached; nothing was done");
             self.detail.lock().refusal.clone().unwrap_or_else(waiting)

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags, params_from_iter};
 
-use super::batch;
+use super::batch::{self, Overruled};
 use super::core::Core;
 use super::history::{HISTORY, META};
 use super::shared::Shared;
@@ -47,7 +47,7 @@ pub(super) fn merge(shared: &Shared, core: &mut Core, copy: &Path) -> Result<Mer
         ran
     });
     match (overruled, answer) {
-        (Some(error), _) => Err(error),
+        (Some(Overruled::ByJob(error) | Overruled::ByTrouble(error)), _) => Err(error),
         (None, Some(answer)) => answer,
         (None, None) => Err(Error::new(ErrorKind::Io, "the merge did not run")),
     }

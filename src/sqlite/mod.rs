@@ -5,6 +5,7 @@
 //! | [`tx`] | what a job and a read see |
 //! | [`writer`], [`batch`], [`core`] | the write path |
 //! | [`turn`] | a process's place at the write lock |
+//! | [`blocked`] | how long that lock has been somebody else's |
 //! | [`readers`] | snapshots |
 //! | [`checkpoint`] | keeps the write-ahead log short |
 //! | [`connect`], [`migrate`] | opening |
@@ -18,6 +19,7 @@
 //! | [`ffi`] | calls that rusqlite does not offer |
 
 mod batch;
+mod blocked;
 mod change;
 mod checkpoint;
 mod clock;
@@ -85,6 +87,8 @@ struct Options {
     deadline: Option<Duration>,
     lane: Lane,
     alone: bool,
+    /// What a submitted job owns, in bytes.
+    bytes: usize,
 }
 
 /// Whoever holds this keeps the database open.
@@ -131,7 +135,13 @@ impl Database {
             .map_err(io)?;
         Ok(Self {
             owner: Arc::new(Owner { shared, writer: Arc::new(Mutex::new(Some(writer))) }),
-            options: Options { label: Label::default(), deadline: None, lane: Lane::Normal, alone: false },
+            options: Options {
+                label: Label::default(),
+                deadline: None,
+                lane: Lane::Normal,
+                alone: false,
+                bytes: 0,
+            },
         })
     }
 
@@ -164,6 +174,15 @@ impl Database {
     #[must_use]
     pub fn alone(mut self) -> Self {
         self.options.alone = true;
+        self
+    }
+
+    /// The same database; each of its submitted jobs owns that many bytes. They count in the backlog of a best-effort
+    /// database ([`Limits::backlog_bytes`](crate::Limits)), which cannot look into a closure: untold, only the closure's
+    /// own size does.
+    #[must_use]
+    pub fn sized(mut self, bytes: usize) -> Self {
+        self.options.bytes = bytes;
         self
     }
 
@@ -202,7 +221,8 @@ impl Database {
         }
         let _in_line = InLine::join(shared);
         let waited = Job::lend(job, deadline, |task| {
-            shared.lanes.push(lane, Entry { task, label, lane, alone, submitted: false }, deadline)
+            let entry = Entry { task, label, lane, alone, submitted: false, keeps: None, tries: 0 };
+            shared.lanes.push(entry, deadline)
         });
         match waited {
             Ok(waited) => ticket::tell(shared, waited),
@@ -213,19 +233,32 @@ impl Database {
     /// Queues a job that owns what it uses; the ticket learns its answer. Waits for room in the queue at most until
     /// the deadline.
     ///
+    /// A best-effort database never makes it wait: jobs beyond its backlog ([`Limits::backlog_jobs`](crate::Limits) and
+    /// `backlog_bytes`) push out the oldest, which are answered at once with the reason why it takes no writes, and
+    /// counted in [`Stats::dropped`]. A job there waits for as long as the backlog keeps it, unless the handle says
+    /// [`within`](Self::within); once it runs, the default deadline holds.
+    ///
     /// # Errors
     /// As [`write`](Self::write), as far as known now; the rest comes with the ticket.
     pub fn submit<R: Send + 'static>(
         &self,
         job: impl Fn(&Tx) -> Result<R> + Send + 'static,
     ) -> Result<Ticket<R>> {
-        let deadline = self.begin_write()?;
+        let mut deadline = self.begin_write()?;
         let shared = self.shared();
-        let Options { label, lane, alone, .. } = self.options;
+        let Options { label, lane, alone, bytes, .. } = self.options;
+        let keeps = shared.best_effort.then(|| bytes.max(size_of_val(&job)));
+        if keeps.is_some() && self.options.deadline.is_none() {
+            deadline = instant_after(Duration::MAX);
+        }
         let task = Job::owned(job, deadline);
         shared.gate.join();
-        let entry = Entry { task: task.clone(), label, lane, alone, submitted: true };
-        match shared.lanes.push(lane, entry, deadline) {
+        let entry = Entry { task: task.clone(), label, lane, alone, submitted: true, keeps, tries: 0 };
+        let taken = match keeps {
+            Some(_) => shared.keep(entry),
+            None => shared.lanes.push(entry, deadline),
+        };
+        match taken {
             Ok(()) => Ok(Ticket::new(task, shared.clone())),
             Err(refused) => {
                 shared.gate.leave();
@@ -248,10 +281,16 @@ impl Database {
         let limits = &shared.spec.limits;
         let deadline = self.deadline();
         stats::add(&shared.counters.reads, 1);
-        shared
-            .health
-            .readable(deadline)
-            .and_then(|()| shared.readers.read(deadline, limits.reader_age, read))
+        let connection = loop {
+            let taken = shared.health.readable(deadline).and_then(|()| shared.readers.take(deadline));
+            match taken {
+                // It was detached at this moment, and is being attached again.
+                Err(error) if error.kind() == ErrorKind::Closed && shared.health.is_attaching() => {}
+                taken => break taken,
+            }
+        };
+        connection
+            .and_then(|connection| readers::read(&connection, deadline, limits.reader_age, read))
             .map_err(|error| shared.name(shared.spec.read_only.explain(error)))
     }
 
@@ -261,7 +300,8 @@ impl Database {
     /// # Errors
     /// Of SQLite; `Closed`.
     pub fn changes(&self) -> Result<u64> {
-        self.watch(self.deadline(), |shared| shared.changes.now(&shared.spec))
+        let deadline = self.deadline();
+        self.watch(deadline, |shared| shared.changes.now(&shared.spec, deadline))
     }
 
     /// Waits until something was committed since `seen`, by any process, for at most `wait`; answers the new number,
@@ -308,11 +348,12 @@ impl Database {
     pub fn reopen(&self) -> Result<()> {
         let shared = self.shared();
         guard::refuse_in_job().and_then(|()| shared.check_process()).map_err(|error| shared.name(error))?;
-        recover::reopen(shared, instant_after(shared.spec.limits.deadline))
+        recover::reopen(shared, self.deadline())
     }
 
     /// Closes the database for everybody: refuses new work, works off what is queued for at most `wait`, closes the
-    /// readers, then the writer. Closing twice is fine.
+    /// readers, then the writer. Closing twice is fine. When the disk keeps it from ending a second after `wait`, it ends
+    /// in the background, and the report says that it was not in time.
     pub fn close(&self, wait: Duration) -> CloseReport {
         self.owner.close(wait)
     }
@@ -381,22 +422,35 @@ impl Owner {
         if shared.is_forked() {
             return CloseReport::default();
         }
+        if self.writer.try_lock().is_some_and(|writer| writer.is_none()) {
+            // Whoever closed it has finished.
+            return CloseReport { left: *shared.left.lock(), in_time: true };
+        }
         let until = instant_after(wait);
         shared.give_up_after(wait);
         shared.lanes.close();
+        let (theirs, writer) = (shared.clone(), self.writer.clone());
+        let (tell, finished) = std::sync::mpsc::channel();
+        let finishing = std::thread::Builder::new().name("rowhouse-close".into()).spawn(move || {
+            finish(&theirs, &writer);
+            let _ = tell.send(());
+        });
         if guard::in_job() {
             // The writer itself, or a thread that it waits for: it ends when the job has, nobody waits for it here.
-            let (shared, writer) = (shared.clone(), self.writer.clone());
             // Without a thread to be had, the connections close with the process.
-            let _ = std::thread::Builder::new()
-                .name("rowhouse-close".into())
-                .spawn(move || finish(&shared, &writer));
             return CloseReport::default();
         }
-        finish(shared, &self.writer);
+        match finishing {
+            Ok(_) => drop(finished.recv_timeout(wait.saturating_add(LONGEST_FINISH))),
+            Err(_) => finish(shared, &self.writer),
+        }
         CloseReport { left: *shared.left.lock(), in_time: Instant::now() <= until }
     }
 }
+
+/// How long closing waits for the connections to be closed after it has stopped working off the queue. A disk that takes
+/// longer is left to a thread.
+const LONGEST_FINISH: Duration = Duration::from_secs(1);
 
 /// When the writer has ended: readers first, then the checkpointer, then the write connection.
 fn finish(shared: &Shared, writer: &Mutex<Option<JoinHandle<()>>>) {

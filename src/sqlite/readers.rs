@@ -85,11 +85,13 @@ impl Readers {
 
     /// Closes what is idle; a read under way closes its connection when it ends.
     pub(super) fn close(&self) {
-        *self.pool.lock() = None;
+        // Closing takes as long as the disk takes; who comes meanwhile does not wait for that.
+        let pool = self.pool.lock().take();
+        drop(pool);
     }
 
     /// A connection, waiting for one until `deadline`.
-    fn take(&self, deadline: Instant) -> Result<PooledConnection<Manager>> {
+    pub(super) fn take(&self, deadline: Instant) -> Result<PooledConnection<Manager>> {
         let pool = self.pool.lock().clone();
         let Some(pool) = pool else { return Err(Error::new(ErrorKind::Closed, "the database is closed")) };
         loop {
@@ -112,25 +114,24 @@ impl Readers {
             }
         }
     }
+}
 
-    /// One snapshot: begins at the first statement, ends with `read`.
-    pub(super) fn read<R>(
-        &self,
-        deadline: Instant,
-        age: Duration,
-        read: impl FnOnce(&Snapshot) -> Result<R>,
-    ) -> Result<R> {
-        let snapshot = self.take(deadline)?;
-        let _patience = Patience::until(deadline);
-        snapshot.control().begin()?;
-        let ended = Ended(&snapshot);
-        let inside = snapshot.guard().enter(deadline.min(instant_after(age)));
-        let answer = read(&snapshot);
-        drop(inside);
-        drop(ended);
-        snapshot.check_whole()?;
-        answer
-    }
+/// One snapshot on a connection that was [taken](Readers::take): begins at the first statement, ends with `read`.
+pub(super) fn read<R>(
+    snapshot: &Snapshot,
+    deadline: Instant,
+    age: Duration,
+    read: impl FnOnce(&Snapshot) -> Result<R>,
+) -> Result<R> {
+    let _patience = Patience::until(deadline);
+    snapshot.control().begin()?;
+    let ended = Ended(snapshot);
+    let inside = snapshot.guard().enter(deadline.min(instant_after(age)));
+    let answer = read(snapshot);
+    drop(inside);
+    drop(ended);
+    snapshot.check_whole()?;
+    answer
 }
 
 /// Ends the snapshot, also when the reader's code panics.
@@ -144,6 +145,11 @@ impl Drop for Ended<'_> {
             ffi::reset_statements(self.0.connection());
         }
     }
+}
+
+/// Runs something that may take as long as the disk does, beside the callers.
+pub(super) fn on_helper(work: impl FnOnce() + Send + 'static) {
+    helpers().execute(work);
 }
 
 /// Two threads for the whole process open read connections. A fork has none of its parent's threads and gets its own.

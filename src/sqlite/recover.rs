@@ -36,7 +36,7 @@ pub(super) enum Loss {
 }
 
 /// What became of what was only in the old files.
-enum Kept {
+pub(super) enum Kept {
     /// There was nothing, or it is in the main file now.
     InPlace,
     /// It is in a copy.
@@ -65,26 +65,27 @@ pub(super) fn run(shared: &Shared) {
     }
 }
 
-/// Closes every connection and opens the files that are there now. The caller holds `opening`.
+/// Closes every connection and opens the files that are there now.
 pub(super) fn reopen(shared: &Shared, deadline: Instant) -> Result<()> {
-    let _opening = shared.opening.lock();
+    let Some(_opening) = shared.opening.try_lock_until(deadline) else {
+        return Err(shared.name(Error::new(ErrorKind::Busy, "the database is still being opened")));
+    };
     if !shared.lanes.is_open() {
         return Err(shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
     }
     let answer = again(shared, deadline);
-    if let Err(error) = &answer {
+    match &answer {
+        Ok(()) => {}
+        Err(error) if shared.best_effort => shared.detach(error.clone()),
         // It stays shut, for this reason; opening it again may be tried again.
-        shared.health.set(Health::Latched, Some(error.clone()));
+        Err(error) => shared.health.set(Health::Latched, Some(error.clone())),
     }
     answer
 }
 
 fn again(shared: &Shared, deadline: Instant) -> Result<()> {
     shared.health.set(Health::Attaching, None);
-    shared.checkpointer.let_go();
-    let left = leave(shared, deadline);
-    shared.readers.open(&shared.spec);
-    let kept = shared.spec.named(left)?;
+    let kept = leave(shared, deadline)?;
     shared.attach(deadline)?;
     if let Some(slot) = &shared.slot {
         slot.set_latched(false);
@@ -95,17 +96,33 @@ fn again(shared: &Shared, deadline: Instant) -> Result<()> {
     Ok(())
 }
 
-/// Closes the write connection, and everything that was opened beside it.
-fn leave(shared: &Shared, deadline: Instant) -> Result<Kept> {
+/// Closes every connection, if there are any, so that the files at the paths now can be opened. Not from inside the gate;
+/// the caller holds `opening`.
+pub(super) fn leave(shared: &Shared, deadline: Instant) -> Result<Kept> {
+    shared.checkpointer.let_go();
+    let kept = close_all(shared, deadline);
+    let mut left = shared.left_behind.lock();
+    if let Some(old) = &*left {
+        shared.spec.named(shared.spec.set_aside(old, deadline))?;
+        *left = None;
+    }
+    shared.spec.named(kept)
+}
+
+fn close_all(shared: &Shared, deadline: Instant) -> Result<Kept> {
     let mut inside = shared.gate.enter();
+    let Some(core) = inside.as_mut() else { return Ok(Kept::InPlace) };
     shared.readers.close();
     shared.changes.let_go();
-    let kept = inside.as_mut().map_or(Ok(Kept::InPlace), |core| keep(shared, core, deadline))?;
-    shared.spec.current.set(None);
-    if let Some(old) = inside.take().and_then(Core::close) {
-        shared.spec.set_aside(&old, deadline)?;
+    let kept = keep(shared, core, deadline);
+    if kept.is_ok() {
+        shared.spec.current.set(None);
+        if let Some(old) = inside.take().and_then(Core::close) {
+            *shared.left_behind.lock() = Some(old);
+        }
     }
-    Ok(kept)
+    shared.readers.open(&shared.spec);
+    kept
 }
 
 /// Says what became of a copy, after bringing its rows back where the domain wants that.
@@ -149,7 +166,8 @@ fn keep(shared: &Shared, core: &mut Core, deadline: Instant) -> Result<Kept> {
     match core.identity.check_now(core.tx.connection()) {
         Ok(()) => Ok(Kept::InPlace),
         Err(Lost::File(why)) => {
-            if core.copied {
+            // What a best-effort database loses is lost.
+            if core.copied || shared.best_effort {
                 return Ok(Kept::InPlace);
             }
             match rescue::save(&shared.spec, core, &why, false) {
@@ -167,7 +185,10 @@ fn keep(shared: &Shared, core: &mut Core, deadline: Instant) -> Result<Kept> {
         }
         Err(Lost::Log(why)) => {
             let _lock = lock_until(&shared.spec.init_lock, deadline)?;
-            if is_worked_off(core)? || (nobody_began_anew(shared, core) && work_off(core)?) {
+            if is_worked_off(core)?
+                || (nobody_began_anew(shared, core) && work_off(core)?)
+                || shared.best_effort
+            {
                 return Ok(Kept::InPlace);
             }
             rescue::save(&shared.spec, core, &why, true).map(Kept::Copied)

@@ -1,19 +1,21 @@
 //! What the handles, the writer and the checkpointer of one database share.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::batch::Entry;
+use super::batch::{self, Entry};
 use super::change::Changes;
 use super::checkpoint::Checkpointer;
 use super::clock::now_unix_ms;
 use super::connect::Spec;
 use super::core::Core;
+use super::guard::InJob;
 use super::health::{Health, State};
 use super::holders;
-use super::identity::Lost;
+use super::identity::{Lost, Sidecars};
 use super::label::Label;
 use super::lineage;
 use super::migrate::Access;
@@ -21,11 +23,12 @@ use super::readers::Readers;
 use super::recover::Loss;
 use super::stats::{self, Counters, Stats};
 use super::status_page::Slot;
+use crate::domain::Role;
 use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
 use crate::handoff::gate::Gate;
 use crate::handoff::job::Settled;
-use crate::handoff::lanes::Lanes;
+use crate::handoff::lanes::{Backlog, Lanes, Refused};
 
 pub(super) struct Shared {
     pub(super) spec: Spec,
@@ -44,6 +47,12 @@ pub(super) struct Shared {
     blocked: AtomicBool,
     /// Somebody of this process waits for the turn.
     in_line: AtomicBool,
+    /// The write lock was somebody else's when it was last looked for: the idle writer looks again soon.
+    unsettled: AtomicBool,
+    /// A program can be ready without it: submitted jobs wait in a backlog, and after trouble it is attached again.
+    pub(super) best_effort: bool,
+    /// The log and index of a file that was replaced, to be set aside before the new one is opened.
+    pub(super) left_behind: Mutex<Option<Sidecars>>,
     /// Held while the write connection is opened, opened again, or closed.
     pub(super) opening: Mutex<()>,
     /// The files were found lost, and nobody has looked after what they held.
@@ -55,6 +64,13 @@ pub(super) struct Shared {
     opened: Instant,
     /// What became of jobs during close.
     pub(super) left: Mutex<u64>,
+}
+
+/// Tells who has no call to be told by. A logger that writes into a database is refused here, not waited for: this may be
+/// the thread that it would wait for.
+fn warn(trouble: &Error) {
+    let _mark = InJob::mark();
+    log::warn!("{trouble}");
 }
 
 impl Shared {
@@ -71,6 +87,9 @@ impl Shared {
             owner: forks::generation(),
             blocked: AtomicBool::new(false),
             in_line: AtomicBool::new(false),
+            unsettled: AtomicBool::new(false),
+            best_effort: spec.domain.role() == Role::BestEffort,
+            left_behind: Mutex::new(None),
             opening: Mutex::new(()),
             found_lost: Mutex::new(None),
             kept: AtomicBool::new(false),
@@ -100,7 +119,7 @@ impl Shared {
         *self.gate.enter() = Some(core);
         self.health.set_warnings(warnings);
         match access {
-            Access::ReadWrite => self.health.set(Health::Ready, None),
+            Access::ReadWrite => self.health.attached(),
             Access::ReadOnly | Access::TooNew { .. } => {
                 let error = Error::new(
                     ErrorKind::ReadOnly,
@@ -144,20 +163,29 @@ impl Shared {
     pub(super) fn lost(&self, found: Lost) -> Error {
         let (loss, error) = match found {
             Lost::File(error) => (Loss::File, self.latch(error)),
+            Lost::Log(error) if self.best_effort => return self.latch(error),
             Lost::Log(error) => {
                 // Opened again by the writer, at once: what comes meanwhile waits.
                 self.health.set(Health::Attaching, None);
                 (Loss::Log, self.name(error))
             }
         };
-        *self.found_lost.lock() = Some(loss);
+        if !self.best_effort {
+            *self.found_lost.lock() = Some(loss);
+        }
         self.lanes.poke();
         error
     }
 
-    /// No more writes: after this answer nothing of this generation can be believed.
+    /// No more writes: after this answer nothing of this generation can be believed. A best-effort database is attached
+    /// again by its writer.
     pub(super) fn latch(&self, error: Error) -> Error {
         let error = self.name(error);
+        if self.best_effort {
+            self.detach(error.clone());
+            self.lanes.poke();
+            return error;
+        }
         let refusal = match error.kind() {
             ErrorKind::Replaced => error.clone(),
             _ => self
@@ -172,12 +200,99 @@ impl Shared {
         error
     }
 
+    /// Something is in the way of writes.
+    pub(super) fn degrade(&self, trouble: Error) {
+        let trouble = self.name(trouble);
+        if self.health.degrade(trouble.clone()) {
+            warn(&trouble);
+        }
+    }
+
+    /// A best-effort database cannot be used until it is attached again.
+    pub(super) fn detach(&self, trouble: Error) {
+        let trouble = self.name(trouble);
+        if self.health.detach(trouble.clone()) {
+            warn(&trouble);
+        }
+    }
+
+    /// Takes a submitted job of a best-effort database without waiting; the oldest go when there is no room.
+    pub(super) fn keep(&self, entry: Entry) -> Result<(), Refused> {
+        let mut out = VecDeque::new();
+        self.lanes.push_out(entry, self.backlog(), &mut out)?;
+        self.drop_from_backlog(out);
+        Ok(())
+    }
+
+    /// Puts jobs that were not run back in their lanes.
+    pub(super) fn give_back(&self, queue: &mut VecDeque<Entry>) {
+        self.lanes.give_back(queue);
+        if self.best_effort {
+            let mut out = VecDeque::new();
+            self.lanes.trim(self.backlog(), &mut out);
+            self.drop_from_backlog(out);
+        }
+    }
+
+    fn backlog(&self) -> Backlog {
+        let limits = &self.spec.limits;
+        Backlog { jobs: limits.backlog_jobs, bytes: limits.backlog_bytes }
+    }
+
+    fn drop_from_backlog(&self, out: VecDeque<Entry>) {
+        if out.is_empty() {
+            return;
+        }
+        let why = self.health.trouble().or_else(|| self.health.not_attached()).unwrap_or_else(|| {
+            if self.blocked.load(Ordering::Relaxed) {
+                Error::new(ErrorKind::Busy, "the database is locked by somebody else")
+            } else {
+                Error::new(ErrorKind::Full, "more was submitted than could be written")
+                    .advise("submit less at once, or raise Limits::backlog_jobs and backlog_bytes")
+            }
+        });
+        let message = format!("dropped from the full backlog, nothing was done: {}", why.message());
+        let error = self.name(why.worded(message));
+        for entry in out {
+            let bytes = entry.keeps.unwrap_or(0);
+            let _mark = InJob::mark();
+            if entry.task.refuse(error.clone()) {
+                self.count_dropped(bytes);
+                self.drop_entry(entry);
+            } else {
+                batch::forget(self, Some(entry));
+            }
+        }
+    }
+
+    pub(super) fn count_dropped(&self, bytes: usize) {
+        stats::add(&self.counters.dropped, 1);
+        stats::add(&self.counters.dropped_bytes, bytes as u64);
+    }
+
+    pub(super) fn set_unsettled(&self, unsettled: bool) {
+        self.unsettled.store(unsettled, Ordering::Relaxed);
+    }
+
+    /// True while the idle writer should look soon whether writing works again.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.unsettled.load(Ordering::Relaxed) || self.health.is_degraded()
+    }
+
     pub(super) fn set_in_line(&self, waits: bool) {
         self.in_line.store(waits, Ordering::Relaxed);
     }
 
     pub(super) fn set_blocked(&self, blocked: bool) {
         self.blocked.store(blocked, Ordering::Relaxed);
+    }
+
+    /// The same error, naming who holds the write lock when that is what it is about and nobody is named yet.
+    pub(super) fn held_by_somebody(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::Busy || error.holder().is_some() {
+            return error;
+        }
+        error.held_by(holders::write_lock_holder(&self.spec.path))
     }
 
     /// The error for a write that did not get the write lock in time; names who has it.
@@ -237,7 +352,7 @@ impl Shared {
     /// Acknowledges a job whose fate is decided.
     pub(super) fn settle(&self, entry: Entry) -> Settled {
         // Whoever is woken may run a little on this thread, and must not wait for it.
-        let _mark = super::guard::InJob::mark();
+        let _mark = InJob::mark();
         let settled = entry.task.settle();
         self.drop_entry(entry);
         settled
@@ -248,7 +363,7 @@ impl Shared {
         if entry.submitted {
             self.gate.leave();
         }
-        let _mark = super::guard::InJob::mark();
+        let _mark = InJob::mark();
         entry.task.discard();
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(entry)));
     }

@@ -41,6 +41,10 @@ counters! {
     jobs_failed,
     /// Jobs whose caller gave up before they ran.
     jobs_withdrawn,
+    /// Submitted jobs of a best-effort database that were dropped because its backlog was full.
+    dropped,
+    /// What those owned, in bytes, as far as it was told.
+    dropped_bytes,
     /// Times the write lock was held by somebody else.
     busy_waits,
     /// Batches that went on without their turn.

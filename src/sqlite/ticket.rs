@@ -29,7 +29,8 @@ impl<R: Send + 'static> Ticket<R> {
         Self { job, shared, taken: false }
     }
 
-    /// Waits for the answer, at most until the job's deadline.
+    /// Waits for the answer, at most until the job's deadline. A job that was submitted to a best-effort database without
+    /// [`within`](crate::Database::within) has none: to bound the wait, use [`wait_for`](Self::wait_for).
     ///
     /// # Errors
     /// The job's; the engine's; `Timeout` or `Busy` when it did not run by its deadline and never will;

@@ -4,13 +4,15 @@
 //! 1. Every job that was accepted is settled, also when the writer's thread dies.
 //! 2. The turn is left before the callers are woken: the next process works while they do.
 //! 3. A caller that passes the gate by itself does what the writer would do for a batch of one.
+//! 4. A best-effort database that cannot be attached, that latched, or whose disk is full is tried again twice a second;
+//!    its submitted jobs wait meanwhile, in their order.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::batch::{self, Entry};
+use super::batch::{self, Entry, Overruled};
 use super::core::Core;
 use super::health::Health;
 use super::label::Label;
@@ -26,9 +28,12 @@ use crate::sync::{Arc, MutexGuard};
 
 /// How often the idle writer looks whether the file is still its own.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
-/// How long one try to attach a best-effort domain may wait for others, and the pause after a failed one.
-const ATTACH_TRY: Duration = Duration::from_secs(5);
-const ATTACH_PAUSE: Duration = Duration::from_millis(500);
+/// The same while it was last seen that somebody holds the lock, or that something else is in the way of writes.
+const SOON: Duration = Duration::from_millis(100);
+/// How long one try to attach a best-effort domain may wait for others: then health says who is in the way.
+const ATTACH_TRY: Duration = Duration::from_secs(1);
+/// The pause after a try of a best-effort domain failed.
+const TRY_EVERY: Duration = Duration::from_millis(500);
 /// How often the writer looks whether a database that is opened again is there.
 const LOOK_WHILE_ATTACHING: Duration = Duration::from_millis(10);
 
@@ -71,13 +76,17 @@ impl std::error::Error for PanicText {}
 /// The body of the writer's thread.
 pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
     let mut end = End { shared, queue: VecDeque::new() };
-    if shared.health.get() == Health::Attaching && !attach(shared, attached) {
-        return;
-    }
     loop {
+        if shared.best_effort && shared.health.is_attaching() && !attach(shared, attached) {
+            return;
+        }
         if end.queue.is_empty() {
             let kept = shared.kept.load(Ordering::Acquire);
-            let patience = if kept { LONGEST_KEPT } else { IDLE_LOOK };
+            let patience = match () {
+                () if kept => LONGEST_KEPT,
+                () if shared.is_unsettled() => SOON,
+                () => IDLE_LOOK,
+            };
             match shared.lanes.wait(Instant::now() + patience) {
                 Woken::Closed => return,
                 Woken::Idle if kept => give_back(shared),
@@ -94,14 +103,14 @@ pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
             return;
         }
         recover::run(shared);
-        if !end.queue.is_empty() {
-            serve(shared, &mut end.queue);
+        if !end.queue.is_empty() && !serve(shared, &mut end.queue) && !shared.health.is_attaching() {
+            rest(shared, TRY_EVERY);
         }
     }
 }
 
-/// One batch.
-fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) {
+/// One batch. False when jobs went back because of trouble that does not pass at once.
+fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) -> bool {
     if shared.checkpointer.is_paused() {
         // A turn that was kept would be kept for the whole pause.
         if let Some(core) = shared.gate.enter().as_mut() {
@@ -112,8 +121,9 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) {
         }
     }
     let mut inside = shared.gate.enter();
+    let mut fit = true;
     let done = match (shared.health.refusal(), inside.as_mut()) {
-        (None, Some(core)) => {
+        (None, Some(core)) if shared.health.is_writable() => {
             shared.set_in_line(true);
             if !core.take_turn(shared.spec.limits.turn_wait) {
                 stats::add(&shared.counters.turns_late, 1);
@@ -124,16 +134,19 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) {
             shared.lanes.take(queue, room);
             let done = batch::run(core, shared, queue);
             core.turn.leave();
-            shared.lanes.give_back(queue, |entry| entry.lane);
+            fit = !std::mem::take(&mut core.held_back);
+            shared.give_back(queue);
             shared.committed(core.gauge.pages());
             done
         }
-        (None, None) if shared.lanes.is_open() => {
+        (None, _) if shared.lanes.is_open() => {
             // It is being opened again: the jobs stay where they are.
             drop(inside);
-            shared.lanes.give_back(queue, |entry| entry.lane);
-            shared.lanes.wait_closed(Instant::now() + LOOK_WHILE_ATTACHING);
-            return;
+            shared.give_back(queue);
+            if !shared.best_effort {
+                shared.lanes.wait_closed(Instant::now() + LOOK_WHILE_ATTACHING);
+            }
+            return true;
         }
         (refusal, _) => {
             let error = refusal
@@ -156,6 +169,15 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) {
         }
     }
     shared.counted(fine, failed);
+    fit
+}
+
+/// Waits that long, or until it is closed.
+fn rest(shared: &Shared, time: Duration) {
+    let until = Instant::now() + time;
+    while shared.lanes.is_open() && Instant::now() < until {
+        shared.lanes.wait_closed(until);
+    }
 }
 
 /// Gives the turn back when the caller that kept it does not come again.
@@ -168,26 +190,38 @@ fn give_back(shared: &Shared) {
     }
 }
 
-/// The idle writer's look at its file.
+/// The idle writer's look at its file, and at the write lock when it was somebody else's.
 fn look(shared: &Shared) {
     let mut inside = shared.gate.enter();
-    if let Some(core) = inside.as_mut()
-        && shared.health.is_open()
-        && let Err(lost) = core.identity.check_now(core.tx.connection())
-    {
+    let Some(core) = inside.as_mut() else { return };
+    if !shared.health.is_open() {
+        return;
+    }
+    if let Err(lost) = core.identity.check_now(core.tx.connection()) {
         shared.lost(lost);
+    } else if shared.health.is_writable() && shared.is_unsettled() {
+        batch::look_at_lock(core, shared);
     }
 }
 
-/// Attaches a best-effort domain, again and again until it works or the database is closed.
+/// Attaches a best-effort domain, again and again until it works or the database is closed. What of it is open is closed
+/// first.
 fn attach(shared: &Shared, attached: &dyn Fn(i64)) -> bool {
-    while shared.lanes.is_open() {
+    if shared.health.trouble().is_some() {
+        // It was attached, and the same trouble would be met at once.
+        rest(shared, TRY_EVERY);
+    }
+    loop {
+        if !shared.lanes.is_open() && shared.lanes.len() == 0 {
+            return false;
+        }
         let opening = shared.opening.lock();
-        if shared.gate.enter().is_some() {
+        if !shared.health.is_attaching() {
             // Somebody called reopen().
             return true;
         }
-        let answer = shared.attach(Instant::now() + ATTACH_TRY);
+        let deadline = Instant::now() + ATTACH_TRY;
+        let answer = recover::leave(shared, deadline).and_then(|_| shared.attach(deadline));
         drop(opening);
         match answer {
             Ok(wrote) => {
@@ -196,15 +230,15 @@ fn attach(shared: &Shared, attached: &dyn Fn(i64)) -> bool {
                 }
                 return true;
             }
-            Err(error) => {
-                let holder = error.holder().cloned();
-                shared.health.set(Health::Degraded { reason: error.to_string(), holder }, Some(error));
-            }
+            Err(error) => shared.detach(shared.held_by_somebody(error)),
         }
-        // Closing wakes; jobs that come wait in the queue.
-        shared.lanes.wait_closed(Instant::now() + ATTACH_PAUSE);
+        if !shared.lanes.is_open() {
+            return false;
+        }
+        batch::answer_late_in_backlog(shared);
+        // Closing wakes; jobs that come wait in the backlog.
+        rest(shared, TRY_EVERY);
     }
-    false
 }
 
 /// Runs when the writer's thread ends, however it ends.
@@ -282,7 +316,7 @@ fn commit_directly<R>(
     job: &impl Fn(&Tx) -> Result<R>,
 ) -> Option<Result<R>> {
     match batch::try_begin(core) {
-        Ok(true) => {}
+        Ok(true) => core.blocked.had(shared),
         // The writer knows how to wait, and whom to blame.
         _ => return None,
     }
@@ -299,7 +333,7 @@ fn commit_directly<R>(
         })
     });
     match overruled {
-        Some(error) => Some(Err(error)),
+        Some(Overruled::ByJob(error) | Overruled::ByTrouble(error)) => Some(Err(error)),
         None => answer,
     }
 }
