@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use refinery_core::Migration;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::migration::Migration;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -186,8 +186,7 @@ mod tests {
     fn written() -> Connection {
         let connection = Connection::open_in_memory().expect("an in-memory database");
         for name in ["V1__page", "V2__seen"] {
-            record(&connection, &Migration::unapplied(name, "SELECT 1").expect("a migration"))
-                .expect("recorded");
+            record(&connection, &Migration::parse(name, "SELECT 1").expect("a migration")).expect("recorded");
         }
         describe(&connection, &Domain::new("cache"), 2, ("shop", "1.2.3")).expect("described");
         connection

@@ -1,6 +1,6 @@
 //! The Migrator: what schema a file has, whether this program fits it, and the way from there to the newest.
 //!
-//! refinery gives the naming and the hashes. Its runner is not used: it knows no transaction around all it does, and
+//! Names, hashes and history are refinery's. Its runner is not used: it knows no transaction around all it does, and
 //! no lock between processes.
 //!
 //! Invariants, and the tests that hold them (below):
@@ -17,12 +17,12 @@
 
 use std::collections::BTreeMap;
 
-use refinery_core::Migration;
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::{Batch, Connection, Transaction, TransactionBehavior};
 
 use super::fence::Fence;
 use super::history::{self, Applied, HISTORY, META};
+use super::migration::Migration;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -101,27 +101,12 @@ pub(crate) fn validate(domain: &Domain) -> Result<Vec<Migration>> {
     let mut migrations: Vec<Migration> = Vec::with_capacity(domain.migrations.len());
     for given in &domain.migrations {
         let name = given.name;
-        // refinery's pattern is open at its end, and panics on a name that starts with `|`.
-        let well_named =
-            name.strip_prefix('V').and_then(|rest| rest.split_once("__")).is_some_and(|(number, label)| {
-                number.bytes().all(|b| b.is_ascii_digit())
-                    && !label.is_empty()
-                    && label.chars().all(|c| c.is_alphanumeric() || c == '_')
-            });
-        let misnamed = || {
+        let migration = Migration::parse(name, given.sql).ok_or_else(|| {
             Error::new(ErrorKind::Invalid, format!("the migration {name} is not named V<number>__<name>"))
                 .advise(
                     "number migrations from 1 to 2147483647, and use letters, digits and _ in their names",
                 )
-        };
-        if !well_named {
-            return Err(misnamed());
-        }
-        let migration =
-            Migration::unapplied(name, &given.sql.replace("\r\n", "\n")).map_err(|_| misnamed())?;
-        if migration.version() < 1 {
-            return Err(misnamed());
-        }
+        })?;
         if given.sql.contains('\0') {
             return Err(Error::new(
                 ErrorKind::Invalid,
@@ -255,8 +240,7 @@ fn apply(connection: &Connection, domain: &Domain, state: &State, program: (&str
 /// Runs one migration's text inside the transaction, and makes sure that it stays inside.
 fn run(connection: &Connection, migration: &Migration) -> Result<()> {
     let fence = Fence::around(connection)?;
-    let sql = migration.sql().expect("an unapplied migration has its text");
-    let mut batch = Batch::new(connection, sql);
+    let mut batch = Batch::new(connection, migration.sql());
     let mut number = 0;
     let mut step = || -> rusqlite::Result<bool> {
         number += 1;
@@ -298,7 +282,7 @@ fn compare(known: Vec<Migration>, history: &BTreeMap<i64, Applied>) -> Result<(V
     let known_version = newest(&known);
     let newer = history.keys().next_back().is_some_and(|&found| found > known_version);
     for (version, applied) in history.range(..=known_version) {
-        match known.iter().find(|migration| i64::from(migration.version()) == *version) {
+        match known.iter().find(|migration| migration.version() == *version) {
             None => warnings.push(format!(
                 "the migration V{version}__{} was applied, and is not among this program's",
                 shown(&applied.name)
@@ -309,14 +293,18 @@ fn compare(known: Vec<Migration>, history: &BTreeMap<i64, Applied>) -> Result<(V
             Some(_) => {}
         }
     }
-    let highest =
-        known.iter().map(version).filter(|version| history.contains_key(version)).max().unwrap_or(0);
+    let highest = known
+        .iter()
+        .map(Migration::version)
+        .filter(|version| history.contains_key(version))
+        .max()
+        .unwrap_or(0);
     let mut pending = Vec::new();
     for migration in known {
-        if history.contains_key(&version(&migration)) {
+        if history.contains_key(&migration.version()) {
             continue;
         }
-        if version(&migration) < highest {
+        if migration.version() < highest {
             return Err(Error::new(
                 ErrorKind::Conflict,
                 format!("the migration {migration} was never applied, although V{highest} was"),
@@ -334,12 +322,8 @@ fn compare(known: Vec<Migration>, history: &BTreeMap<i64, Applied>) -> Result<(V
     Ok((pending, warnings))
 }
 
-fn version(migration: &Migration) -> i64 {
-    migration.version().into()
-}
-
 fn newest(migrations: &[Migration]) -> i64 {
-    migrations.last().map_or(0, version)
+    migrations.last().map_or(0, Migration::version)
 }
 
 /// A name out of a file, fit for a message.

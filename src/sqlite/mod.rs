@@ -7,7 +7,7 @@
 //! | [`turn`] | a process's place at the write lock |
 //! | [`readers`] | snapshots |
 //! | [`checkpoint`] | keeps the write-ahead log short |
-//! | [`connect`], [`migrate`] | opening |
+//! | [`connect`], [`migrate`], [`migration`], [`history`], [`fence`] | opening |
 //! | [`lineage`] | what a fork must not open |
 //! | [`guard`] | what a job may not do, and its deadline |
 //! | [`identity`] | is the file still ours |
@@ -31,6 +31,7 @@ mod identity;
 mod label;
 mod lineage;
 pub(crate) mod migrate;
+mod migration;
 mod readers;
 mod shared;
 pub(crate) mod stats;

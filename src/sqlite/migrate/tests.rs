@@ -479,9 +479,3 @@ fn a_bad_declaration_is_refused_by_name() {
     assert!(error.to_string().contains("the newest migration is 1"), "{error}");
     validate(&cache(&[V1, V3])).expect("numbers may leave gaps");
 }
-
-#[test]
-fn the_checksum_is_refinerys() {
-    let ours = validate(&cache(&[V2])).expect("valid")[0].checksum();
-    assert_eq!(ours, Migration::unapplied("V2__seen.sql", V2.sql).expect("valid").checksum());
-}
