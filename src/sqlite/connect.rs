@@ -60,6 +60,8 @@ pub(super) struct Opened {
     pub(super) stamp: Stamp,
     pub(super) access: Access,
     pub(super) warnings: Vec<String>,
+    /// Of the schema that `access` is about.
+    pub(super) cookie: i64,
     /// Something was created or migrated: the schema version to record.
     pub(super) wrote: Option<i64>,
 }
@@ -107,7 +109,7 @@ impl Spec {
                 let state = migrate::inspect(&connection, &self.domain)?;
                 if state.settled() {
                     state.check()?;
-                    return finish(connection, state.access, state.warnings, None);
+                    return finish(connection, state, None);
                 }
             }
         }
@@ -143,7 +145,7 @@ impl Spec {
         }
         let outcome = migrate::migrate(&connection, &self.domain, (&self.program.0, &self.program.1))?;
         let state = migrate::inspect(&connection, &self.domain)?;
-        finish(connection, state.access, state.warnings, Some(outcome.schema_version))
+        finish(connection, state, Some(outcome.schema_version))
     }
 
     /// A read connection.
@@ -253,12 +255,7 @@ impl Spec {
 }
 
 /// Makes a connection the write connection.
-fn finish(
-    connection: Connection,
-    access: Access,
-    warnings: Vec<String>,
-    wrote: Option<i64>,
-) -> Result<Opened> {
+fn finish(connection: Connection, state: migrate::State, wrote: Option<i64>) -> Result<Opened> {
     if connection.is_readonly("main")? {
         return Err(Error::new(ErrorKind::ReadOnly, "the file may not be written")
             .advise("give your user write permission to it, or choose another home"));
@@ -270,7 +267,8 @@ fn finish(
     gauge.attach(&connection);
     // From here on the writer itself waits, one look a millisecond.
     connection.busy_handler(None)?;
-    Ok(Opened { tx: Tx::new(connection)?, gauge, stamp, access, warnings, wrote })
+    let migrate::State { access, warnings, cookie, .. } = state;
+    Ok(Opened { tx: Tx::new(connection)?, gauge, stamp, access, warnings, cookie, wrote })
 }
 
 /// True for a stamped database, false for an empty one.

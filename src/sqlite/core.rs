@@ -8,6 +8,7 @@ use rusqlite::config::DbConfig;
 use super::connect::{Sidecars, Spec};
 use super::ffi::WalGauge;
 use super::identity::Identity;
+use super::schema_watch::SchemaWatch;
 use super::turn::Turn;
 use super::tx::Tx;
 use crate::error::Result;
@@ -17,6 +18,7 @@ pub(super) struct Core {
     pub(super) tx: Tx,
     pub(super) identity: Identity,
     pub(super) turn: Turn,
+    pub(super) schema: SchemaWatch,
     /// The log and its index that belong to the file that was opened.
     pub(super) sidecars: Sidecars,
     /// Batches that still use savepoints from the start.
@@ -57,6 +59,7 @@ impl Core {
         Ok(Self {
             identity: Identity::of(&spec.path, opened.stamp, spec.domain.durability)?,
             turn: Turn::open(&spec.lobby, &spec.room)?,
+            schema: SchemaWatch::new(opened.cookie),
             sidecars: spec.sidecars(),
             tx: opened.tx,
             wary: 0,

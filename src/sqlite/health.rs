@@ -23,9 +23,11 @@ pub enum Health {
         /// Who is in the way, where it could be told.
         holder: Option<Holder>,
     },
-    /// Reads work, writes are refused: its schema is newer than this program.
+    /// Reads work, writes are refused: its schema is newer than this program. A newer program may have migrated it while
+    /// this one had it open.
     ReadOnly,
-    /// After a failed write, or because the file was replaced: refuses writes until it is reopened.
+    /// After a failed write, or because the file was replaced, or because a newer program migrated it to a schema that
+    /// this one may not read: refuses writes until it is reopened.
     Latched,
     /// Damaged and set aside.
     Quarantined,
@@ -138,9 +140,11 @@ impl State {
                         refusal().unwrap_or_else(|| Error::new(ErrorKind::Closed, "the database is closed"))
                     );
                 }
-                // A latched database still reads; a replaced one would read what is not there any more.
+                // A latched database still reads; a replaced one would read what is not there any more, and one with a
+                // schema that is too new what it does not understand.
                 LATCHED => {
-                    return refusal().filter(|error| error.kind() == ErrorKind::Replaced).map_or(Ok(()), Err);
+                    let bars = |kind| matches!(kind, ErrorKind::Replaced | ErrorKind::SchemaTooNew);
+                    return refusal().filter(|error| bars(error.kind())).map_or(Ok(()), Err);
                 }
                 // What keeps it from being attached does not go away by waiting.
                 _ if refusal().is_some_and(|error| !error.is_transient()) => {

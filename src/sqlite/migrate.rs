@@ -10,6 +10,8 @@
 //!   `everything_is_one_commit`, `a_connection_lost_before_the_commit_leaves_nothing`, `a_failed_*`.
 //! - A migration's text cannot leave that transaction: `a_text_that_would_leave_the_transaction_is_refused`.
 //! - A newer schema is used as far as its writer said, and never changed: `a_newer_schema_*`.
+//! - Of two programs of one version the stricter word counts, also when nothing else is pending:
+//!   `a_stricter_word_is_written_without_a_migration`.
 //! - What the file holds is data, and an error when it makes no sense: `bad_meta_is_an_error`, and in `history`.
 //! - Line endings do not count: `line_endings_do_not_count`.
 //!
@@ -32,13 +34,43 @@ pub(crate) enum Access {
     /// The schema is this program's, older, or newer and still open to its writes.
     ReadWrite,
     /// The schema is newer, and its writer lets this program read only.
-    ReadOnly,
-    /// The schema is newer than this program may read. `install` is the program and version that wrote it, where
-    /// the file says so.
-    TooNew {
-        /// Program and version.
-        install: Option<(String, String)>,
-    },
+    ReadOnly(Newer),
+    /// The schema is newer than this program may read.
+    TooNew(Newer),
+}
+
+/// A schema newer than this program, and what to install for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Newer {
+    found: i64,
+    known: i64,
+    /// Program and version that wrote it, where the file says so.
+    install: Option<(String, String)>,
+}
+
+impl Access {
+    /// Why this program may not write, when it may not.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        match self {
+            Self::ReadWrite => None,
+            Self::ReadOnly(newer) => Some(newer.refuse(ErrorKind::ReadOnly, "may only read it")),
+            Self::TooNew(newer) => Some(newer.refuse(ErrorKind::SchemaTooNew, "may not read it")),
+        }
+    }
+}
+
+impl Newer {
+    fn refuse(&self, kind: ErrorKind, but: &str) -> Error {
+        let Self { found, known, .. } = self;
+        let error = Error::new(
+            kind,
+            format!("its schema is version {found}, this program knows up to {known} and {but}"),
+        );
+        match &self.install {
+            Some((program, version)) => error.advise(format!("install {program} {version} or newer")),
+            None => error.advise("install the version of the program that wrote it, or a newer one"),
+        }
+    }
 }
 
 /// What a look at a file found.
@@ -52,7 +84,8 @@ pub(crate) struct State {
     pub(crate) found_version: i64,
     /// Differences that hinder nobody and that somebody should know: for the domain's health.
     pub(crate) warnings: Vec<String>,
-    known_version: i64,
+    /// The schema cookie at that moment.
+    pub(crate) cookie: i64,
     described: bool,
 }
 
@@ -67,18 +100,10 @@ impl State {
     /// # Errors
     /// `SchemaTooNew`, naming what to install.
     pub(crate) fn check(&self) -> Result<()> {
-        let Access::TooNew { install } = &self.access else { return Ok(()) };
-        let error = Error::new(
-            ErrorKind::SchemaTooNew,
-            format!(
-                "its schema is version {}, this program knows up to {}",
-                self.found_version, self.known_version
-            ),
-        );
-        Err(match install {
-            Some((program, version)) => error.advise(format!("install {program} {version} or newer")),
-            None => error.advise("install the version of the program that wrote it, or a newer one"),
-        })
+        match (&self.access, self.access.refusal()) {
+            (Access::TooNew(_), Some(error)) => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -176,15 +201,24 @@ pub(crate) fn inspect(connection: &Connection, domain: &Domain) -> Result<State>
     }
 
     let known_version = newest(&known);
+    let newer = Newer {
+        found: found_version,
+        known: known_version,
+        install: meta.as_ref().map(|meta| (shown(&meta.program), shown(&meta.program_version))),
+    };
     let access = match &meta {
         _ if found_version <= known_version => Access::ReadWrite,
         Some(meta) if known_version >= meta.oldest_writer => Access::ReadWrite,
-        Some(meta) if known_version >= meta.oldest_reader => Access::ReadOnly,
-        Some(meta) => Access::TooNew { install: Some((shown(&meta.program), shown(&meta.program_version))) },
-        None => Access::TooNew { install: None },
+        Some(meta) if known_version >= meta.oldest_reader => Access::ReadOnly(newer),
+        _ => Access::TooNew(newer),
     };
+    // An older program has no say; one of the same version may only add to what was said.
+    let described = meta.is_some_and(|meta| {
+        found_version > known_version
+            || (meta.oldest_reader >= domain.oldest_reader && meta.oldest_writer >= domain.oldest_writer)
+    });
     let (pending, warnings) = compare(known, &applied)?;
-    Ok(State { access, pending, found_version, warnings, known_version, described: meta.is_some() })
+    Ok(State { access, pending, found_version, warnings, cookie: history::cookie(connection)?, described })
 }
 
 /// Brings a file to the domain's newest schema, or leaves it as it was. A settled file is not written to, nor locked.

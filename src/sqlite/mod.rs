@@ -8,6 +8,7 @@
 //! | [`readers`] | snapshots |
 //! | [`checkpoint`] | keeps the write-ahead log short |
 //! | [`connect`], [`migrate`], [`migration`], [`history`], [`fence`] | opening |
+//! | [`schema_watch`] | may this program still write |
 //! | [`lineage`] | what a fork must not open |
 //! | [`guard`] | what a job may not do, and its deadline |
 //! | [`identity`] | is the file still ours |
@@ -33,6 +34,7 @@ mod lineage;
 pub(crate) mod migrate;
 mod migration;
 mod readers;
+mod schema_watch;
 mod shared;
 pub(crate) mod stats;
 pub(crate) mod status_page;

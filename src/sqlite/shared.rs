@@ -15,8 +15,8 @@ use super::health::{Health, State};
 use super::holders;
 use super::label::Label;
 use super::lineage;
-use super::migrate::Access;
 use super::readers::Readers;
+use super::schema_watch;
 use super::stats::{self, Counters, Stats};
 use super::status_page::Slot;
 use crate::error::{Error, ErrorKind, Result};
@@ -84,16 +84,9 @@ impl Shared {
         let core = self.spec.named(Core::new(&self.spec, opened))?;
         *self.gate.enter() = Some(core);
         self.health.set_warnings(warnings);
-        match access {
-            Access::ReadWrite => self.health.set(Health::Ready, None),
-            Access::ReadOnly | Access::TooNew { .. } => {
-                let error = Error::new(
-                    ErrorKind::ReadOnly,
-                    "a newer program wrote its schema; this one may only read",
-                )
-                .advise("install the newer program to write");
-                self.health.set(Health::ReadOnly, Some(self.name(error)));
-            }
+        // A schema that shuts it out from writing is an answer here: it may still be read.
+        if schema_watch::shut_out(self, &access).is_ok() {
+            self.health.set(Health::Ready, None);
         }
         Ok(wrote)
     }

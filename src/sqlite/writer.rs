@@ -14,6 +14,7 @@ use super::batch::{self, Entry};
 use super::core::Core;
 use super::health::Health;
 use super::label::Label;
+use super::schema_watch;
 use super::shared::Shared;
 use super::stats;
 use super::turn::LONGEST_KEPT;
@@ -169,11 +170,15 @@ fn give_back(shared: &Shared) {
 /// The idle writer's look at its file.
 fn look(shared: &Shared) {
     let mut inside = shared.gate.enter();
-    if let Some(core) = inside.as_mut()
-        && shared.health.is_writable()
+    let Some(core) = inside.as_mut() else { return };
+    if shared.health.is_writable()
         && let Err(error) = core.identity.check_now(&shared.spec.path, core.tx.connection())
     {
         shared.latch(error);
+    }
+    if matches!(shared.health.get(), Health::Ready | Health::Degraded { .. } | Health::ReadOnly) {
+        // What shuts it out is in its health then; what keeps it from looking is met by the next write.
+        let _ = schema_watch::look(core, shared);
     }
 }
 
@@ -279,7 +284,7 @@ fn commit_directly<R>(
     deadline: Instant,
     job: &impl Fn(&Tx) -> Result<R>,
 ) -> Option<Result<R>> {
-    match batch::try_begin(core) {
+    match batch::try_begin(core, shared) {
         Ok(true) => {}
         // The writer knows how to wait, and whom to blame.
         _ => return None,

@@ -417,7 +417,8 @@ fn a_newer_schema_may_still_be_written() {
 #[test]
 fn a_newer_schema_may_be_for_reading_only() {
     let (connection, state) = seen_from_version_1(1, 2);
-    assert_eq!(state.access, Access::ReadOnly);
+    let Access::ReadOnly(newer) = &state.access else { panic!("{:?}", state.access) };
+    assert_eq!(newer.install, Some(("shop".to_owned(), "3.1".to_owned())));
     assert!(state.settled() && state.check().is_ok());
     assert!(migrate(&connection, &cache(&[V1]), PROGRAM).expect("no write").applied.is_empty());
 }
@@ -425,13 +426,12 @@ fn a_newer_schema_may_be_for_reading_only() {
 #[test]
 fn a_newer_schema_may_be_too_new() {
     let (connection, state) = seen_from_version_1(2, 3);
-    let install = Some(("shop".to_owned(), "3.1".to_owned()));
-    assert_eq!(state.access, Access::TooNew { install });
+    assert!(matches!(state.access, Access::TooNew(_)), "{:?}", state.access);
     let error = fails(&connection, &cache(&[V1]));
     assert_eq!(error.kind(), ErrorKind::SchemaTooNew);
     assert_eq!(
         error.to_string(),
-        "its schema is version 3, this program knows up to 1; install shop 3.1 or newer"
+        "its schema is version 3, this program knows up to 1 and may not read it; install shop 3.1 or newer"
     );
     connection.execute("DROP TABLE rowhouse_meta", []).expect("nobody says what is compatible");
     assert_eq!(fails(&connection, &cache(&[V1])).kind(), ErrorKind::SchemaTooNew);
@@ -478,4 +478,19 @@ fn a_bad_declaration_is_refused_by_name() {
     let error = validate(&cache(&[V1]).compatible_from(1, 2)).expect_err("no version 2");
     assert!(error.to_string().contains("the newest migration is 1"), "{error}");
     validate(&cache(&[V1, V3])).expect("numbers may leave gaps");
+}
+
+#[test]
+fn a_stricter_word_is_written_without_a_migration() {
+    let connection = migrated(&[V1, V2]);
+    let strict = cache(&[V1, V2]).compatible_from(1, 2);
+    assert!(!inspect(&connection, &strict).expect("a look").settled());
+    let outcome = migrate(&connection, &strict, ("shop", "1.2.4")).expect("described");
+    assert_eq!(outcome, Outcome { applied: Vec::new(), schema_version: 2 });
+    let meta = meta_of(&connection);
+    assert_eq!((meta.oldest_writer, &*meta.program_version), (2, "1.2.4"));
+    assert!(inspect(&connection, &strict).expect("a look").settled());
+    // Nor does the milder program of the same version take it back, or need the lock to find out.
+    assert!(inspect(&connection, &cache(&[V1, V2])).expect("a look").settled());
+    assert!(matches!(inspect(&connection, &cache(&[V1])).expect("a look").access, Access::ReadOnly(_)));
 }
