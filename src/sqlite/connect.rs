@@ -23,6 +23,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::ffi::{self, Stamp, WalGauge};
 use super::migrate::{self, Access};
+use super::rebuilt;
 use super::tx::{Snapshot, Tx};
 use crate::config::Limits;
 use crate::domain::{Domain, Durability};
@@ -60,6 +61,8 @@ pub(super) struct Opened {
     pub(super) stamp: Stamp,
     pub(super) access: Access,
     pub(super) warnings: Vec<String>,
+    /// What opening had to do that somebody should know.
+    pub(super) notes: Vec<String>,
     /// Of the schema that `access` is about.
     pub(super) cookie: i64,
     /// Something was created or migrated: the schema version to record.
@@ -103,13 +106,25 @@ impl Spec {
         let _patience = Patience::until(deadline);
         check_engine(rusqlite::version_number())?;
         self.domain.check()?;
+        match self.open_once(deadline) {
+            Err(error) if self.may_be_replaced(&error) => {
+                let note = self.make_room(deadline)?;
+                let mut opened = self.open_once(deadline)?;
+                opened.notes.extend(note);
+                Ok(opened)
+            }
+            answer => answer,
+        }
+    }
+
+    fn open_once(&self, deadline: Instant) -> Result<Opened> {
         if self.look()? > 0 {
             let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-            if is_ours(&connection)? && is_wal(&connection)? {
+            if whose(&connection)? == Whose::Ours && is_wal(&connection)? {
                 let state = migrate::inspect(&connection, &self.domain)?;
                 if state.settled() {
                     state.check()?;
-                    return finish(connection, state, None);
+                    return finish(connection, state, Vec::new(), None);
                 }
             }
         }
@@ -130,8 +145,17 @@ impl Spec {
             }
         }
         let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        if !is_ours(&connection)? {
-            stamp(&connection)?;
+        let mut notes = Vec::new();
+        match whose(&connection)? {
+            Whose::Ours => {}
+            Whose::Nobodys => stamp(&connection)?,
+            Whose::Unmarked => {
+                rebuilt::recognise(&connection, &self.domain)?;
+                // The marks belong in the main file; in WAL mode they would go to the log.
+                connection.query_row("PRAGMA journal_mode=DELETE", [], |_| Ok(()))?;
+                stamp(&connection)?;
+                notes.push(rebuilt::NOTE.to_owned());
+            }
         }
         if !is_wal(&connection)? {
             let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
@@ -145,7 +169,7 @@ impl Spec {
         }
         let outcome = migrate::migrate(&connection, &self.domain, (&self.program.0, &self.program.1))?;
         let state = migrate::inspect(&connection, &self.domain)?;
-        finish(connection, state, Some(outcome.schema_version))
+        finish(connection, state, notes, Some(outcome.schema_version))
     }
 
     /// A read connection.
@@ -176,7 +200,7 @@ impl Spec {
 
     /// Checks the file by name only; answers its length, 0 when it is missing. It is not opened: another connection of
     /// this process may have it open, and closing any descriptor would drop that one's locks.
-    fn look(&self) -> Result<u64> {
+    pub(super) fn look(&self) -> Result<u64> {
         let length = home::check_database_file(&self.path)?.map_or(0, |found| found.len());
         if (1..SMALLEST_DATABASE).contains(&length) {
             // SQLite would take a file of one byte for an empty one.
@@ -213,7 +237,7 @@ impl Spec {
     }
 
     #[allow(clippy::disallowed_methods)] // the one place that opens a database
-    fn connect(&self, mode: OpenFlags) -> Result<Connection> {
+    pub(super) fn connect(&self, mode: OpenFlags) -> Result<Connection> {
         let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = Connection::open_with_flags(&self.path, flags)?;
         connection.busy_handler(Some(wait_a_moment))?;
@@ -255,7 +279,12 @@ impl Spec {
 }
 
 /// Makes a connection the write connection.
-fn finish(connection: Connection, state: migrate::State, wrote: Option<i64>) -> Result<Opened> {
+fn finish(
+    connection: Connection,
+    state: migrate::State,
+    notes: Vec<String>,
+    wrote: Option<i64>,
+) -> Result<Opened> {
     if connection.is_readonly("main")? {
         return Err(Error::new(ErrorKind::ReadOnly, "the file may not be written")
             .advise("give your user write permission to it, or choose another home"));
@@ -268,21 +297,30 @@ fn finish(connection: Connection, state: migrate::State, wrote: Option<i64>) -> 
     // From here on the writer itself waits, one look a millisecond.
     connection.busy_handler(None)?;
     let migrate::State { access, warnings, cookie, .. } = state;
-    Ok(Opened { tx: Tx::new(connection)?, gauge, stamp, access, warnings, cookie, wrote })
+    Ok(Opened { tx: Tx::new(connection)?, gauge, stamp, access, warnings, notes, cookie, wrote })
 }
 
-/// True for a stamped database, false for an empty one.
-fn is_ours(connection: &Connection) -> Result<bool> {
+/// Whose a database is, as far as its marks tell.
+#[derive(PartialEq, Eq)]
+pub(super) enum Whose {
+    Ours,
+    /// Empty, and without marks.
+    Nobodys,
+    /// With tables, and without marks: as a dump leaves it when it is loaded.
+    Unmarked,
+}
+
+pub(super) fn whose(connection: &Connection) -> Result<Whose> {
     let id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     if id.cast_unsigned() == APPLICATION_ID {
-        return Ok(true);
+        return Ok(Whose::Ours);
     }
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if tables == 0 && id == 0 {
-        return Ok(false);
+    let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match (id, objects) {
+        (0, 0) => Ok(Whose::Nobodys),
+        (0, _) => Ok(Whose::Unmarked),
+        _ => Err(rebuilt::another_programs()),
     }
-    Err(Error::new(ErrorKind::Conflict, "the file is a database of another program")
-        .advise("choose another home, or another name for the domain; nothing in it was changed"))
 }
 
 /// The first thing that SQLite reads is the header.

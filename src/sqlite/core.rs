@@ -59,7 +59,7 @@ impl Core {
         Ok(Self {
             identity: Identity::of(&spec.path, opened.stamp, spec.domain.durability)?,
             turn: Turn::open(&spec.lobby, &spec.room)?,
-            schema: SchemaWatch::new(opened.cookie),
+            schema: SchemaWatch::new(opened.cookie, opened.notes),
             sidecars: spec.sidecars(),
             tx: opened.tx,
             wary: 0,

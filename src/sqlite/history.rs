@@ -105,6 +105,17 @@ fn is_there(connection: &Connection, table: &str) -> Result<bool> {
     }
 }
 
+/// True when somebody made a table, whatever it is.
+pub(crate) fn has_tables(connection: &Connection) -> Result<bool> {
+    let any = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!')";
+    Ok(connection.query_row(any, [], |row| row.get(0))?)
+}
+
+/// True when the file has a `rowhouse_meta`, whatever it says.
+pub(crate) fn has_meta(connection: &Connection) -> Result<bool> {
+    is_there(connection, META)
+}
+
 /// Whose file it is; `None` where nobody said.
 pub(crate) fn read_meta(connection: &Connection) -> Result<Option<SchemaMeta>> {
     let read = |row: &Row<'_>| {
@@ -154,7 +165,26 @@ pub(crate) fn read_history(connection: &Connection) -> Result<BTreeMap<i64, Appl
 fn unreadable(table: &str, error: rusqlite::Error) -> Error {
     match error {
         rusqlite::Error::SqliteFailure(..) => Error::from(error),
-        error => damaged(format!("{table} does not hold what a program writes there")).caused_by(error),
+        error => damaged(format!("{table} does not hold what a program writes there"))
+            .caused_by(Unusable(Some(error))),
+    }
+}
+
+/// The mark of an error that says: SQLite finds nothing wrong with the file, and nothing in it tells which schema it
+/// holds. Waiting or asking again does not change that. A file that SQLite cannot read, that belongs to somebody else,
+/// or whose migrations have a gap does not carry it.
+#[derive(Debug)]
+pub(crate) struct Unusable(Option<rusqlite::Error>);
+
+impl std::fmt::Display for Unusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("nothing in the file tells which schema it holds")
+    }
+}
+
+impl std::error::Error for Unusable {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.as_ref().map(|error| error as _)
     }
 }
 
@@ -162,6 +192,7 @@ fn unreadable(table: &str, error: rusqlite::Error) -> Error {
 pub(crate) fn damaged(message: String) -> Error {
     Error::new(ErrorKind::Corrupt, message)
         .advise("it was edited by hand or damaged: restore it from a backup; nothing was changed")
+        .caused_by(Unusable(None))
 }
 
 /// Writes one applied migration down. The caller is in a transaction.

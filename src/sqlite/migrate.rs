@@ -12,7 +12,9 @@
 //! - A newer schema is used as far as its writer said, and never changed: `a_newer_schema_*`.
 //! - Of two programs of one version the stricter word counts, also when nothing else is pending:
 //!   `a_stricter_word_is_written_without_a_migration`.
-//! - What the file holds is data, and an error when it makes no sense: `bad_meta_is_an_error`, and in `history`.
+//! - What the file holds is data, and an error when it makes no sense: `bad_meta_is_an_error`,
+//!   `tables_without_a_history_are_not_migrated`, and in `history`.
+//! - What is in the way of a migration and is not ours is named: `a_foreign_trigger_in_the_way_is_named`.
 //! - Line endings do not count: `line_endings_do_not_count`.
 //!
 //! Nothing here deletes anything because of a version.
@@ -84,6 +86,8 @@ pub(crate) struct State {
     pub(crate) found_version: i64,
     /// Differences that hinder nobody and that somebody should know: for the domain's health.
     pub(crate) warnings: Vec<String>,
+    /// The schema is newer than this program, however far it may go with it.
+    pub(crate) newer: bool,
     /// The schema cookie at that moment.
     pub(crate) cookie: i64,
     described: bool,
@@ -200,6 +204,12 @@ pub(crate) fn inspect(connection: &Connection, domain: &Domain) -> Result<State>
         )));
     }
 
+    if meta.is_none() && applied.is_empty() && !known.is_empty() && history::has_tables(connection)? {
+        return Err(history::damaged(
+            "it has tables, and no record of the migrations that made them".to_owned(),
+        ));
+    }
+
     let known_version = newest(&known);
     let newer = Newer {
         found: found_version,
@@ -218,7 +228,15 @@ pub(crate) fn inspect(connection: &Connection, domain: &Domain) -> Result<State>
             || (meta.oldest_reader >= domain.oldest_reader && meta.oldest_writer >= domain.oldest_writer)
     });
     let (pending, warnings) = compare(known, &applied)?;
-    Ok(State { access, pending, found_version, warnings, cookie: history::cookie(connection)?, described })
+    Ok(State {
+        access,
+        pending,
+        found_version,
+        warnings,
+        newer: found_version > known_version,
+        cookie: history::cookie(connection)?,
+        described,
+    })
 }
 
 /// Brings a file to the domain's newest schema, or leaves it as it was. A settled file is not written to, nor locked.
@@ -301,6 +319,12 @@ fn run(connection: &Connection, migration: &Migration) -> Result<()> {
                  pragmas other than defer_foreign_keys; nothing was changed",
             );
         }
+        if let Some(object) = in_the_way(&error) {
+            let message = format!("{place}: the {object} does not fit the change: {error}");
+            return error.worded(message).advise(format!(
+                "if the {object} is not the program's, drop it or repair it; nothing was changed"
+            ));
+        }
         let message = format!("{place}: {error}");
         error.clone().worded(message).advise(if error.is_transient() {
             "nothing was changed; try again"
@@ -308,6 +332,19 @@ fn run(connection: &Connection, migration: &Migration) -> Result<()> {
             "nothing was changed; correct the migration"
         })
     })
+}
+
+/// A trigger, view or index that an ALTER TABLE would break, where SQLite says so: "error in trigger NAME: ...". Names of
+/// the schema, never values.
+fn in_the_way(error: &Error) -> Option<String> {
+    let text = match error.downcast_ref::<rusqlite::Error>()? {
+        rusqlite::Error::SqliteFailure(_, Some(text)) => text,
+        rusqlite::Error::SqlInputError { msg, .. } => msg,
+        _ => return None,
+    };
+    let (kind, rest) = text.strip_prefix("error in ")?.split_once(' ')?;
+    let (name, _) = rest.split_once([':', ' '])?;
+    matches!(kind, "trigger" | "view" | "index" | "table").then(|| format!("{kind} {}", shown(name)))
 }
 
 /// What is pending, and the warnings.
@@ -361,7 +398,7 @@ fn newest(migrations: &[Migration]) -> i64 {
 }
 
 /// A name out of a file, fit for a message.
-fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 

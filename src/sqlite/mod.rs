@@ -9,6 +9,7 @@
 //! | [`checkpoint`] | keeps the write-ahead log short |
 //! | [`connect`], [`migrate`], [`migration`], [`history`], [`fence`] | opening |
 //! | [`schema_watch`] | may this program still write |
+//! | [`catalogue`], [`rebuilt`], [`quarantine`] | what others made of it |
 //! | [`lineage`] | what a fork must not open |
 //! | [`guard`] | what a job may not do, and its deadline |
 //! | [`identity`] | is the file still ours |
@@ -17,6 +18,7 @@
 //! | [`ffi`] | calls that rusqlite does not offer |
 
 mod batch;
+mod catalogue;
 mod change;
 mod checkpoint;
 mod clock;
@@ -33,7 +35,9 @@ mod label;
 mod lineage;
 pub(crate) mod migrate;
 mod migration;
+mod quarantine;
 mod readers;
+mod rebuilt;
 mod schema_watch;
 mod shared;
 pub(crate) mod stats;
@@ -284,9 +288,13 @@ impl Database {
         self.shared().health.get()
     }
 
-    /// What is odd but does not keep it from working: changed or withdrawn migrations, foreign tables.
+    /// What is odd but does not keep it from working: changed or withdrawn migrations; triggers, tables, indexes and
+    /// views that the migrations did not make; a file that another tool rebuilt.
+    ///
+    /// What others made is looked for now: the first call runs the migrations on an empty database in memory, which
+    /// takes milliseconds, and each call reads the schema, waiting at most a second for a reader.
     pub fn warnings(&self) -> Vec<String> {
-        self.shared().health.warnings()
+        self.shared().warnings()
     }
 
     /// What it did since it was opened.

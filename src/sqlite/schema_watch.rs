@@ -26,12 +26,14 @@ pub(super) struct SchemaWatch {
     /// The pager's number for the content that `cookie` was read from.
     seen: Option<u32>,
     cookie: i64,
+    /// What opening had to do, for the warnings.
+    notes: Vec<String>,
 }
 
 impl SchemaWatch {
     /// The schema with this cookie was found fit when the file was opened.
-    pub(super) fn new(cookie: i64) -> Self {
-        Self { seen: None, cookie }
+    pub(super) fn new(cookie: i64, notes: Vec<String>) -> Self {
+        Self { seen: None, cookie, notes }
     }
 
     /// After a COMMIT of its own: until somebody else's, there is nothing to look for.
@@ -63,7 +65,7 @@ pub(super) fn look(core: &mut Core, shared: &Shared) -> Result<()> {
     if history::cookie(connection)? == core.schema.cookie {
         return Ok(());
     }
-    let mut warnings = Vec::new();
+    let mut warnings = core.schema.notes.clone();
     let cookie = match migrate::inspect(connection, &shared.spec.domain) {
         Ok(state) => {
             shut_out(shared, &state.access)?;

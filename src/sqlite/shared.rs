@@ -1,20 +1,23 @@
 //! What the handles, the writer and the checkpointer of one database share.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::batch::Entry;
+use super::catalogue::Catalogue;
 use super::change::Changes;
 use super::checkpoint::Checkpointer;
-use super::clock::now_unix_ms;
+use super::clock::{instant_after, now_unix_ms};
 use super::connect::Spec;
 use super::core::Core;
 use super::health::{Health, State};
 use super::holders;
 use super::label::Label;
 use super::lineage;
+use super::migrate;
 use super::readers::Readers;
 use super::schema_watch;
 use super::stats::{self, Counters, Stats};
@@ -24,6 +27,9 @@ use crate::forks;
 use crate::handoff::gate::Gate;
 use crate::handoff::job::Settled;
 use crate::handoff::lanes::Lanes;
+
+/// How long asking for the warnings may wait for a reader, and read.
+const LOOK_FOR_OTHERS: Duration = Duration::from_secs(1);
 
 pub(super) struct Shared {
     pub(super) spec: Spec,
@@ -51,6 +57,8 @@ pub(super) struct Shared {
     opened: Instant,
     /// What became of jobs during close.
     pub(super) left: Mutex<u64>,
+    /// What the migrations make, once somebody asked for what is there beside it.
+    fresh: OnceLock<Catalogue>,
 }
 
 impl Shared {
@@ -72,6 +80,7 @@ impl Shared {
             gives_up_at: AtomicU64::new(0),
             opened: Instant::now(),
             left: Mutex::new(0),
+            fresh: OnceLock::new(),
             spec,
         }
     }
@@ -80,7 +89,8 @@ impl Shared {
     pub(super) fn attach(&self, deadline: Instant) -> Result<Option<i64>> {
         lineage::enter(&self.spec.path).map_err(|error| self.name(error))?;
         let opened = self.spec.open_writer(deadline)?;
-        let (warnings, wrote, access) = (opened.warnings.clone(), opened.wrote, opened.access.clone());
+        let warnings = [&opened.notes[..], &opened.warnings].concat();
+        let (wrote, access) = (opened.wrote, opened.access.clone());
         let core = self.spec.named(Core::new(&self.spec, opened))?;
         *self.gate.enter() = Some(core);
         self.health.set_warnings(warnings);
@@ -89,6 +99,37 @@ impl Shared {
             self.health.set(Health::Ready, None);
         }
         Ok(wrote)
+    }
+
+    /// What is odd but in nobody's way: what was found when it was opened or when its schema changed, and what others
+    /// made in it, which is looked for now.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.health.warnings();
+        match self.made_by_others() {
+            Ok(theirs) => warnings.extend(theirs),
+            Err(error) => warnings.push(format!("what others made in it could not be looked for: {error}")),
+        }
+        warnings
+    }
+
+    fn made_by_others(&self) -> Result<Vec<String>> {
+        let deadline = instant_after(LOOK_FOR_OTHERS);
+        if self.is_forked() || self.health.readable(Instant::now()).is_err() {
+            return Ok(Vec::new());
+        }
+        let fresh = if let Some(fresh) = self.fresh.get() {
+            fresh
+        } else {
+            let made = Catalogue::fresh(&self.spec.domain)?;
+            self.fresh.get_or_init(|| made)
+        };
+        self.readers.read(deadline, LOOK_FOR_OTHERS, |at| {
+            // What a newer program made cannot be told from what others made.
+            if migrate::inspect(at.connection(), &self.spec.domain)?.newer {
+                return Ok(Vec::new());
+            }
+            Ok(fresh.differences(&Catalogue::of(at.connection())?))
+        })
     }
 
     pub(super) fn name(&self, error: Error) -> Error {

@@ -494,3 +494,26 @@ fn a_stricter_word_is_written_without_a_migration() {
     assert!(inspect(&connection, &cache(&[V1, V2])).expect("a look").settled());
     assert!(matches!(inspect(&connection, &cache(&[V1])).expect("a look").access, Access::ReadOnly(_)));
 }
+
+#[test]
+fn tables_without_a_history_are_not_migrated() {
+    let connection = migrated(&[V1]);
+    connection.execute_batch("DROP TABLE rowhouse_meta; DROP TABLE refinery_schema_history").expect("lost");
+    let error = fails(&connection, &cache(&[V1, V2]));
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert!(error.downcast_ref::<history::Unusable>().is_some(), "{error:?}");
+}
+
+#[test]
+fn a_foreign_trigger_in_the_way_is_named() {
+    let connection = migrated(&[V1]);
+    connection
+        .execute_batch(
+            "CREATE TRIGGER theirs AFTER INSERT ON page BEGIN UPDATE page SET body = new.body; END",
+        )
+        .expect("a trigger");
+    let error = fails(&connection, &cache(&[V1, text("V2__drop", "ALTER TABLE page DROP COLUMN body")]));
+    let told = error.to_string();
+    assert!(told.contains("V2__drop") && told.contains("the trigger theirs does not fit"), "{told}");
+    assert!(told.contains("drop it or repair it"), "{told}");
+}
