@@ -109,6 +109,11 @@ impl Domain {
 
     /// The oldest schema versions whose programs may still read, and still write, what this schema holds.
     /// Default 1 and 1: every migration only adds.
+    ///
+    /// An older program that may not write any more gets [`ErrorKind::ReadOnly`] for its writes, one that may not read
+    /// [`ErrorKind::SchemaTooNew`], with this domain's [`program`](Self::program) as what to install; also when it has the
+    /// database open while this one migrates it. A release with the same migrations may be stricter than the one
+    /// before; being milder again takes a new migration.
     #[must_use]
     pub fn compatible_from(mut self, oldest_reader: i64, oldest_writer: i64) -> Self {
         self.oldest_reader = oldest_reader;

@@ -3,13 +3,12 @@
 //! What is embedded is decided when the program is compiled, and anything doubtful about the folder is a compile
 //! error rather than a surprise at somebody's first start. Each refusal has a test below.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use proc_macro2::TokenStream;
 use quote::quote;
-use refinery_core::{MigrationType, find_migration_files, parse_migration_name};
 use syn::LitStr;
 
 /// Embeds a folder of SQL migrations as `&'static [rowhouse::Migration]`, sorted by number.
@@ -51,35 +50,12 @@ fn find(folder: &Path) -> Result<Vec<File>, String> {
     if !folder.is_dir() {
         return Err(format!("there is no folder of migrations at {}", folder.display()));
     }
-    let found: BTreeSet<PathBuf> = find_migration_files(folder, MigrationType::Sql)
-        .map_err(|error| format!("could not look for migrations in {}: {error}", folder.display()))?
-        .collect();
-    let canonical = folder
-        .canonicalize()
-        .map_err(|error| format!("could not look for migrations in {}: {error}", folder.display()))?;
-    // refinery only logs a misnamed file, and a macro has no log: its schema would silently be missing.
-    if let Some(stray) = sql_files(&canonical)?.into_iter().find(|path| !found.contains(path)) {
-        return Err(misnamed(&stray));
-    }
-
+    let unreadable = |error| format!("could not look for migrations in {}: {error}", folder.display());
+    let canonical = folder.canonicalize().map_err(unreadable)?;
     let mut files = BTreeMap::new();
-    for path in found {
-        let name = path.file_stem().and_then(|stem| stem.to_str()).ok_or_else(|| misnamed(&path))?;
-        match name.as_bytes().first() {
-            Some(b'V') => {}
-            Some(b'U') => {
-                return Err(format!(
-                    "{} is unversioned, and unversioned migrations have no place in an order: name it V<number>__<name>.sql",
-                    path.display()
-                ));
-            }
-            _ => return Err(misnamed(&path)),
-        }
-        let number = match parse_migration_name(name) {
-            Ok((_, number, _)) if number > 0 => i64::from(number),
-            _ => return Err(format!("{} has no whole number from 1 to 2147483647", path.display())),
-        };
+    for path in sql_files(&canonical)? {
         let text = path.to_str().ok_or_else(|| format!("the path {} is not UTF-8", path.display()))?;
+        let (name, number) = named(&path)?;
         let file = File { name: name.to_owned(), path: text.to_owned() };
         if let Some(other) = files.insert(number, file) {
             return Err(format!(
@@ -90,6 +66,37 @@ fn find(folder: &Path) -> Result<Vec<File>, String> {
         }
     }
     Ok(files.into_values().collect())
+}
+
+/// The name of a migration without its ending, and its number; the rules of the library's Migrator, which would refuse
+/// at run time.
+fn named(path: &Path) -> Result<(&str, i32), String> {
+    let stem = (path.extension() == Some("sql".as_ref())).then(|| path.file_stem()?.to_str()).flatten();
+    let parts = stem.and_then(|stem| Some((stem, stem.split_at_checked(1)?)));
+    let Some((stem, (kind, (number, label)))) =
+        parts.and_then(|(stem, (kind, rest))| Some((stem, (kind, rest.split_once("__")?))))
+    else {
+        return Err(misnamed(path));
+    };
+    let letters = |c: char| c.is_alphabetic() || c.is_ascii_digit() || c == '_';
+    if label.is_empty() || !label.chars().all(letters) {
+        return Err(misnamed(path));
+    }
+    match kind {
+        "V" => {}
+        "U" => {
+            return Err(format!(
+                "{} is unversioned, and unversioned migrations have no place in an order: name it V<number>__<name>.sql",
+                path.display()
+            ));
+        }
+        _ => return Err(misnamed(path)),
+    }
+    let whole = number.bytes().all(|byte| byte.is_ascii_digit());
+    match number.parse() {
+        Ok(number) if whole && number > 0 => Ok((stem, number)),
+        _ => Err(format!("{} has no whole number from 1 to 2147483647", path.display())),
+    }
 }
 
 /// Every `.sql` file below a folder, whatever its name, except hidden ones (editors leave some).

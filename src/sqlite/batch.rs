@@ -29,6 +29,7 @@ use super::core::Core;
 use super::ffi;
 use super::guard::InJob;
 use super::label::Label;
+use super::schema_watch;
 use super::shared::Shared;
 use super::stats;
 use super::tx::Tx;
@@ -340,6 +341,7 @@ fn trouble_of_commit(core: &mut Core, shared: &Shared, error: &rusqlite::Error) 
 /// What follows every COMMIT before anybody is told. Answers the error when the file is not ours any more.
 fn after_commit(core: &mut Core, shared: &Shared) -> Option<Error> {
     stats::add(&shared.counters.commits, 1);
+    core.schema.committed(core.tx.connection());
     // A statement that a job leaked would pin its snapshot.
     if ffi::in_transaction(core.tx.connection()) {
         ffi::reset_statements(core.tx.connection());
@@ -471,20 +473,14 @@ pub(super) fn guarded(
 fn begin(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>) -> Result<(), Error> {
     let mut looked_through = None;
     loop {
-        let begun = try_begin(core);
+        let begun = try_begin(core, shared);
         shared.set_blocked(matches!(begun, Ok(false)));
-        match begun {
-            Ok(true) => {
-                core.blocked.had(shared);
-                if looked_through.is_some() {
-                    shared.lanes.take(queue, shared.spec.limits.batch_jobs);
-                }
-                return Ok(());
+        if begun? {
+            core.blocked.had(shared);
+            if looked_through.is_some() {
+                shared.lanes.take(queue, shared.spec.limits.batch_jobs);
             }
-            Ok(false) => {}
-            Err(error) => {
-                return Err(latching(&error).map_or_else(|| error.into(), |error| shared.latch(error)));
-            }
+            return Ok(());
         }
         stats::add(&shared.counters.busy_waits, 1);
         let now = Instant::now();
@@ -537,7 +533,7 @@ pub(super) fn answer_late_in_backlog(shared: &Shared) {
 
 /// While nobody waits for the write lock: is it still somebody else's, and does writing still fail?
 pub(super) fn look_at_lock(core: &mut Core, shared: &Shared) {
-    match try_begin(core) {
+    match try_begin(core, shared) {
         Ok(true) => {
             let _ = rollback(core);
             core.blocked.had(shared);
@@ -545,7 +541,8 @@ pub(super) fn look_at_lock(core: &mut Core, shared: &Shared) {
             shared.health.recovered();
         }
         Ok(false) => drop(core.blocked.waits(shared, Instant::now())),
-        Err(error) => drop(latching(&error).map(|error| shared.latch(error))),
+        // What it means for the database is in its health by now.
+        Err(_) => {}
     }
 }
 
@@ -553,28 +550,36 @@ pub(super) fn look_at_lock(core: &mut Core, shared: &Shared) {
 pub(super) fn begin_again(core: &mut Core, shared: &Shared) -> Result<(), Error> {
     let until = super::clock::instant_after(shared.spec.limits.turn_wait);
     loop {
-        match try_begin(core) {
-            Ok(true) => return Ok(()),
-            Ok(false) if Instant::now() >= until => return Err(shared.busy()),
-            Ok(false) => super::connect::pause(),
-            Err(error) => {
-                return Err(latching(&error).map_or_else(|| error.into(), |error| shared.latch(error)));
-            }
+        match try_begin(core, shared)? {
+            true => return Ok(()),
+            false if Instant::now() >= until => return Err(shared.busy()),
+            false => super::connect::pause(),
         }
     }
 }
 
 /// True when the transaction has begun, false when the write lock is taken.
-pub(super) fn try_begin(core: &Core) -> rusqlite::Result<bool> {
+///
+/// # Errors
+/// Of SQLite; `ReadOnly` or `SchemaTooNew` when a newer program has migrated it meanwhile. No transaction is open then.
+pub(super) fn try_begin(core: &mut Core, shared: &Shared) -> Result<bool, Error> {
+    let failed = |error| latching(&error).map_or_else(|| error.into(), |error| shared.latch(error));
     if !core.tx.connection().is_autocommit() {
         // Whoever was here before died in the middle.
-        rollback(core)?;
+        rollback(core).map_err(failed)?;
     }
     match core.tx.control().begin() {
-        Ok(()) => Ok(true),
-        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => Ok(false),
-        Err(error) => Err(error),
+        Ok(()) => {}
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
+            return Ok(false);
+        }
+        Err(error) => return Err(failed(error)),
     }
+    if let Err(error) = schema_watch::check(core, shared) {
+        let _ = rollback(core);
+        return Err(error);
+    }
+    Ok(true)
 }
 
 /// After a failed write or fsync nothing that this generation says can be believed: the kernel may have thrown the

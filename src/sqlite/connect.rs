@@ -28,6 +28,7 @@ use super::identity::{Marks, Sidecars};
 use super::memory::{self, Memory};
 use super::migrate::{self, Access};
 use super::read_only::ReadOnly;
+use super::rebuilt;
 use super::tx::{Snapshot, Tx};
 use crate::config::Limits;
 use crate::domain::{Domain, Durability};
@@ -87,6 +88,10 @@ pub(super) struct Opened {
     pub(super) marks: Marks,
     pub(super) access: Access,
     pub(super) warnings: Vec<String>,
+    /// What opening had to do that somebody should know.
+    pub(super) notes: Vec<String>,
+    /// Of the schema that `access` is about.
+    pub(super) cookie: i64,
     /// Something was created or migrated: the schema version to record.
     pub(super) wrote: Option<i64>,
 }
@@ -144,6 +149,18 @@ impl Spec {
             memory.create(self.domain.name());
             return self.create_or_migrate();
         }
+        match self.open_once(deadline) {
+            Err(error) if self.may_be_replaced(&error) => {
+                let note = self.make_room(deadline)?;
+                let mut opened = self.open_once(deadline)?;
+                opened.notes.extend(note);
+                Ok(opened)
+            }
+            answer => answer,
+        }
+    }
+
+    fn open_once(&self, deadline: Instant) -> Result<Opened> {
         // Before anything touches the file: it may be on another file system than its folder.
         let length = self.look()?;
         self.check_writable()?;
@@ -151,12 +168,12 @@ impl Spec {
         // the lock keeps apart who begins a new log and who brings home what is in the removed one.
         if length > 0 && self.log_is_there() {
             let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-            if is_ours(&connection)? && is_wal(&connection)? {
+            if whose(&connection)? == Whose::Ours && is_wal(&connection)? {
                 let state = migrate::inspect(&connection, &self.domain)?;
                 if state.settled() {
                     state.check()?;
                     self.tighten()?;
-                    return self.finish(connection, state.access, state.warnings, None);
+                    return self.finish(connection, state, Vec::new(), None);
                 }
             }
         }
@@ -184,9 +201,18 @@ impl Spec {
     /// Whatever is missing. On a disk under the init lock file.
     fn create_or_migrate(&self) -> Result<Opened> {
         let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        let ours = is_ours(&connection)?;
-        if !ours {
-            stamp(&connection)?;
+        let mut notes = Vec::new();
+        let found = whose(&connection)?;
+        match found {
+            Whose::Ours => {}
+            Whose::Nobodys => stamp(&connection)?,
+            Whose::Unmarked => {
+                rebuilt::recognise(&connection, &self.domain)?;
+                // The marks belong in the main file; in WAL mode they would go to the log.
+                connection.query_row("PRAGMA journal_mode=DELETE", [], |_| Ok(()))?;
+                stamp(&connection)?;
+                notes.push(rebuilt::NOTE.to_owned());
+            }
         }
         if !is_wal(&connection)? {
             let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
@@ -200,8 +226,8 @@ impl Spec {
         }
         let outcome = migrate::migrate(&connection, &self.domain, (&self.program.0, &self.program.1))?;
         let state = migrate::inspect(&connection, &self.domain)?;
-        let wrote = (!ours || !outcome.applied.is_empty()).then_some(outcome.schema_version);
-        self.finish(connection, state.access, state.warnings, wrote)
+        let wrote = (found != Whose::Ours || !outcome.applied.is_empty()).then_some(outcome.schema_version);
+        self.finish(connection, state, notes, wrote)
     }
 
     /// A read connection.
@@ -318,8 +344,8 @@ impl Spec {
     fn finish(
         &self,
         connection: Connection,
-        access: Access,
-        warnings: Vec<String>,
+        state: migrate::State,
+        notes: Vec<String>,
         wrote: Option<i64>,
     ) -> Result<Opened> {
         ffi::persist_wal(&connection)?;
@@ -332,11 +358,12 @@ impl Spec {
         gauge.attach(&connection);
         // From here on the writer itself waits, one look a millisecond.
         connection.busy_handler(None)?;
-        Ok(Opened { tx: Tx::new(connection)?, gauge, marks, access, warnings, wrote })
+        let migrate::State { access, warnings, cookie, .. } = state;
+        Ok(Opened { tx: Tx::new(connection)?, gauge, marks, access, warnings, notes, cookie, wrote })
     }
 
     #[allow(clippy::disallowed_methods)] // the one place that opens a database
-    fn connect(&self, mode: OpenFlags) -> Result<Connection> {
+    pub(super) fn connect(&self, mode: OpenFlags) -> Result<Connection> {
         let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = match &self.memory {
             Some(_) => Connection::open_with_flags_and_vfs(&self.path, flags, memory::VFS)?,
@@ -392,18 +419,27 @@ impl Spec {
     }
 }
 
-/// True for a stamped database, false for an empty one.
-pub(super) fn is_ours(connection: &Connection) -> Result<bool> {
+/// Whose a database is, as far as its marks tell.
+#[derive(PartialEq, Eq)]
+pub(super) enum Whose {
+    Ours,
+    /// Empty, and without marks.
+    Nobodys,
+    /// With tables, and without marks: as a dump leaves it when it is loaded.
+    Unmarked,
+}
+
+pub(super) fn whose(connection: &Connection) -> Result<Whose> {
     let id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
     if id.cast_unsigned() == APPLICATION_ID {
-        return Ok(true);
+        return Ok(Whose::Ours);
     }
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if tables == 0 && id == 0 {
-        return Ok(false);
+    let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match (id, objects) {
+        (0, 0) => Ok(Whose::Nobodys),
+        (0, _) => Ok(Whose::Unmarked),
+        _ => Err(rebuilt::another_programs()),
     }
-    Err(Error::new(ErrorKind::Conflict, "the file is a database of another program")
-        .advise("choose another home, or another name for the domain; nothing in it was changed"))
 }
 
 /// The first thing that SQLite reads is the header.

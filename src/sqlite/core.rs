@@ -8,6 +8,7 @@ use super::blocked::Blocked;
 use super::connect::Spec;
 use super::ffi::WalGauge;
 use super::identity::{Identity, Sidecars};
+use super::schema_watch::SchemaWatch;
 use super::turn::Turn;
 use super::tx::Tx;
 use crate::error::Result;
@@ -17,6 +18,7 @@ pub(super) struct Core {
     pub(super) tx: Tx,
     pub(super) identity: Identity,
     pub(super) turn: Turn,
+    pub(super) schema: SchemaWatch,
     /// Batches that still use savepoints from the start.
     pub(super) wary: u32,
     /// What its replaced file held is in a copy.
@@ -62,6 +64,7 @@ impl Core {
         Ok(Self {
             identity: Identity::of(&spec.path, opened.marks, spec.domain.durability),
             turn,
+            schema: SchemaWatch::new(opened.cookie, opened.notes),
             tx: opened.tx,
             wary: 0,
             copied: false,

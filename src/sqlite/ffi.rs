@@ -270,6 +270,22 @@ fn read_file(connection: &Connection, which: c_int, bytes: &mut [u8], at: ffi::s
     check(code)
 }
 
+/// A number that stays the same from this connection's COMMIT until it begins a transaction that sees a commit of somebody
+/// else (<https://sqlite.org/c3ref/c_fcntl_begin_atomic_write.html>, `SQLITE_FCNTL_DATA_VERSION`).
+pub(super) fn content_number(connection: &Connection) -> Result<u32> {
+    let mut number: u32 = 0;
+    // SAFETY: the handle is open while `connection` is borrowed; this file control writes one unsigned int.
+    check(unsafe {
+        ffi::sqlite3_file_control(
+            connection.handle(),
+            c"main".as_ptr(),
+            ffi::SQLITE_FCNTL_DATA_VERSION,
+            (&raw mut number).cast::<c_void>(),
+        )
+    })?;
+    Ok(number)
+}
+
 /// Keeps -wal and -shm in place when the last connection closes
 /// (<https://sqlite.org/c3ref/c_fcntl_begin_atomic_write.html>, `SQLITE_FCNTL_PERSIST_WAL`).
 pub(super) fn persist_wal(connection: &Connection) -> Result<()> {

@@ -27,9 +27,11 @@ pub enum Health {
         /// Who is in the way, where it could be told.
         holder: Option<Holder>,
     },
-    /// Reads work, writes are refused: its schema is newer than this program, or its files may not be written.
+    /// Reads work, writes are refused: its files may not be written, or its schema is newer than this program. A newer
+    /// program may have migrated it while this one had it open.
     ReadOnly,
-    /// After a failed write, or because the file was replaced: refuses writes until it is reopened.
+    /// After a failed write, or because the file was replaced, or because a newer program migrated it to a schema that
+    /// this one may not read: refuses writes until it is reopened.
     Latched,
     /// Damaged and set aside.
     Quarantined,
@@ -59,6 +61,8 @@ struct Detail {
     /// What is wrong while it is degraded.
     trouble: Option<Error>,
     warnings: Vec<String>,
+    /// What happened since it was opened, and should be known for as long as it is.
+    notes: Vec<String>,
 }
 
 impl Detail {
@@ -81,6 +85,7 @@ impl State {
                 refusal: None,
                 trouble: None,
                 warnings: Vec::new(),
+                notes: Vec::new(),
             }),
             changed: Condvar::new(),
         }
@@ -168,12 +173,14 @@ impl State {
         self.detail.lock().warnings = warnings;
     }
 
+    /// Adds a warning that stays.
     pub(super) fn warn(&self, warning: String) {
-        self.detail.lock().warnings.push(warning);
+        self.detail.lock().notes.push(warning);
     }
 
     pub(super) fn warnings(&self) -> Vec<String> {
-        self.detail.lock().warnings.clone()
+        let detail = self.detail.lock();
+        [&detail.notes[..], &detail.warnings].concat()
     }
 
     pub(super) fn get(&self) -> Health {
@@ -244,9 +251,11 @@ impl State {
                         refusal().unwrap_or_else(|| Error::new(ErrorKind::Closed, "the database is closed"))
                     );
                 }
-                // A latched database still reads; a replaced one would read what is not there any more.
+                // A latched database still reads; a replaced one would read what is not there any more, and one with a
+                // schema that is too new what it does not understand.
                 LATCHED => {
-                    return refusal().filter(|error| error.kind() == ErrorKind::Replaced).map_or(Ok(()), Err);
+                    let bars = |kind| matches!(kind, ErrorKind::Replaced | ErrorKind::SchemaTooNew);
+                    return refusal().filter(|error| bars(error.kind())).map_or(Ok(()), Err);
                 }
                 // What keeps it from being attached does not go away by waiting.
                 _ if refusal().is_some_and(|error| !error.is_transient()) => {

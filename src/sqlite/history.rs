@@ -1,14 +1,19 @@
 //! The Migrator's two tables: the history, laid out as refinery's, and `rowhouse_meta`.
 //!
-//! What they hold is data from a file: a row of another shape is an error that names it, never a panic. The tests below
-//! hold that, and that the version in `rowhouse_meta` never goes down.
+//! Invariants, and the tests that hold them (below):
+//! - What they hold is data from a file: a row of another shape is an error that names it, never a panic (`*_is_an_error`,
+//!   `a_bad_history_row_is_named_by_its_version`).
+//! - The version in `rowhouse_meta` never goes down, and who may read or write one version only ever becomes stricter
+//!   (`the_version_in_meta_never_goes_down`, `one_version_is_never_opened_to_more_programs`).
+//! - Whoever has the database open can tell from the schema cookie that something was written here
+//!   (`a_new_description_is_a_new_cookie`).
 
 use std::collections::BTreeMap;
 
-use refinery_core::Migration;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::migration::Migration;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -45,8 +50,10 @@ const WRITE_META: &str = "
     VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7)
     ON CONFLICT(id) DO UPDATE SET
         schema_version = max(schema_version, excluded.schema_version),
-        oldest_reader = excluded.oldest_reader,
-        oldest_writer = excluded.oldest_writer,
+        oldest_reader = iif(excluded.schema_version > schema_version,
+                            excluded.oldest_reader, max(oldest_reader, excluded.oldest_reader)),
+        oldest_writer = iif(excluded.schema_version > schema_version,
+                            excluded.oldest_writer, max(oldest_writer, excluded.oldest_writer)),
         program = excluded.program,
         program_version = excluded.program_version,
         written_at = excluded.written_at";
@@ -54,6 +61,12 @@ const WRITE_META: &str = "
 const READ_META: &str = "
     SELECT domain, schema_version, oldest_reader, oldest_writer, program, program_version, written_at
     FROM rowhouse_meta WHERE id = 1";
+
+/// Changes the schema cookie (<https://sqlite.org/fileformat.html>, section 1.3.9) and nothing else. A migration of
+/// plain UPDATEs, or a new description alone, would not.
+const NEW_COOKIE: &str = "
+    CREATE VIEW rowhouse_new_cookie AS SELECT 1;
+    DROP VIEW rowhouse_new_cookie";
 
 /// One row of the history.
 pub(crate) struct Applied {
@@ -90,6 +103,17 @@ fn is_there(connection: &Connection, table: &str) -> Result<bool> {
         Some("table") => Ok(true),
         Some(_) => Err(damaged(format!("{table} is not a table"))),
     }
+}
+
+/// True when somebody made a table, whatever it is.
+pub(crate) fn has_tables(connection: &Connection) -> Result<bool> {
+    let any = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!')";
+    Ok(connection.query_row(any, [], |row| row.get(0))?)
+}
+
+/// True when the file has a `rowhouse_meta`, whatever it says.
+pub(crate) fn has_meta(connection: &Connection) -> Result<bool> {
+    is_there(connection, META)
 }
 
 /// Whose file it is; `None` where nobody said.
@@ -141,7 +165,26 @@ pub(crate) fn read_history(connection: &Connection) -> Result<BTreeMap<i64, Appl
 fn unreadable(table: &str, error: rusqlite::Error) -> Error {
     match error {
         rusqlite::Error::SqliteFailure(..) => Error::from(error),
-        error => damaged(format!("{table} does not hold what a program writes there")).caused_by(error),
+        error => damaged(format!("{table} does not hold what a program writes there"))
+            .caused_by(Unusable(Some(error))),
+    }
+}
+
+/// The mark of an error that says: SQLite finds nothing wrong with the file, and nothing in it tells which schema it
+/// holds. Waiting or asking again does not change that. A file that SQLite cannot read, that belongs to somebody else,
+/// or whose migrations have a gap does not carry it.
+#[derive(Debug)]
+pub(crate) struct Unusable(Option<rusqlite::Error>);
+
+impl std::fmt::Display for Unusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("nothing in the file tells which schema it holds")
+    }
+}
+
+impl std::error::Error for Unusable {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.as_ref().map(|error| error as _)
     }
 }
 
@@ -149,6 +192,7 @@ fn unreadable(table: &str, error: rusqlite::Error) -> Error {
 pub(crate) fn damaged(message: String) -> Error {
     Error::new(ErrorKind::Corrupt, message)
         .advise("it was edited by hand or damaged: restore it from a backup; nothing was changed")
+        .caused_by(Unusable(None))
 }
 
 /// Writes one applied migration down. The caller is in a transaction.
@@ -170,7 +214,13 @@ pub(crate) fn describe(
     let (oldest_reader, oldest_writer) = (domain.oldest_reader, domain.oldest_writer);
     let values = (&domain.name, schema_version, oldest_reader, oldest_writer, program.0, program.1, now());
     connection.execute(WRITE_META, values)?;
+    connection.execute_batch(NEW_COOKIE)?;
     Ok(())
+}
+
+/// Changes with every change of the schema, and with every new description.
+pub(crate) fn cookie(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("PRAGMA schema_version")?.query_row([], |row| row.get(0))
 }
 
 /// RFC 3339, UTC.
@@ -186,8 +236,7 @@ mod tests {
     fn written() -> Connection {
         let connection = Connection::open_in_memory().expect("an in-memory database");
         for name in ["V1__page", "V2__seen"] {
-            record(&connection, &Migration::unapplied(name, "SELECT 1").expect("a migration"))
-                .expect("recorded");
+            record(&connection, &Migration::parse(name, "SELECT 1").expect("a migration")).expect("recorded");
         }
         describe(&connection, &Domain::new("cache"), 2, ("shop", "1.2.3")).expect("described");
         connection
@@ -259,5 +308,31 @@ mod tests {
         let connection = written();
         describe(&connection, &Domain::new("cache"), 1, ("shop", "0.1")).expect("an older program's row");
         assert_eq!(read_meta(&connection).expect("meta").expect("a row").schema_version, 2);
+    }
+    #[test]
+    fn one_version_is_never_opened_to_more_programs() {
+        let connection = written();
+        let compatible = |version, reader, writer| {
+            let domain = Domain::new("cache").compatible_from(reader, writer);
+            describe(&connection, &domain, version, ("shop", "2")).expect("described");
+            let meta = read_meta(&connection).expect("meta").expect("a row");
+            (meta.schema_version, meta.oldest_reader, meta.oldest_writer)
+        };
+        assert_eq!(compatible(2, 1, 2), (2, 1, 2));
+        assert_eq!(compatible(2, 1, 1), (2, 1, 2), "two programs of one version take the stricter word");
+        assert_eq!(compatible(1, 1, 1), (2, 1, 2), "an older program has no say");
+        assert_eq!(compatible(3, 1, 1), (3, 1, 1), "a new version has its own");
+    }
+
+    #[test]
+    fn a_new_description_is_a_new_cookie() {
+        let connection = written();
+        let objects = |connection: &Connection| -> i64 {
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).expect("a count")
+        };
+        let (before, had) = (cookie(&connection).expect("a cookie"), objects(&connection));
+        describe(&connection, &Domain::new("cache"), 2, ("shop", "1.2.3")).expect("described");
+        assert_ne!(cookie(&connection).expect("a cookie"), before);
+        assert_eq!(objects(&connection), had, "nothing is left behind");
     }
 }

@@ -1,6 +1,6 @@
 //! The Migrator: what schema a file has, whether this program fits it, and the way from there to the newest.
 //!
-//! refinery gives the naming and the hashes. Its runner is not used: it knows no transaction around all it does, and
+//! Names, hashes and history are refinery's. Its runner is not used: it knows no transaction around all it does, and
 //! no lock between processes.
 //!
 //! Invariants, and the tests that hold them (below):
@@ -10,19 +10,23 @@
 //!   `everything_is_one_commit`, `a_connection_lost_before_the_commit_leaves_nothing`, `a_failed_*`.
 //! - A migration's text cannot leave that transaction: `a_text_that_would_leave_the_transaction_is_refused`.
 //! - A newer schema is used as far as its writer said, and never changed: `a_newer_schema_*`.
-//! - What the file holds is data, and an error when it makes no sense: `bad_meta_is_an_error`, and in `history`.
+//! - Of two programs of one version the stricter word counts, also when nothing else is pending:
+//!   `a_stricter_word_is_written_without_a_migration`.
+//! - What the file holds is data, and an error when it makes no sense: `bad_meta_is_an_error`,
+//!   `tables_without_a_history_are_not_migrated`, and in `history`.
+//! - What is in the way of a migration and is not ours is named: `a_foreign_trigger_in_the_way_is_named`.
 //! - Line endings do not count: `line_endings_do_not_count`.
 //!
 //! Nothing here deletes anything because of a version.
 
 use std::collections::BTreeMap;
 
-use refinery_core::Migration;
 use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::{Batch, Connection, Transaction, TransactionBehavior};
 
 use super::fence::Fence;
 use super::history::{self, Applied, HISTORY, META};
+use super::migration::Migration;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -32,13 +36,43 @@ pub(crate) enum Access {
     /// The schema is this program's, older, or newer and still open to its writes.
     ReadWrite,
     /// The schema is newer, and its writer lets this program read only.
-    ReadOnly,
-    /// The schema is newer than this program may read. `install` is the program and version that wrote it, where
-    /// the file says so.
-    TooNew {
-        /// Program and version.
-        install: Option<(String, String)>,
-    },
+    ReadOnly(Newer),
+    /// The schema is newer than this program may read.
+    TooNew(Newer),
+}
+
+/// A schema newer than this program, and what to install for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Newer {
+    found: i64,
+    known: i64,
+    /// Program and version that wrote it, where the file says so.
+    install: Option<(String, String)>,
+}
+
+impl Access {
+    /// Why this program may not write, when it may not.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        match self {
+            Self::ReadWrite => None,
+            Self::ReadOnly(newer) => Some(newer.refuse(ErrorKind::ReadOnly, "may only read it")),
+            Self::TooNew(newer) => Some(newer.refuse(ErrorKind::SchemaTooNew, "may not read it")),
+        }
+    }
+}
+
+impl Newer {
+    fn refuse(&self, kind: ErrorKind, but: &str) -> Error {
+        let Self { found, known, .. } = self;
+        let error = Error::new(
+            kind,
+            format!("its schema is version {found}, this program knows up to {known} and {but}"),
+        );
+        match &self.install {
+            Some((program, version)) => error.advise(format!("install {program} {version} or newer")),
+            None => error.advise("install the version of the program that wrote it, or a newer one"),
+        }
+    }
 }
 
 /// What a look at a file found.
@@ -52,7 +86,10 @@ pub(crate) struct State {
     pub(crate) found_version: i64,
     /// Differences that hinder nobody and that somebody should know: for the domain's health.
     pub(crate) warnings: Vec<String>,
-    known_version: i64,
+    /// The schema is newer than this program, however far it may go with it.
+    pub(crate) newer: bool,
+    /// The schema cookie at that moment.
+    pub(crate) cookie: i64,
     described: bool,
 }
 
@@ -67,18 +104,10 @@ impl State {
     /// # Errors
     /// `SchemaTooNew`, naming what to install.
     pub(crate) fn check(&self) -> Result<()> {
-        let Access::TooNew { install } = &self.access else { return Ok(()) };
-        let error = Error::new(
-            ErrorKind::SchemaTooNew,
-            format!(
-                "its schema is version {}, this program knows up to {}",
-                self.found_version, self.known_version
-            ),
-        );
-        Err(match install {
-            Some((program, version)) => error.advise(format!("install {program} {version} or newer")),
-            None => error.advise("install the version of the program that wrote it, or a newer one"),
-        })
+        match (&self.access, self.access.refusal()) {
+            (Access::TooNew(_), Some(error)) => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -101,27 +130,12 @@ pub(crate) fn validate(domain: &Domain) -> Result<Vec<Migration>> {
     let mut migrations: Vec<Migration> = Vec::with_capacity(domain.migrations.len());
     for given in &domain.migrations {
         let name = given.name;
-        // refinery's pattern is open at its end, and panics on a name that starts with `|`.
-        let well_named =
-            name.strip_prefix('V').and_then(|rest| rest.split_once("__")).is_some_and(|(number, label)| {
-                number.bytes().all(|b| b.is_ascii_digit())
-                    && !label.is_empty()
-                    && label.chars().all(|c| c.is_alphanumeric() || c == '_')
-            });
-        let misnamed = || {
+        let migration = Migration::parse(name, given.sql).ok_or_else(|| {
             Error::new(ErrorKind::Invalid, format!("the migration {name} is not named V<number>__<name>"))
                 .advise(
                     "number migrations from 1 to 2147483647, and use letters, digits and _ in their names",
                 )
-        };
-        if !well_named {
-            return Err(misnamed());
-        }
-        let migration =
-            Migration::unapplied(name, &given.sql.replace("\r\n", "\n")).map_err(|_| misnamed())?;
-        if migration.version() < 1 {
-            return Err(misnamed());
-        }
+        })?;
         if given.sql.contains('\0') {
             return Err(Error::new(
                 ErrorKind::Invalid,
@@ -190,16 +204,39 @@ pub(crate) fn inspect(connection: &Connection, domain: &Domain) -> Result<State>
         )));
     }
 
+    if meta.is_none() && applied.is_empty() && !known.is_empty() && history::has_tables(connection)? {
+        return Err(history::damaged(
+            "it has tables, and no record of the migrations that made them".to_owned(),
+        ));
+    }
+
     let known_version = newest(&known);
+    let newer = Newer {
+        found: found_version,
+        known: known_version,
+        install: meta.as_ref().map(|meta| (shown(&meta.program), shown(&meta.program_version))),
+    };
     let access = match &meta {
         _ if found_version <= known_version => Access::ReadWrite,
         Some(meta) if known_version >= meta.oldest_writer => Access::ReadWrite,
-        Some(meta) if known_version >= meta.oldest_reader => Access::ReadOnly,
-        Some(meta) => Access::TooNew { install: Some((shown(&meta.program), shown(&meta.program_version))) },
-        None => Access::TooNew { install: None },
+        Some(meta) if known_version >= meta.oldest_reader => Access::ReadOnly(newer),
+        _ => Access::TooNew(newer),
     };
+    // An older program has no say; one of the same version may only add to what was said.
+    let described = meta.is_some_and(|meta| {
+        found_version > known_version
+            || (meta.oldest_reader >= domain.oldest_reader && meta.oldest_writer >= domain.oldest_writer)
+    });
     let (pending, warnings) = compare(known, &applied)?;
-    Ok(State { access, pending, found_version, warnings, known_version, described: meta.is_some() })
+    Ok(State {
+        access,
+        pending,
+        found_version,
+        warnings,
+        newer: found_version > known_version,
+        cookie: history::cookie(connection)?,
+        described,
+    })
 }
 
 /// Brings a file to the domain's newest schema, or leaves it as it was. A settled file is not written to, nor locked.
@@ -255,8 +292,7 @@ fn apply(connection: &Connection, domain: &Domain, state: &State, program: (&str
 /// Runs one migration's text inside the transaction, and makes sure that it stays inside.
 fn run(connection: &Connection, migration: &Migration) -> Result<()> {
     let fence = Fence::around(connection)?;
-    let sql = migration.sql().expect("an unapplied migration has its text");
-    let mut batch = Batch::new(connection, sql);
+    let mut batch = Batch::new(connection, migration.sql());
     let mut number = 0;
     let mut step = || -> rusqlite::Result<bool> {
         number += 1;
@@ -283,6 +319,12 @@ fn run(connection: &Connection, migration: &Migration) -> Result<()> {
                  pragmas other than defer_foreign_keys; nothing was changed",
             );
         }
+        if let Some(object) = in_the_way(&error) {
+            let message = format!("{place}: the {object} does not fit the change: {error}");
+            return error.worded(message).advise(format!(
+                "if the {object} is not the program's, drop it or repair it; nothing was changed"
+            ));
+        }
         let message = format!("{place}: {error}");
         error.clone().worded(message).advise(if error.is_transient() {
             "nothing was changed; try again"
@@ -292,13 +334,26 @@ fn run(connection: &Connection, migration: &Migration) -> Result<()> {
     })
 }
 
+/// A trigger, view or index that an ALTER TABLE would break, where SQLite says so: "error in trigger NAME: ...". Names of
+/// the schema, never values.
+fn in_the_way(error: &Error) -> Option<String> {
+    let text = match error.downcast_ref::<rusqlite::Error>()? {
+        rusqlite::Error::SqliteFailure(_, Some(text)) => text,
+        rusqlite::Error::SqlInputError { msg, .. } => msg,
+        _ => return None,
+    };
+    let (kind, rest) = text.strip_prefix("error in ")?.split_once(' ')?;
+    let (name, _) = rest.split_once([':', ' '])?;
+    matches!(kind, "trigger" | "view" | "index" | "table").then(|| format!("{kind} {}", shown(name)))
+}
+
 /// What is pending, and the warnings.
 fn compare(known: Vec<Migration>, history: &BTreeMap<i64, Applied>) -> Result<(Vec<Migration>, Vec<String>)> {
     let mut warnings = Vec::new();
     let known_version = newest(&known);
     let newer = history.keys().next_back().is_some_and(|&found| found > known_version);
     for (version, applied) in history.range(..=known_version) {
-        match known.iter().find(|migration| i64::from(migration.version()) == *version) {
+        match known.iter().find(|migration| migration.version() == *version) {
             None => warnings.push(format!(
                 "the migration V{version}__{} was applied, and is not among this program's",
                 shown(&applied.name)
@@ -309,14 +364,18 @@ fn compare(known: Vec<Migration>, history: &BTreeMap<i64, Applied>) -> Result<(V
             Some(_) => {}
         }
     }
-    let highest =
-        known.iter().map(version).filter(|version| history.contains_key(version)).max().unwrap_or(0);
+    let highest = known
+        .iter()
+        .map(Migration::version)
+        .filter(|version| history.contains_key(version))
+        .max()
+        .unwrap_or(0);
     let mut pending = Vec::new();
     for migration in known {
-        if history.contains_key(&version(&migration)) {
+        if history.contains_key(&migration.version()) {
             continue;
         }
-        if version(&migration) < highest {
+        if migration.version() < highest {
             return Err(Error::new(
                 ErrorKind::Conflict,
                 format!("the migration {migration} was never applied, although V{highest} was"),
@@ -334,16 +393,12 @@ fn compare(known: Vec<Migration>, history: &BTreeMap<i64, Applied>) -> Result<(V
     Ok((pending, warnings))
 }
 
-fn version(migration: &Migration) -> i64 {
-    migration.version().into()
-}
-
 fn newest(migrations: &[Migration]) -> i64 {
-    migrations.last().map_or(0, version)
+    migrations.last().map_or(0, Migration::version)
 }
 
 /// A name out of a file, fit for a message.
-fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     name.chars().filter(|c| !c.is_control()).take(64).collect()
 }
 

@@ -8,8 +8,10 @@
 //! | [`blocked`] | how long that lock has been somebody else's |
 //! | [`readers`] | snapshots |
 //! | [`checkpoint`] | keeps the write-ahead log short |
-//! | [`connect`], [`migrate`] | opening |
+//! | [`connect`], [`migrate`], [`migration`], [`history`], [`fence`] | opening |
 //! | [`read_only`], [`memory`] | where nothing may be written, or kept |
+//! | [`schema_watch`] | may this program still write |
+//! | [`catalogue`], [`rebuilt`], [`quarantine`] | what others made of it |
 //! | [`lineage`] | what a fork must not open |
 //! | [`guard`] | what a job may not do, and its deadline |
 //! | [`identity`] | are the files still ours |
@@ -20,6 +22,7 @@
 
 mod batch;
 mod blocked;
+mod catalogue;
 mod change;
 mod checkpoint;
 mod clock;
@@ -37,10 +40,14 @@ mod lineage;
 pub(crate) mod memory;
 mod merge;
 pub(crate) mod migrate;
+mod migration;
+mod quarantine;
 pub(crate) mod read_only;
 mod readers;
+mod rebuilt;
 mod recover;
 mod rescue;
+mod schema_watch;
 mod shared;
 pub(crate) mod stats;
 pub(crate) mod status_page;
@@ -328,10 +335,14 @@ impl Database {
         self.shared().health.get()
     }
 
-    /// What is odd but does not keep it from working: changed or withdrawn migrations, foreign tables; that it is only
-    /// kept in memory; and, in a home that may not be written, why, and what it lacks.
+    /// What is odd but does not keep it from working: changed or withdrawn migrations; triggers, tables, indexes and
+    /// views that the migrations did not make; a file that another tool rebuilt; what was saved of removed files; that it
+    /// is only kept in memory; and, in a home that may not be written, why, and what it lacks.
+    ///
+    /// What others made is looked for now: the first call runs the migrations on an empty database in memory, which
+    /// takes milliseconds, and each call reads the schema, waiting at most a second for a reader.
     pub fn warnings(&self) -> Vec<String> {
-        self.shared().health.warnings()
+        self.shared().warnings()
     }
 
     /// What it did since it was opened.

@@ -24,8 +24,9 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::connect::{Patience, Spec, is_ours};
+use super::connect::{Patience, Spec, Whose, whose};
 use super::migrate;
+use super::rebuilt;
 use super::tx::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::access;
@@ -111,10 +112,10 @@ impl Spec {
         }
         let Some(snapshot) = self.open_source()? else { return Err(why.clone()) };
         let connection = snapshot.connection();
-        let state = if is_ours(connection)? {
-            migrate::inspect(connection, &self.domain)?
-        } else {
-            return Err(missing("the database is empty"));
+        let state = match whose(connection)? {
+            Whose::Ours => migrate::inspect(connection, &self.domain)?,
+            Whose::Nobodys => return Err(missing("the database is empty")),
+            Whose::Unmarked => return Err(rebuilt::another_programs()),
         };
         state.check()?;
         let mut warnings = vec![format!("it can only be read: {why}")];

@@ -1,15 +1,17 @@
 //! What the handles, the writer and the checkpointer of one database share.
 
 use std::collections::VecDeque;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::batch::{self, Entry};
+use super::catalogue::Catalogue;
 use super::change::Changes;
 use super::checkpoint::Checkpointer;
-use super::clock::now_unix_ms;
+use super::clock::{instant_after, now_unix_ms};
 use super::connect::Spec;
 use super::core::Core;
 use super::guard::InJob;
@@ -18,9 +20,10 @@ use super::holders;
 use super::identity::{Lost, Sidecars};
 use super::label::Label;
 use super::lineage;
-use super::migrate::Access;
-use super::readers::Readers;
+use super::migrate;
+use super::readers::{self, Readers};
 use super::recover::Loss;
+use super::schema_watch;
 use super::stats::{self, Counters, Stats};
 use super::status_page::Slot;
 use crate::domain::Role;
@@ -29,6 +32,9 @@ use crate::forks;
 use crate::handoff::gate::Gate;
 use crate::handoff::job::Settled;
 use crate::handoff::lanes::{Backlog, Lanes, Refused};
+
+/// How long asking for the warnings may wait for a reader, and read.
+const LOOK_FOR_OTHERS: Duration = Duration::from_secs(1);
 
 pub(super) struct Shared {
     pub(super) spec: Spec,
@@ -64,6 +70,8 @@ pub(super) struct Shared {
     opened: Instant,
     /// What became of jobs during close.
     pub(super) left: Mutex<u64>,
+    /// What the migrations make, once somebody asked for what is there beside it.
+    fresh: OnceLock<Catalogue>,
 }
 
 /// Tells who has no call to be told by. A logger that writes into a database is refused here, not waited for: this may be
@@ -96,6 +104,7 @@ impl Shared {
             gives_up_at: AtomicU64::new(0),
             opened: Instant::now(),
             left: Mutex::new(0),
+            fresh: OnceLock::new(),
             spec,
         }
     }
@@ -110,7 +119,8 @@ impl Shared {
             }
             opened => opened?,
         };
-        let (mut warnings, wrote, access) = (opened.warnings.clone(), opened.wrote, opened.access.clone());
+        let mut warnings = [&opened.notes[..], &opened.warnings].concat();
+        let (wrote, access) = (opened.wrote, opened.access.clone());
         if self.spec.memory.is_some() {
             warnings.push("it is kept in memory only, and gone when the program ends".to_owned());
         }
@@ -118,16 +128,9 @@ impl Shared {
         self.spec.current.set(Some(core.identity.marks()));
         *self.gate.enter() = Some(core);
         self.health.set_warnings(warnings);
-        match access {
-            Access::ReadWrite => self.health.attached(),
-            Access::ReadOnly | Access::TooNew { .. } => {
-                let error = Error::new(
-                    ErrorKind::ReadOnly,
-                    "a newer program wrote its schema; this one may only read",
-                )
-                .advise("install the newer program to write");
-                self.health.set(Health::ReadOnly, Some(self.name(error)));
-            }
+        // A schema that shuts it out from writing is an answer here: it may still be read.
+        if schema_watch::shut_out(self, &access).is_ok() {
+            self.health.attached();
         }
         Ok(wrote)
     }
@@ -137,6 +140,38 @@ impl Shared {
         self.health.set_warnings(self.spec.open_to_read(&why, deadline)?);
         self.health.set(Health::ReadOnly, Some(why));
         Ok(())
+    }
+
+    /// What is odd but in nobody's way: what was found when it was opened or when its schema changed, and what others
+    /// made in it, which is looked for now.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.health.warnings();
+        match self.made_by_others() {
+            Ok(theirs) => warnings.extend(theirs),
+            Err(error) => warnings.push(format!("what others made in it could not be looked for: {error}")),
+        }
+        warnings
+    }
+
+    fn made_by_others(&self) -> Result<Vec<String>> {
+        let deadline = instant_after(LOOK_FOR_OTHERS);
+        if self.is_forked() || self.health.readable(Instant::now()).is_err() {
+            return Ok(Vec::new());
+        }
+        let fresh = if let Some(fresh) = self.fresh.get() {
+            fresh
+        } else {
+            let made = Catalogue::fresh(&self.spec.domain)?;
+            self.fresh.get_or_init(|| made)
+        };
+        let connection = self.readers.take(deadline)?;
+        readers::read(&connection, deadline, LOOK_FOR_OTHERS, |at| {
+            // What a newer program made cannot be told from what others made.
+            if migrate::inspect(at.connection(), &self.spec.domain)?.newer {
+                return Ok(Vec::new());
+            }
+            Ok(fresh.differences(&Catalogue::of(at.connection())?))
+        })
     }
 
     pub(super) fn name(&self, error: Error) -> Error {

@@ -17,6 +17,7 @@ use super::core::Core;
 use super::health::Health;
 use super::label::Label;
 use super::recover;
+use super::schema_watch;
 use super::shared::Shared;
 use super::stats;
 use super::turn::LONGEST_KEPT;
@@ -199,8 +200,14 @@ fn look(shared: &Shared) {
     }
     if let Err(lost) = core.identity.check_now(core.tx.connection()) {
         shared.lost(lost);
-    } else if shared.health.is_writable() && shared.is_unsettled() {
+        return;
+    }
+    if shared.health.is_writable() && shared.is_unsettled() {
         batch::look_at_lock(core, shared);
+    }
+    if shared.health.is_open() {
+        // What shuts it out is in its health then; what keeps it from looking is met by the next write.
+        let _ = schema_watch::look(core, shared);
     }
 }
 
@@ -315,7 +322,7 @@ fn commit_directly<R>(
     deadline: Instant,
     job: &impl Fn(&Tx) -> Result<R>,
 ) -> Option<Result<R>> {
-    match batch::try_begin(core) {
+    match batch::try_begin(core, shared) {
         Ok(true) => core.blocked.had(shared),
         // The writer knows how to wait, and whom to blame.
         _ => return None,
