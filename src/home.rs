@@ -13,7 +13,7 @@ mod user;
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind as Os;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
@@ -321,8 +321,10 @@ fn make_private(folder: &Path) -> Result<()> {
     let reading = |error| Error::io("list the home", folder, error);
     for entry in fs::read_dir(folder).map_err(reading)? {
         let name = entry.map_err(reading)?.file_name();
-        if is_own_file(&name.to_string_lossy()) {
-            tighten(&folder.join(name))?;
+        let path = folder.join(&name);
+        // What is mounted here from a file system that is refused is not touched: it is refused when it is opened.
+        if is_own_file(&name.to_string_lossy()) && file_system::check_file(&path).is_ok() {
+            tighten(&path)?;
         }
     }
     Ok(())
@@ -331,7 +333,8 @@ fn make_private(folder: &Path) -> Result<()> {
 /// A folder of ours, if there is one, and everything in it.
 fn tighten_below(folder: &Path) -> Result<()> {
     match fs::symlink_metadata(folder) {
-        Ok(found) if found.is_dir() => {}
+        // Into a private one nobody else can look.
+        Ok(found) if found.is_dir() && found.mode() & 0o077 != 0 => {}
         _ => return Ok(()),
     }
     tighten(folder)?;

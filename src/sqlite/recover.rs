@@ -111,10 +111,9 @@ pub(super) fn leave(shared: &Shared, deadline: Instant) -> Result<Kept> {
 
 fn close_all(shared: &Shared, deadline: Instant) -> Result<Kept> {
     let mut inside = shared.gate.enter();
-    let Some(core) = inside.as_mut() else { return Ok(Kept::InPlace) };
     shared.readers.close();
     shared.changes.let_go();
-    let kept = keep(shared, core, deadline);
+    let kept = inside.as_mut().map_or(Ok(Kept::InPlace), |core| keep(shared, core, deadline));
     if kept.is_ok() {
         shared.spec.current.set(None);
         if let Some(old) = inside.take().and_then(Core::close) {
