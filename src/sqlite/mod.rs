@@ -471,7 +471,7 @@ fn finish(shared: &Shared, writer: &Mutex<Option<JoinHandle<()>>>) {
     }
     let _opening = shared.opening.lock();
     shared.health.set(Health::Closed, None);
-    shared.readers.close();
+    shared.readers.close(Instant::now());
     shared.changes.close();
     shared.checkpointer.stop();
     if let Some(core) = shared.gate.enter().take() {

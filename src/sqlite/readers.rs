@@ -4,14 +4,17 @@
 //! 1. A read sees every write acknowledged before it began, and nothing that is committed after its first statement.
 //! 2. A connection that comes back while it still holds a snapshot (a leaked cursor) is thrown away.
 //! 3. A read is stopped at its maximum age.
+//! 4. Before the files are opened anew the read connections to the old ones are closed, unless one does not come back in
+//!    time: the helper thread that opened it may still hold on to the pool.
 //!
 //! The pool is r2d2's. It opens connections on a helper thread and turns their errors into text, so ours keeps the
 //! typed error beside it.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
 use scheduled_thread_pool::ScheduledThreadPool;
 
@@ -31,38 +34,73 @@ const LOOK_AFTER: Duration = Duration::from_millis(50);
 
 pub(super) struct Readers {
     pool: Mutex<Option<Pool<Manager>>>,
+    open: Arc<Open>,
     last_error: Arc<Mutex<Option<Error>>>,
 }
 
 pub(super) struct Manager {
     spec: Spec,
+    open: Arc<Open>,
     last_error: Arc<Mutex<Option<Error>>>,
 }
 
+/// How many read connections there are.
+#[derive(Default)]
+struct Open {
+    count: Mutex<usize>,
+    fewer: Condvar,
+}
+
+/// One of them.
+pub(super) struct Reader {
+    // Closed before it is counted as closed.
+    snapshot: Snapshot,
+    _counted: Counted,
+}
+
+struct Counted(Arc<Open>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        *self.0.count.lock() -= 1;
+        self.0.fewer.notify_all();
+    }
+}
+
+impl Deref for Reader {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}
+
 impl ManageConnection for Manager {
-    type Connection = Snapshot;
+    type Connection = Reader;
     type Error = Error;
 
-    fn connect(&self) -> Result<Snapshot> {
+    fn connect(&self) -> Result<Reader> {
         let _patience = Patience::until(instant_after(self.spec.limits.deadline));
-        let answer = self.spec.open_reader();
+        *self.open.count.lock() += 1;
+        let counted = Counted(self.open.clone());
+        let answer = self.spec.open_reader().map(|snapshot| Reader { snapshot, _counted: counted });
         *self.last_error.lock() = answer.as_ref().err().cloned();
         answer
     }
 
     /// No query: a connection breaks by itself only where the file may not be written.
-    fn is_valid(&self, snapshot: &mut Snapshot) -> Result<()> {
+    fn is_valid(&self, snapshot: &mut Reader) -> Result<()> {
         if snapshot.is_current() { Ok(()) } else { Err(Error::new(ErrorKind::Replaced, "opened anew")) }
     }
 
-    fn has_broken(&self, snapshot: &mut Snapshot) -> bool {
+    fn has_broken(&self, snapshot: &mut Reader) -> bool {
         ffi::in_transaction(snapshot.connection())
     }
 }
 
 impl Readers {
     pub(super) fn new(spec: &Spec) -> Self {
-        let readers = Self { pool: Mutex::new(None), last_error: Arc::default() };
+        let readers = Self { pool: Mutex::new(None), open: Arc::default(), last_error: Arc::default() };
         readers.open(spec);
         readers
     }
@@ -70,7 +108,8 @@ impl Readers {
     /// Starts an empty pool.
     pub(super) fn open(&self, spec: &Spec) {
         *self.last_error.lock() = None;
-        let manager = Manager { spec: spec.clone(), last_error: self.last_error.clone() };
+        let (open, last_error) = (self.open.clone(), self.last_error.clone());
+        let manager = Manager { spec: spec.clone(), open, last_error };
         let pool = Pool::builder()
             .max_size(spec.limits.readers.max(1))
             .min_idle(Some(0))
@@ -83,11 +122,13 @@ impl Readers {
         *self.pool.lock() = Some(pool);
     }
 
-    /// Closes what is idle; a read under way closes its connection when it ends.
-    pub(super) fn close(&self) {
+    /// Closes what is idle; a read under way closes its connection when it ends, and is waited for until `deadline`.
+    pub(super) fn close(&self, deadline: Instant) {
         // Closing takes as long as the disk takes; who comes meanwhile does not wait for that.
         let pool = self.pool.lock().take();
         drop(pool);
+        let mut open = self.open.count.lock();
+        while *open > 0 && !self.open.fewer.wait_until(&mut open, deadline).timed_out() {}
     }
 
     /// A connection, waiting for one until `deadline`.

@@ -28,6 +28,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// done.
 const LONGEST_WORK_OFF: Duration = Duration::from_secs(2);
 
+/// How long a read under way is waited for before the files are opened anew.
+const LONGEST_READ: Duration = Duration::from_secs(1);
+
 /// What was found not to be ours any more.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Loss {
@@ -111,7 +114,7 @@ pub(super) fn leave(shared: &Shared, deadline: Instant) -> Result<Kept> {
 
 fn close_all(shared: &Shared, deadline: Instant) -> Result<Kept> {
     let mut inside = shared.gate.enter();
-    shared.readers.close();
+    shared.readers.close(deadline.min(instant_after(LONGEST_READ)));
     shared.changes.let_go();
     let kept = inside.as_mut().map_or(Ok(Kept::InPlace), |core| keep(shared, core, deadline));
     if kept.is_ok() {
