@@ -21,6 +21,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
+use super::cantopen;
 use super::ffi::{self, Stamp, WalGauge};
 use super::migrate::{self, Access};
 use super::tx::{Snapshot, Tx};
@@ -169,7 +170,8 @@ impl Spec {
     }
 
     pub(super) fn named<T>(&self, answer: Result<T>) -> Result<T> {
-        answer.map_err(|error| error.in_database(self.domain.name(), &self.path))
+        answer
+            .map_err(|error| cantopen::explain(error, &self.path).in_database(self.domain.name(), &self.path))
     }
 
     /// Checks the file by name only; answers its length, 0 when it is missing. It is not opened: another connection of
@@ -295,7 +297,7 @@ fn not_a_database(error: Error) -> Error {
 fn no_database(error: Error) -> Error {
     error
         .worded("the file is not an SQLite database")
-        .advise("move it away if it is not needed; nothing in it was changed")
+        .advise("move it away, or restore it from a backup; nothing in it was changed")
 }
 
 fn is_wal(connection: &Connection) -> Result<bool> {
@@ -385,6 +387,33 @@ fn wait_a_moment(_attempts: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_connection_of_a_settled_database_opens_beside_a_writer() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let folder = folder.path().canonicalize().expect("the folder");
+        let at = |name: &str| folder.join(name);
+        let spec = Spec {
+            domain: Domain::new("test"),
+            path: at("test.sqlite"),
+            init_lock: at("init"),
+            lobby: at("lobby"),
+            room: at("room"),
+            program: ("test".to_owned(), "1".to_owned()),
+            limits: Limits::default(),
+        };
+        drop(spec.open_writer(Instant::now() + Duration::from_secs(20)).expect("created"));
+        let other = spec.open_checkpointer().expect("a connection");
+        other.execute_batch("BEGIN IMMEDIATE").expect("the write lock");
+        // With no patience: whoever needed the lock would fail.
+        let _impatient = Patience::until(Instant::now());
+        spec.open_writer(Instant::now()).expect("the writer's");
+        spec.open_reader().expect("a reader's, and the watcher's");
+        spec.open_checkpointer().expect("the checkpointer's");
+        let control = spec.connect(OpenFlags::SQLITE_OPEN_READ_WRITE).expect("opened");
+        let error = Error::from(control.execute_batch("PRAGMA auto_vacuum=INCREMENTAL").expect_err("locked"));
+        assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    }
 
     #[test]
     fn an_sqlite_with_the_wal_reset_bug_is_refused() {

@@ -7,7 +7,7 @@
 //! | [`turn`] | a process's place at the write lock |
 //! | [`readers`] | snapshots |
 //! | [`checkpoint`] | keeps the write-ahead log short |
-//! | [`connect`], [`migrate`] | opening |
+//! | [`connect`], [`migrate`], [`cantopen`] | opening, and why it failed |
 //! | [`lineage`] | what a fork must not open |
 //! | [`guard`] | what a job may not do, and its deadline |
 //! | [`identity`] | is the file still ours |
@@ -16,6 +16,7 @@
 //! | [`ffi`] | calls that rusqlite does not offer |
 
 mod batch;
+mod cantopen;
 mod change;
 mod checkpoint;
 mod clock;
