@@ -53,7 +53,6 @@ use crate::handoff::job::Job;
 use crate::handoff::lanes::{Lane, Refused};
 use crate::sync::Arc;
 use batch::Entry;
-use checkpoint::Checkpointer;
 use clock::instant_after;
 use connect::Spec;
 use health::Health;
@@ -117,7 +116,7 @@ impl Database {
         }
         let io =
             |error| shared.name(Error::new(ErrorKind::Io, "no thread could be started").caused_by(error));
-        Checkpointer::start(&shared).map_err(io)?;
+        shared.checkpointer.belongs_to(&shared);
         let theirs = shared.clone();
         let writer = std::thread::Builder::new()
             .name(format!("rowhouse-{}", shared.spec.domain.name()))
