@@ -155,7 +155,8 @@ mod system {
 
     /// The exclusive locks of all processes that this one can see.
     pub(super) fn held_locks() -> Option<Vec<HeldLock>> {
-        Some(fs::read_to_string("/proc/locks").ok()?.lines().filter_map(parse_lock).collect())
+        let bytes = crate::home::read_file("/proc/locks").ok()?;
+        Some(String::from_utf8_lossy(&bytes).lines().filter_map(parse_lock).collect())
     }
 
     pub(super) fn pid_of(locks: &[HeldLock], kind: Kind, file: &Path, byte: u64) -> Option<u32> {
