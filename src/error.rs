@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::ErrorCode;
-use rusqlite::ffi;
-
 use crate::sqlite::holders::Holder;
+
+mod sqlite;
 
 /// Shorthand for results of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -83,6 +82,36 @@ impl ErrorKind {
             Self::Panicked => "panicked",
             Self::Io => "io",
         }
+    }
+
+    /// What to do next where the error itself says nothing nearer. A damaged file is the only reason to bring an older
+    /// one back; what is the caller's own has no general answer.
+    fn usual_advice(self) -> Option<&'static str> {
+        Some(match self {
+            Self::Busy => "try again, or end the process that holds it",
+            Self::Timeout => "try again, or give it a longer deadline",
+            Self::OutcomeUnknown => "look whether the change is there before doing it again",
+            Self::Full => "free some space on that disk, or raise the quota, and try again",
+            Self::ReadOnly => {
+                "give your user write permission to the file and its folder, or choose another home"
+            }
+            Self::Replaced => "stop whatever replaces it, then call reopen() or start the program again",
+            Self::Corrupt => {
+                "keep a copy of the file and of those beside it (-wal, -shm), then restore it from a backup"
+            }
+            Self::SchemaTooNew => "install the version of the program that wrote it, or a newer one",
+            Self::Latched => "check the disk, then call reopen()",
+            Self::Closed => "open the runtime again",
+            Self::Io => "look at the disk and at the system's log, then try again",
+            Self::Reentrant
+            | Self::NotFound
+            | Self::Conflict
+            | Self::Invalid
+            | Self::Constraint
+            | Self::Unsupported
+            | Self::Job
+            | Self::Panicked => return None,
+        })
     }
 }
 
@@ -173,7 +202,7 @@ impl Error {
 
     /// What to do next, as a sentence for a person.
     pub fn advice(&self) -> Option<&str> {
-        self.0.advice.as_deref()
+        self.0.advice.as_deref().or_else(|| self.0.kind.usual_advice())
     }
 
     /// SQLite's extended result code, where SQLite said it (<https://sqlite.org/rescode.html>).
@@ -297,7 +326,7 @@ impl fmt::Display for Error {
         if let Some(holder) = &inner.holder {
             write!(f, "; held by {holder}")?;
         }
-        if let Some(advice) = &inner.advice {
+        if let Some(advice) = self.advice() {
             write!(f, "; {advice}")?;
         }
         Ok(())
@@ -313,151 +342,5 @@ impl fmt::Debug for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source.as_ref().map(|source| &**source as _)
-    }
-}
-
-impl From<rusqlite::Error> for Error {
-    fn from(error: rusqlite::Error) -> Self {
-        match &error {
-            rusqlite::Error::SqliteFailure(failure, text) => {
-                let mut made = from_code(*failure, text.as_deref());
-                made.inner_mut().code = Some(failure.extended_code);
-                made.caused_by(error)
-            }
-            rusqlite::Error::SqlInputError { error: failure, .. } => {
-                let mut made = Self::new(
-                    ErrorKind::Invalid,
-                    format!("SQLite refused the statement ({})", code_name(*failure)),
-                );
-                made.inner_mut().code = Some(failure.extended_code);
-                made.caused_by(error)
-            }
-            rusqlite::Error::QueryReturnedNoRows => Self::new(ErrorKind::NotFound, "no such row"),
-            rusqlite::Error::InvalidColumnType(index, ..)
-            | rusqlite::Error::FromSqlConversionFailure(index, ..) => {
-                Self::new(ErrorKind::Invalid, format!("column {index} does not hold the type asked for"))
-                    .caused_by(error)
-            }
-            rusqlite::Error::InvalidColumnIndex(index) => {
-                Self::new(ErrorKind::Invalid, format!("there is no column {index}")).caused_by(error)
-            }
-            rusqlite::Error::InvalidColumnName(_) => {
-                Self::new(ErrorKind::Invalid, "there is no column of that name").caused_by(error)
-            }
-            rusqlite::Error::InvalidParameterCount(given, wanted) => Self::new(
-                ErrorKind::Invalid,
-                format!("{given} parameters given, the statement takes {wanted}"),
-            )
-            .caused_by(error),
-            rusqlite::Error::MultipleStatement => {
-                Self::new(ErrorKind::Invalid, "more than one statement in one text").caused_by(error)
-            }
-            rusqlite::Error::ExecuteReturnedResults => {
-                Self::new(ErrorKind::Invalid, "the statement returns rows: read it with `row` or `rows`")
-                    .caused_by(error)
-            }
-            _ => Self::new(ErrorKind::Invalid, "the value or statement does not fit").caused_by(error),
-        }
-    }
-}
-
-/// Maps SQLite's result codes to kinds. Texts that may carry values stay behind `source()`.
-fn from_code(failure: ffi::Error, text: Option<&str>) -> Error {
-    let name = code_name(failure);
-    let kind = match failure.code {
-        // The -shm file could not grow: the disk is full (<https://sqlite.org/rescode.html#ioerr_shmsize>).
-        _ if failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE => ErrorKind::Full,
-        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => ErrorKind::Busy,
-        ErrorCode::OperationInterrupted => ErrorKind::Timeout,
-        ErrorCode::DiskFull => ErrorKind::Full,
-        ErrorCode::ReadOnly => ErrorKind::ReadOnly,
-        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => ErrorKind::Corrupt,
-        ErrorCode::ConstraintViolation => ErrorKind::Constraint,
-        ErrorCode::AuthorizationForStatementDenied => ErrorKind::Unsupported,
-        ErrorCode::TooBig
-        | ErrorCode::TypeMismatch
-        | ErrorCode::ParameterOutOfRange
-        | ErrorCode::ApiMisuse
-        | ErrorCode::Unknown => ErrorKind::Invalid,
-        _ => ErrorKind::Io,
-    };
-    match kind {
-        ErrorKind::Constraint => match text.and_then(|text| constraint_name(failure.extended_code, text)) {
-            Some(constraint) => Error::new(kind, format!("{name}: {constraint}")),
-            None => Error::new(kind, name),
-        },
-        ErrorKind::Unsupported => Error::new(kind, format!("{name}: not allowed inside a job")).advise(
-            "jobs may not control transactions, attach databases, set pragmas, or create temporary objects",
-        ),
-        ErrorKind::Timeout => Error::new(kind, "stopped at its deadline"),
-        ErrorKind::Full => Error::new(kind, name).advise("free some space on that disk and try again"),
-        _ => Error::new(kind, name),
-    }
-}
-
-/// The table and columns of a UNIQUE, NOT NULL or PRIMARY KEY message: names of the schema, never values. A trigger can
-/// word its message like one, but has another code.
-fn constraint_name(code: i32, text: &str) -> Option<String> {
-    let of_the_schema = matches!(
-        code,
-        ffi::SQLITE_CONSTRAINT_UNIQUE
-            | ffi::SQLITE_CONSTRAINT_PRIMARYKEY
-            | ffi::SQLITE_CONSTRAINT_ROWID
-            | ffi::SQLITE_CONSTRAINT_NOTNULL
-            | ffi::SQLITE_CONSTRAINT_CHECK
-    );
-    if !of_the_schema {
-        return None;
-    }
-    let (what, names) = text.split_once(" constraint failed: ")?;
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | ',' | ' ');
-    (matches!(what, "UNIQUE" | "NOT NULL" | "PRIMARY KEY" | "CHECK")
-        && names.len() <= 200
-        && names.chars().all(plain))
-    .then(|| names.to_owned())
-}
-
-fn code_name(failure: ffi::Error) -> String {
-    format!("{} (SQLite code {})", ffi::code_to_str(failure.extended_code), failure.extended_code)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_constraint_message_names_the_column_and_never_the_value() {
-        let connection = rusqlite::Connection::open_in_memory().expect("an in-memory database");
-        connection
-            .execute_batch("CREATE TABLE t(a TEXT UNIQUE); INSERT INTO t VALUES ('secret');")
-            .expect("setup");
-        let error =
-            Error::from(connection.execute("INSERT INTO t VALUES ('secret')", []).expect_err("unique"));
-        assert_eq!(error.kind(), ErrorKind::Constraint);
-        assert!(error.to_string().contains("t.a"), "{error}");
-        assert!(!error.to_string().contains("secret"), "{error}");
-    }
-
-    #[test]
-    fn a_message_raised_by_a_trigger_stays_behind_source() {
-        let connection = rusqlite::Connection::open_in_memory().expect("an in-memory database");
-        connection
-            .execute_batch(
-                "CREATE TABLE t(a TEXT); CREATE TRIGGER r BEFORE INSERT ON t BEGIN SELECT RAISE(ABORT, 'secret text'); END;",
-            )
-            .expect("setup");
-        let error = Error::from(connection.execute("INSERT INTO t VALUES ('x')", []).expect_err("raised"));
-        assert_eq!(error.kind(), ErrorKind::Constraint);
-        assert!(!error.to_string().contains("secret"), "{error}");
-        let source = std::error::Error::source(&error).expect("a source").to_string();
-        assert!(source.contains("secret text"), "{source}");
-    }
-
-    #[test]
-    fn the_text_of_a_bad_statement_stays_behind_source() {
-        let connection = rusqlite::Connection::open_in_memory().expect("an in-memory database");
-        let error = Error::from(connection.prepare("SELECT 'secret' FROM nowhere").expect_err("no table"));
-        assert_eq!(error.kind(), ErrorKind::Invalid);
-        assert!(!error.to_string().contains("secret"), "{error}");
     }
 }

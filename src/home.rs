@@ -22,8 +22,8 @@ use crate::error::{Error, ErrorKind, Result};
 use file_system::Purpose;
 pub(crate) use file_system::blame as blame_file_system;
 pub(crate) use files::{
-    check_database_file, create_private_file, open_lock_file, sync_folder, tighten, with_ending,
-    write_atomically,
+    check_database_file, create_private_file, open_lock_file, open_to_read, read_file, sync_folder, tighten,
+    with_ending, write_atomically,
 };
 
 /// What decided where the home is.
@@ -225,13 +225,13 @@ fn resolve_from(
 /// `home` of the user's config file; its other settings are not looked at here.
 fn configured(folders: &UserFolders) -> Result<Option<PathBuf>> {
     let file = folders.config.join("rowhouse").join("config.toml");
-    let text = match fs::read_to_string(&file) {
-        Ok(text) => text,
+    let bytes = match read_file(&file) {
+        Ok(bytes) => bytes,
         Err(error) if matches!(error.kind(), Os::NotFound | Os::NotADirectory) => return Ok(None),
-        Err(error) if error.kind() == Os::InvalidData => {
-            return Err(Error::new(ErrorKind::Invalid, "the config file is not UTF-8 text").at_path(&file));
-        }
         Err(error) => return Err(Error::io("read the config file", &file, error)),
+    };
+    let Ok(text) = String::from_utf8(bytes) else {
+        return Err(Error::new(ErrorKind::Invalid, "the config file is not UTF-8 text").at_path(&file));
     };
     let settings: toml::Table = toml::from_str(&text).map_err(|error| {
         // The parser's own message quotes the line, which may hold a password: it stays behind `source()`.

@@ -64,7 +64,7 @@ impl ProcessStat {
 /// State and start time of a process; `None` when there is none of this id.
 #[cfg(target_os = "linux")]
 pub(crate) fn stat(pid: u32) -> Option<ProcessStat> {
-    parse_stat(&String::from_utf8_lossy(&std::fs::read(format!("/proc/{pid}/stat")).ok()?))
+    parse_stat(&String::from_utf8_lossy(&crate::home::read_file(format!("/proc/{pid}/stat")).ok()?))
 }
 
 /// State and start time of a process. Without `/proc` the start time is not known and 0.
@@ -79,8 +79,8 @@ pub(crate) fn stat(pid: u32) -> Option<ProcessStat> {
 
 /// The name of a process's command, without folder and arguments; `unknown` when it cannot be read.
 pub(crate) fn command(pid: u32) -> String {
-    let cmdline = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let comm = std::fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let cmdline = crate::home::read_file(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let comm = crate::home::read_file(format!("/proc/{pid}/comm")).unwrap_or_default();
     command_name(&cmdline, &comm)
 }
 

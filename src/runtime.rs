@@ -255,8 +255,11 @@ impl Builder {
             Some(inner) => inner,
             None => Arc::new(self.inner(folder)?),
         };
-        for domain in &self.domains {
-            inner.add(domain, &self.limits)?;
+        // The best-effort ones first: their own threads attach them while this one opens the required ones.
+        for role in [Role::BestEffort, Role::Required] {
+            for domain in self.domains.iter().filter(|domain| domain.role == role) {
+                inner.add(domain, &self.limits)?;
+            }
         }
         *place = Arc::downgrade(&inner);
         Ok(Runtime { inner })

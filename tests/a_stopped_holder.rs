@@ -1,5 +1,7 @@
 //! A stopped process does not stop the others: they go on without its turn, and name it when it is inside a job.
 
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
+
 mod processes;
 
 use std::fs::File;

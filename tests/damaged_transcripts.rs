@@ -1,4 +1,6 @@
 //! A damaged transcript costs what is damaged: it never stops a reader, and what it held never reaches a message.
+
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 #![cfg(feature = "agent")]
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,8 @@
 //! On a full disk an open or a write answers `Full`, naming the file; nothing acknowledged is lost, nothing is half
 //! made, and with room again it goes on.
 
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
+
 mod common;
 
 use std::path::Path;

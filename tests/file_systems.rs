@@ -2,6 +2,7 @@
 //! home on a local disk is accepted, however the mounts are nested.
 //!
 //! The shared folders here are real mounts of a FUSE server (`fuse`), in a mount namespace of a child process.
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 #![cfg(target_os = "linux")]
 
 mod fuse;

@@ -1,5 +1,6 @@
 //! A forked child may not use the handles it inherits, and neither that nor dropping them harms its parent.
 
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 #![cfg(target_os = "linux")]
 
 mod processes;

@@ -1,4 +1,6 @@
 //! An import brings a folder of transcripts into the store, once, and names what it cannot read.
+
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 #![cfg(feature = "agent")]
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! A process killed at any instant loses no acknowledged row and leaves no half job.
 
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
+
 mod processes;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,6 @@
 //! A process stopped at any instant: others start at once and commit, or learn which process it is.
 
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 #![cfg(target_os = "linux")]
 
 mod processes;

@@ -2,6 +2,7 @@
 //! they do not.
 //!
 //! The file system is overlayfs, as in a container; a seccomp filter makes its locks fail, as in a sandbox.
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 #![cfg(target_os = "linux")]
 
 mod fuse;

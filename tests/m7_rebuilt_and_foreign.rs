@@ -1,5 +1,7 @@
 //! What users do to a database by hand, a trigger of their own, a file dumped and loaded again, stops no start.
 
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
+
 mod common;
 mod processes;
 

@@ -1,5 +1,7 @@
 //! Two opens of one home in a process are one runtime; a domain declared differently is refused.
 
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
+
 mod common;
 
 use std::os::unix::fs::MetadataExt;

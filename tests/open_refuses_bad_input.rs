@@ -1,6 +1,8 @@
 //! Whatever is in a home's or a database's place, opening answers a clear error that names the file, loses nothing,
 //! and leaves nothing half made.
 
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
+
 mod common;
 
 use std::fs;

@@ -1,6 +1,8 @@
 //! Another process's last close never takes the log away from under a live writer; and when somebody does take it away,
 //! and others begin a new one, what was acknowledged on either side is there in the end.
 
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
+
 mod processes;
 
 use std::collections::BTreeSet;

@@ -1,6 +1,8 @@
 //! When another file takes the database's place, the next write is not acknowledged, nor is any later one until the
 //! database is reopened.
 
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
+
 mod common;
 
 use std::path::Path;

@@ -1,5 +1,6 @@
 //! Whatever the umask, nothing of a home can be read by other users: new files from their first byte, old ones from the
 //! next open, without a lock being lost.
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 #![cfg(target_os = "linux")]
 
 #[path = "processes/confined.rs"]

@@ -1,7 +1,7 @@
-//! Child processes that write together: each says when it is ready, all start on one line, each answers one line.
+//! Child processes that work together: each says when it is ready, all start on one line, each answers one line.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bench::workloads::Synchronous;
 use crate::bench::workloads::callers::{Measured, insert_for};
+use crate::bench::workloads::opens::{self, Opener};
 use crate::bench::workloads::subjects::Kind;
 
 const READY: &str = "ready";
@@ -20,6 +21,20 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// What one child does.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Task {
+    /// Inserts for a while.
+    Insert(Work),
+    /// Opens the built-in databases of a home once.
+    Open(Opener, PathBuf),
+    /// Keeps the built-in databases of a home open until it is let go.
+    Keep(PathBuf),
+    /// Is inside a write transaction on these databases of a home until it is let go.
+    Hold(PathBuf, Vec<String>),
+}
+
+/// How one child inserts.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Work {
     pub(crate) subject: Kind,
@@ -37,11 +52,36 @@ pub(crate) struct WorkerArguments {
     work: String,
 }
 
-/// Runs as a child: opens, says ready, waits for the line, works, reports.
+/// Runs as a child: gets ready, waits for the line, works, reports.
 pub(crate) fn work(arguments: &WorkerArguments) -> Result<()> {
-    let work: Work =
-        serde_json::from_str(&arguments.work).context("this command is for the program itself")?;
-    let subject = work.subject.open(&work.folder, &work.domain, work.synchronous)?;
+    let task = serde_json::from_str(&arguments.work).context("this command is for the program itself")?;
+    let measured = match task {
+        Task::Insert(work) => {
+            let subject = work.subject.open(&work.folder, &work.domain, work.synchronous)?;
+            wait_for_the_start()?;
+            // Closed before the report, so that what it promises is on disk when the parent counts.
+            insert_for(&subject, work.callers, work.time)?
+        }
+        Task::Open(opener, home) => {
+            wait_for_the_start()?;
+            Measured::once(opener.time(&home)?)
+        }
+        Task::Keep(home) => {
+            let _kept = Opener::Rowhouse.open(&home)?;
+            wait_for_the_start()?;
+            Measured::default()
+        }
+        Task::Hold(home, databases) => {
+            let _held = opens::hold(&home, &databases)?;
+            wait_for_the_start()?;
+            Measured::default()
+        }
+    };
+    writeln!(std::io::stdout(), "{}", serde_json::to_string(&measured)?)?;
+    Ok(())
+}
+
+fn wait_for_the_start() -> Result<()> {
     let mut stdout = std::io::stdout();
     writeln!(stdout, "{READY}")?;
     stdout.flush()?;
@@ -49,48 +89,57 @@ pub(crate) fn work(arguments: &WorkerArguments) -> Result<()> {
     if std::io::stdin().lock().read_line(&mut line)? == 0 {
         bail!("the parent went away before the start");
     }
-    let measured = insert_for(&subject, work.callers, work.time)?;
-    // Closed before the report, so that what it promises is on disk when the parent counts.
-    drop(subject);
-    writeln!(stdout, "{}", serde_json::to_string(&measured)?)?;
     Ok(())
 }
 
-/// Runs the same work in several processes at once and answers what each of them saw. `look` runs every 20 ms.
+/// Lets several processes insert at once and answers what each of them saw. `look` runs every 20 ms.
 ///
 /// # Errors
 /// When a child cannot be started, fails, or does not answer; the others are ended.
-pub(crate) fn run(
+pub(crate) fn insert(
     processes: usize,
     work: &Work,
     mut look: impl FnMut() -> Result<()>,
 ) -> Result<Vec<Measured>> {
-    let mut group = Group::start(processes, work)?;
-    let mut ready = vec![false; processes];
-    while ready.contains(&false) {
-        let (index, line) = group.next_line(Instant::now() + PATIENCE, &mut look)?;
-        if line.as_deref() != Some(READY) {
-            bail!("writing process {index} answered something else than `{READY}`");
-        }
-        ready[index] = true;
+    Group::start(processes, &Task::Insert(work.clone()))?.run(work.time, &mut look)
+}
+
+/// Lets several processes open a home at once and answers how long each of them took.
+///
+/// # Errors
+/// As for [`insert`].
+pub(crate) fn open(processes: usize, opener: Opener, home: &Path) -> Result<Vec<Measured>> {
+    Group::start(processes, &Task::Open(opener, home.to_owned()))?.run(Duration::ZERO, &mut || Ok(()))
+}
+
+/// A process inside a write transaction on each of these databases, until the answer is dropped.
+///
+/// # Errors
+/// As for [`insert`].
+pub(crate) fn hold(home: &Path, databases: &[&str]) -> Result<Holder> {
+    let names = databases.iter().map(|&name| name.to_owned()).collect();
+    Holder::start(&Task::Hold(home.to_owned(), names))
+}
+
+/// A process that has a home open, until the answer is dropped.
+///
+/// # Errors
+/// As for [`insert`].
+pub(crate) fn keep(home: &Path) -> Result<Holder> {
+    Holder::start(&Task::Keep(home.to_owned()))
+}
+
+/// Ends the process when it is dropped; the kernel then frees its locks.
+pub(crate) struct Holder {
+    _group: Group,
+}
+
+impl Holder {
+    fn start(task: &Task) -> Result<Self> {
+        let mut group = Group::start(1, task)?;
+        group.wait_until_ready(&mut || Ok(()))?;
+        Ok(Self { _group: group })
     }
-    group.release()?;
-    let until = Instant::now() + work.time + PATIENCE;
-    let mut reports = vec![None; processes];
-    while reports.iter().any(Option::is_none) {
-        let (index, line) = group.next_line(until, &mut look)?;
-        let Some(line) = line else {
-            if reports[index].is_none() {
-                bail!("writing process {index} ended without a report");
-            }
-            continue;
-        };
-        reports[index] = Some(
-            serde_json::from_str(&line).with_context(|| format!("the report of writing process {index}"))?,
-        );
-    }
-    group.finish()?;
-    Ok(reports.into_iter().flatten().collect())
 }
 
 struct Group {
@@ -99,18 +148,18 @@ struct Group {
 }
 
 impl Group {
-    fn start(processes: usize, work: &Work) -> Result<Self> {
+    fn start(processes: usize, task: &Task) -> Result<Self> {
         let program = std::env::current_exe().context("finding this program to start it again")?;
-        let work = serde_json::to_string(work)?;
+        let task = serde_json::to_string(task)?;
         let (sender, lines) = channel();
         let mut group = Self { children: Vec::with_capacity(processes), lines };
         for index in 0..processes {
             let mut child = Command::new(&program)
-                .args(["worker", &work])
+                .args(["worker", &task])
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()
-                .context("starting a writing process")?;
+                .context("starting a process")?;
             let stdout = child.stdout.take().context("a child without a standard output")?;
             group.children.push(child);
             let sender = sender.clone();
@@ -125,6 +174,39 @@ impl Group {
             });
         }
         Ok(group)
+    }
+
+    fn wait_until_ready(&mut self, look: &mut impl FnMut() -> Result<()>) -> Result<()> {
+        let mut ready = vec![false; self.children.len()];
+        while ready.contains(&false) {
+            let (index, line) = self.next_line(Instant::now() + PATIENCE, look)?;
+            if line.as_deref() != Some(READY) {
+                bail!("process {index} answered something else than `{READY}`");
+            }
+            ready[index] = true;
+        }
+        Ok(())
+    }
+
+    /// Starts them all, waits for their reports, and for their end.
+    fn run(mut self, time: Duration, look: &mut impl FnMut() -> Result<()>) -> Result<Vec<Measured>> {
+        self.wait_until_ready(look)?;
+        self.release()?;
+        let until = Instant::now() + time + PATIENCE;
+        let mut reports = vec![None; self.children.len()];
+        while reports.iter().any(Option::is_none) {
+            let (index, line) = self.next_line(until, look)?;
+            let Some(line) = line else {
+                if reports[index].is_none() {
+                    bail!("process {index} ended without a report");
+                }
+                continue;
+            };
+            reports[index] =
+                Some(serde_json::from_str(&line).with_context(|| format!("the report of process {index}"))?);
+        }
+        self.finish()?;
+        Ok(reports.into_iter().flatten().collect())
     }
 
     /// The next line of any child; `None` for one whose output ended, and that well.
@@ -142,7 +224,7 @@ impl Group {
                 }
                 Ok(line) => return Ok(line),
                 Err(RecvTimeoutError::Timeout) if Instant::now() < until => {}
-                Err(_) => bail!("the writing processes did not answer in time"),
+                Err(_) => bail!("the processes did not answer in time"),
             }
         }
     }
@@ -157,7 +239,7 @@ impl Group {
     fn expect_success(&mut self, index: usize) -> Result<()> {
         let status = self.children[index].wait()?;
         if !status.success() {
-            bail!("writing process {index} failed ({status})");
+            bail!("process {index} failed ({status})");
         }
         Ok(())
     }

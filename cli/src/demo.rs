@@ -90,7 +90,7 @@ fn write_together(home: &Home, time: Duration) -> Result<Writing> {
         time,
     };
     drop(work.subject.open(&work.folder, DOMAIN, work.synchronous)?);
-    let all = Measured::together(&children::run(PROCESSES, &work, || Ok(()))?);
+    let all = Measured::together(&children::insert(PROCESSES, &work, || Ok(()))?);
     verify(&work.subject.file(&work.folder, DOMAIN), all.ops)?;
     Ok(Writing {
         processes: PROCESSES,
@@ -120,6 +120,7 @@ fn sample_threads(home: &Home, folder: &Path) -> rowhouse::Result<Vec<threads::R
         let path = folder.join(name);
         let parent = path.parent().unwrap_or(folder);
         std::fs::create_dir_all(parent).map_err(|error| Error::io("create the folder", parent, error))?;
+        #[expect(clippy::disallowed_methods, reason = "a transcript in a folder of our own")]
         std::fs::write(&path, text).map_err(|error| Error::io("write a sample", &path, error))?;
     }
     let runtime = Runtime::open(home.clone())?;

@@ -1,5 +1,7 @@
 //! What a person meets: exit codes, `error:` and `hint:`, and help.
 
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
+
 use assert_cmd::Command;
 
 fn rowhouse() -> Command {
@@ -24,6 +26,7 @@ fn a_command_line_that_is_not_understood_exits_with_2() {
         &["threads", "list", "--sort", "colour"],
         &["bench", "contention", "--only", "nothing"],
         &["bench", "contention", "--seconds", "-1"],
+        &["bench", "startup", "--only", "nothing"],
     ] {
         let (code, stdout, stderr) = told(rowhouse().args(arguments));
         assert_eq!(code, Some(2), "{arguments:?}: {stdout}{stderr}");
@@ -78,7 +81,7 @@ fn a_table_in_a_pipe_has_no_colours() {
 fn a_writing_process_ends_when_its_parent_is_gone() {
     let folder = tempfile::tempdir().expect("a folder");
     let work = format!(
-        r#"{{"subject":"raw","folder":{:?},"domain":"x","synchronous":"full","callers":1,"time":{{"secs":600,"nanos":0}}}}"#,
+        r#"{{"insert":{{"subject":"raw","folder":{:?},"domain":"x","synchronous":"full","callers":1,"time":{{"secs":600,"nanos":0}}}}}}"#,
         folder.path()
     );
     let (code, stdout, stderr) = told(rowhouse().args(["worker", &work]).write_stdin(""));

@@ -159,6 +159,44 @@ fn processes_are_measured_and_every_row_is_counted() {
 }
 
 #[test]
+fn starting_is_measured_alone_together_and_beside_a_held_lock() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let only = ["--only", "open_warm", "--only", "warm_32_held", "--only", "cold_1"];
+    let arguments = ["bench", "startup", "--quick", "--rounds", "1"].into_iter().chain(only);
+    let (code, document) = rowhouse(folder.path(), &arguments.collect::<Vec<_>>());
+    assert_eq!((code, &document["bench"]), (Some(0), &"startup".into()), "{document}");
+    let rows = document["rows"].as_array().expect("rows");
+    let told = |row: &Value| {
+        let word = |field: &str| row[field].as_str().expect("a word").to_owned();
+        (word("work"), word("subject"), row["processes"].as_u64().expect("a number"))
+    };
+    let expected = [
+        ("open_warm", "rowhouse", 1),
+        ("open_warm", "plain", 1),
+        ("open_warm_beside", "rowhouse", 1),
+        ("open_warm_beside", "plain", 1),
+        ("warm_32_held", "rowhouse", 32),
+        ("warm_32_held", "plain", 32),
+        ("cold_1", "rowhouse", 1),
+        ("cold_1_held", "rowhouse", 1),
+    ];
+    let expected = expected.map(|(work, subject, number)| (work.to_owned(), subject.to_owned(), number));
+    assert_eq!(rows.iter().map(told).collect::<Vec<_>>(), expected, "{document}");
+    for row in rows {
+        assert!(
+            row["p50_us"].as_f64() > Some(0.0) && row["max_us"].as_f64() >= row["p50_us"].as_f64(),
+            "{row}"
+        );
+        assert!(row["slowest_over_fastest"].is_null(), "{row}");
+    }
+    assert_eq!(
+        (&document["targets"][0]["name"], &document["targets"][0]["bound"]),
+        (&"open_warm".into(), &2.0.into())
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0, "nothing is left behind");
+}
+
+#[test]
 fn a_misunderstood_command_line_is_a_document_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let (code, document) = rowhouse(folder.path(), &["status", "--nonsense"]);

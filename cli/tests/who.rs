@@ -1,5 +1,6 @@
 //! `rowhouse who`: told to a person and to a script, without being a user itself.
 
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 #![cfg(target_os = "linux")]
 
 use std::fs::File;

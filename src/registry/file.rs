@@ -4,9 +4,8 @@
 //! Invariants: fields and entries that this version does not know are kept; the file changes only under
 //! `locks/registry.lock`, by replacement.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind as Os, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -15,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::RegistryEntry;
 use crate::error::{Error, ErrorKind, Result};
-use crate::home::{PreparedHome, write_atomically};
+use crate::home::{PreparedHome, open_lock_file, open_to_read, write_atomically};
 use crate::sqlite::holders::flock_holder;
 
 const DATABASES: &str = "databases";
@@ -33,7 +32,7 @@ const BAD_FILES: u32 = 8;
 pub(super) fn read(path: &Path) -> Result<Map<String, Value>> {
     let failed = |error| Error::io("read the registry", path, error);
     let mut bytes = Vec::new();
-    match File::open(path) {
+    match open_to_read(path) {
         Ok(file) => file.take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?,
         Err(error) if error.kind() == Os::NotFound => return Ok(Map::new()),
         Err(error) => return Err(failed(error)),
@@ -148,8 +147,7 @@ fn set_aside(path: &Path) -> Result<()> {
 /// back at once when it comes too late.
 fn lock(path: &Path) -> Result<File> {
     let failed = |error| Error::io("lock the registry", path, error);
-    let file =
-        OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(failed)?;
+    let file = open_lock_file(path)?;
     match file.try_lock() {
         Ok(()) => return Ok(file),
         Err(TryLockError::WouldBlock) => {}

@@ -182,6 +182,7 @@ fn look_at(path: PathBuf) -> Result<Option<RolloutFile>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test prepares files")]
 mod tests {
     use super::*;
 

@@ -9,8 +9,10 @@
 //! 4. A writer that outruns the checkpoint pauses: from two and a half times the soft limit on nobody writes until a
 //!    round is done, for at most a second.
 //! 5. A log that cannot be worked off (a reader pins it) is tried again after it grew by a mebibyte, not in a loop.
+//! 6. The thread starts when there is work for the first time: most processes end before, and start sooner without.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{OnceLock, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -50,7 +52,10 @@ pub(super) struct Checkpointer {
     wished: Condvar,
     /// Locked during a round; before the gate, never inside it.
     connection: Mutex<Option<Connection>>,
+    /// Locked before the wish.
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// What the thread works for.
+    owner: OnceLock<Weak<Shared>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,6 +78,7 @@ impl Checkpointer {
             wished: Condvar::new(),
             connection: Mutex::new(None),
             thread: Mutex::new(None),
+            owner: OnceLock::new(),
         }
     }
 
@@ -94,12 +100,7 @@ impl Checkpointer {
         }
         // Until the thread has looked, no commit wakes it again.
         self.wake_at.store(u64::MAX, Ordering::Relaxed);
-        let mut wish = self.wish.lock();
-        if *wish == Wish::Nothing {
-            *wish = Wish::Work;
-            self.wished.notify_all();
-        }
-        drop(wish);
+        self.ask();
         self.must_pause(pages)
     }
 
@@ -113,11 +114,7 @@ impl Checkpointer {
         let first = !self.paused.swap(true, Ordering::AcqRel);
         // A round that is under way may be over before it sees the pause, and the next may not be due yet: without
         // one of its own nobody would end the pause.
-        let mut wish = self.wish.lock();
-        if *wish == Wish::Nothing {
-            *wish = Wish::Work;
-            self.wished.notify_all();
-        }
+        self.ask();
         first
     }
 
@@ -139,13 +136,54 @@ impl Checkpointer {
         true
     }
 
-    /// Starts the thread.
-    pub(super) fn start(shared: &Arc<Shared>) -> std::io::Result<()> {
-        let theirs = shared.clone();
-        let name = format!("rowhouse-ckpt-{}", shared.spec.domain.name());
-        let thread = std::thread::Builder::new().name(name).spawn(move || work(&theirs))?;
-        *shared.checkpointer.thread.lock() = Some(thread);
-        Ok(())
+    /// Says what it works for. To be called once.
+    pub(super) fn belongs_to(&self, shared: &Arc<Shared>) {
+        // A second call would find it said, and the same.
+        let _ = self.owner.set(Arc::downgrade(shared));
+    }
+
+    /// Wakes the thread, or starts it.
+    fn ask(&self) {
+        let mut wish = self.wish.lock();
+        if *wish != Wish::Nothing {
+            return;
+        }
+        *wish = Wish::Work;
+        self.wished.notify_all();
+        drop(wish);
+        self.start();
+    }
+
+    fn start(&self) {
+        let mut thread = self.thread.lock();
+        // Who stops it says so first, and takes the thread then: one that is started here is either seen or not needed.
+        if thread.is_some() || *self.wish.lock() == Wish::Stop {
+            return;
+        }
+        let Some(shared) = self.owner.get().and_then(Weak::upgrade) else { return };
+        let domain = shared.spec.domain.name().to_owned();
+        match std::thread::Builder::new().name(format!("rowhouse-ckpt-{domain}")).spawn(move || work(&shared))
+        {
+            Ok(started) => *thread = Some(started),
+            Err(error) => {
+                log::warn!("{domain}: no thread could be started to work off the write-ahead log: {error}");
+                let mut wish = self.wish.lock();
+                if *wish == Wish::Work {
+                    *wish = Wish::Nothing;
+                }
+                drop(wish);
+                self.look_again();
+            }
+        }
+    }
+
+    /// When the log is looked at next, and when the writer pauses next.
+    fn look_again(&self) {
+        let pages = self.wal_pages();
+        let next = if pages < self.soft { self.soft } else { pages + RETRY_AFTER };
+        self.wake_at.store(next, Ordering::Relaxed);
+        // A log that is pinned grows on: nobody pauses again before it has grown as much once more.
+        self.pause_at.store(pause_at(self.soft).max(pages + self.soft), Ordering::Relaxed);
     }
 
     /// Lets go of the file: another one may be at its path. The next round opens that. Not from inside the gate.
@@ -192,11 +230,7 @@ fn work(shared: &Shared) {
                 run(shared, connection);
             }
         }
-        let pages = own.wal_pages();
-        let next = if pages < own.soft { own.soft } else { pages + RETRY_AFTER };
-        own.wake_at.store(next, Ordering::Relaxed);
-        // A log that is pinned grows on: nobody pauses again before it has grown as much once more.
-        own.pause_at.store(pause_at(own.soft).max(pages + own.soft), Ordering::Relaxed);
+        own.look_again();
         let wish = own.wish.lock();
         if own.paused.swap(false, Ordering::AcqRel) {
             shared.gate.release();

@@ -22,6 +22,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
+use super::cantopen;
 use super::ffi::{self, WalGauge};
 use super::holders;
 use super::identity::{Marks, Sidecars};
@@ -268,6 +269,7 @@ impl Spec {
 
     /// Names the database, and who, or which file system, is in the way there.
     pub(super) fn name(&self, error: Error) -> Error {
+        let error = cantopen::explain(error, &self.path);
         let error = holders::blame(error, &self.path, &self.init_lock);
         home::blame_file_system(error, &self.path).in_database(self.domain.name(), &self.path)
     }
@@ -450,7 +452,7 @@ fn not_a_database(error: Error) -> Error {
 fn no_database(error: Error) -> Error {
     error
         .worded("the file is not an SQLite database")
-        .advise("move it away if it is not needed; nothing in it was changed")
+        .advise("move it away, or restore it from a backup; nothing in it was changed")
 }
 
 fn is_wal(connection: &Connection) -> Result<bool> {
@@ -540,6 +542,25 @@ fn wait_a_moment(_attempts: i32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_connection_of_a_settled_database_opens_beside_a_writer() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = home::Home::at(folder.path()).prepare().expect("a home");
+        let program = ("test".to_owned(), "1".to_owned());
+        let spec = Spec::new(&Domain::new("test"), &home, program, &Limits::default(), None);
+        drop(spec.open_writer(Instant::now() + Duration::from_secs(20)).expect("created"));
+        let other = spec.open_checkpointer().expect("a connection");
+        other.execute_batch("BEGIN IMMEDIATE").expect("the write lock");
+        // With no patience: whoever needed the lock would fail.
+        let _impatient = Patience::until(Instant::now());
+        spec.open_writer(Instant::now()).expect("the writer's");
+        spec.open_reader().expect("a reader's, and the watcher's");
+        spec.open_checkpointer().expect("the checkpointer's");
+        let control = spec.connect(OpenFlags::SQLITE_OPEN_READ_WRITE).expect("opened");
+        let error = Error::from(control.execute_batch("PRAGMA auto_vacuum=INCREMENTAL").expect_err("locked"));
+        assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    }
 
     #[test]
     fn an_sqlite_with_the_wal_reset_bug_is_refused() {

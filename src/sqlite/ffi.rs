@@ -42,7 +42,12 @@ impl Statement {
         let (step, reset) = unsafe { (ffi::sqlite3_step(self.0), ffi::sqlite3_reset(self.0)) };
         match step {
             ffi::SQLITE_DONE | ffi::SQLITE_ROW => check(reset),
-            code => Err(failure(code)),
+            code => {
+                // SAFETY: a live statement; its connection is open as long as it is.
+                let connection = unsafe { ffi::sqlite3_db_handle(self.0) };
+                // SAFETY: the handle is open.
+                Err(failure(unsafe { told_apart(connection, code) }))
+            }
         }
     }
 }
@@ -132,6 +137,17 @@ impl Control {
     }
 }
 
+/// SQLite says "full" for a full disk (ENOSPC) and "a write failed" for a full quota (EDQUOT), which is the same to
+/// everybody: it passes when there is room again, and nothing was lost (<https://sqlite.org/c3ref/system_errno.html>).
+///
+/// # Safety
+/// `connection` is open.
+unsafe fn told_apart(connection: *mut ffi::sqlite3, code: c_int) -> c_int {
+    // SAFETY: the caller's.
+    let system = || unsafe { ffi::sqlite3_system_errno(connection) };
+    if code == ffi::SQLITE_IOERR_WRITE && system() == libc::EDQUOT { ffi::SQLITE_FULL } else { code }
+}
+
 fn failure(code: c_int) -> Error {
     Error::SqliteFailure(ffi::Error::new(code), None)
 }
@@ -161,6 +177,8 @@ pub(super) fn has_deferred_violations(connection: &Connection) -> bool {
 pub(super) fn last_error(connection: &Connection) -> Option<Error> {
     // SAFETY: the handle is open while `connection` is borrowed.
     let code = unsafe { ffi::sqlite3_extended_errcode(connection.handle()) };
+    // SAFETY: as before.
+    let code = unsafe { told_apart(connection.handle(), code) };
     (!matches!(code, ffi::SQLITE_OK | ffi::SQLITE_ROW | ffi::SQLITE_DONE)).then(|| failure(code))
 }
 

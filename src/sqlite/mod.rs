@@ -9,6 +9,7 @@
 //! | [`readers`] | snapshots |
 //! | [`checkpoint`] | keeps the write-ahead log short |
 //! | [`connect`], [`migrate`], [`migration`], [`history`], [`fence`] | opening |
+//! | [`cantopen`] | why it failed |
 //! | [`read_only`], [`memory`] | where nothing may be written, or kept |
 //! | [`schema_watch`] | may this program still write |
 //! | [`catalogue`], [`rebuilt`], [`quarantine`] | what others made of it |
@@ -22,6 +23,7 @@
 
 mod batch;
 mod blocked;
+mod cantopen;
 mod catalogue;
 mod change;
 mod checkpoint;
@@ -68,7 +70,6 @@ use crate::handoff::job::Job;
 use crate::handoff::lanes::{Lane, Refused};
 use crate::sync::Arc;
 use batch::Entry;
-use checkpoint::Checkpointer;
 use clock::instant_after;
 use connect::Spec;
 use health::Health;
@@ -134,7 +135,7 @@ impl Database {
         }
         let io =
             |error| shared.name(Error::new(ErrorKind::Io, "no thread could be started").caused_by(error));
-        Checkpointer::start(&shared).map_err(io)?;
+        shared.checkpointer.belongs_to(&shared);
         let theirs = shared.clone();
         let writer = std::thread::Builder::new()
             .name(format!("rowhouse-{}", shared.spec.domain.name()))

@@ -111,6 +111,7 @@ fn io(path: &Path, error: std::io::Error) -> Error {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 mod tests {
     use super::*;
 

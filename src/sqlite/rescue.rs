@@ -96,7 +96,7 @@ pub(super) fn save(spec: &Spec, core: &Core, why: &Error, of_the_same_file: bool
 fn made_already(quarantine: &Path, name: &str, source: &Source) -> Option<PathBuf> {
     let folders = std::fs::read_dir(quarantine).ok()?;
     folders.filter_map(|entry| Some(entry.ok()?.path())).find(|folder| {
-        let text = std::fs::read(folder.join(MANIFEST));
+        let text = home::read_file(folder.join(MANIFEST));
         text.ok()
             .and_then(|text| serde_json::from_slice::<Manifest>(&text).ok())
             .is_some_and(|found| found.domain == name && found.source == *source)

@@ -30,7 +30,7 @@
 mod place;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -41,7 +41,7 @@ use memmap2::{MmapOptions, MmapRaw};
 use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::home::create_private_file;
+use crate::home::{self, create_private_file};
 use crate::processes;
 
 const MAGIC: u64 = u64::from_le_bytes(*b"rowhouse");
@@ -397,7 +397,7 @@ fn open(path: &Path) -> Option<Map> {
     if !found.is_file() || found.len() != PAGE_BYTES as u64 {
         return None;
     }
-    let file = File::open(path).ok()?;
+    let file = home::open_to_read(path).ok()?;
     if file.metadata().ok()?.len() != PAGE_BYTES as u64 {
         return None;
     }

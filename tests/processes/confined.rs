@@ -1,6 +1,7 @@
 //! Processes that may not write a home: as another user, through a read-only mount that only they see, or in a sandbox
 //! that access(2) does not know of.
 
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 #![allow(dead_code)] // each test file uses the part it needs
 
 use std::ffi::CString;

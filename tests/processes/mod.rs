@@ -11,7 +11,7 @@ pub(crate) mod load;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -128,6 +128,13 @@ impl Child {
         assert_eq!(status.signal(), Some(libc::SIGKILL));
     }
 
+    /// What else it says, and how it ended.
+    pub(crate) fn end(mut self) -> (Vec<String>, ExitStatus) {
+        drop(self.stdin.take());
+        let said = std::iter::from_fn(|| self.line()).collect();
+        (said, self.process.wait().expect("our child"))
+    }
+
     /// Lets the child end by itself and checks that it was content.
     pub(crate) fn finish(mut self) {
         drop(self.stdin.take());
@@ -227,6 +234,17 @@ pub(crate) fn file(home: &Path) -> PathBuf {
 #[allow(clippy::disallowed_methods)] // a test looks from outside
 pub(crate) fn plain(path: &Path) -> Connection {
     Connection::open(path).expect("the database opens")
+}
+
+/// The built-in databases.
+pub(crate) const BUILT_IN: [&str; 4] = ["state", "logs", "goals", "device_keys"];
+
+/// The body of a child that is inside a write transaction on one database, and knows nothing of the library.
+pub(crate) fn hold(file: &Path) {
+    let connection = plain(file);
+    connection.execute_batch("BEGIN IMMEDIATE").expect("the write lock");
+    say("holding");
+    listen();
 }
 
 /// What SQLite says about the whole file.

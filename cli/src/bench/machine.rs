@@ -1,5 +1,7 @@
 //! What the numbers were measured on.
 
+#![allow(clippy::disallowed_methods, reason = "files of the kernel, and one that is made to be synced")]
+
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;

@@ -4,6 +4,7 @@ mod contention;
 mod machine;
 mod render;
 mod report;
+mod startup;
 pub(crate) mod workloads;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +35,11 @@ enum Bench {
         after_help = "Examples:\n  rowhouse bench contention --quick\n  rowhouse bench contention --only callers_64 --only read_point\n  rowhouse bench contention --dir /mnt/data --json > here.json"
     )]
     Contention(ContentionArguments),
+    /// Opening the built-in databases: by one process and by 32 at once, warm and cold, beside a held lock
+    #[command(
+        after_help = "Examples:\n  rowhouse bench startup\n  rowhouse bench startup --only open_warm\n  rowhouse bench startup --dir /mnt/data --json > here.json"
+    )]
+    Startup(StartupArguments),
 }
 
 #[derive(Args)]
@@ -55,6 +61,22 @@ struct ContentionArguments {
     only: Vec<String>,
 }
 
+#[derive(Args)]
+struct StartupArguments {
+    /// Measure on the disk of this folder (in a folder of its own there, removed afterwards) [default: the current one]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// How often the subjects take turns; medians of the rounds are reported
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Fewer opens: an impression, not a result
+    #[arg(long)]
+    quick: bool,
+    /// Only this work, or those that begin so; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = startup::known)]
+    only: Vec<String>,
+}
+
 fn positive_seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if !(0.01..=3600.0).contains(&seconds) {
@@ -66,27 +88,53 @@ fn positive_seconds(text: &str) -> Result<Duration, String> {
 pub(crate) fn run(arguments: &BenchArguments, output: &Output) -> Result<()> {
     match &arguments.bench {
         Bench::Contention(arguments) => run_contention(arguments, output),
+        Bench::Startup(arguments) => run_startup(arguments, output),
     }
 }
 
 fn run_contention(arguments: &ContentionArguments, output: &Output) -> Result<()> {
-    let folder = scratch(arguments.dir.as_deref())?;
+    document("contention", arguments.dir.as_deref(), arguments.quick, output, |folder, document| {
+        let setting = Setting {
+            folder: folder.to_owned(),
+            seconds: arguments.seconds.unwrap_or(Duration::from_millis(if arguments.quick {
+                500
+            } else {
+                2000
+            })),
+            rounds: arguments.rounds,
+            quick: arguments.quick,
+        };
+        contention::run(&setting, &arguments.only, document)
+    })
+}
+
+fn run_startup(arguments: &StartupArguments, output: &Output) -> Result<()> {
+    document("startup", arguments.dir.as_deref(), arguments.quick, output, |folder, document| {
+        let setting =
+            startup::Setting { folder: folder.to_owned(), rounds: arguments.rounds, quick: arguments.quick };
+        startup::run(&setting, &arguments.only, document)
+    })
+}
+
+/// One bench: looks at the machine, measures in a folder of its own, and prints what came out.
+fn document(
+    bench: &'static str,
+    dir: Option<&Path>,
+    quick: bool,
+    output: &Output,
+    measure: impl FnOnce(&Path, &mut report::Document) -> Result<()>,
+) -> Result<()> {
+    let folder = scratch(dir)?;
     let machine = machine::Machine::look(folder.path())?;
-    let mut document = report::Document::new("contention", machine);
+    let mut document = report::Document::new(bench, machine);
     if let Some(note) = doubt(&document.machine) {
         output::warn(&note);
         document.notes.push(note);
     }
-    let setting = Setting {
-        folder: folder.path().to_owned(),
-        seconds: arguments.seconds.unwrap_or(Duration::from_millis(if arguments.quick { 500 } else { 2000 })),
-        rounds: arguments.rounds,
-        quick: arguments.quick,
-    };
-    if arguments.quick {
+    if quick {
         document.notes.push("a quick run: an impression, not a result".to_owned());
     }
-    contention::run(&setting, &arguments.only, &mut document)?;
+    measure(folder.path(), &mut document)?;
     document.notes.extend(unrest(document.machine.fsync_us, machine::fsync_us(folder.path())?));
     folder.close().context("removing the folder of the measurements")?;
     if output.is_json() { output.document(&document) } else { output.text(&render::tables(&document)) }

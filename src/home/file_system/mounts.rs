@@ -43,8 +43,8 @@ impl Mounts {
     #[cfg(target_os = "linux")]
     pub(super) fn read() -> Self {
         // A thread can be in a namespace of its own.
-        let list = std::fs::File::open("/proc/thread-self/mountinfo")
-            .or_else(|_| std::fs::File::open("/proc/self/mountinfo"));
+        let list = crate::home::open_to_read(Path::new("/proc/thread-self/mountinfo"))
+            .or_else(|_| crate::home::open_to_read(Path::new("/proc/self/mountinfo")));
         // The kernel writes the list as it is read: a few large reads, not many small ones.
         let mut listed = Vec::with_capacity(1 << 16);
         match list.and_then(|mut list| list.read_to_end(&mut listed)) {

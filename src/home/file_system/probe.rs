@@ -19,6 +19,7 @@ use rustix::fs::FlockOperation;
 ///
 /// # Errors
 /// When no file can be made or opened: that says nothing about locks.
+#[expect(clippy::disallowed_methods, reason = "a temporary file of its own")]
 pub(super) fn fault(folder: &Path) -> io::Result<Option<&'static str>> {
     let named = tempfile::Builder::new().prefix(".rowhouse-probe-").tempfile_in(folder)?;
     let second = OpenOptions::new().read(true).write(true).open(named.path())?;

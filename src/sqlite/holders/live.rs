@@ -1,5 +1,7 @@
 //! With real locks, of this process and of others.
 
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};

@@ -7,11 +7,13 @@
 //! not show may be there: then `/proc/PID/fdinfo` is asked, which is exact and lists a descriptor's own locks in lines of
 //! the same form, but not those of processes that one may not look into, nor who waits.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io::Read;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use crate::home;
 
 /// Device and inode of a file, as `stat` tells them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,7 +63,8 @@ pub(super) struct Lock {
 impl Lock {
     /// Those that a process has by way of a descriptor.
     pub(super) fn of_descriptor(pid: u32, descriptor: &str) -> Vec<Self> {
-        let info = fs::read_to_string(format!("/proc/{pid}/fdinfo/{descriptor}")).unwrap_or_default();
+        let info = home::read_file(format!("/proc/{pid}/fdinfo/{descriptor}")).unwrap_or_default();
+        let info = String::from_utf8_lossy(&info);
         let locks = info.lines().filter_map(|line| parse(line.strip_prefix("lock:")?));
         // The line names who took it: a flock that was inherited is held by both.
         locks.map(|lock| Self { pid, ..lock }).collect()
@@ -88,7 +91,9 @@ impl Locks {
     /// `None` where the system has no such table.
     pub(super) fn read() -> Option<Self> {
         let mut table = Vec::with_capacity(TABLE_BYTES);
-        File::open("/proc/locks").and_then(|mut file| file.read_to_end(&mut table)).ok()?;
+        home::open_to_read(Path::new("/proc/locks"))
+            .and_then(|mut file| file.read_to_end(&mut table))
+            .ok()?;
         Some(Self::parse(&String::from_utf8_lossy(&table)))
     }
 
@@ -146,6 +151,8 @@ fn numbers(_device: u64) -> (u32, u32) {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     const TABLE: &str = "\

@@ -154,6 +154,7 @@ impl<'p> Target<'p> {
 }
 
 #[cfg(all(test, target_os = "linux"))]
+#[allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 mod tests {
     use std::fs::File;
 

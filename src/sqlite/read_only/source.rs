@@ -224,6 +224,7 @@ fn copy(path: &Path, found: &Files) -> Result<Way> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 mod tests {
     use super::*;
 

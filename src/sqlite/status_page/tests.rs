@@ -1,3 +1,5 @@
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::atomic::AtomicBool;
 

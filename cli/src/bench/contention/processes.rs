@@ -40,7 +40,7 @@ pub(super) fn together(
     look: impl FnMut() -> Result<()>,
 ) -> Result<Vec<Measured>> {
     drop(work.subject.open(&work.folder, &work.domain, work.synchronous)?);
-    let parts = children::run(processes, work, look)?;
+    let parts = children::insert(processes, work, look)?;
     verify(&work.subject.file(&work.folder, &work.domain), parts.iter().map(|part| part.ops).sum())?;
     Ok(parts)
 }

@@ -23,6 +23,13 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
+    /// One call.
+    pub(crate) fn once(took: Duration) -> Self {
+        let mut latency = Histogram::default();
+        latency.record(took);
+        Self { ops: 1, seconds: took.as_secs_f64(), latency, slowest: 1, fastest: 1 }
+    }
+
     pub(crate) fn ops_per_s(&self) -> f64 {
         if self.seconds > 0.0 { self.ops as f64 / self.seconds } else { 0.0 }
     }

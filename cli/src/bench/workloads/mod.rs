@@ -4,6 +4,7 @@
 pub(crate) mod bulk;
 pub(crate) mod callers;
 pub(crate) mod histogram;
+pub(crate) mod opens;
 pub(crate) mod reads;
 pub(crate) mod subjects;
 
@@ -67,6 +68,18 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+
+    #[test]
+    fn both_openers_open_the_same_home_also_beside_a_holder() {
+        use opens::Opener;
+        let home = tempfile::tempdir().expect("a folder");
+        Opener::Rowhouse.time(home.path()).expect("it is created");
+        let names = opens::DOMAINS.map(|(name, _)| name.to_owned());
+        let held = opens::hold(home.path(), &names).expect("four write transactions");
+        Opener::Rowhouse.time(home.path()).expect("it opens");
+        Opener::Plain.time(home.path()).expect("it opens");
+        drop(held);
+    }
 
     #[test]
     fn every_subject_acknowledges_what_its_file_then_holds_and_a_missing_row_is_an_error() {

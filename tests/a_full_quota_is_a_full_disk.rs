@@ -1,0 +1,71 @@
+//! A quota that is used up answers `Full`, as a full disk does: nothing is latched, and with room again it goes on.
+
+mod common;
+
+use std::ffi::{CStr, c_int, c_void};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::*;
+use rowhouse::rusqlite::ffi;
+use rowhouse::{ErrorKind, Health};
+
+/// From now on the user's quota is used up.
+static USED_UP: AtomicBool = AtomicBool::new(false);
+
+fn refused() -> isize {
+    // SAFETY: this thread's errno.
+    unsafe { *libc::__errno_location() = libc::EDQUOT };
+    -1
+}
+
+unsafe extern "C" fn write(file: c_int, bytes: *const c_void, count: usize) -> isize {
+    if USED_UP.load(Ordering::Relaxed) {
+        return refused();
+    }
+    // SAFETY: SQLite's own arguments.
+    unsafe { libc::write(file, bytes, count) }
+}
+
+unsafe extern "C" fn pwrite(file: c_int, bytes: *const c_void, count: usize, at: i64) -> isize {
+    if USED_UP.load(Ordering::Relaxed) {
+        return refused();
+    }
+    // SAFETY: SQLite's own arguments.
+    unsafe { libc::pwrite64(file, bytes, count, at) }
+}
+
+/// Puts these functions in the place of the system's, in SQLite only (<https://sqlite.org/c3ref/vfs.html>,
+/// xSetSystemCall).
+fn replace_the_systems_writes() {
+    let set = |name: &CStr, function: *const ()| {
+        // SAFETY: the default VFS lives for ever; the functions have the signatures of the calls that they replace.
+        unsafe {
+            let vfs = ffi::sqlite3_vfs_find(std::ptr::null());
+            let replace = (*vfs).xSetSystemCall.expect("the unix VFS has it");
+            let function = std::mem::transmute::<*const (), unsafe extern "C" fn()>(function);
+            assert_eq!(replace(vfs, name.as_ptr(), Some(function)), ffi::SQLITE_OK, "{name:?}");
+        }
+    };
+    set(c"write", write as *const ());
+    set(c"pwrite", pwrite as *const ());
+    set(c"pwrite64", pwrite as *const ());
+}
+
+#[test]
+fn a_write() {
+    replace_the_systems_writes();
+    let place = Place::new();
+    let db = &place.db;
+    db.write(insert("before")).expect("room enough");
+    USED_UP.store(true, Ordering::Relaxed);
+    for _ in 0..2 {
+        let error = db.write(insert("none")).expect_err("no room");
+        assert_eq!((error.kind(), error.database()), (ErrorKind::Full, Some("test")), "{error}");
+        assert!(error.advice().is_some_and(|advice| advice.contains("quota")), "{error}");
+    }
+    assert_eq!(db.health(), Health::Ready);
+    assert_eq!(keys(db), ["before"], "reads work, what was acknowledged is there");
+    USED_UP.store(false, Ordering::Relaxed);
+    db.write(insert("after")).expect("with room it goes on by itself");
+    assert_eq!(keys(db), ["after", "before"]);
+}
