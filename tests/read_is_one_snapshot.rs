@@ -25,9 +25,11 @@ fn several_statements_see_the_same_state_while_writers_go_on() {
                     .expect("written");
             }
         });
-        let mut moved = 0;
-        let mut last = 0;
-        for _ in 0..200 {
+        let (mut reads, mut moved, mut last) = (0, 0, 0);
+        let began = std::time::Instant::now();
+        // A slow disk may commit nothing during so few reads.
+        while reads < 200 || (moved == 0 && began.elapsed() < LONG) {
+            reads += 1;
             let both = |at: &Snapshot| {
                 let rows = number(at, "SELECT count(*) FROM t")?;
                 std::thread::yield_now();
