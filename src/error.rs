@@ -298,7 +298,9 @@ impl Error {
             _ => ErrorKind::Io,
         };
         let made = Self::new(kind, format!("could not {doing}: {error}")).at_path(path);
+        let no_descriptor = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
         let made = match kind {
+            _ if no_descriptor => made.advise("close files, or raise the limit of open files (ulimit -n)"),
             ErrorKind::Full => made.advise("free some space on that disk and try again"),
             ErrorKind::ReadOnly => made.advise(
                 "give your user write permission there, choose another home with --home or ROWHOUSE_HOME, \

@@ -231,7 +231,9 @@ fn configured(folders: &UserFolders) -> Result<Option<PathBuf>> {
         Err(error) => return Err(Error::io("read the config file", &file, error)),
     };
     let Ok(text) = String::from_utf8(bytes) else {
-        return Err(Error::new(ErrorKind::Invalid, "the config file is not UTF-8 text").at_path(&file));
+        return Err(Error::new(ErrorKind::Invalid, "the config file is not UTF-8 text")
+            .at_path(&file)
+            .advise("save it as UTF-8"));
     };
     let settings: toml::Table = toml::from_str(&text).map_err(|error| {
         // The parser's own message quotes the line, which may hold a password: it stays behind `source()`.

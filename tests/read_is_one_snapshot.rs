@@ -25,12 +25,10 @@ fn several_statements_see_the_same_state_while_writers_go_on() {
                     .expect("written");
             }
         });
-        let mut moved = 0;
-        let mut last = 0;
-        let until = std::time::Instant::now() + LONG;
-        let mut reads = 0;
-        // On a busy machine the writer may not come to anything for a while.
-        while reads < 200 || (moved == 0 && std::time::Instant::now() < until) {
+        let (mut reads, mut moved, mut last) = (0, 0, 0);
+        let began = std::time::Instant::now();
+        // A slow disk may commit nothing during so few reads.
+        while reads < 200 || (moved == 0 && began.elapsed() < LONG) {
             reads += 1;
             let both = |at: &Snapshot| {
                 let rows = number(at, "SELECT count(*) FROM t")?;

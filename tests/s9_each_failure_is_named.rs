@@ -246,9 +246,15 @@ fn busy(name: &'static str) {
     let child = Child::start("hold", &[processes::text(&place.file())]);
     child.wait_for("holding");
     let database = runtime.database(name).expect("it").within(Duration::from_millis(100));
-    let error = database.write(|tx| tx.execute("DELETE FROM mark", [])).expect_err("the lock is held");
-    check("a held lock", &error, ErrorKind::Busy, name, &place.file());
-    let holder = error.holder().expect("the holder is named");
+    let refused = || {
+        let error = database.write(|tx| tx.execute("DELETE FROM mark", [])).expect_err("the lock is held");
+        check("a held lock", &error, ErrorKind::Busy, name, &place.file());
+        error
+    };
+    // The kernel writes its table of locks page by page and may skip one while others come and go.
+    let error = (0..10).map(|_| refused()).find(|error| error.holder().is_some());
+    let error = error.expect("the holder is named");
+    let holder = error.holder().expect("just seen");
     assert_eq!(i64::from(holder.pid), i64::from(child.pid()), "{error}");
     assert!(error.retry_after().is_some() && error.is_transient(), "{error}");
     child.finish();
@@ -302,7 +308,8 @@ fn changed_migration(name: &'static str) {
     let warnings = runtime.database(name).expect("it").warnings();
     println!("a changed migration: {warnings:?}");
     assert!(
-        matches!(&warnings[..], [told] if told.contains("V1__") && told.contains("changed")),
+        // The second is the table that this test made.
+        matches!(&warnings[..], [told, _] if told.contains("V1__") && told.contains("changed")),
         "{warnings:?}"
     );
     assert!(!FOR_DAMAGE_ONLY.iter().any(|word| warnings[0].contains(word)), "{warnings:?}");

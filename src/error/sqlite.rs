@@ -84,8 +84,8 @@ fn kind_of(failure: ffi::Error) -> ErrorKind {
     match failure.extended_code {
         // The -shm file could not grow.
         ffi::SQLITE_IOERR_SHMSIZE => return ErrorKind::Full,
-        // The file ends before what its own header promises, or its contents do not fit their checksum.
-        ffi::SQLITE_IOERR_SHORT_READ | ffi::SQLITE_IOERR_DATA => return ErrorKind::Corrupt,
+        // Its contents do not fit their checksum.
+        ffi::SQLITE_IOERR_DATA => return ErrorKind::Corrupt,
         ffi::SQLITE_READONLY_DBMOVED | ffi::SQLITE_IOERR_VNODE => return ErrorKind::Replaced,
         ffi::SQLITE_CANTOPEN_ISDIR | ffi::SQLITE_CANTOPEN_SYMLINK => return ErrorKind::Invalid,
         ffi::SQLITE_IOERR_AUTH => return ErrorKind::ReadOnly,
@@ -207,7 +207,7 @@ mod tests {
         (ffi::SQLITE_CORRUPT_INDEX, ErrorKind::Corrupt),
         (ffi::SQLITE_CORRUPT_SEQUENCE, ErrorKind::Corrupt),
         (ffi::SQLITE_NOTADB, ErrorKind::Corrupt),
-        (ffi::SQLITE_IOERR_SHORT_READ, ErrorKind::Corrupt),
+        (ffi::SQLITE_IOERR_SHORT_READ, ErrorKind::Io),
         (ffi::SQLITE_IOERR_DATA, ErrorKind::Corrupt),
         (ffi::SQLITE_CANTOPEN, ErrorKind::Io),
         (ffi::SQLITE_CANTOPEN_FULLPATH, ErrorKind::Io),

@@ -123,7 +123,7 @@ fn may_be_mounted(_: &Path) -> bool {
 /// (<https://sqlite.org/rescode.html#ioerr_short_read>). Other errors stay as they are.
 pub(crate) fn blame(error: Error, file: &Path) -> Error {
     let short = error.sqlite_code() == Some(rusqlite::ffi::SQLITE_IOERR_SHORT_READ);
-    if !short || error.advice().is_some() {
+    if !short {
         return error;
     }
     let mounts = Mounts::read();

@@ -133,8 +133,13 @@ impl Database {
                 recorded(&shared.spec, version);
             }
         }
-        let io =
-            |error| shared.name(Error::new(ErrorKind::Io, "no thread could be started").caused_by(error));
+        let io = |error| {
+            shared.name(
+                Error::new(ErrorKind::Io, "no thread could be started")
+                    .advise("end other programs, or raise the limit of threads (ulimit -u)")
+                    .caused_by(error),
+            )
+        };
         shared.checkpointer.belongs_to(&shared);
         let theirs = shared.clone();
         let writer = std::thread::Builder::new()

@@ -33,9 +33,16 @@ const IDLE: Duration = Duration::from_secs(10);
 const LOOK_AFTER: Duration = Duration::from_millis(50);
 
 pub(super) struct Readers {
-    pool: Mutex<Option<Pool<Manager>>>,
+    pool: Mutex<Option<Readable>>,
     open: Arc<Open>,
     last_error: Arc<Mutex<Option<Error>>>,
+}
+
+/// What reads come from, while the database is open. The pool and its helper threads come with the first read: a start is
+/// quicker without, and no connection is opened before it either way.
+enum Readable {
+    Unread(Box<Spec>),
+    Pool(Pool<Manager>),
 }
 
 pub(super) struct Manager {
@@ -105,12 +112,27 @@ impl Readers {
         readers
     }
 
-    /// Starts an empty pool.
+    /// Connections are opened from now on.
     pub(super) fn open(&self, spec: &Spec) {
         *self.last_error.lock() = None;
+        *self.pool.lock() = Some(Readable::Unread(Box::new(spec.clone())));
+    }
+
+    fn pool(&self) -> Result<Pool<Manager>> {
+        let mut readable = self.pool.lock();
+        let pool = match &*readable {
+            None => return Err(Error::new(ErrorKind::Closed, "the database is closed")),
+            Some(Readable::Pool(pool)) => return Ok(pool.clone()),
+            Some(Readable::Unread(spec)) => self.empty_pool(spec),
+        };
+        *readable = Some(Readable::Pool(pool.clone()));
+        Ok(pool)
+    }
+
+    fn empty_pool(&self, spec: &Spec) -> Pool<Manager> {
         let (open, last_error) = (self.open.clone(), self.last_error.clone());
         let manager = Manager { spec: spec.clone(), open, last_error };
-        let pool = Pool::builder()
+        Pool::builder()
             .max_size(spec.limits.readers.max(1))
             .min_idle(Some(0))
             .max_lifetime(None)
@@ -118,8 +140,7 @@ impl Readers {
             .test_on_check_out(true)
             .error_handler(Box::new(NopErrorHandler))
             .thread_pool(helpers())
-            .build_unchecked(manager);
-        *self.pool.lock() = Some(pool);
+            .build_unchecked(manager)
     }
 
     /// Closes what is idle; a read under way closes its connection when it ends, and is waited for until `deadline`.
@@ -133,8 +154,7 @@ impl Readers {
 
     /// A connection, waiting for one until `deadline`.
     pub(super) fn take(&self, deadline: Instant) -> Result<PooledConnection<Manager>> {
-        let pool = self.pool.lock().clone();
-        let Some(pool) = pool else { return Err(Error::new(ErrorKind::Closed, "the database is closed")) };
+        let pool = self.pool()?;
         loop {
             if let Some(ready) = pool.try_get() {
                 return Ok(ready);
