@@ -313,7 +313,9 @@ fn canonical(path: &Path) -> Result<PathBuf> {
 /// left open. A folder that holds other things as well (somebody's project, `/tmp`) keeps its mode, and so does what
 /// lies in it: what we put there is private by itself, and a database is made private when it is opened.
 fn make_private(folder: &Path) -> Result<()> {
-    if !holds_only_ours(folder)? {
+    let found = fs::metadata(folder).map_err(|error| Error::io("look at the home", folder, error))?;
+    // Into a private one nobody else can look, and each database is made private when it is opened.
+    if found.mode() & 0o077 == 0 || !holds_only_ours(folder)? {
         return Ok(());
     }
     tighten(folder)?;
