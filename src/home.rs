@@ -379,9 +379,13 @@ fn holds_only_ours(folder: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// A database, what lies beside one, or the registry.
+/// A database, what lies beside one, the registry, or a restore under way.
 fn is_own_file(name: &str) -> bool {
-    name.starts_with("registry.json") || name.contains(".sqlite")
+    name.starts_with("registry.json") || name.contains(".sqlite") || is_of_a_restore(name)
+}
+
+fn is_of_a_restore(name: &str) -> bool {
+    name == "restore.json" || name.starts_with(".restore-unfinished-")
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ compile_error!(
 
 extern crate self as rowhouse;
 
+mod backup;
 #[cfg(feature = "agent")]
 mod builtin;
 mod config;
@@ -25,6 +26,7 @@ mod error;
 mod forks;
 mod handoff;
 mod home;
+mod presence;
 mod processes;
 mod registry;
 #[cfg(feature = "agent")]
@@ -36,6 +38,10 @@ mod sqlite;
 pub mod stores;
 mod sync;
 
+pub use backup::{
+    BackupDatabase, BackupManifest, BackupOptions, BackupProgress, BackupReport, BackupStep, LeftOut,
+    RestoreOptions, RestoreReport, RestoredDatabase,
+};
 pub use config::Limits;
 pub use domain::{Domain, Durability, Migration, Role};
 pub use error::{Error, ErrorKind, Result};

@@ -128,6 +128,9 @@ impl RuntimeDbRegistry {
             serde_json::Map::new()
         });
         let mut names = database_files(home.path(), &mut warnings)?;
+        if crate::backup::is_interrupted(&home) {
+            warnings.push("a restore of this home is not finished; opening it finishes it".to_owned());
+        }
         for name in file::names(&entries) {
             if Domain::new(name).check().is_ok() {
                 names.insert(name.to_owned());

@@ -8,17 +8,21 @@
 //! 4. A runtime that keeps nothing touches no file, and is never the runtime of one that does.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 
+use crate::backup::{
+    self, BackupOptions, BackupProgress, BackupReport, Candidate, RestoreOptions, RestoreReport,
+};
 use crate::config::Limits;
 use crate::domain::{Domain, Role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
 use crate::home::{Home, PreparedHome};
+use crate::presence::Presence;
 use crate::registry::{RegistryEntry, RuntimeDbRegistry};
 use crate::sqlite::connect::Spec;
 use crate::sqlite::health::Health;
@@ -150,6 +154,43 @@ impl Runtime {
         Health::Degraded { reason: reasons.join("; "), holder: known }
     }
 
+    /// Copies all databases of the home, as they are at one instant, while everybody goes on writing: also those that this
+    /// runtime does not have open. Every copy is one file that opens alone; `manifest.json` says what is in it.
+    ///
+    /// Writers wait for some milliseconds until the instant is found. While the copies are made, the write-ahead logs
+    /// grow; they are worked off afterwards. `progress` is called on this thread.
+    ///
+    /// ```
+    /// # fn main() -> rowhouse::Result<()> {
+    /// # let folder = tempfile::tempdir().expect("a folder");
+    /// # let home = rowhouse::Home::at(folder.path().join("home"));
+    /// use rowhouse::{BackupOptions, Domain, RestoreOptions, Runtime};
+    /// let runtime = Runtime::builder(home.clone()).domain(Domain::new("cache")).open()?;
+    /// let report = runtime.backup(&BackupOptions::default(), &mut |_| {})?;
+    /// println!("{} databases in {}", report.manifest.databases.len(), report.folder.display());
+    ///
+    /// drop(runtime); // nobody may have the home open
+    /// Runtime::builder(home).restore(&report.folder, &RestoreOptions::default(), &mut |_| {})?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Then nothing is left behind.
+    /// - `Busy`: the write lock of a required database did not come in time; names who has it.
+    /// - `Corrupt`: a required database is damaged. `NotFound`: it is missing, or there is none at all.
+    /// - `Latched`, `Replaced`, `Closed`: a required database of this runtime takes no writes now.
+    /// - `Conflict`: the folder exists already. `Full`: there is not enough room for the copies.
+    /// - `Unsupported`: a schema needs functions or collations that this program does not bring along.
+    /// - `ReadOnly`, `Io`: of the system.
+    pub fn backup(
+        &self,
+        options: &BackupOptions,
+        progress: &mut dyn FnMut(&BackupProgress<'_>),
+    ) -> Result<BackupReport> {
+        self.inner.backup(options, progress)
+    }
+
     /// Closes every database: refuses new work, works off what is queued for at most `wait` each. Closing twice is
     /// fine. Handles answer `Closed` from then on.
     pub fn close(&self, wait: Duration) -> BTreeMap<String, CloseReport> {
@@ -251,6 +292,11 @@ impl Builder {
         // Held while opening: a second open of this home waits, and finds the first.
         let mut place = place.lock();
         let open = place.upgrade().filter(|inner| inner.owner == forks::generation() && !inner.is_closed());
+        let presence = if self.ephemeral {
+            Presence::default()
+        } else {
+            enter(&folder, Instant::now() + self.limits.deadline)?
+        };
         let inner = match open {
             Some(inner) => inner,
             None => Arc::new(self.inner(folder)?),
@@ -258,11 +304,15 @@ impl Builder {
         // The best-effort ones first: their own threads attach them while this one opens the required ones.
         for role in [Role::BestEffort, Role::Required] {
             for domain in self.domains.iter().filter(|domain| domain.role == role) {
-                inner.add(domain, &self.limits)?;
+                inner.add(domain, &self.limits, &presence)?;
             }
         }
         *place = Arc::downgrade(&inner);
         Ok(Runtime { inner })
+    }
+
+    fn refuse_ephemeral(&self) -> Result<()> {
+        if self.ephemeral { Err(nothing_on_a_disk()) } else { Ok(()) }
     }
 
     /// A runtime without databases.
@@ -283,6 +333,56 @@ impl Builder {
             memory: self.ephemeral.then(|| Memory::new().map(Arc::new)).transpose()?,
             databases: RwLock::default(),
         })
+    }
+
+    /// Copies all databases of the home, as [`Runtime::backup`] does, without opening it: nothing is created or migrated.
+    /// The domains given here, if any, say which databases are required; for others, that is what the registry says.
+    ///
+    /// # Errors
+    /// As [`Runtime::backup`]; `NotFound` when there is no home.
+    pub fn backup(
+        self,
+        options: &BackupOptions,
+        progress: &mut dyn FnMut(&BackupProgress<'_>),
+    ) -> Result<BackupReport> {
+        self.refuse_ephemeral()?;
+        self.home.locate()?;
+        let folder = self.home.prepare()?;
+        refuse_read_only(&folder)?;
+        let place = OPEN.lock().entry((folder.path().to_owned(), false)).or_default().clone();
+        let place = place.lock();
+        if let Some(inner) = place.upgrade().filter(|inner| inner.owner == forks::generation()) {
+            drop(place);
+            return inner.backup(options, progress);
+        }
+        let presence = enter(&folder, Instant::now() + options.wait)?;
+        let program = self.program();
+        let declared = self.domains.into_iter().map(|domain| (domain.clone(), None)).collect();
+        let found = candidates(&self.home, &folder, &self.limits, &presence, declared)?;
+        backup::make(&folder, found, program, options, progress)
+    }
+
+    /// Puts the databases of a backup into the home, which nobody may have open: all of them or none. Databases that are
+    /// not in the backup stay as they are. What was there is moved to the home's `quarantine/`.
+    ///
+    /// The domains given here are those whose schemas this program knows. A restore that is broken off is finished by
+    /// the next one, or by the next [`open`](Self::open).
+    ///
+    /// # Errors
+    /// Then nothing was changed.
+    /// - `Busy`: somebody has a database open; names who.
+    /// - `Corrupt`: the backup is damaged. `NotFound`: it is no backup.
+    /// - `SchemaTooNew`: a newer program made it, or wrote a schema that this one must not read.
+    /// - `Conflict`: a database belongs to another domain. `Full`: there is not enough room.
+    /// - `Unsupported`, `Invalid`, `ReadOnly`, `Io`: as when opening.
+    pub fn restore(
+        self,
+        backup: &Path,
+        options: &RestoreOptions,
+        progress: &mut dyn FnMut(&BackupProgress<'_>),
+    ) -> Result<RestoreReport> {
+        self.refuse_ephemeral()?;
+        backup::restore(&self.home, &self.domains, backup, options, progress)
     }
 
     /// The program as its domains name it.
@@ -309,7 +409,27 @@ impl Inner {
         databases.values().any(|(_, database)| database.health() == Health::Closed)
     }
 
-    fn add(&self, domain: &Domain, limits: &Limits) -> Result<()> {
+    fn backup(
+        &self,
+        options: &BackupOptions,
+        progress: &mut dyn FnMut(&BackupProgress<'_>),
+    ) -> Result<BackupReport> {
+        if self.memory.is_some() {
+            return Err(nothing_on_a_disk());
+        }
+        refuse_read_only(&self.folder)?;
+        let open: Vec<_> = self.databases.read().values().cloned().collect();
+        let presence = enter(&self.folder, Instant::now() + options.wait)?;
+        let program =
+            open.iter().find_map(|(domain, _)| domain.program.clone()).unwrap_or_else(unnamed_program);
+        let limits =
+            open.first().map_or_else(Limits::default, |(_, database)| database.spec().limits.clone());
+        let declared = open.into_iter().map(|(domain, database)| (domain, Some(database))).collect();
+        let found = candidates(&self.home, &self.folder, &limits, &presence, declared)?;
+        backup::make(&self.folder, found, program, options, progress)
+    }
+
+    fn add(&self, domain: &Domain, limits: &Limits, presence: &Presence) -> Result<()> {
         // Opens are serial (the runtime's place is locked), so nobody adds it meanwhile; and what runs while it is
         // opened, an `on_connect` or a logger, may look at the runtime.
         if let Some((known, _)) = self.databases.read().get(domain.name()) {
@@ -320,7 +440,7 @@ impl Inner {
         }
         let name = domain.name();
         let program = domain.program.clone().unwrap_or_else(unnamed_program);
-        let spec = Spec::new(domain, &self.folder, program, limits, self.memory.clone());
+        let spec = Spec::new(domain, &self.folder, program, limits, self.memory.clone(), presence);
         let slot = self.page.as_ref().map(|page| page.slot(name));
         let registry = self.memory.is_none().then(|| RuntimeDbRegistry::new(&self.home));
         let database = Database::open(spec, slot, move |spec, schema_version| {
@@ -341,4 +461,59 @@ impl Inner {
         self.databases.write().insert(name.to_owned(), (domain.clone(), database));
         Ok(())
     }
+}
+
+/// Has the home open, after finishing a restore that was broken off.
+fn enter(folder: &PreparedHome, deadline: Instant) -> Result<Presence> {
+    loop {
+        let presence = Presence::enter(folder, deadline)?;
+        if !backup::is_interrupted(folder) {
+            return Ok(presence);
+        }
+        drop(presence);
+        backup::finish_interrupted(folder, deadline).map_err(|error| match error.kind() {
+            ErrorKind::ReadOnly => error
+                .worded("a restore of this home was interrupted, and is not finished")
+                .advise("open it once as a user who may write it: that finishes the restore"),
+            _ => error,
+        })?;
+    }
+}
+
+/// The databases of a home, by name: those declared here, and those that the registry knows.
+fn candidates(
+    home: &Home,
+    folder: &PreparedHome,
+    limits: &Limits,
+    presence: &Presence,
+    declared: Vec<(Domain, Option<Database>)>,
+) -> Result<Vec<Candidate>> {
+    let on_disk = |domain: &Domain| {
+        let program = domain.program.clone().unwrap_or_else(unnamed_program);
+        Spec::new(domain, folder, program, limits, None, presence)
+    };
+    let mut found = BTreeMap::new();
+    for known in RuntimeDbRegistry::new(home).list()? {
+        let spec = on_disk(&Domain::new(&known.name));
+        let (role, durability) = (known.role, known.durability);
+        found.insert(known.name, Candidate { spec, role, durability, refusal: None });
+    }
+    for (domain, database) in declared {
+        domain.check()?;
+        let (role, durability) = (Some(domain.role()), Some(domain.durability));
+        let refusal = database.as_ref().and_then(Database::refuses_backup);
+        let spec = database.map_or_else(|| on_disk(&domain), |database| database.spec().clone());
+        found.insert(domain.name, Candidate { spec, role, durability, refusal });
+    }
+    Ok(found.into_values().collect())
+}
+
+fn nothing_on_a_disk() -> Error {
+    Error::new(ErrorKind::Unsupported, "databases that are kept in memory only are not copied or restored")
+}
+
+fn refuse_read_only(folder: &PreparedHome) -> Result<()> {
+    folder.read_only().map_or(Ok(()), |why| {
+        Err(why.clone().advise("a backup needs the write locks: make it as a user who may write the home"))
+    })
 }

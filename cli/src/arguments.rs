@@ -14,6 +14,7 @@ Examples:
   rowhouse threads list --cwd . --limit 20      what was worked on here
   rowhouse status --json | jq .databases        which databases there are, for scripts
   rowhouse who                                  which processes use them, and which one is in the way
+  rowhouse backup                               copy everything, while programs go on writing
   rowhouse bench contention --quick             what this disk can do
 
 The home is --home, else ROWHOUSE_HOME, else the one of your configuration, else the XDG state folder.
@@ -44,6 +45,10 @@ pub(crate) enum Command {
     Import(crate::import::ImportArguments),
     /// The threads of a home
     Threads(crate::threads::ThreadsArguments),
+    /// Copy all databases at one instant, while programs go on writing
+    Backup(crate::backup::BackupArguments),
+    /// Put the databases of a backup in place of those that are there
+    Restore(crate::restore::RestoreArguments),
     /// See it work: four processes write to one database of a throw-away home
     Demo(crate::demo::DemoArguments),
     /// Measure this disk, side by side with the usual ways to share a database

@@ -1,12 +1,14 @@
 //! The `rowhouse` command: arguments in, the library's answers out.
 
 mod arguments;
+mod backup;
 mod bench;
 mod children;
 mod demo;
 mod failure;
 mod import;
 mod output;
+mod restore;
 mod signals;
 mod status;
 mod table;
@@ -40,6 +42,8 @@ fn run(arguments: &Arguments, output: &Output) -> Result<()> {
         Command::Who(who) => who::run(&arguments.home()?, who, output),
         Command::Import(import) => import::run(&arguments.home()?, import, output),
         Command::Threads(threads) => threads::run(&arguments.home()?, threads, output),
+        Command::Backup(backup) => backup::run(&arguments.home()?, backup, output),
+        Command::Restore(restore) => restore::run(&arguments.home()?, restore, output),
         Command::Demo(demo) => demo::run(demo, output),
         Command::Bench(bench) => bench::run(bench, output),
         Command::Worker(worker) => children::work(worker),

@@ -89,6 +89,22 @@ pub(crate) fn progress(length: u64) -> ProgressBar {
     bar
 }
 
+/// The same, counting bytes.
+pub(crate) fn progress_in_bytes() -> ProgressBar {
+    let bar = progress(0);
+    if !bar.is_hidden() {
+        let style = ProgressStyle::with_template("{bar:24} {bytes}/{total_bytes}  {elapsed}  {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    }
+    bar
+}
+
+/// One line on standard error, for logs.
+pub(crate) fn line(text: &str) {
+    // Nobody is left to tell when standard error is closed; the work goes on.
+    let _ = writeln!(anstream::stderr(), "{text}");
+}
+
 fn written(result: io::Result<()>) -> Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),

@@ -35,6 +35,7 @@ use crate::config::Limits;
 use crate::domain::{Domain, Durability};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, PreparedHome, access};
+use crate::presence::Presence;
 
 /// "rowh": the application id of every database this library creates (<https://sqlite.org/pragma.html#pragma_application_id>).
 pub(crate) const APPLICATION_ID: u32 = 0x726f_7768;
@@ -43,7 +44,7 @@ pub(crate) const APPLICATION_ID: u32 = 0x726f_7768;
 const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// One page of the smallest size (<https://sqlite.org/fileformat.html>, section 1.3.2).
-const SMALLEST_DATABASE: u64 = 512;
+pub(super) const SMALLEST_DATABASE: u64 = 512;
 
 /// Everything needed to open a database, at the first and at any later time.
 #[derive(Clone)]
@@ -63,6 +64,8 @@ pub(crate) struct Spec {
     pub(crate) memory: Option<Arc<Memory>>,
     /// How it is read while it may not be written.
     pub(super) read_only: ReadOnly,
+    /// Tells other processes that somebody has this database open.
+    pub(crate) presence: Presence,
 }
 
 /// The generation that the write connection belongs to, while there is one.
@@ -120,6 +123,7 @@ impl Spec {
         program: (String, String),
         limits: &Limits,
         memory: Option<Arc<Memory>>,
+        presence: &Presence,
     ) -> Self {
         let name = domain.name();
         Self {
@@ -132,6 +136,7 @@ impl Spec {
             current: Current::default(),
             memory,
             read_only: ReadOnly::default(),
+            presence: presence.another(),
         }
     }
 
@@ -504,7 +509,7 @@ impl Drop for Locked {
 
 /// One millisecond. Only for polling a lock of another process, which cannot tell us when it is free.
 #[allow(clippy::disallowed_methods)]
-pub(super) fn pause() {
+pub(crate) fn pause() {
     std::thread::sleep(Duration::from_millis(1));
 }
 
@@ -548,7 +553,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let home = home::Home::at(folder.path()).prepare().expect("a home");
         let program = ("test".to_owned(), "1".to_owned());
-        let spec = Spec::new(&Domain::new("test"), &home, program, &Limits::default(), None);
+        let spec =
+            Spec::new(&Domain::new("test"), &home, program, &Limits::default(), None, &Presence::default());
         drop(spec.open_writer(Instant::now() + Duration::from_secs(20)).expect("created"));
         let other = spec.open_checkpointer().expect("a connection");
         other.execute_batch("BEGIN IMMEDIATE").expect("the write lock");

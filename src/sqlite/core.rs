@@ -31,7 +31,7 @@ pub(super) struct Core {
 }
 
 /// How many times the bound the turn is waited for while the line moves.
-const PATIENCE_IN_A_MOVING_LINE: u32 = 8;
+pub(super) const PATIENCE_IN_A_MOVING_LINE: u32 = 8;
 
 impl Core {
     /// Closes the connection. When other files are at its paths by now, without working off the old log; then it answers

@@ -24,8 +24,24 @@ static OPEN: Mutex<BTreeMap<PathBuf, u32>> = Mutex::new(BTreeMap::new());
 /// # Errors
 /// `Closed`.
 pub(super) fn enter(path: &Path) -> Result<()> {
-    let own = forks::generation();
     let mut open = OPEN.lock();
+    let own = check(&open, path)?;
+    open.insert(path.to_owned(), own);
+    Ok(())
+}
+
+/// The same for a short visit: true when it was not noted before, and whoever visits must [`leave`].
+///
+/// # Errors
+/// `Closed`.
+pub(super) fn visit(path: &Path) -> Result<bool> {
+    let mut open = OPEN.lock();
+    let own = check(&open, path)?;
+    Ok(open.insert(path.to_owned(), own).is_none())
+}
+
+fn check(open: &BTreeMap<PathBuf, u32>, path: &Path) -> Result<u32> {
+    let own = forks::generation();
     if open.get(path).is_some_and(|owner| *owner != own) {
         return Err(Error::new(
             ErrorKind::Closed,
@@ -33,8 +49,7 @@ pub(super) fn enter(path: &Path) -> Result<()> {
         )
         .advise("fork before the runtime is opened, close it before forking, or exec"));
     }
-    open.insert(path.to_owned(), own);
-    Ok(())
+    Ok(own)
 }
 
 /// Every connection of this process to the file is closed. What the parent has open stays noted.

@@ -17,6 +17,7 @@
 //! | [`guard`] | what a job may not do, and its deadline |
 //! | [`identity`] | are the files still ours |
 //! | [`recover`], [`rescue`], [`merge`] | if not: what was in them, and on to those that are there |
+//! | [`hold`] | snapshots of several databases at one instant |
 //! | [`holders`], [`status_page`] | who is in the way, and who uses what |
 //! | [`health`], [`stats`], [`change`] | what can be watched |
 //! | [`ffi`] | calls that rusqlite does not offer |
@@ -35,6 +36,7 @@ pub(crate) mod ffi;
 pub(crate) mod guard;
 pub(crate) mod health;
 pub(crate) mod history;
+pub(crate) mod hold;
 pub(crate) mod holders;
 mod identity;
 mod label;
@@ -156,6 +158,18 @@ impl Database {
                 bytes: 0,
             },
         })
+    }
+
+    /// Why a copy of the file at its path might lack what was acknowledged here: it may not be its file any more.
+    pub(crate) fn refuses_backup(&self) -> Option<Error> {
+        let shared = self.shared();
+        let refuses = matches!(shared.health.get(), Health::Latched | Health::Quarantined | Health::Closed);
+        let refusal = || shared.health.refusal().filter(|_| refuses);
+        shared.check_process().err().or_else(refusal).map(|error| shared.name(error))
+    }
+
+    pub(crate) fn spec(&self) -> &Spec {
+        &self.shared().spec
     }
 
     fn shared(&self) -> &Arc<Shared> {
@@ -484,6 +498,7 @@ fn finish(shared: &Shared, writer: &Mutex<Option<JoinHandle<()>>>) {
         core.close();
     }
     lineage::leave(&shared.spec.path);
+    shared.spec.presence.leave();
 }
 
 impl Drop for Owner {

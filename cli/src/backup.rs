@@ -1,0 +1,100 @@
+//! `rowhouse backup`: copies of all databases at one instant, while programs go on writing.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use bytesize::ByteSize;
+use clap::Args;
+use rowhouse::{BackupOptions, BackupProgress, BackupReport, BackupStep, Home, Runtime};
+
+use crate::bench::count;
+use crate::output::{self, Output};
+use crate::table::Table;
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  rowhouse backup\n  rowhouse backup /mnt/usb/monday\n  rowhouse backup --json | jq -r .folder\n\nPrograms may go on writing. Every copy is one file that opens alone; manifest.json has its SHA-256. Nothing has the\nfolder's name before all of it is complete."
+)]
+pub(crate) struct BackupArguments {
+    /// The folder to make; default: one named after the time, in the home's backups/
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// How long somebody who has a database locked is waited for
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    wait: u32,
+}
+
+pub(crate) fn run(home: &Home, arguments: &BackupArguments, output: &Output) -> Result<()> {
+    let mut options = BackupOptions::default();
+    options.to.clone_from(&arguments.folder);
+    options.wait = Duration::from_secs(arguments.wait.into());
+    let mut progress = Progress::new(output);
+    let report = Runtime::builder(home.clone()).backup(&options, &mut |step| progress.show(step));
+    progress.end();
+    let report = report?;
+    if output.is_json() {
+        return output.document(&report);
+    }
+    for left_out in &report.manifest.left_out {
+        output::warn(&format!("left out {}", left_out.reason));
+    }
+    output.text(&text(&report))
+}
+
+fn text(report: &BackupReport) -> String {
+    let databases = &report.manifest.databases;
+    let mut table = Table::new(&["database", "schema", "rows", "size"]).right(&[1, 2, 3]);
+    for database in databases {
+        table.row(&[
+            database.name.clone(),
+            database.schema_version.map_or_else(|| "-".to_owned(), |version| version.to_string()),
+            count(database.rows.values().sum::<u64>() as f64),
+            ByteSize::b(database.bytes).to_string(),
+        ]);
+    }
+    let mut text = table.render();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "\n{} databases, {}, in {}\nwriters were held for {:.1} ms",
+        databases.len(),
+        ByteSize::b(databases.iter().map(|database| database.bytes).sum()),
+        report.folder.display(),
+        report.held_us as f64 / 1000.0
+    );
+    text
+}
+
+/// A bar on a terminal; else a line for each database that is done; nothing beside a document.
+pub(crate) struct Progress {
+    bar: indicatif::ProgressBar,
+    lines: bool,
+}
+
+impl Progress {
+    pub(crate) fn new(output: &Output) -> Self {
+        let bar = output::progress_in_bytes();
+        let lines = bar.is_hidden() && !output.is_json();
+        Self { bar, lines }
+    }
+
+    pub(crate) fn show(&mut self, now: &BackupProgress<'_>) {
+        let done = now.bytes_done >= now.bytes_total;
+        self.bar.set_length(now.bytes_total);
+        self.bar.set_position(now.bytes_done);
+        let (doing, did) = match now.step {
+            BackupStep::Copying => ("copying", "copied"),
+            _ => ("checking", "checked"),
+        };
+        self.bar.set_message(format!("{doing} {}", now.database));
+        if done && self.lines {
+            output::line(&format!("{did} {}: {}", now.database, ByteSize::b(now.bytes_total)));
+        }
+    }
+
+    pub(crate) fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,74 @@
+//! `rowhouse restore`: the databases of a backup take the place of those in a home.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use bytesize::ByteSize;
+use clap::Args;
+use rowhouse::{Home, RestoreOptions, RestoreReport, Runtime};
+
+use crate::backup::Progress;
+use crate::bench::count;
+use crate::output::{self, Output};
+use crate::table::Table;
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  rowhouse restore ~/.local/state/rowhouse/backups/2026-03-01T08-00-00Z --dry-run\n  rowhouse restore /mnt/usb/monday --home /tmp/look\n\nThe whole backup is checked first. Nobody may have the home open. What is there now is moved to quarantine/, never\ndeleted; databases that the backup does not hold stay. A restore that is broken off is finished by the next one, or when a\nprogram opens the home."
+)]
+pub(crate) struct RestoreArguments {
+    /// The folder that `rowhouse backup` made
+    #[arg(value_name = "BACKUP")]
+    backup: PathBuf,
+    /// Check everything, and only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(crate) fn run(home: &Home, arguments: &RestoreArguments, output: &Output) -> Result<()> {
+    let options = if arguments.dry_run { RestoreOptions::dry_run() } else { RestoreOptions::default() };
+    let mut progress = Progress::new(output);
+    let report =
+        Runtime::builder(home.clone())
+            .agent_domains()
+            .restore(&arguments.backup, &options, &mut |step| progress.show(step));
+    progress.end();
+    let report = report?;
+    if output.is_json() {
+        return output.document(&report);
+    }
+    for warning in &report.warnings {
+        output::warn(warning);
+    }
+    output.text(&text(&report))
+}
+
+fn text(report: &RestoreReport) -> String {
+    let mut table = Table::new(&["database", "rows", "size", "before"]).right(&[1, 2]);
+    for database in &report.databases {
+        table.row(&[
+            database.name.clone(),
+            count(database.rows as f64),
+            ByteSize::b(database.bytes).to_string(),
+            if database.replaces { "another file" } else { "nothing" }.to_owned(),
+        ]);
+    }
+    let mut text = table.render();
+    // Writing to a String cannot fail.
+    let did = if report.dry_run { "would be restored" } else { "restored" };
+    let _ = writeln!(
+        text,
+        "\n{} databases as of {} {did} into {}",
+        report.databases.len(),
+        report.created_at,
+        report.home.display()
+    );
+    if let Some(quarantine) = &report.quarantine {
+        let _ = writeln!(text, "what was there is in {}", quarantine.display());
+    }
+    if !report.untouched.is_empty() {
+        let _ = writeln!(text, "not in the backup, and left as they are: {}", report.untouched.join(", "));
+    }
+    text
+}

@@ -1,0 +1,114 @@
+//! `rowhouse backup` and `rowhouse restore`, as a person and a script meet them.
+
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
+
+use std::path::Path;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+fn rowhouse(home: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::cargo_bin("rowhouse")
+        .expect("the binary is built")
+        .env_remove("ROWHOUSE_HOME")
+        .arg("--home")
+        .arg(home)
+        .args(arguments)
+        .output()
+        .expect("the command runs");
+    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn document(home: &Path, arguments: &[&str]) -> (Option<i32>, Value) {
+    let arguments = [arguments, &["--json"]].concat();
+    let (code, stdout, stderr) = rowhouse(home, &arguments);
+    assert!(stderr.is_empty(), "{stderr}");
+    (code, serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}")))
+}
+
+/// A home with the built-in databases and some threads.
+fn home() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/transcripts");
+    assert_eq!(rowhouse(folder.path(), &["import", samples]).0, Some(0));
+    // The best-effort one comes into being in the background.
+    let runtime = rowhouse::Runtime::open(rowhouse::Home::at(folder.path())).expect("opened");
+    let logs = runtime.database("logs").expect("a domain");
+    logs.wait_for_change(0, std::time::Duration::from_secs(20)).expect("attached");
+    folder
+}
+
+fn threads(home: &Path) -> usize {
+    document(home, &["threads", "list"]).1["threads"].as_array().expect("threads").len()
+}
+
+#[test]
+fn there_and_back_again() {
+    let home = home();
+    let before = threads(home.path());
+    assert!(before > 0);
+    let (code, made) = document(home.path(), &["backup"]);
+    assert_eq!(code, Some(0), "{made}");
+    let folder = made["folder"].as_str().expect("a folder");
+    let names: Vec<_> =
+        made["databases"].as_array().expect("databases").iter().map(|one| one["name"].clone()).collect();
+    assert_eq!(names, ["device_keys", "goals", "logs", "state"]);
+    assert!(made["databases"][3]["rows"]["thread"].as_u64() > Some(0), "{made}");
+    assert!(made["held_us"].is_u64() && made["left_out"] == Value::Array(vec![]), "{made}");
+
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let other = elsewhere.path().join("other");
+    let (code, dry) = document(&other, &["restore", folder, "--dry-run"]);
+    assert_eq!((code, &dry["dry_run"], other.exists()), (Some(0), &true.into(), false), "{dry}");
+    let (code, done) = document(&other, &["restore", folder]);
+    assert_eq!((code, &done["quarantine"]), (Some(0), &Value::Null), "{done}");
+    assert_eq!(threads(&other), before);
+
+    std::fs::write(home.path().join("state.sqlite"), "damaged ".repeat(1000)).expect("damaged");
+    assert_eq!(rowhouse(home.path(), &["threads", "list"]).0, Some(1));
+    let (code, done) = document(home.path(), &["restore", folder]);
+    assert_eq!(code, Some(0), "{done}");
+    let quarantine = Path::new(done["quarantine"].as_str().expect("a folder"));
+    assert!(std::fs::read_to_string(quarantine.join("state.sqlite")).expect("kept").starts_with("damaged"));
+    assert_eq!(threads(home.path()), before);
+}
+
+#[test]
+fn a_person_sees_what_was_done_and_what_to_do() {
+    let home = home();
+    let out = tempfile::tempdir().expect("a folder");
+    let folder = out.path().join("monday");
+    let name = folder.to_str().expect("plain");
+    let (code, stdout, stderr) = rowhouse(home.path(), &["backup", name]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("state") && stdout.contains("4 databases") && stdout.contains(name), "{stdout}");
+    assert!(stderr.contains("copied state: ") && stderr.contains("checked state: "), "{stderr}");
+    let (code, stdout, stderr) = rowhouse(home.path(), &["restore", name, "--dry-run"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.contains("would be restored into") && stdout.contains("another file"), "{stdout}");
+
+    let (code, stdout, stderr) = rowhouse(home.path(), &["backup", name]);
+    assert_eq!((code, &*stdout), (Some(1), ""));
+    assert!(stderr.contains("error: ") && stderr.contains("hint: "), "{stderr}");
+    let (code, refused) = document(home.path(), &["restore", out.path().to_str().expect("plain")]);
+    assert_eq!((code, &refused["error"]["kind"]), (Some(1), &"not_found".into()), "{refused}");
+    let (code, none) = document(&out.path().join("nowhere"), &["backup"]);
+    assert_eq!((code, &none["error"]["kind"]), (Some(1), &"not_found".into()), "{none}");
+    assert!(!out.path().join("nowhere").exists(), "a home is not made to be copied");
+}
+
+#[test]
+fn a_home_that_somebody_has_open_is_backed_up_and_not_restored() {
+    let home = home();
+    let runtime = rowhouse::Runtime::open(rowhouse::Home::at(home.path())).expect("opened");
+    let (code, made) = document(home.path(), &["backup"]);
+    assert_eq!(code, Some(0), "{made}");
+    let folder = made["folder"].as_str().expect("a folder");
+    let (code, refused) = document(home.path(), &["restore", folder]);
+    assert_eq!((code, &refused["error"]["kind"]), (Some(1), &"busy".into()), "{refused}");
+    let message = refused["error"]["message"].as_str().expect("a message");
+    assert!(message.contains(&format!("pid {}", std::process::id())), "{message}");
+    drop(runtime);
+    assert_eq!(document(home.path(), &["restore", folder]).0, Some(0));
+}
