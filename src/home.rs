@@ -315,7 +315,8 @@ fn canonical(path: &Path) -> Result<PathBuf> {
 fn make_private(folder: &Path) -> Result<()> {
     let found = fs::metadata(folder).map_err(|error| Error::io("look at the home", folder, error))?;
     // Into a private one nobody else can look, and each database is made private when it is opened.
-    if found.mode() & 0o077 == 0 || !holds_only_ours(folder)? {
+    let open_to_others = found.mode() & 0o077 != 0;
+    if !open_to_others || !holds_only_ours(folder)? {
         return Ok(());
     }
     tighten(folder)?;
