@@ -42,6 +42,8 @@ struct Top {
 struct Fit {
     rows: usize,
     fitting: usize,
+    /// Of these, rows that the table expects.
+    expected: usize,
     first: Option<Key>,
     last: Option<Key>,
 }
@@ -160,6 +162,11 @@ impl Walk<'_> {
                 }
             }
         }
+        // One that expects such rows goes before one that would admit them.
+        let expects = |fit: &Fit| fit.expected * 2 >= fit.fitting;
+        if fits.iter().any(|(_, fit)| expects(fit)) {
+            fits.retain(|(_, fit)| expects(fit));
+        }
         // SQLite's own tables are told by what they hold.
         if let Some(own) = fits.iter().position(|(at, _)| self.tracked[*at].table.name == SEQUENCE) {
             fits = vec![fits.swap_remove(own)];
@@ -254,6 +261,7 @@ impl Walk<'_> {
                 }
                 if admitted {
                     fit.fitting += 1;
+                    fit.expected += usize::from(tracked.table.expects(&serials));
                     let ahead = |one: &Key, other: &Option<Key>| {
                         other.as_ref().is_none_or(|other| tracked.table.compare(one, other).is_lt())
                     };

@@ -25,6 +25,8 @@ pub(super) enum Storage {
     Blob,
     /// TEXT affinity (<https://sqlite.org/datatype3.html>): never a number.
     TextAffinity,
+    /// INTEGER affinity: usually numbers.
+    IntegerAffinity,
     /// REAL affinity: anything, with whole numbers as integers.
     RealAffinity,
 }
@@ -39,7 +41,7 @@ impl Storage {
             (true, "TEXT") => Self::Text,
             (true, "BLOB") => Self::Blob,
             (true, _) => Self::Any,
-            (false, _) if has("INT") => Self::Any,
+            (false, _) if has("INT") => Self::IntegerAffinity,
             (false, _) if has("CHAR") || has("CLOB") || has("TEXT") => Self::TextAffinity,
             (false, _) if has("REAL") || has("FLOA") || has("DOUB") => Self::RealAffinity,
             (false, _) => Self::Any,
@@ -49,12 +51,22 @@ impl Storage {
     fn admits(self, serial: Serial) -> bool {
         let integer = matches!(serial, Serial::Int(_) | Serial::Bit(_));
         match (self, serial) {
-            (Self::Any | Self::RealAffinity, _) => true,
+            (Self::Any | Self::IntegerAffinity | Self::RealAffinity, _) => true,
             (Self::Integer, _) => integer,
             (Self::Real, _) => integer || serial == Serial::Float,
             (Self::Text, _) => matches!(serial, Serial::Text(_)),
             (Self::Blob, _) => matches!(serial, Serial::Blob(_)),
             (Self::TextAffinity, _) => matches!(serial, Serial::Text(_) | Serial::Blob(_)),
+        }
+    }
+
+    /// What a column of this declaration usually holds.
+    fn usual(self, serial: Serial) -> bool {
+        let number = matches!(serial, Serial::Int(_) | Serial::Bit(_) | Serial::Float);
+        match self {
+            Self::IntegerAffinity | Self::RealAffinity => number,
+            Self::TextAffinity => matches!(serial, Serial::Text(_)),
+            Self::Any | Self::Integer | Self::Real | Self::Text | Self::Blob => true,
         }
     }
 
@@ -137,6 +149,15 @@ impl Table {
                     field.storage.admits(*serial)
                 }
             })
+    }
+
+    /// Beyond that, every field is there, and holds what its declaration makes one expect. Another table's records may
+    /// be admitted; they are hardly ever usual.
+    pub(super) fn expects(&self, serials: &[Serial]) -> bool {
+        let usual = |(serial, field): (&Serial, &Field)| *serial == Serial::Null || field.storage.usual(*serial);
+        serials.len() == self.fields.len()
+            && self.admits(serials)
+            && serials.iter().zip(&self.fields).all(usual)
     }
 
     /// The values of a row, by column, from the fields that it is stored in.

@@ -17,7 +17,7 @@ use rusqlite::types::{Value, ValueRef};
 
 use super::Row;
 use super::page::{Cell, Kind, Page, be32};
-use super::record::{Serial, decode};
+use super::record::{Serial, decode, header};
 use super::report::TableReport;
 use super::schema::{Probe, hidden_rowid};
 use super::source::Source;
@@ -373,8 +373,12 @@ impl<'s> Walk<'s> {
         if matches!(table.tree, Tree::Keyed(_)) {
             self.rows(at, number, &page, &bounds, by)?;
         }
+        // One free child may be an error of the free list; a parent of several is a page of deleted rows itself.
+        let free = |child: u32| child <= self.source.pages && self.space.is_free(child);
+        let stale = children.iter().filter(|(child, _)| free(*child)).count() > 1;
         for (child, bounds) in children.into_iter().rev() {
-            if self.pages.get(child as usize).is_some_and(|seen| seen.parent == Parent::Page(number)) {
+            let mine = self.pages.get(child as usize).is_some_and(|seen| seen.parent == Parent::Page(number));
+            if mine && !(stale && self.space.is_free(child)) {
                 stack.push((child, bounds));
             } else {
                 self.tracked[at].holes.push(Hole { page: child, bounds });
@@ -400,6 +404,13 @@ impl<'s> Walk<'s> {
     }
 
     fn leaf(&mut self, at: usize, number: u32, bounds: Bounds, by: By) -> Result<()> {
+        // A tree leads to a free page: either is damaged. Between two keys a page of deleted rows would not fit; at the
+        // ends of a tree it may.
+        let open = bounds.low.is_none() || bounds.high.is_none();
+        if open && self.space.is_free(number) {
+            self.tracked[at].holes.push(Hole { page: number, bounds });
+            return Ok(());
+        }
         let mut bytes = self.source.buffer();
         let read = self.source.read(number, &mut bytes);
         let page = Page::parse(&bytes[..self.source.usable], number == 1).filter(|_| read);
@@ -429,9 +440,11 @@ impl<'s> Walk<'s> {
         let Self { tracked, serials, .. } = self;
         let Tracked { table, .. } = &tracked[at];
         let mut found = Vec::with_capacity(payloads.len());
+        let mut expected = 0;
         for (place, (payload, cell)) in payloads.iter().zip(&page.cells).enumerate() {
             let Some((payload, _)) = payload else { continue };
             let Some(fields) = decode(payload, serials).filter(|_| table.admits(serials)) else { continue };
+            expected += usize::from(table.expects(serials));
             found.push(Found { key: table.key(cell.rowid, &fields), rowid: cell.rowid, fields, cell: place });
         }
         let seen = page.cells.len() + page.bad;
@@ -439,6 +452,10 @@ impl<'s> Walk<'s> {
         if (fitting == 0 && (seen > 0 || !page.sound)) || (page.sound && fitting * 2 < seen) {
             return Ok(false);
         }
+        if by == By::Tree && expected * 2 < fitting && self.is_rivals(at, page) {
+            return Ok(false);
+        }
+        let table = &self.tracked[at].table;
         in_order(table, page, &mut found);
         let inside = found.iter().filter(|row| bounds.contain(table, &row.key)).count();
         if by == By::Tree && inside < found.len() {
@@ -470,6 +487,20 @@ impl<'s> Walk<'s> {
         }
         self.tracked[at].refused += refused as u64;
         Ok(true)
+    }
+
+    /// Another table would expect every row of a page.
+    fn is_rivals(&mut self, at: usize, page: &Page<'_>) -> bool {
+        let Self { tracked, serials, .. } = self;
+        let mut rival = |(other, tracked): (usize, &Tracked)| {
+            let table = &tracked.table;
+            let mut expects = |cell: &Cell| {
+                header(page.local(cell), serials).is_some_and(|(_, length)| length == cell.payload)
+                    && table.expects(serials)
+            };
+            other != at && suits(page.kind, table) && page.cells.iter().all(&mut expects)
+        };
+        tracked.iter().enumerate().any(&mut rival)
     }
 
     /// No leaf that gave rows before has rows in the same range.
