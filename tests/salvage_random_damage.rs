@@ -70,14 +70,7 @@ fn excuse(original: &Original, damaged: &Damaged, table: &TableFacts, row: &Kept
     }
     let rowid = rowid.filter(|_| !table.without_rowid);
     let stored = &original.stored[table.name];
-    if table.name != "made" {
-        return excuse_cell(original, damaged, stored, rowid, &fields);
-    }
-    // The generated value is stored, and not given: it can be that of any row.
-    stored.iter().find_map(|(_, values)| {
-        let fields = [fields[0].clone(), values[1].clone(), fields[1].clone()];
-        excuse_cell(original, damaged, stored, rowid, &fields)
-    })
+    excuse_cell(original, damaged, stored, rowid, &fields)
 }
 
 fn excuse_cell(
@@ -249,7 +242,6 @@ fn no_damage_makes_it_stop_or_invent() {
         }
         let path = damaged.write(folder.path());
         let name = format!("seed {round}, {subject:?}, {page_size}, auto_vacuum {auto_vacuum}, {}", damaged.what);
-        if seed.is_some() { /*DEBUGMOVE*/ eprintln!("moved {:?} interior {:?} trunks {:?} pages {}", damaged.from.iter().enumerate().filter(|(a,b)| a!=*b).map(|(a,b)|(a+1,b+1)).collect::<Vec<_>>(), original.interior, original.trunks, original.pages()); std::fs::write("/dev/shm/orig.db", &original.bytes).unwrap(); std::fs::write("/dev/shm/dam.db", &damaged.bytes).unwrap(); }
         let mut tally = salvage_one(&original, &damaged, &path, &name);
         if let Some(shell) = &shell {
             (tally.recovered, tally.found) = recover(shell, &original, &path, folder.path());

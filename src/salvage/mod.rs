@@ -87,7 +87,7 @@ pub struct Row<'a> {
 /// Rows come table by table in the order of their keys, then those of pages that no tree led to any more.
 ///
 /// # Errors
-/// `Io` when a file cannot be opened; `Unsupported` when it holds UTF-16; those of `sink`, which end it. Damage is no
+/// `NotFound` or `Io` when a file cannot be opened; `Unsupported` when it holds UTF-16; those of `sink`, which end it. Damage is no
 /// error: it is in the report.
 pub fn salvage(
     source: &Path,
@@ -101,11 +101,12 @@ pub fn salvage(
     let (declared, schema_read) = declarations(&file, &space, pages.clone()).map_err(|e| e.at_path(source))?;
     let mut tables = vec![(schema::schema_table(), Some(1))];
     tables.extend(schema::resolve(known, &declared, schema_read)?);
-    let mut sink = |row: &Row<'_>| if row.table == SCHEMA { Ok(()) } else { sink(row) };
+    let internal = |name: &str| name == SCHEMA || known.is_shadow(name);
+    let mut sink = |row: &Row<'_>| if internal(row.table) { Ok(()) } else { sink(row) };
     let mut walk = Walk::new(&file, &space, pages, tables, &mut sink)?;
     walk.trees()?;
     let unassigned_pages = walk.strays()?;
-    let of_tables = walk.tracked.iter().filter(|t| t.table.tree != Tree::Index && t.table.name != SCHEMA);
+    let of_tables = walk.tracked.iter().filter(|t| t.table.tree != Tree::Index && !internal(&t.table.name));
     Ok(Report {
         tables: of_tables.map(walk::Tracked::report).collect(),
         page_size: file.page_size(),

@@ -111,6 +111,12 @@ impl Known {
         Ok(())
     }
 
+    /// A table in which a virtual table keeps what it is made of.
+    pub(super) fn is_shadow(&self, name: &str) -> bool {
+        let of = |own: &String| name.strip_prefix(own.as_str()).is_some_and(|rest| rest.starts_with('_'));
+        self.virtual_tables.iter().any(of) && self.table(name).is_none()
+    }
+
     pub(super) fn table(&self, name: &str) -> Option<&Table> {
         self.tables.iter().find(|table| table.name.eq_ignore_ascii_case(name))
     }

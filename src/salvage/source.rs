@@ -57,7 +57,7 @@ impl Source {
     /// Opens the two files read-only.
     ///
     /// # Errors
-    /// `Io` when one of them cannot be opened or its length not be learned.
+    /// `NotFound` or `Io` when one of them cannot be opened or its length not be learned.
     pub(super) fn open(main: &Path, wal: Option<&Path>) -> Result<(Self, Option<WalReport>)> {
         let file = File::open(main).map_err(|error| Error::io("open", main, error))?;
         let length = file.metadata().map_err(|error| Error::io("measure", main, error))?.len();
