@@ -152,6 +152,16 @@ fn salvage_one(original: &Original, damaged: &Damaged, path: &Path, name: &str) 
     .unwrap_or_else(|error| panic!("{name}: {error}"));
     assert!(begun.elapsed() < HANG, "{name}: {:?}", begun.elapsed());
     assert_eq!(report.kept() as usize, tally.kept + tally.altered + tally.moved, "{name}: {report:?}");
+    if seed_named() {
+        println!("{report:#?}\nnot kept:");
+        for (table, rows) in &original.rows {
+            for row in rows {
+                if expected.take(table, row) {
+                    println!("{table} {}", shown(row));
+                }
+            }
+        }
+    }
     tally
 }
 
@@ -245,6 +255,9 @@ fn no_damage_makes_it_stop_or_invent() {
         let mut tally = salvage_one(&original, &damaged, &path, &name);
         if let Some(shell) = &shell {
             (tally.recovered, tally.found) = recover(shell, &original, &path, folder.path());
+            if std::env::var_os("ROWHOUSE_SALVAGE_DETAILS").is_some() && tally.kept < tally.recovered + tally.found {
+                println!("less {} < {} + {}: {name}", tally.kept, tally.recovered, tally.found);
+            }
             if tally.kept < tally.recovered {
                 tally.fewer = 1;
                 fewer.push(format!("{name}: {} of {}, .recover {}", tally.kept, tally.rows, tally.recovered));
@@ -294,6 +307,10 @@ fn an_undamaged_file_gives_every_row() {
                 let path = damaged.write(folder.path());
                 let name = format!("{subject:?} {page_size} {auto_vacuum}");
                 let tally = salvage_one(&original, &damaged, &path, &name);
+                if let Ok(shell) = std::env::var("ROWHOUSE_SALVAGE_SHELL") {
+                    // The comparison is fair: here both find all.
+                    assert_eq!(recover(&shell, &original, &path, folder.path()), (tally.rows, 0), "{name}");
+                }
                 assert_eq!((tally.kept, tally.altered), (tally.rows, 0), "{name}");
             }
         }

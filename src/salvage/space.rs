@@ -81,6 +81,8 @@ impl Space {
 
     fn read_pointer_map(&mut self, source: &Source) {
         let mut bytes = source.buffer();
+        // A file that was cut short had pages behind its end.
+        let named = source.header.and_then(|header| header.pages).unwrap_or(0).max(source.pages);
         let stride = (source.usable / 5 + 1) as u32;
         let mut at = 2;
         while at <= source.pages {
@@ -91,7 +93,7 @@ impl Space {
                 .clone()
                 .map(|page| {
                     let entry = 5 * (page - map - 1) as usize;
-                    Use::of(bytes[entry], be32(&bytes, entry + 1)?, source.pages)
+                    Use::of(bytes[entry], be32(&bytes, entry + 1)?, named)
                 })
                 .collect();
             let good = found.iter().flatten().count();

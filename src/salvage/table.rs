@@ -1,7 +1,7 @@
 //! The shape of a table or index, and whether a record fits it.
 //!
 //! A record fits when it is what SQLite would have stored for the declaration: the number of fields, the types of a
-//! STRICT table or the affinity of another, NOT NULL, NULL in the place of the rowid's alias. CHECK is asked of SQLite
+//! STRICT table or the affinity of another, NOT NULL. CHECK is asked of SQLite
 //! itself, see [`Probe`](super::schema::Probe).
 
 use std::cmp::Ordering;
@@ -143,11 +143,9 @@ impl Table {
         serials.len() <= self.fields.len()
             && self.fields[serials.len()..].iter().all(|field| field.default.is_some())
             && serials.iter().enumerate().zip(&self.fields).all(|((at, serial), field)| {
-                if self.alias == Some(at) || *serial == Serial::Null {
-                    *serial == Serial::Null && (self.alias == Some(at) || !field.not_null)
-                } else {
-                    field.storage.admits(*serial)
-                }
+                // What stands in the alias's place is not read.
+                self.alias == Some(at)
+                    || if *serial == Serial::Null { !field.not_null } else { field.storage.admits(*serial) }
             })
     }
 
@@ -157,6 +155,7 @@ impl Table {
         let usual = |(serial, field): (&Serial, &Field)| *serial == Serial::Null || field.storage.usual(*serial);
         serials.len() == self.fields.len()
             && self.admits(serials)
+            && self.alias.is_none_or(|alias| serials[alias] == Serial::Null)
             && serials.iter().zip(&self.fields).all(usual)
     }
 

@@ -243,7 +243,9 @@ impl<'s> Walk<'s> {
             let owner = self.pages[parent as usize].owner;
             // The pointer map names a page of another table: one of the two pages is in the wrong place.
             let contradicts = match self.space.used_as(child) {
-                Some(Use::Child(other)) => ![0, owner].contains(&self.pages[other as usize].owner),
+                Some(Use::Child(other)) => {
+                    self.pages.get(other as usize).is_some_and(|other| ![0, owner].contains(&other.owner))
+                }
                 _ => false,
             };
             let seen = &mut self.pages[child as usize];

@@ -105,8 +105,8 @@ const MIXED: &str = "
                       PRIMARY KEY (owner, at DESC)) WITHOUT ROWID;
     CREATE TABLE part(id TEXT PRIMARY KEY, data BLOB) STRICT, WITHOUT ROWID;
     CREATE TABLE bag(kind, thing, more, even_more);
-    CREATE TABLE made(a INTEGER NOT NULL, half REAL GENERATED ALWAYS AS (a / 2.0) VIRTUAL,
-                      b TEXT CHECK (length(b) > 2));
+    CREATE TABLE made(a INTEGER NOT NULL, b TEXT CHECK (length(b) > 2),
+                      half REAL GENERATED ALWAYS AS (a / 2.0) VIRTUAL);
     CREATE INDEX note_title ON note(title);
     CREATE INDEX pair_body ON pair(body);
     CREATE INDEX bag_thing ON bag(thing, kind);";
