@@ -1,10 +1,11 @@
 //! Pages that no tree leads to: which table they belong to.
 //!
 //! A whole lost subtree is judged as one. It goes to a table only if rows of that table can be missing (its root is
-//! unknown, or its tree has holes), the subtree's rows have the table's shape, and one of these holds:
-//! 1. The pointer map leads from it to that table, and its keys fit a hole of the table's tree.
+//! unknown, or its tree has holes), the subtree's rows have the table's shape, its keys fit a hole where there is a
+//! tree, and one of these holds:
+//! 1. The pointer map leads from it to that table.
 //! 2. No other table has its shape.
-//! 3. The pointer map leads nowhere, all tables of its shape have a known root, and only one a hole that its keys fit.
+//! 3. The pointer map leads nowhere, all tables of its shape have a known root, and only one a hole for it.
 //! 4. The pointer map leads nowhere, it starts where that table's root is in a new file, and all roots that are known
 //!    are where they are there.
 //!
@@ -19,7 +20,7 @@ use super::record::{Serial, decode, header};
 use super::schema::{SCHEMA, SEQUENCE};
 use super::space::Use;
 use super::table::{Key, Tree};
-use super::walk::{Bounds, By, Parent, Walk, suits};
+use super::walk::{Bounds, By, Parent, Tracked, Walk, suits};
 use crate::error::Result;
 
 /// How many leaves of a subtree are looked at to judge it.
@@ -135,7 +136,7 @@ impl Walk<'_> {
                 Use::Root => return self.tracked.iter().position(|tracked| tracked.root == Some(at)),
                 _ => return None,
             };
-            let hole = |tracked: &super::walk::Tracked| tracked.holes.iter().any(|hole| hole.page == parent);
+            let hole = |tracked: &Tracked| tracked.holes.iter().any(|hole| hole.page == parent);
             if let Some(table) = self.tracked.iter().position(hole) {
                 return Some(table);
             }
@@ -171,18 +172,18 @@ impl Walk<'_> {
         if let Some(own) = fits.iter().position(|(at, _)| self.tracked[*at].table.name == SEQUENCE) {
             fits = vec![fits.swap_remove(own)];
         }
-        let holes: Vec<(usize, Bounds)> = fits
-            .iter()
-            .filter_map(|(at, fit)| {
-                let tracked = &self.tracked[*at];
-                let within = |bounds: &Bounds| {
-                    let keys = fit.first.iter().chain(&fit.last);
-                    keys.fold(true, |within, key| within && bounds.contain(&tracked.table, key))
-                };
-                let hole = tracked.holes.iter().find(|hole| within(&hole.bounds))?;
-                Some((*at, hole.bounds.clone()))
-            })
-            .collect();
+        let mut holes: Vec<(usize, Bounds)> = Vec::new();
+        fits.retain(|(at, fit)| {
+            let Tracked { table, holes: missing, root, .. } = &self.tracked[*at];
+            let keys = || fit.first.iter().chain(&fit.last);
+            let hole = missing
+                .iter()
+                .find(|hole| keys().all(|key| hole.bounds.contain(table, key)))
+                .or_else(|| missing.iter().find(|hole| keys().all(|key| hole.bounds.nearly_contain(table, key))));
+            holes.extend(hole.map(|hole| (*at, hole.bounds.clone())));
+            // Where the tree is there, what is missing from it fits one of its holes.
+            hole.is_some() || root.is_none()
+        });
         let rootless = fits.iter().any(|(at, _)| self.tracked[*at].root.is_none());
         let linked = top.link.filter(|link| fits.iter().any(|(at, _)| at == link));
         let chosen = match (linked, &fits[..], &holes[..]) {
@@ -209,7 +210,7 @@ impl Walk<'_> {
 
     /// All roots that are known are where they are in a new file.
     fn roots_are_usual(&self) -> bool {
-        let usual = |tracked: &super::walk::Tracked| {
+        let usual = |tracked: &Tracked| {
             tracked.root.is_none_or(|root| [root, 0].contains(&tracked.table.usual_root))
         };
         self.tracked.iter().all(usual)
@@ -233,7 +234,10 @@ impl Walk<'_> {
                 fit.rows += 1;
                 let local = page.local(cell);
                 let length = header(local, &mut serials).map(|(_, length)| length);
-                if length != Some(cell.payload) || !tracked.table.admits(&serials) {
+                if length != Some(cell.payload)
+                    || !tracked.table.admits(&serials)
+                    || !tracked.table.hides_alias(&serials)
+                {
                     continue;
                 }
                 let key = match tracked.table.tree {

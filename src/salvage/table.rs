@@ -149,13 +149,18 @@ impl Table {
             })
     }
 
+    /// The rowid's alias is stored as NULL. Only damage, or another table's record, has something else there.
+    pub(super) fn hides_alias(&self, serials: &[Serial]) -> bool {
+        self.alias.is_none_or(|alias| serials.get(alias) == Some(&Serial::Null))
+    }
+
     /// Beyond that, every field is there, and holds what its declaration makes one expect. Another table's records may
     /// be admitted; they are hardly ever usual.
     pub(super) fn expects(&self, serials: &[Serial]) -> bool {
         let usual = |(serial, field): (&Serial, &Field)| *serial == Serial::Null || field.storage.usual(*serial);
         serials.len() == self.fields.len()
             && self.admits(serials)
-            && self.alias.is_none_or(|alias| serials[alias] == Serial::Null)
+            && self.hides_alias(serials)
             && serials.iter().zip(&self.fields).all(usual)
     }
 

@@ -53,14 +53,24 @@ pub(super) enum Parent {
 pub(super) struct Bounds {
     pub(super) low: Option<Key>,
     pub(super) high: Option<Key>,
+    /// Those of the neighbours: the rows are between these even if one of the keys is damaged.
+    wide: (Option<Key>, Option<Key>),
 }
 
 impl Bounds {
     pub(super) fn contain(&self, table: &Table, key: &Key) -> bool {
-        !table.ordered()
-            || (self.low.as_ref().is_none_or(|low| table.compare(low, key).is_lt())
-                && self.high.as_ref().is_none_or(|high| table.compare(key, high).is_le()))
+        between(table, key, self.low.as_ref(), self.high.as_ref())
     }
+
+    pub(super) fn nearly_contain(&self, table: &Table, key: &Key) -> bool {
+        between(table, key, self.wide.0.as_ref(), self.wide.1.as_ref())
+    }
+}
+
+fn between(table: &Table, key: &Key, low: Option<&Key>, high: Option<&Key>) -> bool {
+    !table.ordered()
+        || (low.is_none_or(|low| table.compare(low, key).is_lt())
+            && high.is_none_or(|high| table.compare(key, high).is_le()))
 }
 
 /// A place in a tree where a page is missing.
@@ -367,10 +377,16 @@ impl<'s> Walk<'s> {
         let mut children = Vec::with_capacity(keys.len() + 1);
         for (place, (child, _)) in page.children().enumerate() {
             let high = next.peek().map_or_else(|| bounds.high.clone(), |place| keys[**place].clone());
-            children.push((child, Bounds { low: low.clone(), high: high.clone() }));
+            let wide = (None, None);
+            children.push((child, Bounds { low: low.clone(), high: high.clone(), wide }));
             if next.next_if(|ordered| **ordered == place).is_some() {
                 low = high;
             }
+        }
+        for at in 0..children.len() {
+            let low = at.checked_sub(1).map_or(&bounds.wide.0, |before| &children[before].1.low).clone();
+            let high = children.get(at + 1).map_or(&bounds.wide.1, |behind| &behind.1.high).clone();
+            children[at].1.wide = (low, high);
         }
         if matches!(table.tree, Tree::Keyed(_)) {
             self.rows(at, number, &page, &bounds, by)?;
@@ -442,10 +458,14 @@ impl<'s> Walk<'s> {
         let Self { tracked, serials, .. } = self;
         let Tracked { table, .. } = &tracked[at];
         let mut found = Vec::with_capacity(payloads.len());
-        let mut expected = 0;
+        let (mut expected, mut hidden) = (0, 0);
         for (place, (payload, cell)) in payloads.iter().zip(&page.cells).enumerate() {
             let Some((payload, _)) = payload else { continue };
             let Some(fields) = decode(payload, serials).filter(|_| table.admits(serials)) else { continue };
+            if by == By::Stray && !table.hides_alias(serials) {
+                continue;
+            }
+            hidden += usize::from(table.hides_alias(serials));
             expected += usize::from(table.expects(serials));
             found.push(Found { key: table.key(cell.rowid, &fields), rowid: cell.rowid, fields, cell: place });
         }
@@ -454,7 +474,7 @@ impl<'s> Walk<'s> {
         if (fitting == 0 && (seen > 0 || !page.sound)) || (page.sound && fitting * 2 < seen) {
             return Ok(false);
         }
-        if by == By::Tree && expected * 2 < fitting && self.is_rivals(at, page) {
+        if hidden * 2 < fitting || (by == By::Tree && expected * 2 < fitting && self.is_rivals(at, page)) {
             return Ok(false);
         }
         let table = &self.tracked[at].table;
