@@ -85,7 +85,9 @@ fn rows_that_the_schema_refuses_are_counted() {
         "CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER, u TEXT);
          INSERT INTO t VALUES (1, 5, 'a'), (2, -1, 'b'), (3, 'word', 'c'), (4, 6, 'a'), (5, NULL, 'd'), (6, 7, 'e')",
     );
-    let db = target("CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER NOT NULL CHECK (n > 0), u TEXT UNIQUE) STRICT");
+    let db = target(
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER NOT NULL CHECK (n > 0), u TEXT UNIQUE) STRICT",
+    );
     let report = filled(&made, &db, &[]);
     assert_eq!(counts(&report, "t"), (2, 4));
     assert_eq!(number(&db, "SELECT sum(id) FROM t"), 7);
@@ -109,7 +111,8 @@ fn an_older_file_takes_the_defaults_of_columns_that_came_later() {
 #[test]
 fn an_id_that_was_given_is_never_given_again() {
     let schema = "CREATE TABLE t(id INTEGER PRIMARY KEY AUTOINCREMENT, v TEXT)";
-    let made = made(&format!("{schema}; INSERT INTO t(v) VALUES ('a'), ('b'), ('c'); DELETE FROM t WHERE id > 1"));
+    let made =
+        made(&format!("{schema}; INSERT INTO t(v) VALUES ('a'), ('b'), ('c'); DELETE FROM t WHERE id > 1"));
     let db = target(schema);
     filled(&made, &db, &[]);
     db.execute("INSERT INTO t(v) VALUES ('next')", []).expect("a row");
@@ -122,7 +125,9 @@ fn hidden_rowids_generated_columns_and_full_text_come_along() {
                   CREATE VIRTUAL TABLE words USING fts5(body, content='page', content_rowid='rowid');
                   CREATE TRIGGER page_in AFTER INSERT ON page BEGIN
                       INSERT INTO words(rowid, body) VALUES (new.rowid, new.body); END;";
-    let made = made(&format!("{schema} INSERT INTO page(rowid, body) VALUES (7, 'seven dwarfs'), (9, 'nine lives')"));
+    let made = made(&format!(
+        "{schema} INSERT INTO page(rowid, body) VALUES (7, 'seven dwarfs'), (9, 'nine lives')"
+    ));
     let db = target(schema);
     let report = filled(&made, &db, &[]);
     assert_eq!(report.virtual_tables, ["words"]);

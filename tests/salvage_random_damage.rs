@@ -150,7 +150,9 @@ fn salvage_one(original: &Original, damaged: &Damaged, path: &Path, name: &str) 
                 Some(Excuse::Moved) => tally.moved += 1,
                 None if seed_named() => {
                     let id = kept.values[0].clone();
-                    let was = original.rows[table.name].iter().find(|row| row.values[0] == id || row.rowid == kept.rowid && row.rowid.is_some());
+                    let was = original.rows[table.name]
+                        .iter()
+                        .find(|row| row.values[0] == id || row.rowid == kept.rowid && row.rowid.is_some());
                     panic!("{name}: invented in {}: {}\nwas {:?}", row.table, shown(&kept), was.map(shown))
                 }
                 None => panic!("{name}: invented in {}: {}", row.table, shown(&kept)),
@@ -252,12 +254,24 @@ fn recover(
     (in_tables, found, by_chance)
 }
 
-/// The cell of a row is somewhere in the file, as it was written.
+/// The cell of a row is where it was, as it was written.
 fn stands_whole(original: &Original, damaged: &Damaged, table: &TableFacts, row: &Kept) -> bool {
     let at = original.rows[table.name].iter().position(|was| was == row).expect("it was there");
     let (rowid, fields) = &original.stored[table.name][at];
     let was = cell((!table.without_rowid).then_some(*rowid), fields, original.page_size);
-    damaged.bytes.windows(was.len()).any(|bytes| bytes == was)
+    let size = original.page_size;
+    // On a free page may be an older copy.
+    let page = |number: usize, of: &[u8]| of.get((number - 1) * size..number * size).map(<[u8]>::to_vec);
+    let places = original.leaves.iter().filter_map(|leaf| {
+        let bytes = page(*leaf, &original.bytes)?;
+        bytes.windows(was.len()).position(|bytes| bytes == was).map(|at| (*leaf, at))
+    });
+    places.into_iter().any(|(leaf, at)| {
+        let copies = (1..=damaged.from.len()).filter(|number| damaged.from[number - 1] == leaf - 1);
+        copies
+            .into_iter()
+            .any(|number| page(number, &damaged.bytes).is_some_and(|bytes| bytes[at..].starts_with(&was)))
+    })
 }
 
 #[test]
@@ -273,8 +287,7 @@ fn no_damage_makes_it_stop_or_invent() {
         let page_size = [4096, 1024, 512, 4096, 8192][random.below(5)];
         let auto_vacuum = random.below(4) > 0;
         let rows = 40 + random.below(400);
-        let original =
-            Original::make(folder.path(), subject, page_size, auto_vacuum, rows, round as u64);
+        let original = Original::make(folder.path(), subject, page_size, auto_vacuum, rows, round as u64);
         let mut damaged = Damaged::new(&original);
         let kind = (round / SUBJECTS.len()) % (ACCIDENTS.len() + 1);
         if kind == ACCIDENTS.len() {
@@ -287,7 +300,8 @@ fn no_damage_makes_it_stop_or_invent() {
             damaged.strike(&original, kind, &mut random);
         }
         let path = damaged.write(folder.path());
-        let name = format!("seed {round}, {subject:?}, {page_size}, auto_vacuum {auto_vacuum}, {}", damaged.what);
+        let name =
+            format!("seed {round}, {subject:?}, {page_size}, auto_vacuum {auto_vacuum}, {}", damaged.what);
         if seed.is_some() {
             let moved = damaged.from.iter().enumerate().filter(|(page, from)| page != *from);
             println!("{name}, moved {:?}", moved.collect::<Vec<_>>());
@@ -316,14 +330,25 @@ fn no_damage_makes_it_stop_or_invent() {
 fn print(tallies: &BTreeMap<&str, Tally>, compared: bool) {
     println!(
         "{:<20}{:>6}{:>9}{:>9}{:>9}{:>7}{:>10}{:>10}{:>16}{:>7}",
-        "damage", "files", "rows", "kept", "altered", "moved", ".recover", "by chance", "lost_and_found", "fewer"
+        "damage",
+        "files",
+        "rows",
+        "kept",
+        "altered",
+        "moved",
+        ".recover",
+        "by chance",
+        "lost_and_found",
+        "fewer"
     );
     let mut all = Tally::default();
     let line = |what: &str, tally: &Tally| {
         let Tally { files, rows, kept, altered, moved, recovered, found, by_chance, fewer } = tally;
         let [recovered, by_chance, found] =
             [recovered, by_chance, found].map(|count| if compared { count.to_string() } else { "-".into() });
-        println!("{what:<20}{files:>6}{rows:>9}{kept:>9}{altered:>9}{moved:>7}{recovered:>10}{by_chance:>10}{found:>16}{fewer:>7}");
+        println!(
+            "{what:<20}{files:>6}{rows:>9}{kept:>9}{altered:>9}{moved:>7}{recovered:>10}{by_chance:>10}{found:>16}{fewer:>7}"
+        );
     };
     for (what, tally) in tallies {
         line(what, tally);

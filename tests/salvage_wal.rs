@@ -101,7 +101,8 @@ fn an_unfinished_transaction_does_not_count() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("live.sqlite");
     let db = Connection::open(&path).expect("a database");
-    db.execute_batch(&format!("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; {SCHEMA}")).expect("set");
+    db.execute_batch(&format!("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0; {SCHEMA}"))
+        .expect("set");
     db.execute_batch("INSERT INTO t VALUES (1, 'kept')").expect("a row");
     // A transaction larger than the page cache writes frames before it commits.
     db.execute_batch(

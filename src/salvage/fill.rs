@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params_from_iter};
+use rusqlite::{
+    Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params_from_iter,
+};
 
 use super::report::Report;
 use super::schema::{Known, SEQUENCE, quoted};
@@ -116,7 +118,9 @@ fn raise_sequence(target: &Connection, values: &[ValueRef<'_>]) -> Result<()> {
         .prepare_cached("UPDATE sqlite_sequence SET seq = max(seq, ?2) WHERE name = ?1")?
         .execute([ToSqlOutput::Borrowed(values[0]), ToSqlOutput::Borrowed(values[1])])?;
     let table = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = ?1";
-    if raised == 0 && target.query_row(table, [ToSqlOutput::Borrowed(values[0])], |_| Ok(())).optional()?.is_some() {
+    if raised == 0
+        && target.query_row(table, [ToSqlOutput::Borrowed(values[0])], |_| Ok(())).optional()?.is_some()
+    {
         target
             .prepare_cached("INSERT INTO sqlite_sequence(name, seq) VALUES (?1, ?2)")?
             .execute([ToSqlOutput::Borrowed(values[0]), ToSqlOutput::Borrowed(values[1])])?;
@@ -167,7 +171,8 @@ fn remove_childless(target: &Connection, shape: &Known, removed: &mut HashMap<St
 }
 
 fn primary_key(target: &Connection, table: &str) -> Result<Vec<String>> {
-    let mut list = target.prepare_cached("SELECT name FROM pragma_table_info(?1) WHERE pk > 0 ORDER BY pk")?;
+    let mut list =
+        target.prepare_cached("SELECT name FROM pragma_table_info(?1) WHERE pk > 0 ORDER BY pk")?;
     let names = list.query_map([table], |row| row.get(0))?.collect::<Result<_, _>>()?;
     Ok(names)
 }

@@ -98,7 +98,8 @@ pub fn salvage(
     let (file, wal) = Source::open(source, wal)?;
     let space = Space::read(&file);
     let pages = walk::scan(&file, &space);
-    let (declared, schema_read) = declarations(&file, &space, pages.clone()).map_err(|e| e.at_path(source))?;
+    let (declared, schema_read) =
+        declarations(&file, &space, pages.clone()).map_err(|e| e.at_path(source))?;
     let mut tables = vec![(schema::schema_table(), Some(1))];
     tables.extend(schema::resolve(known, &declared, schema_read)?);
     let internal = |name: &str| name == SCHEMA || known.is_shadow(name);
@@ -137,8 +138,11 @@ fn declarations(file: &Source, space: &Space, pages: Vec<Seen>) -> Result<(Vec<D
     }
     drop(walk);
     if wide {
-        return Err(Error::new(ErrorKind::Unsupported, "the file holds UTF-16, which this library never writes")
-            .advise("use the .recover command of the sqlite3 shell"));
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "the file holds UTF-16, which this library never writes",
+        )
+        .advise("use the .recover command of the sqlite3 shell"));
     }
     Ok((declared, complete))
 }

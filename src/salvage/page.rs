@@ -108,9 +108,8 @@ impl<'a> Page<'a> {
             if enough && (at >= count || !believed) {
                 break;
             }
-            let cell = be16(bytes, pointers + 2 * at).and_then(|offset| {
-                (offset >= pointers + 2 * (at + 1)).then(|| page.cell(offset)).flatten()
-            });
+            let cell = be16(bytes, pointers + 2 * at)
+                .and_then(|offset| (offset >= pointers + 2 * (at + 1)).then(|| page.cell(offset)).flatten());
             match cell {
                 Some(cell) => {
                     used += cell.span.len();

@@ -187,9 +187,8 @@ fn table(connection: &Connection, name: String, without_rowid: bool, strict: boo
 
 /// The parts of the key of a WITHOUT ROWID table, and all columns in the order in which they are stored.
 fn key_order(connection: &Connection, index: &str) -> Result<(Option<Vec<Part>>, Vec<String>)> {
-    let mut info = connection.prepare_cached(
-        "SELECT name, \"desc\", coll, key FROM pragma_index_xinfo(?1) ORDER BY seqno",
-    )?;
+    let mut info = connection
+        .prepare_cached("SELECT name, \"desc\", coll, key FROM pragma_index_xinfo(?1) ORDER BY seqno")?;
     let mut rows = info.query([index])?;
     let (mut parts, mut names) = (Some(Vec::new()), Vec::new());
     while let Some(row) = rows.next()? {
@@ -209,11 +208,7 @@ fn key_order(connection: &Connection, index: &str) -> Result<(Option<Vec<Part>>,
 /// What `DEFAULT` gives to rows that are older than their column; `None` when it is no constant.
 fn default_value(connection: &Connection, text: &str, storage: Storage) -> Result<Option<Value>> {
     let text_wanted = matches!(storage, Storage::Text | Storage::TextAffinity);
-    let sql = if text_wanted {
-        format!("SELECT CAST(({text}) AS TEXT)")
-    } else {
-        format!("SELECT ({text})")
-    };
+    let sql = if text_wanted { format!("SELECT CAST(({text}) AS TEXT)") } else { format!("SELECT ({text})") };
     if text.to_ascii_uppercase().starts_with("CURRENT_") || text.contains('(') {
         return Ok(None);
     }
@@ -296,7 +291,11 @@ fn corrected(known: &Known, found: &Declared) -> Declared {
 
 /// Gives the file's own tables a shape: by their declarations, or by what is known under that name. Returns them with
 /// their roots; known tables that the file does not name come without.
-pub(super) fn resolve(known: &Known, declared: &[Declared], complete: bool) -> Result<Vec<(Table, Option<u32>)>> {
+pub(super) fn resolve(
+    known: &Known,
+    declared: &[Declared],
+    complete: bool,
+) -> Result<Vec<(Table, Option<u32>)>> {
     let scratch = Connection::open_in_memory()?;
     let declared: Vec<Declared> = declared.iter().map(|found| corrected(known, found)).collect();
     for found in &declared {

@@ -90,7 +90,8 @@ impl Source {
         match &self.wal {
             Some(wal) => trials.extend([(wal.page_size, reserved), (wal.page_size, 0)]),
             None => {
-                trials.extend([(named, reserved), (named, 0)].iter().filter(|trial| sizes.contains(&trial.0)));
+                trials
+                    .extend([(named, reserved), (named, 0)].iter().filter(|trial| sizes.contains(&trial.0)));
                 trials.extend(sizes.map(|size| (size, 0)));
             }
         }
@@ -158,9 +159,7 @@ impl Source {
         }
         match self.wal.as_ref().and_then(|wal| wal.page(number, bytes)) {
             Some(read) => read.is_ok(),
-            None => {
-                self.main.read_exact_at(bytes, u64::from(number - 1) * self.page_size as u64).is_ok()
-            }
+            None => self.main.read_exact_at(bytes, u64::from(number - 1) * self.page_size as u64).is_ok(),
         }
     }
 

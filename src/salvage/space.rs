@@ -101,7 +101,9 @@ impl Space {
             let trusted = readable && good > 0 && good * 4 >= found.len() * 3;
             if at == 2 {
                 let says = match source.header {
-                    Some(header) => header.auto_vacuum && (trusted || !super::page::is_sound(&bytes[..source.usable])),
+                    Some(header) => {
+                        header.auto_vacuum && (trusted || !super::page::is_sound(&bytes[..source.usable]))
+                    }
                     None => trusted && good == found.len(),
                 };
                 if !says {

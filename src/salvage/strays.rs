@@ -176,10 +176,10 @@ impl Walk<'_> {
         fits.retain(|(at, fit)| {
             let Tracked { table, holes: missing, root, .. } = &self.tracked[*at];
             let keys = || fit.first.iter().chain(&fit.last);
-            let hole = missing
-                .iter()
-                .find(|hole| keys().all(|key| hole.bounds.contain(table, key)))
-                .or_else(|| missing.iter().find(|hole| keys().all(|key| hole.bounds.nearly_contain(table, key))));
+            let hole =
+                missing.iter().find(|hole| keys().all(|key| hole.bounds.contain(table, key))).or_else(|| {
+                    missing.iter().find(|hole| keys().all(|key| hole.bounds.nearly_contain(table, key)))
+                });
             holes.extend(hole.map(|hole| (*at, hole.bounds.clone())));
             // Where the tree is there, what is missing from it fits one of its holes.
             hole.is_some() || root.is_none()
@@ -210,9 +210,8 @@ impl Walk<'_> {
 
     /// All roots that are known are where they are in a new file.
     fn roots_are_usual(&self) -> bool {
-        let usual = |tracked: &Tracked| {
-            tracked.root.is_none_or(|root| [root, 0].contains(&tracked.table.usual_root))
-        };
+        let usual =
+            |tracked: &Tracked| tracked.root.is_none_or(|root| [root, 0].contains(&tracked.table.usual_root));
         self.tracked.iter().all(usual)
     }
 
@@ -296,9 +295,9 @@ impl Walk<'_> {
             3 | 6 => {
                 self.names_a_table(fields)
                     && index.is_some_and(|index| {
-                        self.tracked.iter().any(|tracked| {
-                            tracked.table.tree == Tree::Index && tracked.table.name == index
-                        })
+                        self.tracked
+                            .iter()
+                            .any(|tracked| tracked.table.tree == Tree::Index && tracked.table.name == index)
                     })
             }
             _ => false,

@@ -157,7 +157,8 @@ impl Table {
     /// Beyond that, every field is there, and holds what its declaration makes one expect. Another table's records may
     /// be admitted; they are hardly ever usual.
     pub(super) fn expects(&self, serials: &[Serial]) -> bool {
-        let usual = |(serial, field): (&Serial, &Field)| *serial == Serial::Null || field.storage.usual(*serial);
+        let usual =
+            |(serial, field): (&Serial, &Field)| *serial == Serial::Null || field.storage.usual(*serial);
         serials.len() == self.fields.len()
             && self.admits(serials)
             && self.hides_alias(serials)

@@ -364,10 +364,11 @@ impl<'s> Walk<'s> {
             .filter(|place| keys[*place].as_ref().is_some_and(|key| bounds.contain(table, key)))
             .collect();
         let ordered = if table.ordered() {
-            let order = ascending(inside.len(), |one, other| match (&keys[inside[one]], &keys[inside[other]]) {
-                (Some(one), Some(other)) => table.compare(one, other).is_lt(),
-                _ => false,
-            });
+            let order =
+                ascending(inside.len(), |one, other| match (&keys[inside[one]], &keys[inside[other]]) {
+                    (Some(one), Some(other)) => table.compare(one, other).is_lt(),
+                    _ => false,
+                });
             order.into_iter().map(|place| inside[place]).collect()
         } else {
             Vec::new()
@@ -458,19 +459,24 @@ impl<'s> Walk<'s> {
         let Self { tracked, serials, .. } = self;
         let Tracked { table, .. } = &tracked[at];
         let mut found = Vec::with_capacity(payloads.len());
-        let (mut expected, mut hidden) = (0, 0);
+        // Rows of this table by their types, whether or not their contents hold.
+        let (mut fitting, mut expected, mut hidden) = (0, 0, 0);
         for (place, (payload, cell)) in payloads.iter().zip(&page.cells).enumerate() {
             let Some((payload, _)) = payload else { continue };
-            let Some(fields) = decode(payload, serials).filter(|_| table.admits(serials)) else { continue };
+            let whole = header(payload, serials).is_some_and(|(_, length)| length == payload.len() as u64);
+            if !whole || !table.admits(serials) {
+                continue;
+            }
+            fitting += 1;
+            hidden += usize::from(table.hides_alias(serials));
+            expected += usize::from(table.expects(serials));
             if by == By::Stray && !table.hides_alias(serials) {
                 continue;
             }
-            hidden += usize::from(table.hides_alias(serials));
-            expected += usize::from(table.expects(serials));
+            let Some(fields) = decode(payload, serials) else { continue };
             found.push(Found { key: table.key(cell.rowid, &fields), rowid: cell.rowid, fields, cell: place });
         }
         let seen = page.cells.len() + page.bad;
-        let fitting = found.len();
         if (fitting == 0 && (seen > 0 || !page.sound)) || (page.sound && fitting * 2 < seen) {
             return Ok(false);
         }
@@ -617,10 +623,28 @@ impl<'s> Walk<'s> {
             && !self.taken[page as usize]
             && match self.space.used_as(page) {
                 None => true,
-                Some(Use::FirstOverflow(leaf)) => first && leaf == before,
-                Some(Use::NextOverflow(previous)) => !first && previous == before,
-                Some(_) => false,
+                Some(Use::FirstOverflow(leaf)) if first && leaf == before => true,
+                Some(Use::NextOverflow(previous)) if !first && previous == before => true,
+                Some(Use::Root | Use::Free) => false,
+                // The pointer map names another: it is right if that one agrees.
+                Some(Use::FirstOverflow(other) | Use::NextOverflow(other) | Use::Child(other)) => {
+                    !self.leads_to(other, page)
+                }
             }
+    }
+
+    /// A page has a pointer to another.
+    fn leads_to(&self, from: u32, to: u32) -> bool {
+        let mut bytes = self.source.buffer();
+        if !self.source.read(from, &mut bytes) {
+            return false;
+        }
+        let page = Page::parse(&bytes[..self.source.usable], from == 1);
+        be32(&bytes, 0) == Some(to)
+            || page.is_some_and(|page| {
+                page.cells.iter().any(|cell| cell.overflow == to)
+                    || page.children().any(|(child, _)| child == to)
+            })
     }
 }
 
@@ -646,7 +670,8 @@ fn hash(key: &[Value]) -> u64 {
 /// Leaves out rows that are not in the order of the others, and those that share bytes.
 fn in_order(table: &Table, page: &Page<'_>, found: &mut Vec<Found<'_>>) {
     if table.ordered() {
-        let kept = ascending(found.len(), |one, other| table.compare(&found[one].key, &found[other].key).is_lt());
+        let kept =
+            ascending(found.len(), |one, other| table.compare(&found[one].key, &found[other].key).is_lt());
         if kept.len() < found.len() {
             let mut place = 0;
             let mut kept = kept.into_iter().peekable();
@@ -657,7 +682,8 @@ fn in_order(table: &Table, page: &Page<'_>, found: &mut Vec<Found<'_>>) {
         }
     }
     if !page.sound {
-        let mut spans: Vec<_> = found.iter().map(|row| (page.cells[row.cell].span.clone(), row.cell)).collect();
+        let mut spans: Vec<_> =
+            found.iter().map(|row| (page.cells[row.cell].span.clone(), row.cell)).collect();
         spans.sort_unstable_by_key(|(span, _)| span.start);
         let shared: HashSet<usize> = spans
             .windows(2)
@@ -701,7 +727,10 @@ mod tests {
     #[test]
     fn the_odd_one_out_is_left_out() {
         let kept = |keys: &[i64]| -> Vec<i64> {
-            ascending(keys.len(), |one, other| keys[one] < keys[other]).into_iter().map(|at| keys[at]).collect()
+            ascending(keys.len(), |one, other| keys[one] < keys[other])
+                .into_iter()
+                .map(|at| keys[at])
+                .collect()
         };
         assert_eq!(kept(&[1, 2, 99, 4, 5]), [1, 2, 4, 5]);
         assert_eq!(kept(&[7, 1, 2, 3]), [1, 2, 3]);

@@ -53,7 +53,9 @@ pub fn identity(rowid: Option<i64>, values: &[Value]) -> Vec<u8> {
             Value::Null => bytes.push(0),
             Value::Integer(whole) => bytes.extend([&[1], &whole.to_be_bytes()[..]].concat()),
             Value::Real(number) => bytes.extend([&[2], &number.to_be_bytes()[..]].concat()),
-            Value::Text(text) => bytes.extend([&[3], &text.len().to_be_bytes()[..], text.as_bytes()].concat()),
+            Value::Text(text) => {
+                bytes.extend([&[3], &text.len().to_be_bytes()[..], text.as_bytes()].concat())
+            }
             Value::Blob(blob) => bytes.extend([&[4], &blob.len().to_be_bytes()[..], blob].concat()),
         }
     }
@@ -136,7 +138,8 @@ fn many() -> (String, Vec<TableFacts>) {
 
 impl Subject {
     pub fn schema(self) -> String {
-        let built_in = |migrations: &[rowhouse::Migration]| migrations.iter().map(|m| m.sql).collect::<String>();
+        let built_in =
+            |migrations: &[rowhouse::Migration]| migrations.iter().map(|m| m.sql).collect::<String>();
         match self {
             Self::State => built_in(&rowhouse::migrations!("migrations_state")),
             Self::Logs => built_in(&rowhouse::migrations!("migrations_logs")),
@@ -253,12 +256,7 @@ impl Subject {
                     let weight = random.below(100_000) as f64 + 0.25;
                     insert(
                         "note",
-                        vec![
-                            Value::Null,
-                            random.word(10).into(),
-                            random.bytes(large).into(),
-                            weight.into(),
-                        ],
+                        vec![Value::Null, random.word(10).into(), random.bytes(large).into(), weight.into()],
                     );
                     let owner = random.word(3);
                     let body = random.word(30);
@@ -271,10 +269,7 @@ impl Subject {
                         2 => random.word(25).into(),
                         _ => random.bytes(20).into(),
                     };
-                    insert(
-                        "bag",
-                        vec![random.word(4).into(), thing, weight.into(), random.word(9).into()],
-                    );
+                    insert("bag", vec![random.word(4).into(), thing, weight.into(), random.word(9).into()]);
                     let b = random.word(12);
                     db.prepare_cached("INSERT INTO made(a, b) VALUES (?1, ?2)")
                         .and_then(|mut made| made.execute(params![random.below(1 << 40) as i64, b]))
@@ -329,6 +324,7 @@ pub struct Original {
     /// What each row is stored as, the rowid's alias NULL.
     pub stored: BTreeMap<&'static str, Vec<(i64, Vec<Value>)>>,
     pub interior: Vec<usize>,
+    pub leaves: Vec<usize>,
     pub overflow: BTreeSet<usize>,
     pub trunks: Vec<usize>,
 }
@@ -360,11 +356,13 @@ impl Original {
         let mut random = Random(seed);
         subject.insert(&db, &mut random, rows);
         let first = subject.tables()[0].name;
-        db.execute_batch(&format!("COMMIT; CREATE TABLE dropped AS SELECT * FROM {first}; BEGIN")).expect("copied");
+        db.execute_batch(&format!("COMMIT; CREATE TABLE dropped AS SELECT * FROM {first}; BEGIN"))
+            .expect("copied");
         subject.insert(&db, &mut random, rows / 4);
         subject.delete(&db);
         // Other rowids: a dropped row that comes back is none of the living ones.
-        db.execute_batch("UPDATE dropped SET rowid = rowid + 1000000; COMMIT; DROP TABLE dropped").expect("dropped");
+        db.execute_batch("UPDATE dropped SET rowid = rowid + 1000000; COMMIT; DROP TABLE dropped")
+            .expect("dropped");
         let mut original = Self {
             subject,
             auto_vacuum,
@@ -373,19 +371,20 @@ impl Original {
             rows: BTreeMap::new(),
             stored: BTreeMap::new(),
             interior: pages(&db, "pagetype = 'internal'"),
+            leaves: pages(&db, "pagetype = 'leaf'"),
             overflow: pages(&db, "pagetype = 'overflow'").into_iter().collect(),
             trunks: Vec::new(),
         };
         for table in subject.tables() {
             original.rows.insert(table.name, read(&db, &table));
             let rowid = if table.without_rowid { "0" } else { "rowid" };
-            let mut all = db
-                .prepare(&format!("SELECT {rowid}, {} FROM {}", table.columns, table.name))
-                .expect("SQL");
+            let mut all =
+                db.prepare(&format!("SELECT {rowid}, {} FROM {}", table.columns, table.name)).expect("SQL");
             let width = all.column_count();
             let stored = all
                 .query_map([], |row| {
-                    let mut values: Vec<Value> = (1..width).map(|at| row.get(at)).collect::<Result<_, _>>()?;
+                    let mut values: Vec<Value> =
+                        (1..width).map(|at| row.get(at)).collect::<Result<_, _>>()?;
                     if let Some(alias) = table.alias {
                         values[alias] = Value::Null;
                     }
@@ -475,11 +474,7 @@ pub const ACCIDENTS: [&str; 15] = [
 
 impl Damaged {
     pub fn new(original: &Original) -> Self {
-        Self {
-            bytes: original.bytes.clone(),
-            what: "several",
-            from: (0..original.pages()).collect(),
-        }
+        Self { bytes: original.bytes.clone(), what: "several", from: (0..original.pages()).collect() }
     }
 
     /// One accident of a kind.
@@ -601,10 +596,7 @@ fn varint(value: u64) -> Vec<u8> {
         return bytes;
     }
     let groups = (1..9).find(|groups| value >> (7 * groups) == 0).expect("56 bits");
-    (0..groups)
-        .rev()
-        .map(|at| (value >> (7 * at)) as u8 & 0x7F | if at > 0 { 0x80 } else { 0 })
-        .collect()
+    (0..groups).rev().map(|at| (value >> (7 * at)) as u8 & 0x7F | if at > 0 { 0x80 } else { 0 }).collect()
 }
 
 /// A cell of a leaf as SQLite writes it, up to where its payload leaves the page.
