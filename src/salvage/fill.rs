@@ -128,6 +128,9 @@ fn raise_sequence(target: &Connection, values: &[ValueRef<'_>]) -> Result<()> {
     Ok(())
 }
 
+/// Its id in its table, the parent table, and the columns here and there; none there is the parent's primary key.
+type ForeignKey = (i64, String, Vec<(String, Option<String>)>);
+
 /// Removes rows whose parent is not there, of every table once. A parent that goes may have children: call it again.
 fn remove_childless(target: &Connection, shape: &Known, removed: &mut HashMap<String, u64>) -> Result<u64> {
     let mut sum = 0;
@@ -135,7 +138,7 @@ fn remove_childless(target: &Connection, shape: &Known, removed: &mut HashMap<St
         let mut list = target.prepare_cached(
             "SELECT id, \"table\", \"from\", \"to\" FROM pragma_foreign_key_list(?1) ORDER BY id, seq",
         )?;
-        let mut keys: Vec<(i64, String, Vec<(String, Option<String>)>)> = Vec::new();
+        let mut keys: Vec<ForeignKey> = Vec::new();
         let mut rows = list.query([&table.name])?;
         while let Some(row) = rows.next()? {
             let (id, pair) = (row.get(0)?, (row.get(2)?, row.get(3)?));

@@ -9,8 +9,8 @@
 //!
 //! # What is promised
 //! - It ends, whatever the file holds: pages are visited once, lengths are checked and never allocated by.
-//! - No row is invented and none is deleted that comes back: see [`space`] for what counts as deleted, [`walk`] for
-//!   what a row must be, [`strays`] for which table it goes to.
+//! - No row is invented and none is deleted that comes back: `space.rs` says what counts as deleted, `walk.rs` what
+//!   a row must be, `strays.rs` which table it goes to.
 //! - SQLite has no checksums over its pages. A byte that was changed *inside* a value, or the last overflow page of a
 //!   value changed for another, shows in nothing but the value; such a row is kept as it reads now.
 //!
@@ -41,9 +41,11 @@
 //! ```
 
 mod fill;
+mod order;
 mod page;
 mod record;
 mod report;
+mod rows;
 mod schema;
 mod source;
 mod space;

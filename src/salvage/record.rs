@@ -50,7 +50,7 @@ impl Serial {
             8 | 9 => Self::Bit(code == 9),
             _ => {
                 let length = usize::try_from((code - 12) / 2).ok()?;
-                if code % 2 == 0 { Self::Blob(length) } else { Self::Text(length) }
+                if code.is_multiple_of(2) { Self::Blob(length) } else { Self::Text(length) }
             }
         })
     }

@@ -166,7 +166,7 @@ fn table(connection: &Connection, name: String, without_rowid: bool, strict: boo
     for column in &stored {
         let default = match &column.default {
             _ if column.key > 0 => None,
-            Some(text) => default_value(connection, text, column.storage)?,
+            Some(text) => default_value(connection, text, column.storage),
             None => Some(Value::Null),
         };
         fields.push(Field {
@@ -206,13 +206,13 @@ fn key_order(connection: &Connection, index: &str) -> Result<(Option<Vec<Part>>,
 }
 
 /// What `DEFAULT` gives to rows that are older than their column; `None` when it is no constant.
-fn default_value(connection: &Connection, text: &str, storage: Storage) -> Result<Option<Value>> {
+fn default_value(connection: &Connection, text: &str, storage: Storage) -> Option<Value> {
     let text_wanted = matches!(storage, Storage::Text | Storage::TextAffinity);
     let sql = if text_wanted { format!("SELECT CAST(({text}) AS TEXT)") } else { format!("SELECT ({text})") };
     if text.to_ascii_uppercase().starts_with("CURRENT_") || text.contains('(') {
-        return Ok(None);
+        return None;
     }
-    Ok(connection.query_row(&sql, [], |row| row.get(0)).optional().unwrap_or(None))
+    connection.query_row(&sql, [], |row| row.get(0)).ok()
 }
 
 /// `sqlite_sequence` is declared without types, and always filled in one way.

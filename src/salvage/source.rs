@@ -87,13 +87,11 @@ impl Source {
         let sizes = [4096, 8192, 1024, 16_384, 2048, 32_768, 65_536, 512];
         let reserved = usize::from(first[20]);
         let mut trials: Vec<(usize, usize)> = Vec::new();
-        match &self.wal {
-            Some(wal) => trials.extend([(wal.page_size, reserved), (wal.page_size, 0)]),
-            None => {
-                trials
-                    .extend([(named, reserved), (named, 0)].iter().filter(|trial| sizes.contains(&trial.0)));
-                trials.extend(sizes.map(|size| (size, 0)));
-            }
+        if let Some(wal) = &self.wal {
+            trials.extend([(wal.page_size, reserved), (wal.page_size, 0)]);
+        } else {
+            trials.extend([(named, reserved), (named, 0)].iter().filter(|trial| sizes.contains(&trial.0)));
+            trials.extend(sizes.map(|size| (size, 0)));
         }
         // The first that makes sense; the header's own word comes first, and stands where nothing does.
         let mut best = (trials[0], 0);

@@ -193,7 +193,6 @@ impl Walk<'_> {
             (_, [(only, _)], holes) => {
                 Some(holes.first().cloned().unwrap_or_else(|| (*only, Bounds::default())))
             }
-            (Some(_), _, _) => None,
             (None, _, [only]) if !rootless => Some(only.clone()),
             (None, several, _) if self.roots_are_usual() => several
                 .iter()
@@ -203,7 +202,7 @@ impl Walk<'_> {
                     tracked.root.is_none() && tracked.table.usual_root == top.page
                 })
                 .map(|at| (at, Bounds::default())),
-            (None, ..) => None,
+            _ => None,
         };
         Ok(chosen)
     }

@@ -40,11 +40,10 @@ impl Storage {
             (true, "REAL") => Self::Real,
             (true, "TEXT") => Self::Text,
             (true, "BLOB") => Self::Blob,
-            (true, _) => Self::Any,
             (false, _) if has("INT") => Self::IntegerAffinity,
             (false, _) if has("CHAR") || has("CLOB") || has("TEXT") => Self::TextAffinity,
             (false, _) if has("REAL") || has("FLOA") || has("DOUB") => Self::RealAffinity,
-            (false, _) => Self::Any,
+            _ => Self::Any,
         }
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test's own database")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use rowhouse::rusqlite::types::{Value, ValueRef};
@@ -54,7 +55,7 @@ pub fn identity(rowid: Option<i64>, values: &[Value]) -> Vec<u8> {
             Value::Integer(whole) => bytes.extend([&[1], &whole.to_be_bytes()[..]].concat()),
             Value::Real(number) => bytes.extend([&[2], &number.to_be_bytes()[..]].concat()),
             Value::Text(text) => {
-                bytes.extend([&[3], &text.len().to_be_bytes()[..], text.as_bytes()].concat())
+                bytes.extend([&[3], &text.len().to_be_bytes()[..], text.as_bytes()].concat());
             }
             Value::Blob(blob) => bytes.extend([&[4], &blob.len().to_be_bytes()[..], blob].concat()),
         }
@@ -119,15 +120,17 @@ fn many() -> (String, Vec<TableFacts>) {
     let mut facts = Vec::new();
     for number in 0..30 {
         let types = ["TEXT", "INTEGER", "BLOB"];
-        let columns: Vec<String> = (0..1 + number / 3).map(|at| format!("c{at}")).collect();
+        let columns: Vec<String> = (0..=number / 3).map(|at| format!("c{at}")).collect();
         let declared: Vec<String> = columns
             .iter()
             .enumerate()
             .map(|(at, name)| format!("{name} {} NOT NULL", types[(number + at) % 3]))
             .collect();
-        sql += &format!("CREATE TABLE t{number}(id INTEGER PRIMARY KEY, {}) STRICT;\n", declared.join(", "));
+        let declared = declared.join(", ");
+        writeln!(sql, "CREATE TABLE t{number}(id INTEGER PRIMARY KEY, {declared}) STRICT;")
+            .expect("a string");
         if number % 4 == 0 {
-            sql += &format!("CREATE INDEX i{number} ON t{number}(c0);\n");
+            writeln!(sql, "CREATE INDEX i{number} ON t{number}(c0);").expect("a string");
         }
         let name = Box::leak(format!("t{number}").into_boxed_str());
         let all = Box::leak(format!("id, {}", columns.join(", ")).into_boxed_str());
@@ -141,10 +144,10 @@ impl Subject {
         let built_in =
             |migrations: &[rowhouse::Migration]| migrations.iter().map(|m| m.sql).collect::<String>();
         match self {
-            Self::State => built_in(&rowhouse::migrations!("migrations_state")),
-            Self::Logs => built_in(&rowhouse::migrations!("migrations_logs")),
-            Self::Goals => built_in(&rowhouse::migrations!("migrations_goals")),
-            Self::Keys => built_in(&rowhouse::migrations!("migrations_device_keys")),
+            Self::State => built_in(rowhouse::migrations!("migrations_state")),
+            Self::Logs => built_in(rowhouse::migrations!("migrations_logs")),
+            Self::Goals => built_in(rowhouse::migrations!("migrations_goals")),
+            Self::Keys => built_in(rowhouse::migrations!("migrations_device_keys")),
             Self::Mixed => MIXED.into(),
             Self::Many => many().0,
         }
@@ -169,6 +172,7 @@ impl Subject {
     }
 
     /// Inserts rows, enough for trees of several pages.
+    #[allow(clippy::too_many_lines, reason = "one arm for each schema")]
     fn insert(self, db: &Connection, random: &mut Random, count: usize) {
         let uuid = |random: &mut Random| {
             let hex = format!("{:016x}{:016x}", random.next(), random.next());
