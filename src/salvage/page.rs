@@ -311,6 +311,7 @@ mod tests {
         assert_eq!(local_length(Kind::TableLeaf, 4062, 4096), 489);
         assert_eq!(local_length(Kind::TableLeaf, 489 + 4092 + 100, 4096), 589);
         assert_eq!(local_length(Kind::IndexLeaf, 1002, 4096), 1002);
-        assert_eq!(local_length(Kind::IndexLeaf, 1003, 4096), 489 + 514);
+        assert_eq!(local_length(Kind::IndexLeaf, 1003, 4096), 489);
+        assert_eq!(local_length(Kind::IndexLeaf, 489 + 4092 + 10, 4096), 499);
     }
 }
