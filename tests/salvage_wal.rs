@@ -70,11 +70,12 @@ fn a_whole_log_counts_to_its_end() {
     assert_eq!((wal.frames_used, wal.frames_left, wal.header_holds), (11, 0, true));
 }
 
+/// What is done to the log, and the last row that counts then.
+type Case<'a> = (&'a str, Box<dyn Fn(&mut Vec<u8>)>, i64);
+
 #[test]
 fn what_stands_behind_the_damage_does_not_count() {
     let frame = |number: usize| 32 + (number - 1) * FRAME;
-    // What is done to the log, and the last row that counts then.
-    type Case<'a> = (&'a str, Box<dyn Fn(&mut Vec<u8>)>, i64);
     let cases: Vec<Case> = vec![
         ("garbage behind it", Box::new(|log| log.extend(vec![0x5A; 3 * FRAME + 100])), 20),
         ("a byte of a page", Box::new(move |log| log[frame(4) + 2000] ^= 1), 13),
