@@ -7,7 +7,7 @@
 //! 3. A required database is in it, or there is no backup. A best-effort one that is not in it is named, with the reason.
 //!
 //! The copies are made page by page, by SQLite's backup, and not by `VACUUM INTO`: that one is smaller by the free pages, but
-//! takes two to three times as long (it builds every index anew), for which the write-ahead logs could not be worked off,
+//! takes 1.3 to 2.7 times as long (it builds every index anew), for which the write-ahead logs could not be worked off,
 //! and may give rows of tables without an INTEGER PRIMARY KEY other rowids (<https://sqlite.org/lang_vacuum.html>).
 //!
 //! Tests: `tests/b1_backup.rs`, `tests/b2_restore.rs`.

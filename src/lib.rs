@@ -32,6 +32,7 @@ mod registry;
 #[cfg(feature = "agent")]
 pub mod rollout;
 mod runtime;
+pub mod salvage;
 pub mod sql;
 mod sqlite;
 #[cfg(feature = "agent")]
