@@ -58,6 +58,7 @@ impl Source {
     ///
     /// # Errors
     /// `NotFound` or `Io` when one of them cannot be opened or its length not be learned.
+    #[expect(clippy::disallowed_methods, reason = "nobody has these files open with SQLite: see `salvage`")]
     pub(super) fn open(main: &Path, wal: Option<&Path>) -> Result<(Self, Option<WalReport>)> {
         let file = File::open(main).map_err(|error| Error::io("open", main, error))?;
         let length = file.metadata().map_err(|error| Error::io("measure", main, error))?.len();
