@@ -104,3 +104,17 @@ fn the_write_that_finds_out_says_so_and_is_kept() {
         assert_eq!(place.db.health(), Health::Ready);
     }
 }
+
+/// The log is gone and nobody has looked since: closing works it off first.
+#[test]
+fn closing_keeps_what_only_a_removed_log_holds() {
+    for endings in [&["-wal"][..], &["-wal", "-shm"]] {
+        let place = Place::new();
+        place.db.write(insert("a")).expect("a row");
+        for ending in endings {
+            std::fs::remove_file(beside(&place.file(), ending)).expect("removed");
+        }
+        assert!(place.runtime.close(LONG).values().all(|report| report.in_time));
+        assert_eq!(seen_by_others(&place), ["a"], "{endings:?}");
+    }
+}

@@ -21,7 +21,7 @@ use rusqlite::Connection;
 
 use super::batch::latching;
 use super::ffi::{self, Checkpointed};
-use super::shared::Shared;
+use super::shared::{Shared, warn};
 use super::stats;
 use crate::sync::Arc;
 
@@ -287,7 +287,7 @@ fn told(shared: &Shared, done: rusqlite::Result<Checkpointed>) -> Option<Checkpo
         if let Some(error) = latching(&error) {
             shared.latch(error);
         }
-        log::warn!("{}: a checkpoint failed: {error}", shared.spec.domain.name());
+        warn(&format_args!("{}: a checkpoint failed: {error}", shared.spec.domain.name()));
     })
     .ok()
 }

@@ -361,6 +361,15 @@ impl Spec {
             Some(_) => Marks::in_memory(&connection)?,
             None => Marks::of(&self.path, &connection)?,
         };
+        if self.memory.is_none() && !marks.has_log() {
+            // A connection of this process that is still open to a removed log would hand its index on to this one, and
+            // what this one writes could not be recovered.
+            return Err(Error::new(
+                ErrorKind::Busy,
+                "a read of this process still uses the removed files; it is tried again when that has ended",
+            )
+            .retry_in(Duration::from_secs(1)));
+        }
         let gauge = WalGauge::default();
         gauge.attach(&connection);
         // From here on the writer itself waits, one look a millisecond.

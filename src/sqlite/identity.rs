@@ -87,6 +87,11 @@ impl Marks {
         Ok(Self { place: None, stamp: ffi::read_stamp(connection)?, sidecars: Sidecars::default() })
     }
 
+    /// True when its log and its index are at their paths.
+    pub(super) fn has_log(&self) -> bool {
+        self.sidecars.wal.is_some() && self.sidecars.shm.is_some()
+    }
+
     /// The random number from the database's creation.
     pub(super) fn generation(&self) -> u32 {
         self.stamp.user_version

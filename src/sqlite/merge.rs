@@ -12,10 +12,12 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Instant;
 
 use rusqlite::{Connection, OpenFlags, params_from_iter};
 
 use super::batch::{self, Overruled};
+use super::clock::instant_after;
 use super::core::Core;
 use super::history::{HISTORY, META};
 use super::shared::Shared;
@@ -38,7 +40,14 @@ pub(super) struct Merged {
 #[allow(clippy::disallowed_methods, reason = "a file of our own in the quarantine, no database of the home")]
 pub(super) fn merge(shared: &Shared, core: &mut Core, copy: &Path) -> Result<Merged> {
     let copy = Connection::open_with_flags(copy, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    batch::begin_again(core, shared)?;
+    let until = instant_after(shared.spec.limits.deadline);
+    core.take_turn(shared.spec.limits.turn_wait);
+    while let Err(error) = batch::begin_again(core, shared) {
+        if error.kind() != ErrorKind::Busy || Instant::now() >= until {
+            core.turn.leave();
+            return Err(error);
+        }
+    }
     let mut answer = None;
     let overruled = batch::transact(core, shared, |tx| {
         let merged = merge_all(&copy, tx.connection());
@@ -46,6 +55,7 @@ pub(super) fn merge(shared: &Shared, core: &mut Core, copy: &Path) -> Result<Mer
         answer = Some(merged);
         ran
     });
+    core.turn.leave();
     match (overruled, answer) {
         (Some(Overruled::ByJob(error) | Overruled::ByTrouble(error)), _) => Err(error),
         (None, Some(answer)) => answer,

@@ -494,9 +494,7 @@ fn finish(shared: &Shared, writer: &Mutex<Option<JoinHandle<()>>>) {
     shared.readers.close(Instant::now());
     shared.changes.close();
     shared.checkpointer.stop();
-    if let Some(core) = shared.gate.enter().take() {
-        core.close();
-    }
+    recover::close(shared);
     lineage::leave(&shared.spec.path);
     shared.spec.presence.leave();
 }

@@ -19,6 +19,7 @@ use rusqlite::OpenFlags;
 
 use super::connect::{Spec, Whose, lock_until, whose};
 use super::history::Unusable;
+use super::shared::warn;
 use super::{migrate, rebuilt};
 use crate::domain::Role;
 use crate::error::{Error, Result};
@@ -41,7 +42,7 @@ impl Spec {
                 let folder = move_aside(&self.path, self.domain.name())?;
                 let folder = folder.display();
                 let note = format!("{}: the file was moved to {folder}, and a new one made", error.message());
-                log::warn!("{}: {note}", self.domain.name());
+                warn(&format_args!("{}: {note}", self.domain.name()));
                 Ok(Some(note))
             }
             answer => answer.map(|()| None),

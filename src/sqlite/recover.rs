@@ -21,7 +21,7 @@ use super::health::Health;
 use super::identity::{Lost, Sidecars};
 use super::merge::{self, Merged};
 use super::rescue::{self, Saved};
-use super::shared::Shared;
+use super::shared::{Shared, warn};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long a removed log is worked off before a copy is made instead: another process's read may keep it from being
@@ -39,7 +39,7 @@ pub(super) enum Loss {
 }
 
 /// What became of what was only in the old files.
-pub(super) enum Kept {
+enum Kept {
     /// There was nothing, or it is in the main file now.
     InPlace,
     /// It is in a copy.
@@ -58,11 +58,11 @@ pub(super) fn run(shared: &Shared) {
         Loss::File => keep_copy(shared),
     };
     if let Err(error) = answer {
-        log::warn!("{error}");
         if loss == Loss::Log {
             // It stays shut, for this reason.
-            shared.health.set(Health::Latched, Some(error));
+            shared.health.set(Health::Latched, Some(error.clone()));
         }
+        warn(&error);
         // The next look tries again.
         *shared.found_lost.lock() = Some(loss);
     }
@@ -88,48 +88,75 @@ pub(super) fn reopen(shared: &Shared, deadline: Instant) -> Result<()> {
 
 fn again(shared: &Shared, deadline: Instant) -> Result<()> {
     shared.health.set(Health::Attaching, None);
-    let kept = leave(shared, deadline)?;
+    leave(shared, deadline)?;
     shared.attach(deadline)?;
     if let Some(slot) = &shared.slot {
         slot.set_latched(false);
     }
-    if let Kept::Copied(saved) = kept {
+    let saved = shared.saved.lock().take();
+    if let Some(saved) = saved {
         told(shared, &saved);
     }
     Ok(())
 }
 
+/// Closes the write connection for good. What was acknowledged and is only in files that are gone is kept first, also when
+/// nobody had noticed yet.
+pub(super) fn close(shared: &Shared) {
+    let mut inside = shared.gate.enter();
+    if let Some(core) = inside.as_mut() {
+        match keep(shared, core, instant_after(shared.spec.limits.close_deadline)) {
+            Ok(Kept::InPlace) => {}
+            Ok(Kept::Copied(saved)) => warn(&format_args!(
+                "{}: what its removed files held was copied to {}",
+                shared.spec.domain.name(),
+                saved.copy.display()
+            )),
+            Err(error) => warn(&shared.name(error)),
+        }
+    }
+    if let Some(core) = inside.take() {
+        core.close();
+    }
+}
+
 /// Closes every connection, if there are any, so that the files at the paths now can be opened. Not from inside the gate;
 /// the caller holds `opening`.
-pub(super) fn leave(shared: &Shared, deadline: Instant) -> Result<Kept> {
+pub(super) fn leave(shared: &Shared, deadline: Instant) -> Result<()> {
     shared.checkpointer.let_go();
-    let kept = close_all(shared, deadline);
+    let closed = close_all(shared, deadline);
     let mut left = shared.left_behind.lock();
     if let Some(old) = &*left {
         shared.spec.named(shared.spec.set_aside(old, deadline))?;
         *left = None;
     }
-    shared.spec.named(kept)
+    shared.spec.named(closed)
 }
 
-fn close_all(shared: &Shared, deadline: Instant) -> Result<Kept> {
+fn close_all(shared: &Shared, deadline: Instant) -> Result<()> {
     let mut inside = shared.gate.enter();
     shared.readers.close(deadline.min(instant_after(LONGEST_READ)));
     shared.changes.let_go();
-    let kept = inside.as_mut().map_or(Ok(Kept::InPlace), |core| keep(shared, core, deadline));
-    if kept.is_ok() {
+    let mut kept = inside.as_mut().map_or(Ok(Kept::InPlace), |core| keep(shared, core, deadline));
+    if let Ok(kept) = &mut kept {
+        if let Kept::Copied(saved) = std::mem::replace(kept, Kept::InPlace) {
+            // Until its rows are back, whatever fails on the way.
+            *shared.saved.lock() = Some(saved);
+        }
         shared.spec.current.set(None);
         if let Some(old) = inside.take().and_then(Core::close) {
             *shared.left_behind.lock() = Some(old);
         }
     }
     shared.readers.open(&shared.spec);
-    kept
+    kept.map(drop)
 }
 
 /// Says what became of a copy, after bringing its rows back where the domain wants that.
 fn told(shared: &Shared, saved: &Saved) {
-    let merged = if saved.of_the_same_file && shared.spec.domain.merges_rescued {
+    // A schema that shuts this program out takes no rows of it.
+    let wanted = saved.of_the_same_file && shared.spec.domain.merges_rescued && shared.health.is_writable();
+    let merged = if wanted {
         let mut inside = shared.gate.enter();
         inside.as_mut().map_or(Ok(Merged::default()), |core| merge::merge(shared, core, &saved.copy))
     } else {
@@ -146,7 +173,7 @@ fn told(shared: &Shared, saved: &Saved) {
             "what its removed files held was copied to {path}; its rows could not be brought back: {error}"
         ),
     };
-    log::warn!("{}: {told}", shared.spec.domain.name());
+    warn(&format_args!("{}: {told}", shared.spec.domain.name()));
     shared.health.warn(told);
 }
 

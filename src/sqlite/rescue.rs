@@ -94,6 +94,10 @@ pub(super) fn save(spec: &Spec, core: &Core, why: &Error, of_the_same_file: bool
 
 /// The folder of a finished copy of the same files at the same length.
 fn made_already(quarantine: &Path, name: &str, source: &Source) -> Option<PathBuf> {
+    // Without its random numbers one empty log is like another.
+    if source.log_header.is_empty() {
+        return None;
+    }
     let folders = std::fs::read_dir(quarantine).ok()?;
     folders.filter_map(|entry| Some(entry.ok()?.path())).find(|folder| {
         let text = home::read_file(folder.join(MANIFEST));

@@ -23,6 +23,7 @@ use super::lineage;
 use super::migrate;
 use super::readers::{self, Readers};
 use super::recover::Loss;
+use super::rescue::Saved;
 use super::schema_watch;
 use super::stats::{self, Counters, Stats};
 use super::status_page::Slot;
@@ -63,6 +64,8 @@ pub(super) struct Shared {
     pub(super) opening: Mutex<()>,
     /// The files were found lost, and nobody has looked after what they held.
     pub(super) found_lost: Mutex<Option<Loss>>,
+    /// A copy of what removed files held, whose rows are to be brought back when the database is open again.
+    pub(super) saved: Mutex<Option<Saved>>,
     /// A caller may have kept the turn: the writer sees to it that it is given back.
     pub(super) kept: AtomicBool,
     /// When closing stops waiting, in nanoseconds since `opened`; 0 while it does not close.
@@ -76,7 +79,7 @@ pub(super) struct Shared {
 
 /// Tells who has no call to be told by. A logger that writes into a database is refused here, not waited for: this may be
 /// the thread that it would wait for.
-fn warn(trouble: &Error) {
+pub(super) fn warn(trouble: &dyn std::fmt::Display) {
     let _mark = InJob::mark();
     log::warn!("{trouble}");
 }
@@ -100,6 +103,7 @@ impl Shared {
             left_behind: Mutex::new(None),
             opening: Mutex::new(()),
             found_lost: Mutex::new(None),
+            saved: Mutex::new(None),
             kept: AtomicBool::new(false),
             gives_up_at: AtomicU64::new(0),
             opened: Instant::now(),

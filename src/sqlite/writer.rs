@@ -228,7 +228,7 @@ fn attach(shared: &Shared, attached: &dyn Fn(i64)) -> bool {
             return true;
         }
         let deadline = Instant::now() + ATTACH_TRY;
-        let answer = recover::leave(shared, deadline).and_then(|_| shared.attach(deadline));
+        let answer = recover::leave(shared, deadline).and_then(|()| shared.attach(deadline));
         drop(opening);
         match answer {
             Ok(wrote) => {
