@@ -283,20 +283,7 @@ fn remove_copy(file: &Path) -> Result<()> {
 
 fn check_room(sources: &[Source], folder: &Path) -> Result<()> {
     let needed = sources.iter().map(Source::bytes).sum::<Result<u64>>()?.saturating_add(SPARE);
-    refuse_too_full(needed, folder, "the backup")
-}
-
-/// `Full` with the numbers, unless the file system of the folder has this much room.
-fn refuse_too_full(needed: u64, folder: &Path, what: &str) -> Result<()> {
-    let found = rustix::fs::statvfs(folder)
-        .map_err(|error| Error::io("look at the free space", folder, error.into()))?;
-    let free = found.f_bavail.saturating_mul(found.f_frsize);
-    if free >= needed {
-        return Ok(());
-    }
-    Err(Error::new(ErrorKind::Full, format!("{what} needs {needed} bytes of free space, {free} are there"))
-        .at_path(folder)
-        .advise("free some space on that disk, or choose a folder on another one"))
+    home::refuse_too_full(needed, folder, "the backup")
 }
 
 fn nothing_to_copy(home: &PreparedHome, left_out: &[LeftOut]) -> Error {
@@ -307,18 +294,4 @@ fn nothing_to_copy(home: &PreparedHome, left_out: &[LeftOut]) -> Error {
         None => Error::new(ErrorKind::NotFound, "there is no database in this home yet"),
     };
     error.at_path(home.path()).advise("name another home with --home or ROWHOUSE_HOME")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_disk_without_room_is_told_with_numbers() {
-        let folder = tempfile::tempdir().expect("a folder");
-        refuse_too_full(1, folder.path(), "it").expect("a byte is free");
-        let error = refuse_too_full(u64::MAX, folder.path(), "it").expect_err("nobody has so much");
-        assert_eq!(error.kind(), ErrorKind::Full);
-        assert!(error.message().contains(&u64::MAX.to_string()) && error.advice().is_some(), "{error}");
-    }
 }

@@ -22,8 +22,8 @@ use crate::error::{Error, ErrorKind, Result};
 use file_system::Purpose;
 pub(crate) use file_system::blame as blame_file_system;
 pub(crate) use files::{
-    check_database_file, create_private_file, open_lock_file, open_to_read, read_file, sync_folder, tighten,
-    with_ending, write_atomically,
+    check_database_file, create_private_file, open_lock_file, open_to_read, read_file, refuse_too_full,
+    sync_folder, tighten, with_ending, write_atomically,
 };
 
 /// What decided where the home is.
@@ -274,6 +274,24 @@ pub(crate) fn private_folder(parent: &Path, name: &str) -> Result<PathBuf> {
         Err(error) => return Err(Error::io("create the folder", &path, error)),
     }
     Ok(path)
+}
+
+/// Creates a folder that was not there: of this name, or with a number after it where that one is taken.
+///
+/// # Errors
+/// `ReadOnly`, `Full` or `Io` from the system.
+pub(crate) fn new_private_folder(parent: &Path, name: &str) -> Result<PathBuf> {
+    let mut folder = parent.join(name);
+    let mut again = 1;
+    while let Err(error) = DirBuilder::new().mode(0o700).create(&folder) {
+        if error.kind() != Os::AlreadyExists {
+            return Err(Error::io("create the folder", &folder, error));
+        }
+        again += 1;
+        folder = parent.join(format!("{name}-{again}"));
+    }
+    sync_folder(parent)?;
+    Ok(folder)
 }
 
 /// True for a folder, false for nothing.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::intent::{self, Intent, STAGING};
 use super::manifest::{BackupDatabase, BackupManifest};
 use super::unfinished::Unfinished;
-use super::{BackupProgress, BackupStep, OnProgress, SPARE, check, refuse_too_full};
+use super::{BackupProgress, BackupStep, OnProgress, SPARE, check};
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, Home, PreparedHome};
@@ -130,7 +130,7 @@ pub(crate) fn restore(
     refuse_live(&folder, &manifest)?;
     report.compare(Some(&folder), home, &manifest)?;
     let needed = manifest.databases.iter().map(|database| database.bytes).sum::<u64>();
-    refuse_too_full(needed.saturating_add(SPARE), folder.path(), "restoring")?;
+    home::refuse_too_full(needed.saturating_add(SPARE), folder.path(), "restoring")?;
     let staging = Unfinished::begin(folder.path(), STAGING)?;
     stage(&from, &manifest, &staging, progress)?;
     // Who opened one meanwhile without this library would go on in a file that is not at its path any more.

@@ -130,6 +130,22 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
         .map_err(|error| Error::io("make the folder durable", folder, error))
 }
 
+/// Refuses to go on unless the file system of a folder has this much room for `what`.
+///
+/// # Errors
+/// `Full` with the numbers; `Io` from the system.
+pub(crate) fn refuse_too_full(needed: u64, folder: &Path, what: &str) -> Result<()> {
+    let found = rustix::fs::statvfs(folder)
+        .map_err(|error| Error::io("look at the free space", folder, error.into()))?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    if free >= needed {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Full, format!("{what} needs {needed} bytes of free space, {free} are there"))
+        .at_path(folder)
+        .advise("free some space on that disk, or choose a folder on another one"))
+}
+
 /// Looks at a database file without opening it; `None` when there is none. The path's folder is a canonical one.
 ///
 /// # Errors
@@ -212,5 +228,14 @@ mod tests {
             assert_eq!(error.path(), Some(&*at(name)));
             assert!(error.advice().is_some(), "{error}");
         }
+    }
+
+    #[test]
+    fn a_disk_without_room_is_told_with_numbers() {
+        let folder = tempfile::tempdir().expect("a folder");
+        refuse_too_full(1, folder.path(), "it").expect("a byte is free");
+        let error = refuse_too_full(u64::MAX, folder.path(), "it").expect_err("nobody has so much");
+        assert_eq!(error.kind(), ErrorKind::Full);
+        assert!(error.message().contains(&u64::MAX.to_string()) && error.advice().is_some(), "{error}");
     }
 }

@@ -9,9 +9,8 @@
 //!
 //! Tests: `tests/m7_rebuilt_and_foreign.rs`, and below.
 
-use std::fs::{self, DirBuilder};
+use std::fs;
 use std::io::ErrorKind as Os;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -23,7 +22,7 @@ use super::shared::warn;
 use super::{migrate, rebuilt};
 use crate::domain::Role;
 use crate::error::{Error, Result};
-use crate::home::{sync_folder, with_ending};
+use crate::home::{new_private_folder, private_folder, sync_folder, with_ending};
 
 impl Spec {
     /// True when opening failed in a way that a new file cures, and the program can do without the old one.
@@ -69,10 +68,10 @@ impl Spec {
 /// # Errors
 /// `ReadOnly`, `Full` or `Io` from the system. What was not moved yet is where it was.
 fn move_aside(database: &Path, name: &str) -> Result<PathBuf> {
-    let all = database.with_file_name("quarantine");
-    create(&all).or_else(|error| if all.is_dir() { Ok(()) } else { Err(io(&all, error)) })?;
-    let folder = create_one(&all, &format!("{name}-{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ")))?;
-    sync_folder(&all)?;
+    let home = database.parent().unwrap_or(database);
+    let all = private_folder(home, "quarantine")?;
+    let name = format!("{name}-{}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
+    let folder = new_private_folder(&all, &name)?;
     for ending in ["-shm", "-wal", ""] {
         let from = with_ending(database, ending);
         let to = folder.join(from.file_name().unwrap_or_default());
@@ -82,29 +81,8 @@ fn move_aside(database: &Path, name: &str) -> Result<PathBuf> {
         }
     }
     sync_folder(&folder)?;
-    if let Some(home) = database.parent() {
-        sync_folder(home)?;
-    }
+    sync_folder(home)?;
     Ok(folder)
-}
-
-/// A new folder of this name, or with a number after it when one second sees more than one.
-fn create_one(all: &Path, name: &str) -> Result<PathBuf> {
-    let mut folder = all.join(name);
-    for again in 2.. {
-        match create(&folder) {
-            Err(error) if error.kind() == Os::AlreadyExists => folder = all.join(format!("{name}-{again}")),
-            created => {
-                created.map_err(|error| io(&folder, error))?;
-                break;
-            }
-        }
-    }
-    Ok(folder)
-}
-
-fn create(folder: &Path) -> std::io::Result<()> {
-    DirBuilder::new().mode(0o700).create(folder)
 }
 
 fn io(path: &Path, error: std::io::Error) -> Error {

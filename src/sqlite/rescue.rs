@@ -71,7 +71,7 @@ pub(super) fn save(spec: &Spec, core: &Core, why: &Error, of_the_same_file: bool
     }
     check_room(connection, &quarantine)?;
     let now = jiff::Timestamp::now();
-    let folder = home::private_folder(
+    let folder = home::new_private_folder(
         &quarantine,
         &format!("{name}-{}-{}", now.as_millisecond(), std::process::id()),
     )?;
@@ -110,20 +110,12 @@ fn made_already(quarantine: &Path, name: &str, source: &Source) -> Option<PathBu
 fn check_room(connection: &Connection, folder: &Path) -> Result<()> {
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let needed = number("page_count")?.saturating_mul(number("page_size")?).cast_unsigned();
-    let found = rustix::fs::statvfs(folder)
-        .map_err(|error| Error::io("look at the free space", folder, error.into()))?;
-    let free = found.f_bavail.saturating_mul(found.f_frsize);
-    if free > needed {
-        return Ok(());
-    }
-    Err(Error::new(
-        ErrorKind::Full,
-        format!(
-            "what its removed files held needs {needed} bytes of free space to be kept, {free} are there"
-        ),
+    // Something must be left for the manifest.
+    home::refuse_too_full(needed.saturating_add(1), folder, "keeping what its removed files held").map_err(
+        |error| {
+            error.advise("free some space on that disk; until then the program keeps the removed files open")
+        },
     )
-    .at_path(folder)
-    .advise("free some space on that disk; until then the program keeps the removed files open"))
 }
 
 #[allow(clippy::disallowed_methods, reason = "a file of our own in the quarantine, no database of the home")]
