@@ -38,14 +38,6 @@ pub(super) enum Loss {
     Log,
 }
 
-/// What became of what was only in the old files.
-enum Kept {
-    /// There was nothing, or it is in the main file now.
-    InPlace,
-    /// It is in a copy.
-    Copied(Saved),
-}
-
 /// Called by the writer between two batches: looks after what was found lost.
 pub(super) fn run(shared: &Shared) {
     let Some(loss) = shared.found_lost.lock().take() else { return };
@@ -106,8 +98,8 @@ pub(super) fn close(shared: &Shared) {
     let mut inside = shared.gate.enter();
     if let Some(core) = inside.as_mut() {
         match keep(shared, core, instant_after(shared.spec.limits.close_deadline)) {
-            Ok(Kept::InPlace) => {}
-            Ok(Kept::Copied(saved)) => warn(&format_args!(
+            Ok(None) => {}
+            Ok(Some(saved)) => warn(&format_args!(
                 "{}: what its removed files held was copied to {}",
                 shared.spec.domain.name(),
                 saved.copy.display()
@@ -137,19 +129,19 @@ fn close_all(shared: &Shared, deadline: Instant) -> Result<()> {
     let mut inside = shared.gate.enter();
     shared.readers.close(deadline.min(instant_after(LONGEST_READ)));
     shared.changes.let_go();
-    let mut kept = inside.as_mut().map_or(Ok(Kept::InPlace), |core| keep(shared, core, deadline));
-    if let Ok(kept) = &mut kept {
-        if let Kept::Copied(saved) = std::mem::replace(kept, Kept::InPlace) {
+    let kept = inside.as_mut().map_or(Ok(None), |core| keep(shared, core, deadline));
+    let closed = kept.map(|copy| {
+        if copy.is_some() {
             // Until its rows are back, whatever fails on the way.
-            *shared.saved.lock() = Some(saved);
+            *shared.saved.lock() = copy;
         }
         shared.spec.current.set(None);
         if let Some(old) = inside.take().and_then(Core::close) {
             *shared.left_behind.lock() = Some(old);
         }
-    }
+    });
     shared.readers.open(&shared.spec);
-    kept.map(drop)
+    closed
 }
 
 /// Says what became of a copy, after bringing its rows back where the domain wants that.
@@ -183,32 +175,33 @@ fn keep_copy(shared: &Shared) -> Result<()> {
     let Some(core) = inside.as_mut() else { return Ok(()) };
     let kept = shared.spec.named(keep(shared, core, instant_after(shared.spec.limits.deadline)))?;
     drop(inside);
-    if let Kept::Copied(saved) = kept {
+    if let Some(saved) = kept {
         told(shared, &saved);
     }
     Ok(())
 }
 
-fn keep(shared: &Shared, core: &mut Core, deadline: Instant) -> Result<Kept> {
+/// Sees to it that nothing is only in files that are gone: answers the copy, where one had to be made.
+fn keep(shared: &Shared, core: &mut Core, deadline: Instant) -> Result<Option<Saved>> {
     // A transaction that its job left half done must not be part of the copy.
     batch::rollback(core)?;
     match core.identity.check_now(core.tx.connection()) {
-        Ok(()) => Ok(Kept::InPlace),
+        Ok(()) => Ok(None),
         Err(Lost::File(why)) => {
             // What a best-effort database loses is lost.
             if core.copied || shared.best_effort {
-                return Ok(Kept::InPlace);
+                return Ok(None);
             }
             match rescue::save(&shared.spec, core, &why, false) {
                 Ok(saved) => {
                     core.copied = true;
-                    Ok(Kept::Copied(saved))
+                    Ok(Some(saved))
                 }
                 Err(error) if error.kind() == ErrorKind::Full => Err(error),
                 // Nothing more is to be had from it.
                 Err(error) => {
                     shared.health.warn(format!("what its replaced file held could not be copied: {error}"));
-                    Ok(Kept::InPlace)
+                    Ok(None)
                 }
             }
         }
@@ -218,9 +211,9 @@ fn keep(shared: &Shared, core: &mut Core, deadline: Instant) -> Result<Kept> {
                 || (nobody_began_anew(shared, core) && work_off(core)?)
                 || shared.best_effort
             {
-                return Ok(Kept::InPlace);
+                return Ok(None);
             }
-            rescue::save(&shared.spec, core, &why, true).map(Kept::Copied)
+            rescue::save(&shared.spec, core, &why, true).map(Some)
         }
     }
 }
