@@ -483,6 +483,9 @@ impl Owner {
 /// longer is left to a thread.
 const LONGEST_FINISH: Duration = Duration::from_secs(1);
 
+/// How long a read under way is waited for before the write connection closes: it keeps its own.
+const LONGEST_READ_AT_CLOSE: Duration = Duration::from_millis(500);
+
 /// When the writer has ended: readers first, then the checkpointer, then the write connection.
 fn finish(shared: &Shared, writer: &Mutex<Option<JoinHandle<()>>>) {
     let mut writer = writer.lock();
@@ -491,7 +494,8 @@ fn finish(shared: &Shared, writer: &Mutex<Option<JoinHandle<()>>>) {
     }
     let _opening = shared.opening.lock();
     shared.health.set(Health::Closed, None);
-    shared.readers.close(Instant::now());
+    // A helper thread may hold on to the pool for a moment, and closes its connections when it lets go.
+    shared.readers.close(instant_after(LONGEST_READ_AT_CLOSE));
     shared.changes.close();
     shared.checkpointer.stop();
     recover::close(shared);
