@@ -6,10 +6,10 @@
 //! the inodes are compared: whoever removes one of them splits the processes into those that still use the removed file
 //! and those that create a new one, each invisible to the others (<https://sqlite.org/howtocorrupt.html>, section 2.4).
 //!
-//! The header is only read again when the file's change time or size is another one than when it was last read: whoever
-//! writes to the file, or sets its times, changes its change time. For the same reason the log and its index are only
-//! looked for again when the folder's change time is a new one: whoever creates, removes or renames a file in it changes
-//! that. A change time of the last moments is not trusted: a second change within one tick of the clock would not show.
+//! What is at the paths is only looked for again when the folder's change time is another one than at the last look:
+//! whoever creates, removes or renames a file in it changes that. A change time of the last moments is not trusted: a
+//! second change within one tick of the clock would not show. A mount over a file does not show either, so a look is
+//! good for a second at most. The header is read at each check: that costs less than asking for the file's change time.
 //!
 //! Invariants:
 //! 1. A commit is acknowledged only after the check that follows it; with NORMAL durability the check may be up to 10 ms
@@ -36,6 +36,9 @@ const RELAXED_AGE: Duration = Duration::from_millis(10);
 
 /// How old a change time must be to be trusted: several ticks of any clock that a file system uses.
 const SETTLED: i64 = 50_000_000;
+
+/// After so long (ns) the files are looked for whatever the folder's change time says.
+const LONGEST_UNSEEN: i64 = 1_000_000_000;
 
 /// What is not ours any more.
 #[derive(Debug)]
@@ -79,7 +82,7 @@ impl Marks {
             .map_err(|error| Error::io("look at the database", path, error))?
             .ok_or_else(|| replaced("its file is gone"))?;
         let stamp = ffi::read_stamp(connection)?;
-        Ok(Self { place: Some((place.dev(), place.ino())), stamp, sidecars: Sidecars::of(path) })
+        Ok(Self { place: Some(inode(&place)), stamp, sidecars: Sidecars::of(path) })
     }
 
     /// Those of a database that only this process can reach.
@@ -113,16 +116,22 @@ impl Marks {
     }
 }
 
+/// How a folder was at a time (ns).
+#[derive(Clone, Copy)]
+struct Seen {
+    folder: (u64, u64),
+    changed: i64,
+    at: i64,
+}
+
 pub(super) struct Identity {
     marks: Marks,
     main: PathBuf,
     folder: PathBuf,
     max_age: Option<Duration>,
     checked: Instant,
-    /// The change time (ns) and size of the file when its header was last read and found ours.
-    unchanged: Option<(i64, u64)>,
-    /// The folder's change time (ns) when the log and its index were last looked for and found ours.
-    folder_unchanged: Option<i64>,
+    /// The folder when the files in it were last looked for and found ours.
+    seen: Option<Seen>,
 }
 
 impl Identity {
@@ -133,8 +142,7 @@ impl Identity {
             folder: path.parent().unwrap_or(path).to_owned(),
             max_age: (durability == Durability::Normal).then_some(RELAXED_AGE),
             checked: Instant::now(),
-            unchanged: None,
-            folder_unchanged: None,
+            seen: None,
         }
     }
 
@@ -159,46 +167,50 @@ impl Identity {
         if self.marks.place.is_none() {
             return Ok(());
         }
-        self.check_main(connection).map_err(Lost::File)?;
-        self.check_log().map_err(Lost::Log)
+        let now = wall_clock_ns();
+        // That the folder cannot be looked at says nothing about the files: they are looked for.
+        let folder = place(&self.folder).ok().flatten();
+        let found = folder.map(|found| Seen { folder: inode(&found), changed: changed_at(&found), at: now });
+        let unchanged = self.seen.zip(found).is_some_and(|(seen, found)| found.is_still(&seen));
+        if !unchanged {
+            self.seen = None;
+            self.look_for_main().map_err(Lost::File)?;
+        }
+        self.check_header(connection).map_err(Lost::File)?;
+        if !unchanged {
+            if Sidecars::of(&self.main) != self.marks.sidecars {
+                return Err(Lost::Log(log_lost()));
+            }
+            self.seen = found.filter(|found| settled(found.changed, now));
+        }
+        Ok(())
     }
 
-    fn check_main(&mut self, connection: &Connection) -> Result<()> {
-        let change = match place(&self.main) {
-            Ok(Some(found)) if Some((found.dev(), found.ino())) == self.marks.place => {
-                Some((changed_at(&found), found.len()))
-            }
-            Ok(None) => return Err(replaced("its file was removed or renamed")),
-            Ok(Some(_)) => return Err(replaced("another file was put in its place")),
+    fn look_for_main(&self) -> Result<()> {
+        match place(&self.main) {
+            Ok(Some(found)) if Some(inode(&found)) == self.marks.place => Ok(()),
+            Ok(None) => Err(replaced("its file was removed or renamed")),
+            Ok(Some(_)) => Err(replaced("another file was put in its place")),
             // That the folder cannot be looked at now says nothing about the file, which is still open.
-            Err(_) => None,
-        };
-        if change.is_some() && change == self.unchanged {
-            return Ok(());
+            Err(_) => Ok(()),
         }
-        let now = wall_clock_ns();
+    }
+
+    fn check_header(&self, connection: &Connection) -> Result<()> {
         match ffi::read_stamp(connection) {
-            Ok(found) if found == self.marks.stamp => {
-                self.unchanged = change.filter(|(at, _)| settled(*at, now));
-                Ok(())
-            }
+            Ok(found) if found == self.marks.stamp => Ok(()),
             Ok(_) => Err(replaced("its contents were overwritten by another database")),
             Err(error) => Err(replaced("its header cannot be read any more").caused_by(error)),
         }
     }
+}
 
-    fn check_log(&mut self) -> Result<()> {
-        let Ok(Some(folder)) = place(&self.folder) else { return Ok(()) };
-        let change = changed_at(&folder);
-        if self.folder_unchanged == Some(change) {
-            return Ok(());
-        }
-        let now = wall_clock_ns();
-        if Sidecars::of(&self.main) != self.marks.sidecars {
-            return Err(log_lost());
-        }
-        self.folder_unchanged = Some(change).filter(|at| settled(*at, now));
-        Ok(())
+impl Seen {
+    /// True when nothing was created, removed or renamed in the folder since `earlier`, which is not long ago.
+    fn is_still(&self, earlier: &Self) -> bool {
+        self.folder == earlier.folder
+            && self.changed == earlier.changed
+            && (0..LONGEST_UNSEEN).contains(&(self.at - earlier.at))
     }
 }
 
@@ -214,6 +226,10 @@ pub(super) fn changed_at(found: &Metadata) -> i64 {
 pub(super) fn wall_clock_ns() -> i64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
     now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
+}
+
+fn inode(found: &Metadata) -> (u64, u64) {
+    (found.dev(), found.ino())
 }
 
 fn place(path: &Path) -> std::io::Result<Option<Metadata>> {
