@@ -388,11 +388,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let (mut a, mut b) = (turn(dir.path()), turn(dir.path()));
         assert!(a.try_take());
+        let (waits, waiting_now) = std::sync::mpsc::channel();
         let waiting = std::thread::spawn(move || {
-            assert!(b.take(Duration::from_secs(10), 1, || false));
+            let moves = || waits.send(()).is_ok();
+            assert!(b.take(Duration::from_millis(40), u32::MAX, moves));
             b
         });
-        // The lobby is taken as soon as b waits; from then on a cannot come back before b had its turn.
+        // Its first try, which leaves the lobby again, is over when b asks whether the line moves. The lobby is taken as
+        // soon as b waits; from then on a cannot come back before b had its turn.
+        waiting_now.recv().expect("b waits");
         let probe = turn(dir.path());
         let locks = probe.locks.as_ref().expect("opened");
         while locks.try_lobby() {
