@@ -121,6 +121,12 @@ impl Runtime {
         crate::stores::Threads::of(self.database("state"))
     }
 
+    /// The goal store, on the goals database.
+    #[cfg(feature = "agent")]
+    pub fn goals(&self) -> crate::stores::Goals {
+        crate::stores::Goals::of(self.database("goals"))
+    }
+
     /// Its home.
     pub fn home(&self) -> &Home {
         &self.inner.home

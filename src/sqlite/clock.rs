@@ -9,8 +9,8 @@ pub(super) fn instant_after(wait: Duration) -> Instant {
     now.checked_add(wait).unwrap_or(now + CENTURY)
 }
 
-/// The wall clock to a few milliseconds, cheaply: for display only.
-pub(super) fn now_unix_ms() -> u64 {
+/// The wall clock to a few milliseconds, cheaply: for what is shown and stored, not for measuring.
+pub(crate) fn now_unix_ms() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
     (now.tv_sec as u64) * 1000 + (now.tv_nsec as u64) / 1_000_000
 }

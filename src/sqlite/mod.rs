@@ -73,6 +73,8 @@ use crate::handoff::lanes::{Lane, Refused};
 use crate::sync::Arc;
 use batch::Entry;
 use clock::instant_after;
+#[cfg(feature = "agent")]
+pub(crate) use clock::now_unix_ms;
 use connect::Spec;
 use health::Health;
 use label::Label;

@@ -1,6 +1,8 @@
 //! The stores of the built-in domains. Each speaks [`Session`](crate::sql::Session) and nothing else, so that its SQL
 //! runs on either engine.
 
+pub mod goals;
 pub mod threads;
 
+pub use goals::Goals;
 pub use threads::{Direction, Sort, ThreadFacts, ThreadPage, ThreadQuery, ThreadRow, Threads, Upserted};
