@@ -121,6 +121,12 @@ impl Runtime {
         crate::stores::Threads::of(self.database("state"))
     }
 
+    /// Which thread started which, on the state database.
+    #[cfg(feature = "agent")]
+    pub fn spawn_edges(&self) -> crate::stores::SpawnEdges {
+        crate::stores::SpawnEdges::of(self.database("state"))
+    }
+
     /// The goal store, on the goals database.
     #[cfg(feature = "agent")]
     pub fn goals(&self) -> crate::stores::Goals {

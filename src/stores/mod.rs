@@ -2,7 +2,9 @@
 //! runs on either engine.
 
 pub mod goals;
+pub mod spawn_edges;
 pub mod threads;
 
 pub use goals::Goals;
+pub use spawn_edges::SpawnEdges;
 pub use threads::{Direction, Sort, ThreadFacts, ThreadPage, ThreadQuery, ThreadRow, Threads, Upserted};

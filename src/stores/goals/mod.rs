@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Session, Value};
 use crate::sqlite::{Database, now_unix_ms};
 use crate::stores::threads::Change;
-use crate::stores::threads::row::canonical_id;
+use crate::stores::threads::row::{self, canonical_id};
 
 /// The longest objective, in bytes of UTF-8.
 pub const LONGEST_OBJECTIVE: usize = 64 << 10;
@@ -95,7 +95,7 @@ impl Goals {
     /// # Errors
     /// `Invalid` as [`replace`](Self::replace); the engine's.
     pub fn update(&self, thread_id: &str, patch: &GoalPatch) -> Result<GoalChange> {
-        let thread = id(thread_id)?;
+        let thread = row::thread_id(thread_id)?;
         patch.check()?;
         if patch.is_empty() {
             let found = self.database()?.read(|at| read(at, &thread))?;
@@ -144,7 +144,7 @@ impl Goals {
         accounting: Accounting,
         expected_goal_id: Option<&str>,
     ) -> Result<GoalChange> {
-        let thread = id(thread_id)?;
+        let thread = row::thread_id(thread_id)?;
         let (seconds, tokens) = (seconds.max(0), tokens.max(0));
         if (seconds, tokens) == (0, 0) {
             let found = self.database()?.read(|at| read(at, &thread))?;
@@ -163,12 +163,12 @@ impl Goals {
     /// # Errors
     /// As [`pause`](Self::pause).
     pub fn delete(&self, thread_id: &str) -> Result<Option<Goal>> {
-        let thread = id(thread_id)?;
+        let thread = row::thread_id(thread_id)?;
         self.database()?.write(|tx| only(tx, sql::DELETE, &[thread.as_str().into()]))
     }
 
     fn stop(&self, thread_id: &str, status: GoalStatus) -> Result<GoalChange> {
-        let thread = id(thread_id)?;
+        let thread = row::thread_id(thread_id)?;
         self.change(&thread, None, sql::STOP, [status.as_str().into(), now().into()])
     }
 
@@ -190,7 +190,7 @@ impl Goals {
 }
 
 fn row_of(thread_id: &str, goal: &NewGoal) -> Result<[Value; 6]> {
-    let thread = id(thread_id)?;
+    let thread = row::thread_id(thread_id)?;
     goal.check()?;
     Ok([
         thread.into(),
@@ -208,13 +208,6 @@ fn read(at: &impl Session, thread: &str) -> Result<Option<Goal>> {
 
 fn only(at: &impl Session, statement: &str, params: &[Value]) -> Result<Option<Goal>> {
     at.query(statement, params)?.first().map(Goal::from_row).transpose()
-}
-
-fn id(thread_id: &str) -> Result<String> {
-    canonical_id(thread_id).ok_or_else(|| {
-        Error::new(ErrorKind::Invalid, "a thread's id is a UUID")
-            .advise("look for it with: rowhouse threads list")
-    })
 }
 
 fn now() -> i64 {

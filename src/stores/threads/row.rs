@@ -370,6 +370,17 @@ pub(crate) fn canonical_id(text: &str) -> Option<String> {
     fits.then(|| text.to_ascii_lowercase())
 }
 
+/// The same, for input that must name a thread.
+///
+/// # Errors
+/// `Invalid` when it is no UUID.
+pub(crate) fn thread_id(text: &str) -> Result<String> {
+    canonical_id(text).ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, "a thread's id is a UUID")
+            .advise("look for it with: rowhouse threads list")
+    })
+}
+
 /// A folder as it is stored and compared: without a slash at the end.
 pub(crate) fn directory_text(path: &Path) -> String {
     let text = path.to_string_lossy();

@@ -1,0 +1,243 @@
+//! Spawn edges: which thread started which.
+//!
+//! Invariants:
+//! - A thread has at most one parent, for good.
+//! - A walk is breadth first, visits each thread once, and so ends also where the edges form a cycle. It is one snapshot.
+//! - A walk reads as many edges as it answers, and one statement per thread that it looks under.
+//!
+//! Tests: `tests/spawn_edges.rs`.
+
+use std::collections::{HashSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::{Row, Session, Value};
+use crate::sqlite::{Database, now_unix_ms};
+use crate::stores::threads::row::{canonical_id, thread_id};
+
+/// The most edges that one walk answers. Default of [`SpawnEdges::descendants`].
+pub const LONGEST_WALK: usize = 10_000;
+
+/// One thread and the one that started it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpawnEdge {
+    /// Who started it.
+    pub parent_id: String,
+    /// Who was started.
+    pub child_id: String,
+    /// Whether the child still works for its parent.
+    pub status: SpawnStatus,
+    /// When it was started, in Unix milliseconds.
+    pub created_at: i64,
+    /// How far below the thread that was asked for; 1 for a child.
+    pub depth: u32,
+}
+
+/// Whether a child still works for its parent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SpawnStatus {
+    /// It does.
+    Open,
+    /// It has ended, or was let go.
+    Closed,
+}
+
+impl SpawnStatus {
+    /// The status as one lower-case word, as it is stored and appears in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// What is below a thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descendants {
+    /// Breadth first; children of one thread oldest first.
+    pub edges: Vec<SpawnEdge>,
+    /// True when there are more than [`LONGEST_WALK`].
+    pub truncated: bool,
+}
+
+/// The spawn edges of a `state` database. Cheap to clone.
+///
+/// ```
+/// # fn main() -> rowhouse::Result<()> {
+/// # let folder = tempfile::tempdir().expect("a folder");
+/// use rowhouse::stores::spawn_edges::SpawnStatus;
+/// use rowhouse::{Home, Runtime};
+/// let runtime = Runtime::open(Home::at(folder.path().join("home")))?;
+/// let edges = runtime.spawn_edges();
+/// let (parent, child) = ("019cadf1-7a5e-7b04-8f21-000000000001", "019cadf1-7a5e-7b04-8f21-000000000002");
+/// edges.add(parent, child)?;
+/// assert_eq!(edges.children(parent, Some(SpawnStatus::Open))?.len(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct SpawnEdges {
+    /// Or why there is none: told at the first use.
+    database: Result<Database>,
+}
+
+const OF_PARENT: &str = "SELECT parent_id, child_id, status, created_at FROM spawn_edge \
+     WHERE parent_id = $1 ORDER BY created_at, child_id";
+const OF_CHILD: &str = "SELECT parent_id, child_id, status, created_at FROM spawn_edge WHERE child_id = $1";
+const ADD: &str =
+    "INSERT INTO spawn_edge(child_id, parent_id, status, created_at) VALUES ($1, $2, 'open', $3)";
+const SET: &str = "UPDATE spawn_edge SET status = $2 WHERE child_id = $1 AND status <> $2";
+
+impl SpawnEdges {
+    /// The edges in this database, which holds the tables of the `state` domain.
+    pub fn new(database: Database) -> Self {
+        Self::of(Ok(database))
+    }
+
+    /// The edges of a runtime; a runtime without the state domain answers so at every use.
+    pub(crate) fn of(database: Result<Database>) -> Self {
+        Self { database: database.map(|database| database.label("spawn_edges")) }
+    }
+
+    fn database(&self) -> Result<&Database> {
+        self.database.as_ref().map_err(Error::clone)
+    }
+
+    /// Records that `parent` started `child`: an open edge. One that is there already stays as it is. Answers whether it
+    /// is new.
+    ///
+    /// # Errors
+    /// `Conflict` when the child has another parent; `Invalid` when an id is no UUID, or a thread would start itself; the
+    /// engine's.
+    pub fn add(&self, parent_id: &str, child_id: &str) -> Result<bool> {
+        let (parent, child) = (thread_id(parent_id)?, thread_id(child_id)?);
+        if parent == child {
+            return Err(Error::new(ErrorKind::Invalid, "a thread does not start itself"));
+        }
+        let now = i64::try_from(now_unix_ms()).unwrap_or(i64::MAX);
+        self.database()?.write(|tx| add(tx, &parent, &child, now))
+    }
+
+    /// Who started the thread.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn parent(&self, child_id: &str) -> Result<Option<SpawnEdge>> {
+        let Some(child) = canonical_id(child_id) else { return Ok(None) };
+        self.database()?.read(|at| edge_to(at, &child))
+    }
+
+    /// Whom the thread started, oldest first.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn children(&self, parent_id: &str, status: Option<SpawnStatus>) -> Result<Vec<SpawnEdge>> {
+        let Some(parent) = canonical_id(parent_id) else { return Ok(Vec::new()) };
+        self.database()?.read(|at| below(at, &parent, 1, status))
+    }
+
+    /// Everything below the thread, breadth first. With a status, only what is reached by edges of that status.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn descendants(&self, root_id: &str, status: Option<SpawnStatus>) -> Result<Descendants> {
+        let Some(root) = canonical_id(root_id) else { return Ok(Descendants::default()) };
+        self.database()?.read(|at| walk(at, &root, status, LONGEST_WALK))
+    }
+
+    /// Closes or opens the edge to a thread. With `cascade` also those to everything below it. Answers how many edges
+    /// changed.
+    ///
+    /// # Errors
+    /// `Invalid` when the id is no UUID; `Unsupported` when more than [`LONGEST_WALK`] threads are below it, and nothing
+    /// was changed; the engine's.
+    pub fn set_status(&self, child_id: &str, status: SpawnStatus, cascade: bool) -> Result<u64> {
+        let child = thread_id(child_id)?;
+        self.database()?.write(|tx| {
+            let own = set(tx, &child, status)?;
+            Ok(own + if cascade { set_below(tx, &child, status)? } else { 0 })
+        })
+    }
+
+    /// Closes or opens the edges to everything below a thread, its own left as it is. Answers how many changed.
+    ///
+    /// # Errors
+    /// As [`set_status`](Self::set_status).
+    pub fn set_descendants(&self, root_id: &str, status: SpawnStatus) -> Result<u64> {
+        let root = thread_id(root_id)?;
+        self.database()?.write(|tx| set_below(tx, &root, status))
+    }
+}
+
+fn add(tx: &impl Session, parent: &str, child: &str, now: i64) -> Result<bool> {
+    match edge_to(tx, child)? {
+        None => tx.execute(ADD, &[child.into(), parent.into(), now.into()]).map(|_| true),
+        Some(found) if found.parent_id == parent => Ok(false),
+        Some(_) => Err(Error::new(ErrorKind::Conflict, "the thread was started by another one")
+            .advise("a thread has one parent; start a new thread")),
+    }
+}
+
+fn set(tx: &impl Session, child: &str, status: SpawnStatus) -> Result<u64> {
+    tx.execute(SET, &[child.into(), status.as_str().into()])
+}
+
+fn set_below(tx: &impl Session, root: &str, status: SpawnStatus) -> Result<u64> {
+    let found = walk(tx, root, None, LONGEST_WALK)?;
+    if found.truncated {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            "too many threads are below this one; nothing was changed",
+        )
+        .advise("do it for its children, one by one"));
+    }
+    found.edges.iter().map(|edge| set(tx, &edge.child_id, status)).sum()
+}
+
+fn walk(at: &impl Session, root: &str, status: Option<SpawnStatus>, most: usize) -> Result<Descendants> {
+    let mut seen = HashSet::from([root.to_owned()]);
+    let mut to_look_under = VecDeque::from([(root.to_owned(), 1)]);
+    let mut edges = Vec::new();
+    while let Some((parent, depth)) = to_look_under.pop_front() {
+        for edge in below(at, &parent, depth, status)? {
+            if !seen.insert(edge.child_id.clone()) {
+                continue;
+            }
+            if edges.len() == most {
+                return Ok(Descendants { edges, truncated: true });
+            }
+            to_look_under.push_back((edge.child_id.clone(), depth + 1));
+            edges.push(edge);
+        }
+    }
+    Ok(Descendants { edges, truncated: false })
+}
+
+fn below(at: &impl Session, parent: &str, depth: u32, status: Option<SpawnStatus>) -> Result<Vec<SpawnEdge>> {
+    let rows = at.query(OF_PARENT, &[parent.into()])?;
+    let edges = rows.iter().map(|row| edge(row, depth));
+    edges
+        .filter(|edge| edge.as_ref().map_or(true, |edge| status.is_none_or(|one| one == edge.status)))
+        .collect()
+}
+
+fn edge_to(at: &impl Session, child: &str) -> Result<Option<SpawnEdge>> {
+    at.query(OF_CHILD, &[Value::from(child)])?.first().map(|row| edge(row, 1)).transpose()
+}
+
+fn edge(row: &Row, depth: u32) -> Result<SpawnEdge> {
+    let status = match row.get::<String>("status")?.as_str() {
+        "open" => SpawnStatus::Open,
+        _ => SpawnStatus::Closed,
+    };
+    Ok(SpawnEdge {
+        parent_id: row.get("parent_id")?,
+        child_id: row.get("child_id")?,
+        status,
+        created_at: row.get("created_at")?,
+        depth,
+    })
+}
