@@ -724,16 +724,18 @@ pub(super) fn refuse(shared: &Shared, queue: &mut VecDeque<Entry>, error: &Error
     }
 }
 
-/// A job that was not done and will not be.
-fn turn_away(shared: &Shared, entry: Option<Entry>, error: Error) {
-    let Some(entry) = entry else { return };
+/// A job that was not done and will not be. False when its caller gave up before.
+pub(super) fn turn_away(shared: &Shared, entry: Option<Entry>, error: Error) -> bool {
+    let Some(entry) = entry else { return false };
     let _mark = InJob::mark();
-    if entry.task.refuse(error) {
+    let refused = entry.task.refuse(error);
+    if refused {
         shared.counted(0, 1);
         shared.drop_entry(entry);
     } else {
         forget(shared, Some(entry));
     }
+    refused
 }
 
 /// A job whose caller gave up.

@@ -1,8 +1,9 @@
 //! How a database is, in one word, changed in one place.
 //!
-//! Degraded comes in two forms. *Attached*: it takes writes, and something is in their way (a lock that stays, a full
-//! disk); a commit ends it. *Detached*, of a best-effort domain only: it is being attached again, which waits for what is
-//! wrong to pass. After that it stays degraded, attached, until a commit shows that it works.
+//! Degraded comes in three forms. *Attached*: it takes writes, and something is in their way (a lock that stays, a full
+//! disk); a commit ends it. *Bounded*: one of its bounds is reached ([`admission`](super::admission)); commits do not end
+//! it. *Detached*, of a best-effort domain only: it is being attached again, which waits for what is wrong to pass. After
+//! that it stays degraded, attached, until a commit shows that it works.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
@@ -45,6 +46,8 @@ const DEGRADED: u8 = 2;
 const READ_ONLY: u8 = 3;
 const LATCHED: u8 = 4;
 const CLOSED: u8 = 6;
+/// Degraded by a bound only: nothing is in the way of what is let in.
+const BOUNDED: u8 = 7;
 
 /// The health of one database.
 pub(super) struct State {
@@ -60,6 +63,8 @@ struct Detail {
     refusal: Option<Error>,
     /// What is wrong while it is degraded.
     trouble: Option<Error>,
+    /// Which bound is reached.
+    bound: Option<Error>,
     warnings: Vec<String>,
     /// What happened since it was opened, and should be known for as long as it is.
     notes: Vec<String>,
@@ -71,8 +76,16 @@ impl Detail {
     }
 
     fn degrade(&mut self, trouble: Error) {
-        self.health = Health::Degraded { reason: trouble.to_string(), holder: trouble.holder().cloned() };
         self.trouble = Some(trouble);
+        self.tell();
+    }
+
+    /// The health of what is open, or was: trouble comes before a bound.
+    fn tell(&mut self) {
+        self.health = match self.trouble.as_ref().or(self.bound.as_ref()) {
+            Some(why) => Health::Degraded { reason: why.to_string(), holder: why.holder().cloned() },
+            None => Health::Ready,
+        };
     }
 }
 
@@ -84,6 +97,7 @@ impl State {
                 health: Health::Attaching,
                 refusal: None,
                 trouble: None,
+                bound: None,
                 warnings: Vec::new(),
                 notes: Vec::new(),
             }),
@@ -103,8 +117,8 @@ impl State {
     pub(super) fn degrade(&self, trouble: Error) -> bool {
         let mut news = false;
         self.change(|detail| {
-            news = detail.health == Health::Ready;
             let attached = detail.is_attached();
+            news = attached && detail.trouble.is_none();
             if attached {
                 detail.degrade(trouble);
             }
@@ -117,7 +131,7 @@ impl State {
     pub(super) fn detach(&self, trouble: Error) -> bool {
         let mut news = false;
         self.change(|detail| {
-            news = !matches!(detail.health, Health::Degraded { .. });
+            news = detail.trouble.is_none();
             detail.refusal = Some(trouble.clone());
             detail.degrade(trouble);
             true
@@ -129,9 +143,7 @@ impl State {
     pub(super) fn attached(&self) {
         self.change(|detail| {
             detail.refusal = None;
-            if !matches!(detail.health, Health::Degraded { .. }) {
-                detail.health = Health::Ready;
-            }
+            detail.tell();
             true
         });
     }
@@ -140,13 +152,29 @@ impl State {
     pub(super) fn recovered(&self) {
         if self.is_degraded() {
             self.change(|detail| {
-                let degraded = detail.is_attached() && detail.health != Health::Ready;
+                let degraded = detail.is_attached() && detail.trouble.is_some();
                 if degraded {
-                    (detail.health, detail.trouble) = (Health::Ready, None);
+                    detail.trouble = None;
+                    detail.tell();
                 }
                 degraded
             });
         }
+    }
+
+    /// Which bound is reached by now, if one is. Answers whether it is news that one is.
+    pub(super) fn bounded(&self, bound: Option<Error>) -> bool {
+        let mut news = false;
+        self.change(|detail| {
+            news = bound.is_some() && detail.bound.is_none();
+            detail.bound = bound;
+            let attached = detail.is_attached();
+            if attached {
+                detail.tell();
+            }
+            attached
+        });
+        news
     }
 
     /// The only place where health changes.
@@ -160,6 +188,7 @@ impl State {
             Health::Degraded { .. } if detail.refusal.is_some() => ATTACHING,
             Health::Attaching => ATTACHING,
             Health::Ready => READY,
+            Health::Degraded { .. } if detail.trouble.is_none() => BOUNDED,
             Health::Degraded { .. } => DEGRADED,
             Health::ReadOnly => READ_ONLY,
             Health::Latched | Health::Quarantined => LATCHED,
@@ -189,12 +218,12 @@ impl State {
 
     /// True when a write may run at once.
     pub(super) fn is_writable(&self) -> bool {
-        matches!(self.word.load(Ordering::Acquire), READY | DEGRADED)
+        matches!(self.word.load(Ordering::Acquire), READY | DEGRADED | BOUNDED)
     }
 
     /// True when there is a connection that works, if only to read.
     pub(super) fn is_open(&self) -> bool {
-        matches!(self.word.load(Ordering::Acquire), READY | DEGRADED | READ_ONLY)
+        matches!(self.word.load(Ordering::Acquire), READY | DEGRADED | BOUNDED | READ_ONLY)
     }
 
     /// True while something is in the way of writes, which are still tried.
@@ -215,7 +244,7 @@ impl State {
     /// Why a write is refused for good, if it is. While attaching it is not: it waits in the queue.
     pub(super) fn refusal(&self) -> Option<Error> {
         match self.word.load(Ordering::Acquire) {
-            READY | DEGRADED => None,
+            READY | DEGRADED | BOUNDED => None,
             // A database that is missing where none can be created does not come by waiting.
             ATTACHING => {
                 self.detail.lock().refusal.clone().filter(|error| error.kind() == ErrorKind::ReadOnly)
@@ -238,14 +267,14 @@ impl State {
 
     /// Waits while attaching, until `deadline`; then says why it cannot be read.
     pub(super) fn readable(&self, deadline: Instant) -> Result<(), Error> {
-        if matches!(self.word.load(Ordering::Acquire), READY | DEGRADED | READ_ONLY) {
+        if matches!(self.word.load(Ordering::Acquire), READY | DEGRADED | BOUNDED | READ_ONLY) {
             return Ok(());
         }
         let mut detail = self.detail.lock();
         loop {
             let refusal = || detail.refusal.clone();
             match self.word.load(Ordering::Acquire) {
-                READY | DEGRADED | READ_ONLY => return Ok(()),
+                READY | DEGRADED | BOUNDED | READ_ONLY => return Ok(()),
                 CLOSED => {
                     return Err(
                         refusal().unwrap_or_else(|| Error::new(ErrorKind::Closed, "the database is closed"))

@@ -19,9 +19,11 @@
 //! | [`recover`], [`rescue`], [`merge`] | if not: what was in them, and on to those that are there |
 //! | [`hold`] | snapshots of several databases at one instant |
 //! | [`holders`], [`status_page`] | who is in the way, and who uses what |
+//! | [`admission`] | whether writes are let in |
 //! | [`health`], [`stats`], [`change`] | what can be watched |
 //! | [`ffi`] | calls that rusqlite does not offer |
 
+mod admission;
 mod batch;
 mod blocked;
 mod cantopen;
@@ -235,7 +237,8 @@ impl Database {
     /// - The job's own, and those of SQLite within it.
     /// - `Timeout`, or `Busy` naming the holder: it did not run by the deadline; nothing was done.
     /// - `OutcomeUnknown`: it ran, and was not durable by the deadline.
-    /// - `Full`: the queue had no room until the deadline.
+    /// - `Full`: the queue had no room until the deadline; or one of the bounds of a best-effort database is reached
+    ///   ([`Stats::shed`]), or the bytes of a required one ([`Domain::max_bytes`](crate::Domain::max_bytes)).
     /// - `ReadOnly`, `Latched`, `Replaced`, `Closed`: the database takes no writes now.
     /// - `Reentrant`: called from inside a job.
     /// - `Panicked`: the job did.
@@ -403,6 +406,7 @@ impl Database {
         if let Some(refusal) = shared.health.refusal() {
             return Err(shared.name(refusal));
         }
+        shared.admit(self.options.lane, self.options.bytes)?;
         Ok(self.deadline())
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::admission::{Admission, Bound};
 use super::batch::{self, Entry};
 use super::catalogue::Catalogue;
 use super::change::Changes;
@@ -32,7 +33,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
 use crate::handoff::gate::Gate;
 use crate::handoff::job::Settled;
-use crate::handoff::lanes::{Backlog, Lanes, Refused};
+use crate::handoff::lanes::{Backlog, Lane, Lanes, Refused};
 
 /// How long asking for the warnings may wait for a reader, and read.
 const LOOK_FOR_OTHERS: Duration = Duration::from_secs(1);
@@ -46,6 +47,7 @@ pub(super) struct Shared {
     pub(super) checkpointer: Checkpointer,
     pub(super) changes: Changes,
     pub(super) health: State,
+    pub(super) admission: Admission,
     pub(super) counters: Counters,
     pub(super) slot: Option<Slot>,
     /// Of the process that opened it ([`forks`]); a fork must not touch the connections.
@@ -93,6 +95,7 @@ impl Shared {
             checkpointer: Checkpointer::new(spec.limits.wal_soft),
             changes: Changes::default(),
             health: State::new(),
+            admission: Admission::default(),
             counters: Counters::default(),
             slot,
             owner: forks::generation(),
@@ -244,6 +247,64 @@ impl Shared {
         let trouble = self.name(trouble);
         if self.health.degrade(trouble.clone()) {
             warn(&trouble);
+        }
+    }
+
+    /// A bound is reached. A best-effort database lets no work in until it is [opened](Self::open_again); a required one
+    /// only says so, in its health.
+    pub(super) fn shut(&self, bound: Bound, why: Error) {
+        self.raise(bound, why, self.best_effort);
+    }
+
+    /// A bound is about to be reached, or cannot be kept any more: the health says so, and work goes on.
+    pub(super) fn alarm(&self, bound: Bound, why: Error) {
+        self.raise(bound, why, false);
+    }
+
+    fn raise(&self, bound: Bound, why: Error, refuses: bool) {
+        let why = self.name(why);
+        self.admission.reach(bound, why.clone(), refuses);
+        if self.health.bounded(self.admission.alarm()) {
+            warn(&why);
+        }
+    }
+
+    /// A bound is not reached any more.
+    pub(super) fn open_again(&self, bound: Bound) {
+        if self.admission.is_reached(bound) {
+            self.admission.open(bound);
+            self.health.bounded(self.admission.alarm());
+        }
+    }
+
+    /// Refuses work while a bound is reached, and counts it. `bytes` is what it owns.
+    pub(super) fn admit(&self, lane: Lane, bytes: usize) -> Result<()> {
+        let Some(refusal) = self.admission.refusal(lane) else { return Ok(()) };
+        self.count_shed(bytes);
+        Err(refusal)
+    }
+
+    fn count_shed(&self, bytes: usize) {
+        stats::add(&self.counters.shed, 1);
+        stats::add(&self.counters.shed_bytes, bytes as u64);
+    }
+
+    /// Answers what waits in the queue and is not let in any more.
+    pub(super) fn shed(&self, queue: &mut VecDeque<Entry>) {
+        if !self.admission.any_reached() {
+            return;
+        }
+        for _ in 0..queue.len() {
+            let Some(entry) = queue.pop_front() else { break };
+            match self.admission.refusal(entry.lane) {
+                Some(refusal) => {
+                    let bytes = entry.keeps.unwrap_or(0);
+                    if batch::turn_away(self, Some(entry), refusal) {
+                        self.count_shed(bytes);
+                    }
+                }
+                None => queue.push_back(entry),
+            }
         }
     }
 

@@ -45,6 +45,10 @@ counters! {
     dropped,
     /// What those owned, in bytes, as far as it was told.
     dropped_bytes,
+    /// Jobs that a best-effort database refused, because one of its bounds was reached: they were never run.
+    shed,
+    /// What those owned, in bytes, as far as it was told.
+    shed_bytes,
     /// Times the write lock was held by somebody else.
     busy_waits,
     /// Batches that went on without their turn.

@@ -133,7 +133,8 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) -> bool {
             // More may have come meanwhile.
             let room = shared.spec.limits.batch_jobs.saturating_sub(queue.len());
             shared.lanes.take(queue, room);
-            let done = batch::run(core, shared, queue);
+            shared.shed(queue);
+            let done = if queue.is_empty() { Vec::new() } else { batch::run(core, shared, queue) };
             core.turn.leave();
             fit = !std::mem::take(&mut core.held_back);
             shared.give_back(queue);
