@@ -143,7 +143,7 @@ impl Checkpointer {
     }
 
     /// Wakes the thread, or starts it.
-    fn ask(&self) {
+    pub(super) fn ask(&self) {
         let mut wish = self.wish.lock();
         if *wish != Wish::Nothing {
             return;

@@ -55,6 +55,8 @@ pub(crate) struct Spec {
     pub(crate) init_lock: PathBuf,
     /// The turn's lock file.
     pub(crate) room: PathBuf,
+    /// Held while free pages are given back to the disk.
+    pub(crate) reclaim_lock: PathBuf,
     /// Name and version of the program, as recorded in what it creates.
     pub(crate) program: (String, String),
     pub(crate) limits: Limits,
@@ -130,6 +132,7 @@ impl Spec {
             path: memory.as_ref().map_or_else(|| home.database_path(name), |memory| memory.path(name)),
             init_lock: home.lock_path(&format!("{name}.init")),
             room: home.lock_path(&format!("{name}.room")),
+            reclaim_lock: home.lock_path(&format!("{name}.reclaim")),
             program,
             domain: domain.clone(),
             limits: limits.clone(),
@@ -426,7 +429,7 @@ impl Spec {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
         connection.execute_batch(&format!(
             "PRAGMA synchronous={synchronous}; PRAGMA cache_size=-{}; PRAGMA journal_size_limit={}; \
-             PRAGMA mmap_size=0; PRAGMA foreign_keys=ON; PRAGMA cell_size_check=ON; PRAGMA fullfsync=ON; \
+             PRAGMA mmap_size=0; PRAGMA wal_autocheckpoint=0; PRAGMA foreign_keys=ON; PRAGMA cell_size_check=ON; PRAGMA fullfsync=ON; \
              PRAGMA checkpoint_fullfsync=ON;",
             limits.page_cache / 1024,
             2 * limits.wal_soft,
@@ -504,6 +507,16 @@ pub(crate) fn lock_until(path: &Path, deadline: Instant) -> Result<Locked> {
             }
             Err(std::fs::TryLockError::WouldBlock) => pause(),
         }
+    }
+}
+
+/// Takes an exclusive flock if nobody has it.
+pub(crate) fn try_lock(path: &Path) -> Result<Option<Locked>> {
+    let file = home::open_lock_file(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Locked(file))),
+        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+        Err(std::fs::TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`blocked`] | how long that lock has been somebody else's |
 //! | [`readers`] | snapshots |
 //! | [`checkpoint`] | keeps the write-ahead log short |
+//! | [`reclaim`] | gives free pages back to the disk |
 //! | [`connect`], [`migrate`], [`migration`], [`history`], [`fence`] | opening |
 //! | [`cantopen`] | why it failed |
 //! | [`read_only`], [`memory`] | where nothing may be written, or kept |
@@ -51,6 +52,7 @@ mod quarantine;
 pub(crate) mod read_only;
 mod readers;
 mod rebuilt;
+pub(crate) mod reclaim;
 mod recover;
 mod rescue;
 mod schema_watch;

@@ -59,6 +59,24 @@ counters! {
     checkpoints,
     /// Checkpoints that were finished while the writer was held.
     checkpoints_held,
+    /// Free pages that were given back to the disk.
+    reclaimed_pages,
+    /// Transactions in which that was done.
+    reclaim_steps,
+    /// For how long these held the write lock, all together, in microseconds.
+    reclaim_us,
+    /// The longest of these, in microseconds.
+    reclaim_longest_us,
+    /// Pages of the file that held nothing when that was last looked at, at most a second ago unless writes are in trouble.
+    free_pages,
+}
+
+pub(super) fn set(gauge: &AtomicU64, n: u64) {
+    gauge.store(n, Ordering::Relaxed);
+}
+
+pub(super) fn highest(gauge: &AtomicU64, n: u64) {
+    gauge.fetch_max(n, Ordering::Relaxed);
 }
 
 pub(super) fn add(counter: &AtomicU64, n: u64) {

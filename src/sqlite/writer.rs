@@ -16,6 +16,7 @@ use super::batch::{self, Entry, Overruled};
 use super::core::Core;
 use super::health::Health;
 use super::label::Label;
+use super::reclaim::Reclaimer;
 use super::recover;
 use super::schema_watch;
 use super::shared::Shared;
@@ -77,6 +78,7 @@ impl std::error::Error for PanicText {}
 /// The body of the writer's thread.
 pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
     let mut end = End { shared, queue: VecDeque::new() };
+    let mut reclaimer = Reclaimer::new();
     loop {
         if shared.best_effort && shared.health.is_attaching() && !attach(shared, attached) {
             return;
@@ -88,10 +90,17 @@ pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
                 () if shared.is_unsettled() => SOON,
                 () => IDLE_LOOK,
             };
-            match shared.lanes.wait(Instant::now() + patience) {
+            let until = Instant::now() + patience;
+            let wakes = reclaimer.wakes().filter(|wakes| !kept && *wakes < until);
+            match shared.lanes.wait(wakes.unwrap_or(until)) {
                 Woken::Closed => return,
                 Woken::Idle if kept => give_back(shared),
-                Woken::Idle => look(shared),
+                Woken::Idle => {
+                    if wakes.is_none() {
+                        look(shared);
+                    }
+                    reclaim(shared, &mut reclaimer);
+                }
                 Woken::Poked | Woken::Work => {}
             }
         }
@@ -104,14 +113,17 @@ pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
             return;
         }
         recover::run(shared);
-        if !end.queue.is_empty() && !serve(shared, &mut end.queue) && !shared.health.is_attaching() {
+        if !end.queue.is_empty()
+            && !serve(shared, &mut end.queue, &mut reclaimer)
+            && !shared.health.is_attaching()
+        {
             rest(shared, TRY_EVERY);
         }
     }
 }
 
 /// One batch. False when jobs went back because of trouble that does not pass at once.
-fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) -> bool {
+fn serve(shared: &Shared, queue: &mut VecDeque<Entry>, reclaimer: &mut Reclaimer) -> bool {
     if shared.checkpointer.is_paused() {
         // A turn that was kept would be kept for the whole pause.
         if let Some(core) = shared.gate.enter().as_mut() {
@@ -126,7 +138,8 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) -> bool {
     let done = match (shared.health.refusal(), inside.as_mut()) {
         (None, Some(core)) if shared.health.is_writable() => {
             shared.set_in_line(true);
-            if !core.take_turn(shared.spec.limits.turn_wait) {
+            let came = core.take_turn(shared.spec.limits.turn_wait);
+            if !came {
                 stats::add(&shared.counters.turns_late, 1);
             }
             shared.set_in_line(false);
@@ -135,6 +148,10 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) -> bool {
             shared.lanes.take(queue, room);
             shared.shed(queue);
             let done = if queue.is_empty() { Vec::new() } else { batch::run(core, shared, queue) };
+            if came && reclaimer.is_due() {
+                // In the same turn: its own callers would wait in line for another one.
+                reclaimer.run(core, shared);
+            }
             core.turn.leave();
             fit = !std::mem::take(&mut core.held_back);
             shared.give_back(queue);
@@ -189,6 +206,19 @@ fn give_back(shared: &Shared) {
     let kept = inside.as_mut().is_some_and(|core| core.turn.leave_if_over(Instant::now()));
     if !kept {
         shared.kept.store(false, Ordering::Release);
+    }
+}
+
+/// The idle writer looks whether pages are free, and gives some back.
+fn reclaim(shared: &Shared, reclaimer: &mut Reclaimer) {
+    if !reclaimer.is_due() {
+        return;
+    }
+    shared.gate.reserve();
+    let mut inside = shared.gate.enter();
+    shared.gate.release();
+    if let Some(core) = inside.as_mut() {
+        reclaimer.run(core, shared);
     }
 }
 
