@@ -127,6 +127,12 @@ impl Runtime {
         crate::stores::SpawnEdges::of(self.database("state"))
     }
 
+    /// Memories drawn from threads, on the state database.
+    #[cfg(feature = "agent")]
+    pub fn memories(&self) -> crate::stores::Memories {
+        crate::stores::Memories::of(self.database("state"))
+    }
+
     /// The goal store, on the goals database.
     #[cfg(feature = "agent")]
     pub fn goals(&self) -> crate::stores::Goals {

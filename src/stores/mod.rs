@@ -2,9 +2,11 @@
 //! runs on either engine.
 
 pub mod goals;
+pub mod memories;
 pub mod spawn_edges;
 pub mod threads;
 
 pub use goals::Goals;
+pub use memories::Memories;
 pub use spawn_edges::SpawnEdges;
 pub use threads::{Direction, Sort, ThreadFacts, ThreadPage, ThreadQuery, ThreadRow, Threads, Upserted};
