@@ -29,6 +29,11 @@ pub struct Limits {
     pub statement_cache: usize,
     /// Size of the write-ahead log, in bytes, from which it is worked off. Default 4 MiB.
     pub wal_soft: u64,
+    /// Size of the write-ahead log, in bytes, at which a best-effort database refuses writes, and a required one says in
+    /// its health that it is not kept. It is only reached while somebody's snapshot keeps the log from being worked off.
+    /// Writes are refused from three quarters of it on: the rest is for what is under way. Default 64 MiB; at most a
+    /// quarter of [`Domain::max_bytes`](crate::Domain::max_bytes).
+    pub wal_cap: u64,
     /// Page cache per connection in bytes. Default 8 MiB.
     pub page_cache: u64,
     /// Largest text, blob, row or SQL text in bytes (<https://sqlite.org/limits.html>, 1). Default 16 MiB.
@@ -51,6 +56,7 @@ impl Default for Limits {
             reader_age: Duration::from_secs(30),
             statement_cache: 128,
             wal_soft: 4 << 20,
+            wal_cap: 64 << 20,
             page_cache: 8 << 20,
             value_bytes: 16 << 20,
             close_deadline: Duration::from_secs(10),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -59,6 +60,8 @@ pub struct Domain {
     pub(crate) on_connect: Option<Arc<OnConnect>>,
     /// Rows that were acknowledged in files which somebody removed come back, also those that others deleted since.
     pub(crate) merges_rescued: bool,
+    pub(crate) max_bytes: Option<u64>,
+    pub(crate) max_write_rate: Option<(u64, Duration)>,
 }
 
 impl Domain {
@@ -75,6 +78,8 @@ impl Domain {
             oldest_writer: 1,
             on_connect: None,
             merges_rescued: true,
+            max_bytes: None,
+            max_write_rate: None,
         }
     }
 
@@ -118,6 +123,34 @@ impl Domain {
     pub fn compatible_from(mut self, oldest_reader: i64, oldest_writer: i64) -> Self {
         self.oldest_reader = oldest_reader;
         self.oldest_writer = oldest_writer.max(oldest_reader);
+        self
+    }
+
+    /// The most bytes that its files (the database, its write-ahead log and the log's index) may take. Default: no bound;
+    /// 256 MiB for the built-in logs. At least 1 MiB.
+    ///
+    /// The bound is kept at each write: one that would need more is refused with [`ErrorKind::Full`]. Pages that are free
+    /// inside the file count as room, so deleting rows makes room at once. A best-effort database then refuses all work
+    /// but that of [`background`](crate::Database::background) handles, which may delete, until at least a 64th of the
+    /// bound is free again. A quarter of the bound, at most [`Limits::wal_cap`](crate::Limits), is for the log; the log of
+    /// a required database is not bounded, see there.
+    #[must_use]
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = Some(bytes);
+        self
+    }
+
+    /// The most bytes that may be written to the disk for it in some time, by all processes together. Default: no bound;
+    /// 4 GiB a day for the built-in logs. A required domain is not held to it: its health says so.
+    ///
+    /// A quarter of them may be written at once; so in any span of that length it is at most 1.25 times as much. Counted is
+    /// what is added to the write-ahead log, twice, because it is copied to the database later: the true number is lower
+    /// when pages are written again before they are copied. Over it a best-effort database refuses work with
+    /// [`ErrorKind::Full`] until a 64th of what may be written at once is free again. Each process counts from when it
+    /// opened the database.
+    #[must_use]
+    pub fn max_write_rate(mut self, bytes: u64, per: Duration) -> Self {
+        self.max_write_rate = Some((bytes, per));
         self
     }
 

@@ -59,16 +59,17 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// A bound is reached; from now on it refuses work, or only says so.
-    pub(super) fn reach(&self, bound: Bound, why: Error, refuses: bool) {
+    /// A bound is reached; from now on it refuses work, or only says so. Answers whether that is news.
+    pub(super) fn reach(&self, bound: Bound, why: Error, refuses: bool) -> bool {
         let mut all = self.why.lock();
         all[bound as usize] = Some(why);
-        self.reached.fetch_or(bound.bit(), Ordering::Relaxed);
-        if refuses {
-            self.shut.fetch_or(bound.bit(), Ordering::Relaxed);
+        let known = self.reached.fetch_or(bound.bit(), Ordering::Relaxed) & bound.bit() != 0;
+        let shut = if refuses {
+            self.shut.fetch_or(bound.bit(), Ordering::Relaxed)
         } else {
-            self.shut.fetch_and(!bound.bit(), Ordering::Relaxed);
-        }
+            self.shut.fetch_and(!bound.bit(), Ordering::Relaxed)
+        };
+        !known || (refuses && shut & bound.bit() == 0)
     }
 
     /// It is not reached any more.
@@ -82,6 +83,11 @@ impl Admission {
     /// True while this bound is reached.
     pub(super) fn is_reached(&self, bound: Bound) -> bool {
         self.reached.load(Ordering::Relaxed) & bound.bit() != 0
+    }
+
+    /// True while this bound refuses work.
+    pub(super) fn refuses(&self, bound: Bound) -> bool {
+        self.shut.load(Ordering::Relaxed) & bound.bit() != 0
     }
 
     /// True while some bound is reached.
@@ -152,16 +158,17 @@ mod tests {
     #[test]
     fn an_alarm_refuses_nothing_and_one_that_refuses_comes_first() {
         let admission = Admission::default();
-        admission.reach(Bound::LogCap, why("log"), false);
+        assert!(admission.reach(Bound::LogCap, why("log"), false), "news");
+        assert!(!admission.reach(Bound::LogCap, why("log"), false), "known");
         assert_eq!(refused(&admission, Lane::Normal), None);
         assert!(admission.is_reached(Bound::LogCap));
         assert_eq!(admission.alarm().expect("one").message(), "log");
         admission.reach(Bound::WriteRate, why("rate"), true);
         assert_eq!(admission.alarm().expect("two").message(), "rate");
         // An alarm may begin to refuse, and end doing so.
-        admission.reach(Bound::LogCap, why("log"), true);
+        assert!(admission.reach(Bound::LogCap, why("log"), true), "news");
         assert_eq!(refused(&admission, Lane::Background).as_deref(), Some("log"));
-        admission.reach(Bound::LogCap, why("log"), false);
+        assert!(!admission.reach(Bound::LogCap, why("log"), false), "milder");
         assert_eq!(refused(&admission, Lane::Background).as_deref(), Some("rate"));
     }
 }

@@ -31,6 +31,7 @@ use super::guard::InJob;
 use super::label::Label;
 use super::schema_watch;
 use super::shared::Shared;
+use super::space;
 use super::stats;
 use super::tx::Tx;
 use crate::error::{Error, ErrorKind};
@@ -603,7 +604,11 @@ pub(super) fn latching(error: &rusqlite::Error) -> Option<Error> {
 /// room.
 fn fatal(core: &mut Core, shared: &Shared) -> Option<Error> {
     let last = ffi::last_error(core.tx.connection())?;
-    latching(&last).map(|error| shared.latch(error)).or_else(|| no_room(core, shared, &last))
+    if let Some(error) = latching(&last) {
+        return Some(shared.latch(error));
+    }
+    // The bound of the database is the job's own trouble, and passes with no waiting.
+    if space::met(core, shared, &last) { None } else { no_room(core, shared, &last) }
 }
 
 /// Looks for trouble of the disk behind a job that ended its transaction; in a best-effort database behind any that

@@ -8,8 +8,11 @@
 //!    batches and this process has the turn.
 //! 4. A writer that outruns the checkpoint pauses: from two and a half times the soft limit on nobody writes until a
 //!    round is done, for at most a second.
-//! 5. A log that cannot be worked off (a reader pins it) is tried again after it grew by a mebibyte, not in a loop.
-//! 6. The thread starts when there is work for the first time: most processes end before, and start sooner without.
+//! 5. A log that cannot be worked off (a reader pins it) is tried again after it grew by a mebibyte, and once a second
+//!    ([`log_cap`]), not in a loop; the writer is not held for it.
+//! 6. A log that was much too long, or whose file is when the database is opened, is cut to nothing when every page of it
+//!    is in the main file: with the writer held and the turn, and only if nobody reads from it at that moment.
+//! 7. The thread starts when there is work for the first time: most processes end before, and start sooner without.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
@@ -21,12 +24,13 @@ use rusqlite::Connection;
 
 use super::batch::latching;
 use super::ffi::{self, Checkpointed};
+use super::log_cap::{self, Lengths, Progress};
 use super::shared::{Shared, warn};
 use super::stats;
 use crate::sync::Arc;
 
 /// SQLite's page size here; every database of this library has it.
-const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = 4096;
 /// Pages by which a log that could not be worked off must grow before the next try: 1 MiB.
 const RETRY_AFTER: u64 = (1 << 20) / PAGE;
 /// The last piece is at most this long; with more to do, another bulk run comes first.
@@ -40,8 +44,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_secs(10);
 
 pub(super) struct Checkpointer {
-    /// Pages from which the log is long.
-    soft: u64,
+    lengths: Lengths,
+    pub(super) progress: Progress,
+    restarts: AtomicU64,
+    /// The file was too long when it was opened, and is to be cut.
+    too_long: AtomicBool,
     /// Pages at which the thread is woken next.
     wake_at: AtomicU64,
     /// Pages at which the writer pauses until the thread has done a round.
@@ -66,10 +73,13 @@ enum Wish {
 }
 
 impl Checkpointer {
-    pub(super) fn new(soft_bytes: u64) -> Self {
-        let soft = (soft_bytes / PAGE).max(8);
+    pub(super) fn new(lengths: Lengths) -> Self {
+        let soft = lengths.soft;
         Self {
-            soft,
+            lengths,
+            progress: Progress::default(),
+            restarts: AtomicU64::new(0),
+            too_long: AtomicBool::new(false),
             wake_at: AtomicU64::new(soft),
             pause_at: AtomicU64::new(pause_at(soft)),
             paused: AtomicBool::new(false),
@@ -82,6 +92,28 @@ impl Checkpointer {
         }
     }
 
+    pub(super) fn lengths(&self) -> &Lengths {
+        &self.lengths
+    }
+
+    /// Times the log was seen to begin anew.
+    pub(super) fn restarts(&self) -> u64 {
+        self.restarts.load(Ordering::Relaxed)
+    }
+
+    /// True while the log waits for somebody else, so that it should be tried again soon.
+    pub(super) fn is_behind(&self) -> bool {
+        self.progress.streak() > 0 || self.too_long.load(Ordering::Relaxed)
+    }
+
+    /// The database is open, and the file of its log is this long: whoever had it before may have been killed.
+    pub(super) fn look_at_file(&self, bytes: u64) {
+        if bytes > self.lengths.kept_bytes {
+            self.too_long.store(true, Ordering::Relaxed);
+            self.ask();
+        }
+    }
+
     pub(super) fn wal_pages(&self) -> u64 {
         self.wal_pages.load(Ordering::Relaxed)
     }
@@ -91,9 +123,7 @@ impl Checkpointer {
     pub(super) fn watch(&self, pages: u64) -> bool {
         let before = self.wal_pages.swap(pages, Ordering::Relaxed);
         if pages < before {
-            // The log started anew.
-            self.wake_at.fetch_min(self.soft, Ordering::Relaxed);
-            self.pause_at.store(pause_at(self.soft), Ordering::Relaxed);
+            self.began_anew();
         }
         if pages < self.wake_at.load(Ordering::Relaxed) {
             return self.must_pause(pages);
@@ -102,6 +132,12 @@ impl Checkpointer {
         self.wake_at.store(u64::MAX, Ordering::Relaxed);
         self.ask();
         self.must_pause(pages)
+    }
+
+    fn began_anew(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+        self.wake_at.fetch_min(self.lengths.soft, Ordering::Relaxed);
+        self.pause_at.store(pause_at(self.lengths.soft), Ordering::Relaxed);
     }
 
     fn must_pause(&self, pages: u64) -> bool {
@@ -180,10 +216,11 @@ impl Checkpointer {
     /// When the log is looked at next, and when the writer pauses next.
     fn look_again(&self) {
         let pages = self.wal_pages();
-        let next = if pages < self.soft { self.soft } else { pages + RETRY_AFTER };
+        let soft = self.lengths.soft;
+        let next = if pages < soft { soft } else { pages + RETRY_AFTER.min(soft) };
         self.wake_at.store(next, Ordering::Relaxed);
         // A log that is pinned grows on: nobody pauses again before it has grown as much once more.
-        self.pause_at.store(pause_at(self.soft).max(pages + self.soft), Ordering::Relaxed);
+        self.pause_at.store(pause_at(soft).max(pages + soft), Ordering::Relaxed);
     }
 
     /// Lets go of the file: another one may be at its path. The next round opens that. Not from inside the gate.
@@ -226,8 +263,10 @@ fn work(shared: &Shared) {
             if connection.is_none() {
                 *connection = shared.spec.open_checkpointer().ok();
             }
-            if let Some(connection) = &*connection {
-                run(shared, connection);
+            if let Some(connection) = &*connection
+                && let Some(found) = run(shared, connection)
+            {
+                log_cap::judge(shared, connection, found);
             }
         }
         own.look_again();
@@ -245,44 +284,85 @@ fn pause_at(soft: u64) -> u64 {
     soft * 5 / 2
 }
 
-/// One round: bulk, then the last piece.
-fn run(shared: &Shared, connection: &Connection) -> Option<()> {
-    let mut done = Checkpointed::default();
-    for _ in 0..BULK_RUNS {
-        done = passive(shared, connection)?;
-        let left = done.log.saturating_sub(done.done);
-        if done.busy || left <= LAST_PIECE || shared.checkpointer.paused.load(Ordering::Acquire) {
+/// One round: bulk, then the last piece. Answers what it left; `None` when a checkpoint failed.
+fn run(shared: &Shared, connection: &Connection) -> Option<Checkpointed> {
+    let own = &shared.checkpointer;
+    let is_paused = || own.paused.load(Ordering::Acquire);
+    let mut done = passive(shared, connection)?;
+    let mut pinned = own.progress.is_stuck_at(done);
+    for _ in 1..BULK_RUNS {
+        if pinned {
             break;
         }
+        if done.busy || done.log.saturating_sub(done.done) <= LAST_PIECE || is_paused() {
+            break;
+        }
+        let before = std::mem::replace(&mut done, passive(shared, connection)?);
+        pinned = !done.busy && done.done == before.done;
     }
-    let paused = shared.checkpointer.paused.load(Ordering::Acquire);
-    if (done.busy && !paused) || (!done.busy && done.log < shared.checkpointer.soft) {
-        // Somebody else is at it, or did it, and the log has started anew.
-        return Some(());
+    let too_long = own.too_long.load(Ordering::Relaxed);
+    let short = !done.busy && done.log < own.lengths.soft && !too_long;
+    if pinned || short || (done.busy && !is_paused()) {
+        // Nothing can be done, or somebody else is at it, or did it, and the log has started anew.
+        return left(shared, connection, done);
     }
     shared.gate.reserve();
     let mut core = shared.gate.enter();
     shared.gate.release();
     let within = core.as_mut()?;
     let has_turn = within.take_turn(shared.spec.limits.turn_wait);
-    let done = ffi::checkpoint_passive(connection);
+    let mut done = ffi::checkpoint_passive(connection);
+    let complete = matches!(&done, Ok(done) if is_complete(*done));
+    if complete && matches!(&done, Ok(done) if too_long || done.log >= own.lengths.cut) {
+        done = cut(shared, connection);
+    }
     if has_turn {
         within.turn.leave();
     }
     // Whoever is told of a failure may want to write.
     drop(core);
-    stats::add(&shared.counters.checkpoints, 1);
     stats::add(&shared.counters.checkpoints_held, 1);
-    told(shared, done).map(drop)
+    let done = told(shared, done)?;
+    left(shared, connection, done)
 }
 
 fn passive(shared: &Shared, connection: &Connection) -> Option<Checkpointed> {
-    stats::add(&shared.counters.checkpoints, 1);
     told(shared, ffi::checkpoint_passive(connection))
 }
 
-/// A failed write or fsync here is as bad as one in a commit: at NORMAL, acknowledged commits stand on it.
+/// Cuts the file of a log that is worked off. The writer is held.
+fn cut(shared: &Shared, connection: &Connection) -> rusqlite::Result<Checkpointed> {
+    let own = &shared.checkpointer;
+    let done = ffi::checkpoint_truncate(connection)?;
+    if !done.busy {
+        own.too_long.store(false, Ordering::Relaxed);
+        own.wal_pages.store(0, Ordering::Relaxed);
+        own.began_anew();
+    }
+    Ok(done)
+}
+
+fn is_complete(done: Checkpointed) -> bool {
+    !done.busy && done.done >= done.log
+}
+
+/// What is in the log after a round: a checkpoint that was busy does not always tell.
+fn left(shared: &Shared, connection: &Connection, done: Checkpointed) -> Option<Checkpointed> {
+    if done.busy { told_of(shared, ffi::checkpoint_noop(connection)) } else { Some(done) }
+}
+
+/// Counts a checkpoint.
 fn told(shared: &Shared, done: rusqlite::Result<Checkpointed>) -> Option<Checkpointed> {
+    let done = told_of(shared, done)?;
+    stats::add(&shared.counters.checkpoints, 1);
+    if is_complete(done) {
+        stats::add(&shared.counters.checkpoints_complete, 1);
+    }
+    Some(done)
+}
+
+/// A failed write or fsync here is as bad as one in a commit: at NORMAL, acknowledged commits stand on it.
+fn told_of(shared: &Shared, done: rusqlite::Result<Checkpointed>) -> Option<Checkpointed> {
     done.map_err(|error| {
         if let Some(error) = latching(&error) {
             shared.latch(error);

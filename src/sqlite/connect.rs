@@ -26,10 +26,12 @@ use super::cantopen;
 use super::ffi::{self, WalGauge};
 use super::holders;
 use super::identity::{Marks, Sidecars};
+use super::log_cap::Lengths;
 use super::memory::{self, Memory};
 use super::migrate::{self, Access};
 use super::read_only::ReadOnly;
 use super::rebuilt;
+use super::space;
 use super::tx::{Snapshot, Tx};
 use crate::config::Limits;
 use crate::domain::{Domain, Durability};
@@ -278,6 +280,7 @@ impl Spec {
     /// Names the database, and who, or which file system, is in the way there.
     pub(super) fn name(&self, error: Error) -> Error {
         let error = cantopen::explain(error, &self.path);
+        let error = space::explain(error, self);
         let error = holders::blame(error, &self.path, &self.init_lock);
         home::blame_file_system(error, &self.path).in_database(self.domain.name(), &self.path)
     }
@@ -342,6 +345,15 @@ impl Spec {
         self.memory.is_none() && self.log().is_some_and(|found| found.len() > 0)
     }
 
+    /// The length of the write-ahead log's file.
+    pub(super) fn log_bytes(&self) -> u64 {
+        if self.memory.is_some() { 0 } else { self.log().map_or(0, |found| found.len()) }
+    }
+
+    pub(super) fn log_lengths(&self) -> Lengths {
+        Lengths::of(&self.limits, &self.domain)
+    }
+
     fn log_is_there(&self) -> bool {
         self.log().is_some()
     }
@@ -373,6 +385,7 @@ impl Spec {
             )
             .retry_in(Duration::from_secs(1)));
         }
+        space::limit(&connection, self)?;
         let gauge = WalGauge::default();
         gauge.attach(&connection);
         // From here on the writer itself waits, one look a millisecond.
@@ -432,7 +445,7 @@ impl Spec {
              PRAGMA mmap_size=0; PRAGMA wal_autocheckpoint=0; PRAGMA foreign_keys=ON; PRAGMA cell_size_check=ON; PRAGMA fullfsync=ON; \
              PRAGMA checkpoint_fullfsync=ON;",
             limits.page_cache / 1024,
-            2 * limits.wal_soft,
+            self.log_lengths().kept_bytes,
         ))?;
         Ok(())
     }

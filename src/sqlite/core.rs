@@ -26,6 +26,8 @@ pub(super) struct Core {
     pub(super) blocked: Blocked,
     /// Jobs went back to the backlog: it is tried again after a pause.
     pub(super) held_back: bool,
+    /// A job was refused because the file may not grow: is there still room for others?
+    pub(super) met_space: bool,
     /// Told by the connection's commits, so dropped after it.
     pub(super) gauge: WalGauge,
 }
@@ -70,6 +72,7 @@ impl Core {
             copied: false,
             blocked: Blocked::default(),
             held_back: false,
+            met_space: false,
             gauge: opened.gauge,
         })
     }

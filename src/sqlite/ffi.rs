@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::Write;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use rusqlite::{Connection, Error, Result, ffi};
 
@@ -288,6 +288,64 @@ fn read_file(connection: &Connection, which: c_int, bytes: &mut [u8], at: ffi::s
     check(code)
 }
 
+/// Read marks in the index of the log: up to where the log is needed by the snapshots that hold each mark's lock
+/// (<https://sqlite.org/walformat.html>, section 2.2; the first mark means the main file alone). `None` where there is no
+/// index in shared memory.
+pub(super) fn read_marks(connection: &Connection) -> Option<[u32; 5]> {
+    const REGION: c_int = 32768;
+    const MARKS_AT: usize = 100;
+    let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
+    // SAFETY: the handle is open while `connection` is borrowed; this file control writes one pointer.
+    let code = unsafe {
+        ffi::sqlite3_file_control(
+            connection.handle(),
+            c"main".as_ptr(),
+            ffi::SQLITE_FCNTL_FILE_POINTER,
+            (&raw mut file).cast::<c_void>(),
+        )
+    };
+    check(code).ok()?;
+    let mut region: *mut c_void = ptr::null_mut();
+    // SAFETY: the pointer is the connection's main file, whose methods are those of the VFS that opened it; xShmMap, where
+    // there is one (since version 2 of the methods), answers the index's first region, which this connection mapped when
+    // it first read the log, and with 0 for `extend` maps no more than the file has; the out pointer is ours.
+    unsafe {
+        let methods = file.as_ref()?.pMethods.as_ref()?;
+        if methods.iVersion < 2 {
+            return None;
+        }
+        let map = methods.xShmMap?;
+        check(map(file, 0, REGION, 0, (&raw mut region).cast())).ok()?;
+    }
+    if region.is_null() {
+        return None;
+    }
+    // SAFETY: the region is 32 KiB long, aligned to a page, and stays mapped while the connection is open. Others change
+    // the marks at any time, always as whole atomic words, as they are read here.
+    let mark = |at: usize| unsafe {
+        let mark = region.cast::<u8>().add(MARKS_AT).cast::<u32>().add(at);
+        AtomicU32::from_ptr(mark).load(Ordering::Relaxed)
+    };
+    Some(std::array::from_fn(mark))
+}
+
+/// How often pages were written in the middle of a transaction because the page cache was full
+/// (<https://sqlite.org/c3ref/c_dbstatus_options.html>, `SQLITE_DBSTATUS_CACHE_SPILL`), since the last time it was asked.
+pub(super) fn spills(connection: &Connection) -> c_int {
+    let (mut current, mut highest) = (0, 0);
+    // SAFETY: the handle is open while `connection` is borrowed; both out pointers are ours.
+    unsafe {
+        ffi::sqlite3_db_status(
+            connection.handle(),
+            ffi::SQLITE_DBSTATUS_CACHE_SPILL,
+            &raw mut current,
+            &raw mut highest,
+            1,
+        );
+    }
+    current
+}
+
 /// A number that stays the same from this connection's COMMIT until it begins a transaction that sees a commit of somebody
 /// else (<https://sqlite.org/c3ref/c_fcntl_begin_atomic_write.html>, `SQLITE_FCNTL_DATA_VERSION`).
 pub(super) fn content_number(connection: &Connection) -> Result<u32> {
@@ -333,6 +391,12 @@ pub(super) struct Checkpointed {
 /// A PASSIVE checkpoint: as much as can be done without waiting for anybody.
 pub(super) fn checkpoint_passive(connection: &Connection) -> Result<Checkpointed> {
     checkpoint(connection, ffi::SQLITE_CHECKPOINT_PASSIVE)
+}
+
+/// The same, and then the log begins anew and its file is cut to nothing; not at all when somebody writes, or reads from
+/// the log. With a connection that has no busy handler nobody is waited for.
+pub(super) fn checkpoint_truncate(connection: &Connection) -> Result<Checkpointed> {
+    checkpoint(connection, ffi::SQLITE_CHECKPOINT_TRUNCATE)
 }
 
 /// How far the log is worked off. Changes nothing and takes no lock.

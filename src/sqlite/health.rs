@@ -162,11 +162,9 @@ impl State {
         }
     }
 
-    /// Which bound is reached by now, if one is. Answers whether it is news that one is.
-    pub(super) fn bounded(&self, bound: Option<Error>) -> bool {
-        let mut news = false;
+    /// Which bound is reached by now, if one is.
+    pub(super) fn bounded(&self, bound: Option<Error>) {
         self.change(|detail| {
-            news = bound.is_some() && detail.bound.is_none();
             detail.bound = bound;
             let attached = detail.is_attached();
             if attached {
@@ -174,7 +172,6 @@ impl State {
             }
             attached
         });
-        news
     }
 
     /// The only place where health changes.

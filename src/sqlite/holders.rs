@@ -16,6 +16,7 @@ mod locks;
 mod open_files;
 pub(crate) mod who;
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -28,6 +29,8 @@ use open_files::Wanted;
 
 /// The byte of a -shm file that a writer locks (<https://sqlite.org/walformat.html>, section 2.3.1).
 const WRITE_BYTE: u64 = 120;
+/// The first of the bytes of a -shm file that say which part of the log a snapshot needs: one for each read mark.
+const FIRST_MARK_BYTE: u64 = 123;
 /// The reserved byte of a main file, which a writer locks where there is no write-ahead log, and the bytes after it
 /// that belong to who has the file for itself (<https://sqlite.org/fileformat.html>, section 1.3.1).
 const RESERVED_BYTES: RangeInclusive<u64> = 0x4000_0001..=0x4000_01FF;
@@ -88,6 +91,18 @@ pub(crate) fn flock_holder(lock_file: &Path) -> Option<Holder> {
     Some(named(pid, lock_file.parent().and_then(Path::parent), lock_file))
 }
 
+/// The processes inside a snapshot of a database that has one of these read marks: others before this one, and those
+/// that are stopped first.
+pub(crate) fn snapshot_holders(database: &Path, marks: &[u64]) -> Vec<Holder> {
+    let shm = with_ending(database, "-shm");
+    let byte = |mark: &u64| FIRST_MARK_BYTE + mark..=FIRST_MARK_BYTE + mark;
+    let places: Vec<_> = marks.iter().map(|mark| (shm.as_path(), Kind::Posix, byte(mark))).collect();
+    let mut holders: Vec<_> =
+        owners(&places, false).into_iter().map(|pid| named(pid, database.parent(), database)).collect();
+    holders.sort_by_key(|holder| (holder.pid == std::process::id(), !holder.stopped, holder.pid));
+    holders
+}
+
 /// Has a `Busy` error that is about to be named after a database also name who is in the way there: who writes, else
 /// who creates or migrates it. Other errors, and those that were named already, stay as they are.
 pub(crate) fn blame(error: Error, database: &Path, init_lock: &Path) -> Error {
@@ -97,23 +112,34 @@ pub(crate) fn blame(error: Error, database: &Path, init_lock: &Path) -> Error {
     error.held_by(write_lock_holder(database).or_else(|| flock_holder(init_lock)))
 }
 
-/// The owner of an exclusive lock on some bytes of the first of these files that has one. The table of all locks tells
-/// mostly; where it shows none, each process is asked.
+/// The owner of an exclusive lock on some bytes of the first of these files that has one.
 fn owner(places: &[(&Path, Kind, RangeInclusive<u64>)]) -> Option<u32> {
+    owners(places, true).first().copied()
+}
+
+/// The owners of locks on some bytes of these files, in their order, each once. The table of all locks tells mostly; where
+/// it shows none, each process is asked.
+fn owners(places: &[(&Path, Kind, RangeInclusive<u64>)], exclusive: bool) -> Vec<u32> {
     let mut wanted = Wanted::default();
     let places: Vec<_> =
         places.iter().filter_map(|(file, kind, bytes)| Some((wanted.add(file)?, *kind, bytes))).collect();
     let find = |locks: &dyn Fn(FileId) -> Vec<Lock>| {
-        places.iter().find_map(|(file, kind, bytes)| {
-            let held = |lock: &Lock| lock.exclusive && lock.holds(*kind, bytes);
-            locks(*file).into_iter().find(held).map(|lock| lock.pid)
-        })
+        let mut found = Vec::new();
+        for (file, kind, bytes) in &places {
+            let held = |lock: &Lock| lock.exclusive == exclusive && lock.holds(*kind, bytes);
+            found.extend(locks(*file).into_iter().filter(held).map(|lock| lock.pid));
+        }
+        let mut seen = BTreeSet::new();
+        found.retain(|pid| seen.insert(*pid));
+        found
     };
-    let table = Locks::read()?;
-    find(&|file| table.on(file).copied().collect()).or_else(|| {
-        let open = open_files::look(&wanted, None)?;
-        find(&|file| open.locks.get(&file).cloned().unwrap_or_default())
-    })
+    let Some(table) = Locks::read() else { return Vec::new() };
+    let shown = find(&|file| table.on(file).copied().collect());
+    if !shown.is_empty() {
+        return shown;
+    }
+    let open = open_files::look(&wanted, None);
+    open.map(|open| find(&|file| open.locks.get(&file).cloned().unwrap_or_default())).unwrap_or_default()
 }
 
 /// Names the process, with what it published about the database that the file is named after.

@@ -21,6 +21,7 @@
 //! | [`hold`] | snapshots of several databases at one instant |
 //! | [`holders`], [`status_page`] | who is in the way, and who uses what |
 //! | [`admission`] | whether writes are let in |
+//! | [`log_cap`], [`pins`], [`space`], [`write_rate`] | the bounds that decide it |
 //! | [`health`], [`stats`], [`change`] | what can be watched |
 //! | [`ffi`] | calls that rusqlite does not offer |
 
@@ -44,10 +45,12 @@ pub(crate) mod holders;
 mod identity;
 mod label;
 mod lineage;
+mod log_cap;
 pub(crate) mod memory;
 mod merge;
 pub(crate) mod migrate;
 mod migration;
+mod pins;
 mod quarantine;
 pub(crate) mod read_only;
 mod readers;
@@ -57,11 +60,13 @@ mod recover;
 mod rescue;
 mod schema_watch;
 mod shared;
+mod space;
 pub(crate) mod stats;
 pub(crate) mod status_page;
 mod ticket;
 mod turn;
 pub(crate) mod tx;
+mod write_rate;
 mod writer;
 
 use std::path::Path;
@@ -273,7 +278,8 @@ impl Database {
     /// [`within`](Self::within); once it runs, the default deadline holds.
     ///
     /// # Errors
-    /// As [`write`](Self::write), as far as known now; the rest comes with the ticket.
+    /// As [`write`](Self::write), as far as known now; the rest comes with the ticket. `Full` comes at once while one of
+    /// the bounds of a best-effort database is reached, and is counted in [`Stats::shed`].
     pub fn submit<R: Send + 'static>(
         &self,
         job: impl Fn(&Tx) -> Result<R> + Send + 'static,
@@ -324,7 +330,9 @@ impl Database {
             }
         };
         connection
-            .and_then(|connection| readers::read(&connection, deadline, limits.reader_age, read))
+            .and_then(|connection| {
+                readers::read(&connection, self.options.label, deadline, limits.reader_age, read)
+            })
             .map_err(|error| shared.name(shared.spec.read_only.explain(error)))
     }
 

@@ -3,7 +3,7 @@
 //! Invariants:
 //! 1. A read sees every write acknowledged before it began, and nothing that is committed after its first statement.
 //! 2. A connection that comes back while it still holds a snapshot (a leaked cursor) is thrown away.
-//! 3. A read is stopped at its maximum age.
+//! 3. A read is stopped at its maximum age. Until its code has ended it can be told, by its age and label.
 //! 4. Before the files are opened anew the read connections to the old ones are closed, unless one does not come back in
 //!    time: the helper thread that opened it may still hold on to the pool.
 //!
@@ -11,7 +11,7 @@
 //! typed error beside it.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -21,6 +21,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 use super::clock::instant_after;
 use super::connect::{Patience, Spec};
 use super::ffi;
+use super::label::Label;
 use super::tx::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
@@ -51,17 +52,22 @@ pub(super) struct Manager {
     last_error: Arc<Mutex<Option<Error>>>,
 }
 
-/// How many read connections there are.
+/// How many read connections there are, and what they do.
 #[derive(Default)]
 struct Open {
     count: Mutex<usize>,
     fewer: Condvar,
+    reads: Mutex<Vec<Weak<UnderWay>>>,
 }
+
+/// Since when a connection has been inside a read, and for whom.
+type UnderWay = Mutex<Option<(Instant, Label)>>;
 
 /// One of them.
 pub(super) struct Reader {
     // Closed before it is counted as closed.
     snapshot: Snapshot,
+    under_way: Arc<UnderWay>,
     _counted: Counted,
 }
 
@@ -90,7 +96,13 @@ impl ManageConnection for Manager {
         let _patience = Patience::until(instant_after(self.spec.limits.deadline));
         *self.open.count.lock() += 1;
         let counted = Counted(self.open.clone());
-        let answer = self.spec.open_reader().map(|snapshot| Reader { snapshot, _counted: counted });
+        let under_way = Arc::<UnderWay>::default();
+        let mut reads = self.open.reads.lock();
+        reads.retain(|read| read.strong_count() > 0);
+        reads.push(Arc::downgrade(&under_way));
+        drop(reads);
+        let answer =
+            self.spec.open_reader().map(|snapshot| Reader { snapshot, under_way, _counted: counted });
         *self.last_error.lock() = answer.as_ref().err().cloned();
         answer
     }
@@ -143,6 +155,12 @@ impl Readers {
             .build_unchecked(manager)
     }
 
+    /// The read of this process that began first of those under way.
+    pub(super) fn oldest(&self) -> Option<(Instant, Label)> {
+        let reads: Vec<_> = self.open.reads.lock().iter().filter_map(Weak::upgrade).collect();
+        reads.iter().filter_map(|read| *read.lock()).min_by_key(|(began, _)| *began)
+    }
+
     /// Closes what is idle; a read under way closes its connection when it ends, and is waited for until `deadline`.
     pub(super) fn close(&self, deadline: Instant) {
         // Closing takes as long as the disk takes; who comes meanwhile does not wait for that.
@@ -179,15 +197,19 @@ impl Readers {
 
 /// One snapshot on a connection that was [taken](Readers::take): begins at the first statement, ends with `read`.
 pub(super) fn read<R>(
-    snapshot: &Snapshot,
+    reader: &Reader,
+    label: Label,
     deadline: Instant,
     age: Duration,
     read: impl FnOnce(&Snapshot) -> Result<R>,
 ) -> Result<R> {
     let _patience = Patience::until(deadline);
+    let snapshot = &reader.snapshot;
     snapshot.control().begin()?;
-    let ended = Ended(snapshot);
-    let inside = snapshot.guard().enter(deadline.min(instant_after(age)));
+    let ended = Ended(reader);
+    let now = Instant::now();
+    *reader.under_way.lock() = Some((now, label));
+    let inside = snapshot.guard().enter(deadline.min(now.checked_add(age).unwrap_or(deadline)));
     let answer = read(snapshot);
     drop(inside);
     drop(ended);
@@ -196,15 +218,17 @@ pub(super) fn read<R>(
 }
 
 /// Ends the snapshot, also when the reader's code panics.
-struct Ended<'a>(&'a Snapshot);
+struct Ended<'a>(&'a Reader);
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
-        let _paused = self.0.guard().pause();
-        let _ = self.0.control().commit();
-        if ffi::in_transaction(self.0.connection()) {
-            ffi::reset_statements(self.0.connection());
+        let snapshot = &self.0.snapshot;
+        let _paused = snapshot.guard().pause();
+        let _ = snapshot.control().commit();
+        if ffi::in_transaction(snapshot.connection()) {
+            ffi::reset_statements(snapshot.connection());
         }
+        *self.0.under_way.lock() = None;
     }
 }
 

@@ -26,9 +26,11 @@ use super::connect::{self, Locked};
 use super::core::Core;
 use super::ffi::{self, Checkpointed};
 use super::shared::{Shared, warn};
+use super::space;
 use super::stats;
 use crate::error::Result;
 use crate::handoff::job::Ran;
+use crate::handoff::lanes::Lane;
 use pages::Pages;
 
 /// How often the free part is looked at. A little less than the idle writer's own look, which it uses.
@@ -108,9 +110,10 @@ pub(crate) enum Room {
 }
 
 impl Room {
-    pub(super) fn in_log(log: Checkpointed, soft_bytes: u64) -> Self {
+    /// `soft` pages are a long log.
+    pub(super) fn in_log(log: Checkpointed, soft: u64) -> Self {
         match log {
-            log if log.log * PAGE < soft_bytes => Self::Step,
+            log if log.log < soft => Self::Step,
             log if log.done >= log.log => Self::OnePage,
             _ => Self::None,
         }
@@ -158,7 +161,8 @@ impl Reclaimer {
     /// it is left afterwards when there was a step.
     pub(super) fn run(&mut self, core: &mut Core, shared: &Shared) {
         self.next = Instant::now() + LOOK_EVERY;
-        if !shared.health.is_writable() || shared.is_unsettled() {
+        let let_in = shared.admission.refusal(Lane::Background).is_none();
+        if !shared.health.is_writable() || shared.is_unsettled() || !let_in {
             self.at_it = None;
             return;
         }
@@ -179,7 +183,7 @@ impl Reclaimer {
             return self.end(core, shared);
         }
         let log = ffi::checkpoint_noop(core.tx.connection())?;
-        let room = Room::in_log(log, shared.spec.limits.wal_soft);
+        let room = Room::in_log(log, shared.checkpointer.lengths().soft);
         if room == Room::None {
             shared.checkpointer.ask();
             self.next = Instant::now() + AFTER_THE_LOG;
@@ -249,12 +253,14 @@ impl Reclaimer {
             self.pace.took(took);
         }
         self.next = Instant::now() + Pace::rest(took);
-        shared.committed(core.gauge.pages());
+        shared.committed(core);
         Ok(true)
     }
 
-    fn end(&mut self, core: &Core, shared: &Shared) -> Result<()> {
+    fn end(&mut self, core: &mut Core, shared: &Shared) -> Result<()> {
         self.at_it = None;
+        // A file that was larger than it may be must not grow to that again.
+        space::look(core, shared);
         self.to_shorten = Some((core.gauge.pages(), 0));
         self.shorten(core, shared)
     }
@@ -327,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_long_log_gets_no_longer() {
-        let log = |log, done| Room::in_log(Checkpointed { log, done, busy: false }, 4 << 20);
+        let log = |log, done| Room::in_log(Checkpointed { log, done, busy: false }, 1024);
         assert_eq!(log(1023, 0), Room::Step);
         assert_eq!(log(1024, 1023), Room::None);
         assert_eq!(log(9000, 9000), Room::OnePage);

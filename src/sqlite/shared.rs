@@ -21,13 +21,16 @@ use super::holders;
 use super::identity::{Lost, Sidecars};
 use super::label::Label;
 use super::lineage;
+use super::log_cap;
 use super::migrate;
 use super::readers::{self, Readers};
 use super::recover::Loss;
 use super::rescue::Saved;
 use super::schema_watch;
+use super::space;
 use super::stats::{self, Counters, Stats};
 use super::status_page::Slot;
+use super::write_rate::{self, WriteRate};
 use crate::domain::Role;
 use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
@@ -48,6 +51,8 @@ pub(super) struct Shared {
     pub(super) changes: Changes,
     pub(super) health: State,
     pub(super) admission: Admission,
+    /// Outlives the files that it counts for: being attached again makes nothing undone.
+    pub(super) write_rate: Option<Mutex<WriteRate>>,
     pub(super) counters: Counters,
     pub(super) slot: Option<Slot>,
     /// Of the process that opened it ([`forks`]); a fork must not touch the connections.
@@ -92,10 +97,14 @@ impl Shared {
             gate: Gate::new(None),
             lanes: Lanes::new(spec.limits.queue_jobs),
             readers: Readers::new(&spec),
-            checkpointer: Checkpointer::new(spec.limits.wal_soft),
+            checkpointer: Checkpointer::new(spec.log_lengths()),
             changes: Changes::default(),
             health: State::new(),
             admission: Admission::default(),
+            write_rate: spec
+                .domain
+                .max_write_rate
+                .map(|bound| Mutex::new(WriteRate::new(bound, Instant::now()))),
             counters: Counters::default(),
             slot,
             owner: forks::generation(),
@@ -131,8 +140,9 @@ impl Shared {
         if self.spec.memory.is_some() {
             warnings.push("it is kept in memory only, and gone when the program ends".to_owned());
         }
-        let core = self.spec.named(Core::new(&self.spec, opened))?;
+        let mut core = self.spec.named(Core::new(&self.spec, opened))?;
         self.spec.current.set(Some(core.identity.marks()));
+        space::look(&mut core, self);
         *self.gate.enter() = Some(core);
         self.health.set_warnings(warnings);
         // A schema that shuts it out from writing is an answer here: it may still be read.
@@ -172,7 +182,7 @@ impl Shared {
             self.fresh.get_or_init(|| made)
         };
         let connection = self.readers.take(deadline)?;
-        readers::read(&connection, deadline, LOOK_FOR_OTHERS, |at| {
+        readers::read(&connection, Label::default(), deadline, LOOK_FOR_OTHERS, |at| {
             // What a newer program made cannot be told from what others made.
             if migrate::inspect(at.connection(), &self.spec.domain)?.newer {
                 return Ok(Vec::new());
@@ -263,8 +273,9 @@ impl Shared {
 
     fn raise(&self, bound: Bound, why: Error, refuses: bool) {
         let why = self.name(why);
-        self.admission.reach(bound, why.clone(), refuses);
-        if self.health.bounded(self.admission.alarm()) {
+        let news = self.admission.reach(bound, why.clone(), refuses);
+        self.health.bounded(self.admission.alarm());
+        if news {
             warn(&why);
         }
     }
@@ -468,15 +479,42 @@ impl Shared {
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(entry)));
     }
 
-    /// After a commit: who watches is told, and the log is worked off when it is long.
-    pub(super) fn committed(&self, wal_pages: u64) {
+    /// After a commit, or a batch that came to none: who watches is told, the log is worked off when it is long, and the
+    /// bounds are kept.
+    pub(super) fn committed(&self, core: &mut Core) {
+        let pages = core.gauge.pages();
         self.changes.notify();
-        if self.checkpointer.watch(wal_pages) {
+        log_cap::committed(self, core.tx.connection(), pages);
+        write_rate::committed(self, pages);
+        self.failed(core);
+        if self.checkpointer.watch(pages) {
             // Callers queue up from now on, and the writer pauses; the checkpointer releases them.
             self.gate.reserve();
             if !self.checkpointer.begin_pause() {
                 self.gate.release();
             }
+        }
+    }
+
+    /// After a job that failed.
+    pub(super) fn failed(&self, core: &mut Core) {
+        if core.met_space {
+            space::look(core, self);
+        }
+    }
+
+    /// Looks whether bounds that are reached still are, and whether the log can be worked off by now.
+    pub(super) fn look_at_bounds(&self) {
+        if self.checkpointer.is_behind() || self.admission.is_reached(Bound::LogCap) {
+            self.checkpointer.ask();
+        }
+        if self.admission.is_reached(Bound::WriteRate) {
+            write_rate::look(self);
+        }
+        if self.admission.is_reached(Bound::Space)
+            && let Some(core) = self.gate.enter().as_mut().filter(|_| self.health.is_writable())
+        {
+            space::look(core, self);
         }
     }
 
@@ -493,6 +531,11 @@ impl Shared {
         let mut stats = self.counters.read();
         stats.queued = self.lanes.len() as u64;
         stats.wal_pages = self.checkpointer.wal_pages();
+        stats.checkpoint_restarts = self.checkpointer.restarts();
+        stats.checkpoint_lag = self.checkpointer.progress.lag();
+        stats.checkpoint_busy_streak = self.checkpointer.progress.streak();
+        let age = |(began, _): (Instant, Label)| began.elapsed().as_millis() as u64;
+        stats.oldest_reader_ms = self.readers.oldest().map_or(0, age);
         stats
     }
 }

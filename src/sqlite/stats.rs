@@ -13,6 +13,15 @@ macro_rules! counters {
             pub queued: u64,
             /// Pages in the write-ahead log after the last commit of this process.
             pub wal_pages: u64,
+            /// Times the write-ahead log began anew, as far as this process saw it.
+            pub checkpoint_restarts: u64,
+            /// Pages that the last checkpoint had to leave in the log.
+            pub checkpoint_lag: u64,
+            /// Rounds of checkpoints in a row that found something to do and could do nothing of it: somebody's snapshot
+            /// needs the log, or somebody else keeps the checkpoint's lock.
+            pub checkpoint_busy_streak: u64,
+            /// How long the oldest read of this process that is under way has lasted, in milliseconds; 0 without one.
+            pub oldest_reader_ms: u64,
         }
 
         #[derive(Default)]
@@ -22,7 +31,7 @@ macro_rules! counters {
 
         impl Counters {
             pub(super) fn read(&self) -> Stats {
-                Stats { $($name: self.$name.load(Ordering::Relaxed),)* queued: 0, wal_pages: 0 }
+                Stats { $($name: self.$name.load(Ordering::Relaxed),)* ..Stats::default() }
             }
         }
     };
@@ -55,8 +64,10 @@ counters! {
     turns_late,
     /// Reads.
     reads,
-    /// Checkpoints.
+    /// Checkpoints, whether or not they got to the end.
     checkpoints,
+    /// Those of them after which nothing was left in the log.
+    checkpoints_complete,
     /// Checkpoints that were finished while the writer was held.
     checkpoints_held,
     /// Free pages that were given back to the disk.

@@ -78,11 +78,13 @@ impl std::error::Error for PanicText {}
 /// The body of the writer's thread.
 pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
     let mut end = End { shared, queue: VecDeque::new() };
+    let mut bounds = Bounds::default();
     let mut reclaimer = Reclaimer::new();
     loop {
         if shared.best_effort && shared.health.is_attaching() && !attach(shared, attached) {
             return;
         }
+        bounds.look(shared);
         if end.queue.is_empty() {
             let kept = shared.kept.load(Ordering::Acquire);
             let patience = match () {
@@ -122,6 +124,34 @@ pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
     }
 }
 
+/// The looks at bounds that are reached, and at the log: once a second, however much there is to do.
+#[derive(Default)]
+struct Bounds {
+    began: bool,
+    last: Option<Instant>,
+}
+
+impl Bounds {
+    fn look(&mut self, shared: &Shared) {
+        if !shared.health.is_writable() {
+            return;
+        }
+        if !std::mem::replace(&mut self.began, true) {
+            shared.checkpointer.look_at_file(shared.spec.log_bytes());
+        }
+        if !shared.admission.any_reached() && !shared.checkpointer.is_behind() {
+            self.last = None;
+            return;
+        }
+        let now = Instant::now();
+        if now.saturating_duration_since(*self.last.get_or_insert(now)) < IDLE_LOOK {
+            return;
+        }
+        self.last = Some(now);
+        shared.look_at_bounds();
+    }
+}
+
 /// One batch. False when jobs went back because of trouble that does not pass at once.
 fn serve(shared: &Shared, queue: &mut VecDeque<Entry>, reclaimer: &mut Reclaimer) -> bool {
     if shared.checkpointer.is_paused() {
@@ -155,7 +185,7 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>, reclaimer: &mut Reclaimer
             core.turn.leave();
             fit = !std::mem::take(&mut core.held_back);
             shared.give_back(queue);
-            shared.committed(core.gauge.pages());
+            shared.committed(core);
             done
         }
         (None, _) if shared.lanes.is_open() => {
@@ -338,9 +368,12 @@ pub(super) fn write_directly<R>(
         Some(Ok(_)) => {
             stats::add(&shared.counters.direct_commits, 1);
             shared.counted(1, 0);
-            shared.committed(core.gauge.pages());
+            shared.committed(core);
         }
-        Some(Err(_)) => shared.counted(0, 1),
+        Some(Err(_)) => {
+            shared.counted(0, 1);
+            shared.failed(core);
+        }
         None => {}
     }
     answer

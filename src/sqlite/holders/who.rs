@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::locks::{FileId, Kind, Lock, Locks};
 use super::open_files::{self, Deleted, OpenFiles, Wanted};
-use super::{Holder, RESERVED_BYTES, WRITE_BYTE, describe};
+use super::{FIRST_MARK_BYTE, Holder, RESERVED_BYTES, WRITE_BYTE, describe};
 use crate::domain::Domain;
 use crate::home::{PreparedHome, with_ending};
 use crate::processes;
@@ -17,7 +17,7 @@ use crate::sqlite::status_page::{self, ProcessStatus};
 
 const CHECKPOINT_BYTE: u64 = 121;
 const RECOVERY_BYTE: u64 = 122;
-const SNAPSHOT_BYTES: RangeInclusive<u64> = 123..=127;
+const SNAPSHOT_BYTES: RangeInclusive<u64> = FIRST_MARK_BYTE..=FIRST_MARK_BYTE + 4;
 
 /// Who uses the databases of a home, as far as this process may see it.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

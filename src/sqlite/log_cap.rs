@@ -1,0 +1,230 @@
+//! How long the write-ahead log may get, and what follows when it cannot be kept so short.
+//!
+//! A log is worked off and then begins anew, so its length stays near the soft limit. It grows past that only while
+//! somebody's snapshot needs it ([`pins`]), or while the disk is too slow for what is written.
+//!
+//! Invariants:
+//! 1. A best-effort database refuses writes from three quarters of the cap on; the rest is for what is under way. One
+//!    transaction that is larger than that quarter still goes beyond the cap.
+//! 2. A required database goes on, and its health says who is in the way; also when the log has not moved for as long as
+//!    a read may last ([`Limits::reader_age`]), wherever the cap is.
+//! 3. Nothing a checkpoint answers is thrown away: a round that found work and moved nothing counts in the busy streak,
+//!    and the log is looked at again each second until one gets to the end.
+//! 4. A log that was long is cut to nothing once it is worked off, so that it does not keep its largest size for ever;
+//!    one of normal length is used again as it is.
+//!
+//! Tests: `tests/bounds_are_kept.rs`, and below.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rusqlite::Connection;
+
+use super::admission::Bound;
+use super::checkpoint::PAGE;
+use super::ffi::Checkpointed;
+use super::pins::{self, Pin};
+use super::shared::Shared;
+use crate::config::Limits;
+use crate::domain::Domain;
+use crate::error::{Error, ErrorKind};
+
+/// A page in the log, with its header (<https://sqlite.org/fileformat.html>, section 4.1).
+pub(super) const FRAME: u64 = PAGE + 24;
+
+/// The lengths of the log at which something happens, in pages; the two in bytes say so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Lengths {
+    /// It is worked off.
+    pub(super) soft: u64,
+    /// Once it is worked off its file is cut.
+    pub(super) cut: u64,
+    /// A best-effort database takes no more writes.
+    pub(super) shut: u64,
+    /// The cap, in bytes.
+    pub(super) cap_bytes: u64,
+    /// What SQLite keeps of a longer file when it begins anew, in bytes; a longer file at the start is cut.
+    pub(super) kept_bytes: u64,
+}
+
+impl Lengths {
+    pub(super) fn of(limits: &Limits, domain: &Domain) -> Self {
+        let cap_bytes = domain.max_bytes.map_or(limits.wal_cap, |most| limits.wal_cap.min(most / 4));
+        let soft_bytes = limits.wal_soft.min(cap_bytes / 4);
+        let soft = (soft_bytes / PAGE).max(8);
+        let shut = (cap_bytes / FRAME * 3 / 4).max(2 * soft);
+        let cut = (shut / 2).max(4 * soft).min(shut);
+        Self { soft, cut, shut, cap_bytes, kept_bytes: 2 * soft * PAGE }
+    }
+}
+
+/// How the rounds of the checkpointer went.
+#[derive(Default)]
+pub(super) struct Progress {
+    lag: AtomicU64,
+    streak: AtomicU64,
+    last: Mutex<Last>,
+}
+
+#[derive(Default)]
+struct Last {
+    log: u64,
+    done: u64,
+    stuck_since: Option<Instant>,
+}
+
+impl Progress {
+    /// Pages that the last round left in the log.
+    pub(super) fn lag(&self) -> u64 {
+        self.lag.load(Ordering::Relaxed)
+    }
+
+    /// Rounds in a row that moved nothing although there was something to move.
+    pub(super) fn streak(&self) -> u64 {
+        self.streak.load(Ordering::Relaxed)
+    }
+
+    /// True when the last rounds moved nothing, and this one neither.
+    pub(super) fn is_stuck_at(&self, found: Checkpointed) -> bool {
+        !found.busy && self.streak() > 0 && found.done < found.log && found.done == self.last.lock().done
+    }
+
+    /// After a round. Answers for how long none has moved anything.
+    fn note(&self, found: Checkpointed, now: Instant) -> Duration {
+        let mut last = self.last.lock();
+        let left = found.log.saturating_sub(found.done);
+        let moved = found.done != last.done || found.log < last.log;
+        (last.log, last.done) = (found.log, found.done);
+        self.lag.store(left, Ordering::Relaxed);
+        if left == 0 || moved {
+            last.stuck_since = None;
+            self.streak.store(0, Ordering::Relaxed);
+            return Duration::ZERO;
+        }
+        self.streak.fetch_add(1, Ordering::Relaxed);
+        now.saturating_duration_since(*last.stuck_since.get_or_insert(now))
+    }
+}
+
+/// After a commit that left the log this long.
+pub(super) fn committed(shared: &Shared, connection: &Connection, pages: u64) {
+    let lengths = shared.checkpointer.lengths();
+    if pages >= lengths.shut {
+        if shared.best_effort && !shared.admission.refuses(Bound::LogCap) {
+            shared.shut(Bound::LogCap, at_cap(shared, pins::find(shared, connection, pages)));
+        }
+    } else if pages < lengths.soft {
+        shared.open_again(Bound::LogCap);
+    }
+}
+
+/// After a round of the checkpointer, which left the log like this.
+pub(super) fn judge(shared: &Shared, connection: &Connection, found: Checkpointed) {
+    let stuck = shared.checkpointer.progress.note(found, Instant::now());
+    let lengths = shared.checkpointer.lengths();
+    if found.log >= lengths.shut {
+        shared.shut(Bound::LogCap, at_cap(shared, pins::find(shared, connection, found.log)));
+    } else if stuck > shared.spec.limits.reader_age && found.log >= lengths.soft {
+        let why = format!(
+            "the write-ahead log could not be worked off for {} s and grows",
+            shared.spec.limits.reader_age.as_secs()
+        );
+        shared.alarm(Bound::LogCap, because(why, pins::find(shared, connection, found.log)));
+    } else {
+        shared.open_again(Bound::LogCap);
+    }
+}
+
+fn at_cap(shared: &Shared, pin: Option<Pin>) -> Error {
+    let cap = size(shared.checkpointer.lengths().cap_bytes);
+    let what = if shared.best_effort {
+        format!("the write-ahead log is at its cap of {cap}, and writes are refused")
+    } else {
+        format!("the write-ahead log is at its cap of {cap} and grows")
+    };
+    because(what, pin)
+}
+
+/// Who is in the way, and what to do about it.
+fn because(what: String, pin: Option<Pin>) -> Error {
+    let full = |text: String| Error::new(ErrorKind::Full, text).retry_in(Duration::from_secs(1));
+    match pin {
+        Some(Pin::Process(holder)) => {
+            let advice = if holder.stopped {
+                format!("let process {0} go on (kill -CONT {0}), or end it", holder.pid)
+            } else {
+                format!("end the read of process {0}, or the process", holder.pid)
+            };
+            full(format!("{what}: a snapshot of another process needs it"))
+                .held_by(Some(holder))
+                .advise(advice)
+        }
+        Some(Pin::Read { age, label }) => {
+            let whose = label.text().map_or_else(String::new, |label| format!(" ({label})"));
+            full(format!("{what}: a read of this process{whose} that began {} s ago needs it", age.as_secs()))
+                .advise("let that read end: copy what it needs, and work on it after")
+        }
+        Some(Pin::Own) => full(format!("{what}: a snapshot of this process needs it"))
+            .advise("end the backup, or the connection of its own, that reads it"),
+        None => {
+            full(format!("{what}: more is written than the disk takes, or nobody can be told who needs it"))
+                .advise("write less, or look with `rowhouse who` who has it open")
+        }
+    }
+}
+
+/// Bytes for a person.
+pub(super) fn size(bytes: u64) -> String {
+    if bytes.is_multiple_of(1 << 20) {
+        format!("{} MiB", bytes >> 20)
+    } else {
+        format!("{} KiB", bytes >> 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(log: u64, done: u64) -> Checkpointed {
+        Checkpointed { log, done, busy: false }
+    }
+
+    #[test]
+    fn the_lengths_keep_their_order_whatever_the_limits_are() {
+        let default = Lengths::of(&Limits::default(), &Domain::new("a"));
+        assert_eq!((default.soft, default.cap_bytes, default.kept_bytes), (1024, 64 << 20, 8 << 20));
+        assert!(default.shut * FRAME <= 48 << 20, "{default:?}");
+        for (soft, cap, most) in
+            [(4 << 20, 1 << 20, None), (1, 1, None), (64 << 20, 64 << 20, Some(1 << 20)), (0, u64::MAX, None)]
+        {
+            let limits = Limits { wal_soft: soft, wal_cap: cap, ..Limits::default() };
+            let domain = Domain { max_bytes: most, ..Domain::new("a") };
+            let it = Lengths::of(&limits, &domain);
+            assert!(it.soft < it.cut && it.cut <= it.shut, "{it:?}");
+            assert!(it.soft > 8 || it.shut * FRAME <= it.cap_bytes.max(16 * FRAME), "{it:?}");
+        }
+    }
+
+    #[test]
+    fn a_streak_is_of_rounds_that_move_nothing_and_lasts_until_one_does() {
+        let progress = Progress::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(progress.note(found(100, 40), at(0)), Duration::ZERO, "it moved up to the pin");
+        assert_eq!((progress.streak(), progress.lag()), (0, 60));
+        assert_eq!(progress.note(found(120, 40), at(1)), Duration::ZERO);
+        assert_eq!(progress.note(found(150, 40), at(31)), Duration::from_secs(30));
+        assert_eq!((progress.streak(), progress.lag()), (2, 110));
+        assert!(progress.is_stuck_at(found(170, 40)) && !progress.is_stuck_at(found(170, 41)));
+        assert_eq!(progress.note(found(150, 60), at(32)), Duration::ZERO, "it moves");
+        assert_eq!(progress.streak(), 0);
+        progress.note(found(160, 60), at(33));
+        assert_eq!(progress.note(found(20, 0), at(34)), Duration::ZERO, "it began anew");
+        progress.note(found(20, 0), at(35));
+        assert_eq!(progress.streak(), 1);
+        progress.note(found(20, 20), at(36));
+        assert_eq!((progress.streak(), progress.lag()), (0, 0), "nothing is left");
+    }
+}

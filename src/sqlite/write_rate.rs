@@ -1,0 +1,147 @@
+//! How much may be written: [`Domain::max_write_rate`](crate::Domain::max_write_rate).
+//!
+//! A token bucket that holds a quarter of what may be written in the time given, and is full at the start. What is counted
+//! is how the write-ahead log grows from commit to commit, whoever wrote it: so all processes together keep the bound, as
+//! far as each of them commits. Each page counts twice, because it is copied to the main file later.
+//!
+//! Invariants:
+//! 1. Counting costs a lock that nobody waits for and a look at the clock per commit, of domains that have the bound.
+//! 2. Who was over it is let in again when a 64th of the bucket is full, not for each byte.
+//!
+//! Tests: `tests/bounds_are_kept.rs`, and below.
+
+use std::time::{Duration, Instant};
+
+use super::admission::Bound;
+use super::checkpoint::PAGE;
+use super::log_cap::{FRAME, size};
+use super::shared::Shared;
+use crate::error::{Error, ErrorKind};
+
+/// The part of what may be written in the time given that may be written at once.
+const AT_ONCE: u64 = 4;
+/// The part of the bucket that is full before work is let in again.
+const AGAIN: f64 = 1.0 / 64.0;
+
+pub(super) struct WriteRate {
+    bytes: u64,
+    per: Duration,
+    /// What may still be written, in bytes; below zero when it was too much.
+    left: f64,
+    filled: Instant,
+    /// How long the log was after the last commit; unknown at the start.
+    log: Option<u64>,
+}
+
+impl WriteRate {
+    pub(super) fn new(bound: (u64, Duration), now: Instant) -> Self {
+        let (bytes, per) = bound;
+        let mut rate =
+            Self { bytes, per: per.max(Duration::from_millis(1)), left: 0.0, filled: now, log: None };
+        rate.left = rate.bucket();
+        rate
+    }
+
+    fn bucket(&self) -> f64 {
+        (self.bytes / AT_ONCE) as f64
+    }
+
+    fn per_second(&self) -> f64 {
+        self.bytes as f64 / self.per.as_secs_f64()
+    }
+
+    fn fill(&mut self, now: Instant) {
+        let time = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.filled = now;
+        self.left = (self.left + time * self.per_second()).min(self.bucket());
+    }
+
+    /// The log is this long at `now`. True when nothing may be written any more.
+    fn grew_to(&mut self, pages: u64, now: Instant) -> bool {
+        let before = self.log.replace(pages).unwrap_or(pages);
+        // A shorter one began anew.
+        let new = pages.checked_sub(before).unwrap_or(pages);
+        self.fill(now);
+        self.left -= (new * (FRAME + PAGE)) as f64;
+        self.left < 0.0
+    }
+
+    /// How long it takes until work is let in again; nothing when it may be now.
+    fn wait(&mut self, now: Instant) -> Duration {
+        self.fill(now);
+        let missing = self.bucket() * AGAIN - self.left;
+        Duration::try_from_secs_f64(missing / self.per_second()).unwrap_or_default()
+    }
+
+    fn over(&mut self, now: Instant) -> Error {
+        let (bytes, hours) = (size(self.bytes), self.per.as_secs() / 3600);
+        let per = if hours > 0 { format!("{hours} h") } else { format!("{:?}", self.per) };
+        Error::new(
+            ErrorKind::Full,
+            format!("more was written than the {bytes} in {per} that may be; writes are refused for a while"),
+        )
+        .advise("write less, or raise Domain::max_write_rate")
+        .retry_in(self.wait(now))
+    }
+}
+
+/// After a commit that left the log this long.
+pub(super) fn committed(shared: &Shared, pages: u64) {
+    let Some(rate) = &shared.write_rate else { return };
+    let (mut rate, now) = (rate.lock(), Instant::now());
+    if rate.grew_to(pages, now) && !shared.admission.is_reached(Bound::WriteRate) {
+        shared.shut(Bound::WriteRate, rate.over(now));
+    }
+}
+
+/// Lets work in again when it is time.
+pub(super) fn look(shared: &Shared) {
+    if shared.write_rate.as_ref().is_none_or(|rate| rate.lock().wait(Instant::now()).is_zero()) {
+        shared.open_again(Bound::WriteRate);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Pages that take this many bytes.
+    fn pages(bytes: u64) -> u64 {
+        bytes / (FRAME + PAGE)
+    }
+
+    #[test]
+    fn in_any_span_no_more_is_let_in_than_one_and_a_quarter_times_the_bound() {
+        let start = Instant::now();
+        let (bytes, hour) = (400 << 20, Duration::from_hours(1));
+        let mut rate = WriteRate::new((bytes, hour), start);
+        let (mut log, mut written, mut shut) = (0, 0, false);
+        rate.grew_to(0, start);
+        for second in 0..3600 {
+            let now = start + Duration::from_secs(second);
+            shut = shut && !rate.wait(now).is_zero();
+            if !shut {
+                // A storm: a mebibyte a second, and a log that begins anew when it is four long.
+                log = if log > pages(3 << 20) { pages(1 << 20) } else { log + pages(1 << 20) };
+                written += pages(1 << 20) * (FRAME + PAGE);
+                shut = rate.grew_to(log, now);
+            }
+        }
+        assert!(written > bytes && written < bytes / 4 * 5 + (2 << 20), "{written}");
+    }
+
+    #[test]
+    fn a_quiet_program_is_never_refused_and_the_bucket_fills_up_again() {
+        let start = Instant::now();
+        let day = Duration::from_hours(24);
+        let mut rate = WriteRate::new((4 << 30, day), start);
+        assert!(!rate.grew_to(1_000_000, start), "what was there before does not count");
+        assert!(!rate.grew_to(1_000_000 + pages(1 << 30), start), "a quarter at once");
+        assert!(rate.grew_to(1_000_000 + pages(1 << 30) + 2, start), "and not more");
+        let wait = rate.wait(start);
+        assert!(wait > Duration::from_mins(5) && wait < Duration::from_mins(7), "{wait:?}");
+        assert!(rate.wait(start + wait).is_zero());
+        rate.fill(start + day);
+        assert!((rate.left - rate.bucket()).abs() < 1.0);
+    }
+}
