@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::sqlite::steps::Step;
 
 /// Whether a program can be ready without the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -52,6 +53,7 @@ pub(crate) type OnConnect = dyn Fn(&rusqlite::Connection) -> rusqlite::Result<()
 pub struct Domain {
     pub(crate) name: String,
     pub(crate) migrations: Vec<Migration>,
+    pub(crate) steps: Vec<Step>,
     pub(crate) role: Role,
     pub(crate) durability: Durability,
     pub(crate) program: Option<(String, String)>,
@@ -71,6 +73,7 @@ impl Domain {
         Self {
             name: name.into(),
             migrations: Vec::new(),
+            steps: Vec::new(),
             role: Role::Required,
             durability: Durability::Full,
             program: None,
@@ -87,6 +90,14 @@ impl Domain {
     #[must_use]
     pub fn migrations(mut self, migrations: &[Migration]) -> Self {
         self.migrations = migrations.to_vec();
+        self
+    }
+
+    /// A long rewrite of data, done in the background after the database is ready: see [`Step`]. Those of a domain are
+    /// done in the order in which they are declared.
+    #[must_use]
+    pub fn step(mut self, step: Step) -> Self {
+        self.steps.push(step);
         self
     }
 
@@ -198,6 +209,7 @@ impl fmt::Debug for Domain {
         f.debug_struct("Domain")
             .field("name", &self.name)
             .field("migrations", &self.migrations.len())
+            .field("steps", &self.steps)
             .field("role", &self.role)
             .field("durability", &self.durability)
             .finish_non_exhaustive()

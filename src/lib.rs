@@ -3,6 +3,7 @@
 //! - [`Domain`] declares a database; [`Runtime`] opens a home of them; [`Database`] is the handle that is passed around.
 //! - [`Database::write`] runs a job in a commit that it may share with other callers, and answers when it is durable;
 //!   [`Database::submit`] queues one; [`Database::read`] sees one snapshot.
+//! - [`Step`] is a rewrite of data that is too long for a migration: done in the background, in small pieces.
 //! - [`Error`] has a [kind](ErrorKind) to decide on, and names the database, the file, the holder and the next step.
 //! - [`RuntimeDbRegistry`] tells which databases a home holds, without opening a runtime.
 //!
@@ -85,6 +86,7 @@ pub use sqlite::holders::who::{
 };
 pub use sqlite::stats::Stats;
 pub use sqlite::status_page::{DatabaseStatus, ProcessStatus};
+pub use sqlite::steps::{Piece, Progress, Step, StepState, StepStatus, Watermark};
 pub use sqlite::tx::{Snapshot, Tx};
 pub use sqlite::{CloseReport, Database, Ticket};
 #[cfg(feature = "agent")]

@@ -71,12 +71,7 @@ impl Alone {
     /// # Errors
     /// Of the system.
     pub(crate) fn try_enter(home: &PreparedHome) -> Result<Option<Self>> {
-        let held = Held::open(&lock_file(home))?;
-        match held.file.try_lock() {
-            Ok(()) => Ok(Some(Self(held))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(Error::io("lock", &lock_file(home), error)),
-        }
+        Ok(Held::try_alone(&lock_file(home))?.map(Self))
     }
 }
 
@@ -85,8 +80,8 @@ pub(crate) fn lock_file(home: &PreparedHome) -> PathBuf {
     home.lock_path("home")
 }
 
-/// The lock file, open. Closing it ends the lock.
-struct Held {
+/// A lock file, open. Closing it ends the lock, and a fork closes its copy.
+pub(crate) struct Held {
     file: ManuallyDrop<File>,
     owner: u32,
 }
@@ -94,6 +89,19 @@ struct Held {
 impl Held {
     fn open(path: &Path) -> Result<Self> {
         home::open_lock_file(path).map(Self::of)
+    }
+
+    /// Takes a lock that one has alone; `None` when somebody has it.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub(crate) fn try_alone(path: &Path) -> Result<Option<Self>> {
+        let held = Self::open(path)?;
+        match held.file.try_lock() {
+            Ok(()) => Ok(Some(held)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
+        }
     }
 
     fn open_to_share(home: &PreparedHome) -> Result<Option<Self>> {

@@ -14,10 +14,12 @@ use std::path::{Path, PathBuf};
 use crate::domain::{Domain, Durability, Role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{Home, PreparedHome, blame_file_system, check_database_file, with_ending};
+use crate::sqlite::connect::steps_lock;
 pub use crate::sqlite::history::SchemaMeta;
 use crate::sqlite::holders::who::{self, HomeHolders};
 use crate::sqlite::holders::{self, Holder, write_lock_holder};
 use crate::sqlite::status_page::{self, ProcessStatus};
+use crate::sqlite::steps::StepStatus;
 pub use inspect::Inspection;
 
 /// What is known of a database without opening it. Sizes are in bytes; 0 where the file is missing.
@@ -159,6 +161,22 @@ impl RuntimeDbRegistry {
             let error = blame_file_system(holders::blame(error, &path, &locked), &path);
             error.in_database(name, &path)
         })
+    }
+
+    /// How far the [steps](crate::Step) of a database are, by name, whoever does them. Opens the database, read-only and
+    /// as [`inspect`](Self::inspect) does, only when a program had steps to do in it in this home.
+    ///
+    /// # Errors
+    /// As for [`inspect`](Self::inspect).
+    pub fn steps(&self, name: &str) -> Result<Vec<StepStatus>> {
+        Domain::new(name).check()?;
+        let home = self.home.locate()?;
+        let path = home.database_path(name);
+        let told = |error| holders::blame(error, &path, &home.lock_path(&format!("{name}.init")));
+        if !home.lock_path(&steps_lock(name)).exists() || check_database_file(&path)?.is_none() {
+            return Ok(Vec::new());
+        }
+        inspect::steps(&path).map_err(|error| blame_file_system(told(error), &path).in_database(name, &path))
     }
 
     /// What the processes that have this home open publish about themselves. Those that died without clearing

@@ -28,6 +28,7 @@ use crate::sqlite::connect::Spec;
 use crate::sqlite::health::Health;
 use crate::sqlite::memory::Memory;
 use crate::sqlite::status_page::{self, StatusPage};
+use crate::sqlite::steps::{Runner, Step};
 use crate::sqlite::{CloseReport, Database};
 
 /// The open databases of one home. Cheap to clone; closes when the last clone and the last handle are gone.
@@ -65,6 +66,8 @@ struct Inner {
     databases: RwLock<BTreeMap<String, (Domain, Database)>>,
     /// What this process publishes about itself; `None` where that cannot be.
     page: Option<StatusPage>,
+    /// Does the steps of its databases.
+    steps: Arc<Runner>,
 }
 
 /// The runtimes of this process, by canonical home, and by whether they keep anything.
@@ -350,6 +353,7 @@ impl Builder {
             owner: forks::generation(),
             memory: self.ephemeral.then(|| Memory::new().map(Arc::new)).transpose()?,
             databases: RwLock::default(),
+            steps: Arc::default(),
         })
     }
 
@@ -453,7 +457,8 @@ impl Inner {
         if let Some((known, _)) = self.databases.read().get(domain.name()) {
             let same = known.migrations == domain.migrations
                 && known.role == domain.role
-                && known.durability == domain.durability;
+                && known.durability == domain.durability
+                && known.steps.iter().map(Step::name).eq(domain.steps.iter().map(Step::name));
             return if same { Ok(()) } else { Err(declared_twice(domain)) };
         }
         let name = domain.name();
@@ -461,7 +466,7 @@ impl Inner {
         let spec = Spec::new(domain, &self.folder, program, limits, self.memory.clone(), presence);
         let slot = self.page.as_ref().map(|page| page.slot(name));
         let registry = self.memory.is_none().then(|| RuntimeDbRegistry::new(&self.home));
-        let database = Database::open(spec, slot, move |spec, schema_version| {
+        let database = Database::open(spec, slot, self.steps.clone(), move |spec, schema_version| {
             let Some(registry) = &registry else { return };
             let entry = RegistryEntry {
                 name: spec.domain.name().to_owned(),

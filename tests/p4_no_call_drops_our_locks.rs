@@ -105,6 +105,7 @@ fn of_a_database(database: &Database) -> Vec<Call<'_>> {
                 }
             });
         }),
+        call("steps", || assert_eq!(database.steps().expect("none"), [])),
         call("changes", || assert!(database.changes().expect("a number") > 0)),
         call("wait_for_change", || {
             let seen = database.changes().expect("a number");
@@ -148,6 +149,11 @@ fn of_the_registry(registry: &RuntimeDbRegistry) -> Vec<Call<'_>> {
         call("inspect", || {
             for name in BUILT_IN {
                 registry.inspect(name).unwrap_or_else(|error| panic!("{error}"));
+            }
+        }),
+        call("steps of the registry", || {
+            for name in BUILT_IN {
+                registry.steps(name).unwrap_or_else(|error| panic!("{error}"));
             }
         }),
         call("inspect of nothing", || drop(registry.inspect("nothing").expect_err("not there"))),

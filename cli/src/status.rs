@@ -1,9 +1,13 @@
-//! `rowhouse status`: the databases of a home, as the registry knows them. Opens none of them.
+//! `rowhouse status`: the databases of a home, as the registry knows them. Opens none of them but those with steps.
+
+use std::collections::BTreeMap;
 
 use anyhow::Result;
 use bytesize::ByteSize;
 use clap::Args;
-use rowhouse::{DatabaseInfo, Durability, Error, ErrorKind, Home, Role, RuntimeDbRegistry, Survey};
+use rowhouse::{
+    DatabaseInfo, Durability, Error, ErrorKind, Home, Role, RuntimeDbRegistry, StepState, StepStatus, Survey,
+};
 use serde::Serialize;
 
 use crate::output::{self, Output};
@@ -21,11 +25,23 @@ pub(crate) struct StatusArguments {
 struct Document<'d> {
     home: &'d std::path::Path,
     databases: &'d [DatabaseInfo],
+    /// By database: steps that a program had to do in it.
+    steps: &'d BTreeMap<String, Vec<StepStatus>>,
     warnings: &'d [String],
 }
 
 pub(crate) fn run(home: &Home, arguments: &StatusArguments, output: &Output) -> Result<()> {
-    let Survey { mut databases, warnings, .. } = RuntimeDbRegistry::new(home).survey()?;
+    let registry = RuntimeDbRegistry::new(home);
+    let Survey { mut databases, mut warnings, .. } = registry.survey()?;
+    let wanted = |name: &String| arguments.names.is_empty() || arguments.names.contains(name);
+    let mut steps = BTreeMap::new();
+    for name in databases.iter().map(|entry| &entry.name).filter(|name| wanted(name)) {
+        match registry.steps(name) {
+            Ok(found) if found.is_empty() => {}
+            Ok(found) => drop(steps.insert(name.clone(), found)),
+            Err(error) => warnings.push(format!("how far the steps are could not be read: {error}")),
+        }
+    }
     for warning in &warnings {
         output::warn(warning);
     }
@@ -37,16 +53,36 @@ pub(crate) fn run(home: &Home, arguments: &StatusArguments, output: &Output) -> 
                 .into());
         }
     }
-    if !arguments.names.is_empty() {
-        databases.retain(|entry| arguments.names.contains(&entry.name));
-    }
+    databases.retain(|entry| wanted(&entry.name));
     if output.is_json() {
-        return output.document(&Document { home: home.path(), databases: &databases, warnings: &warnings });
+        return output.document(&Document {
+            home: home.path(),
+            databases: &databases,
+            steps: &steps,
+            warnings: &warnings,
+        });
     }
     if databases.is_empty() {
         return output.text(&format!("no databases in {} yet\n", home.path().display()));
     }
-    output.text(&table(&databases))
+    output.text(&(table(&databases) + &unfinished(&steps)))
+}
+
+/// A line for each step that is not done.
+fn unfinished(steps: &BTreeMap<String, Vec<StepStatus>>) -> String {
+    let all = steps.iter().flat_map(|(database, steps)| steps.iter().map(move |step| (database, step)));
+    all.filter(|(_, step)| !step.is_done()).map(|(database, step)| line(database, step)).collect()
+}
+
+fn line(database: &str, step: &StepStatus) -> String {
+    let state = match step.state {
+        StepState::Running => "under way",
+        StepState::Waiting => "waiting",
+        _ => "not begun",
+    };
+    let percent = step.percent.map_or_else(String::new, |percent| format!(" {percent} %,"));
+    let trouble = step.trouble.as_ref().map_or_else(String::new, |trouble| format!(": {trouble}"));
+    format!("step {database}.{}: {state},{percent} {} rows done{trouble}\n", step.name, step.rows)
 }
 
 /// The table, also shown by the demo.

@@ -88,3 +88,28 @@ fn a_writing_process_ends_when_its_parent_is_gone() {
     assert_eq!((code, stdout.as_str()), (Some(1), "ready\n"), "{stderr}");
     assert!(stderr.contains("the parent went away"), "{stderr}");
 }
+
+#[test]
+fn status_shows_how_far_a_step_is() {
+    use rowhouse::{Domain, Error, ErrorKind, Home, Migration, Progress, Runtime, Step, Watermark};
+    const PAGE: &[Migration] = &[Migration { name: "V1__page", sql: "CREATE TABLE page(url TEXT)" }];
+    let home = tempfile::tempdir().expect("a folder");
+    let step = Step::new("fill", 1, |_, piece| match piece.after() {
+        Watermark::Start => Ok(Progress::More { to: Watermark::Number(1), rows: 1 }),
+        _ => Err(Error::new(ErrorKind::Job, "not today")),
+    });
+    let cache = Domain::new("cache").migrations(PAGE).step(step.total(|_| Ok(4)));
+    let runtime = Runtime::builder(Home::at(home.path())).domain(cache).open().expect("a runtime");
+    let database = runtime.database("cache").expect("the domain");
+    let mut seen = 0;
+    while database.steps().expect("the step")[0].rows == 0 {
+        seen = database.wait_for_change(seen, std::time::Duration::from_secs(1)).expect("a wait");
+    }
+    let (code, stdout, stderr) = told(rowhouse().arg("--home").arg(home.path()).arg("status"));
+    assert_eq!(code, Some(0), "{stderr}");
+    // "waiting" when it has failed often enough by now.
+    assert!(stdout.contains("\nstep cache.fill: ") && stdout.contains(", 25 %, 1 rows done"), "{stdout}");
+    let (_, document, _) = told(rowhouse().arg("--json").arg("--home").arg(home.path()).arg("status"));
+    let document: serde_json::Value = serde_json::from_str(&document).expect("one document");
+    assert_eq!(document["steps"]["cache"][0]["percent"], 25, "{document}");
+}

@@ -13,6 +13,7 @@ use crate::home::{check_database_file, with_ending};
 use crate::sqlite::ffi::is_wal;
 use crate::sqlite::history::{self, SchemaMeta};
 use crate::sqlite::read_only::Source;
+use crate::sqlite::steps::{self, StepStatus};
 
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -38,6 +39,18 @@ pub struct Inspection {
     pub page_count: i64,
     /// Pages without content.
     pub freelist_count: i64,
+}
+
+/// The steps that were begun in a database.
+///
+/// # Errors
+/// As for `RuntimeDbRegistry::steps`.
+pub(super) fn steps(path: &Path) -> Result<Vec<StepStatus>> {
+    let source = Source::find(path)?;
+    let connection = source.open()?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let found = steps::recorded(&connection);
+    if source.was_whole() { found } else { Err(source.changed()) }
 }
 
 /// Looks into a database.

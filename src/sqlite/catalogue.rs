@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
-use super::history::{HISTORY, META};
+use super::history::OWN_TABLES;
 use super::migrate::{self, shown};
 use crate::domain::Domain;
 use crate::error::Result;
@@ -32,7 +32,7 @@ impl Catalogue {
         Self::of(&connection)
     }
 
-    /// What is there, without SQLite's own tables and the Migrator's.
+    /// What is there, without SQLite's own tables and the engine's.
     ///
     /// # Errors
     /// Of SQLite.
@@ -45,7 +45,7 @@ impl Catalogue {
             Ok(((row.get(0)?, row.get(1)?), normalised(&sql)))
         })?;
         let mut objects: BTreeMap<(String, String), String> = rows.collect::<rusqlite::Result<_>>()?;
-        objects.retain(|(_, name), _| ![HISTORY, META].iter().any(|own| own.eq_ignore_ascii_case(name)));
+        objects.retain(|(_, name), _| !OWN_TABLES.iter().any(|own| own.eq_ignore_ascii_case(name)));
         Ok(Self(objects))
     }
 

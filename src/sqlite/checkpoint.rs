@@ -159,6 +159,14 @@ impl Checkpointer {
         self.paused.load(Ordering::Acquire)
     }
 
+    /// True while the log is long and a round is due, or the last one could not work it off. Then work that can wait
+    /// should: what it adds would only make the log longer.
+    pub(super) fn is_long(&self) -> bool {
+        let due = || self.wake_at.load(Ordering::Relaxed) == u64::MAX;
+        let pinned = || self.progress.lag() > LAST_PIECE;
+        self.is_paused() || (self.wal_pages() >= self.lengths.soft && (due() || pinned()))
+    }
+
     /// Waits for the end of a round. False when it took too long and this call ended the pause: then the caller must
     /// release the gate.
     pub(super) fn pause(&self) -> bool {

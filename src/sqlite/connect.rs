@@ -57,6 +57,8 @@ pub(crate) struct Spec {
     pub(crate) init_lock: PathBuf,
     /// The turn's lock file.
     pub(crate) room: PathBuf,
+    /// Held by the process that does the steps.
+    pub(crate) steps_lock: PathBuf,
     /// Held while free pages are given back to the disk.
     pub(crate) reclaim_lock: PathBuf,
     /// Name and version of the program, as recorded in what it creates.
@@ -119,6 +121,11 @@ pub(crate) fn check_engine(version: i32) -> Result<()> {
     Ok(())
 }
 
+/// The name of the lock file of a domain's steps. It is there once a program had some to do.
+pub(crate) fn steps_lock(domain: &str) -> String {
+    format!("{domain}.steps")
+}
+
 impl Spec {
     /// A domain's database in a home, or in memory.
     pub(crate) fn new(
@@ -134,6 +141,7 @@ impl Spec {
             path: memory.as_ref().map_or_else(|| home.database_path(name), |memory| memory.path(name)),
             init_lock: home.lock_path(&format!("{name}.init")),
             room: home.lock_path(&format!("{name}.room")),
+            steps_lock: home.lock_path(&steps_lock(name)),
             reclaim_lock: home.lock_path(&format!("{name}.reclaim")),
             program,
             domain: domain.clone(),

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
-use super::history::{HISTORY, META};
+use super::history::OWN_TABLES;
 use crate::error::Result;
 
 /// An authorizer for as long as a migration's text runs (<https://sqlite.org/c3ref/set_authorizer.html>).
@@ -72,7 +72,7 @@ fn forbidden(action: AuthAction<'_>) -> Option<String> {
         | AuthAction::Delete { table_name }
         | AuthAction::DropTable { table_name }
         | AuthAction::AlterTable { table_name, .. }
-        | AuthAction::CreateTrigger { table_name, .. } => [HISTORY, META]
+        | AuthAction::CreateTrigger { table_name, .. } => OWN_TABLES
             .into_iter()
             .find(|own| table_name.eq_ignore_ascii_case(own))
             .map(|own| format!("a change of {own}")),

@@ -21,6 +21,7 @@ use std::time::Instant;
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
+use super::history::OWN_TABLES;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How many steps of SQLite's virtual machine pass between two looks at the clock: about 20 µs of work.
@@ -126,9 +127,6 @@ impl Drop for Paused<'_> {
         self.guard.inside.store(self.was, Ordering::Relaxed);
     }
 }
-
-/// The engine's own tables.
-const OWN_TABLES: &[&str] = &["rowhouse_meta", "refinery_schema_history"];
 
 fn judge(context: &AuthContext<'_>) -> Authorization {
     let own = |table: &str| OWN_TABLES.iter().any(|own| own.eq_ignore_ascii_case(table));

@@ -19,6 +19,10 @@ use crate::error::{Error, ErrorKind, Result};
 
 pub(crate) const HISTORY: &str = "refinery_schema_history";
 pub(crate) const META: &str = "rowhouse_meta";
+/// How far the steps came (`steps::record`).
+pub(crate) const STEPS: &str = "rowhouse_steps";
+/// The engine's own tables: no job and no migration changes them, and they hold nobody's rows.
+pub(crate) const OWN_TABLES: [&str; 3] = [HISTORY, META, STEPS];
 
 /// As refinery creates it.
 const CREATE_HISTORY: &str = "
@@ -94,7 +98,7 @@ pub struct SchemaMeta {
     pub written_at: String,
 }
 
-fn is_there(connection: &Connection, table: &str) -> Result<bool> {
+pub(crate) fn is_there(connection: &Connection, table: &str) -> Result<bool> {
     let kind: Option<String> = connection
         .query_row("SELECT type FROM sqlite_schema WHERE name = ?1 COLLATE NOCASE", [table], |row| row.get(0))
         .optional()?;

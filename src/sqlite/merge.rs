@@ -19,7 +19,7 @@ use rusqlite::{Connection, OpenFlags, params_from_iter};
 use super::batch::{self, Overruled};
 use super::clock::instant_after;
 use super::core::Core;
-use super::history::{HISTORY, META};
+use super::history::OWN_TABLES;
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind, Result};
 use crate::handoff::job::Ran;
@@ -79,9 +79,9 @@ fn merge_all(copy: &Connection, target: &Connection) -> Result<Merged> {
 fn tables(connection: &Connection) -> Result<Vec<String>> {
     let mut statement = connection.prepare(
         "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' \
-         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT IN (?1, ?2) ORDER BY name",
+         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT IN (?1, ?2, ?3) ORDER BY name",
     )?;
-    let names = statement.query_map([HISTORY, META], |row| row.get(0))?;
+    let names = statement.query_map(OWN_TABLES, |row| row.get(0))?;
     Ok(names.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -156,7 +156,7 @@ impl rusqlite::ToSql for ToSqlRef<'_> {
     }
 }
 
-fn quoted(name: &str) -> String {
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

@@ -393,6 +393,12 @@ fn compare(known: Vec<Migration>, history: &BTreeMap<i64, Applied>) -> Result<(V
     Ok((pending, warnings))
 }
 
+/// The newest schema that a program knows.
+pub(crate) fn newest_of(domain: &Domain) -> i64 {
+    let versions = domain.migrations.iter().filter_map(|given| Migration::parse(given.name, ""));
+    versions.map(|migration| migration.version()).max().unwrap_or(0)
+}
+
 fn newest(migrations: &[Migration]) -> i64 {
     migrations.last().map_or(0, Migration::version)
 }

@@ -20,6 +20,7 @@
 //! | [`recover`], [`rescue`], [`merge`] | if not: what was in them, and on to those that are there |
 //! | [`hold`] | snapshots of several databases at one instant |
 //! | [`holders`], [`status_page`] | who is in the way, and who uses what |
+//! | [`steps`] | long rewrites, after ready |
 //! | [`admission`] | whether writes are let in |
 //! | [`log_cap`], [`pins`], [`space`], [`write_rate`] | the bounds that decide it |
 //! | [`health`], [`stats`], [`change`] | what can be watched |
@@ -63,6 +64,7 @@ mod shared;
 mod space;
 pub(crate) mod stats;
 pub(crate) mod status_page;
+pub(crate) mod steps;
 mod ticket;
 mod turn;
 pub(crate) mod tx;
@@ -87,9 +89,10 @@ pub(crate) use clock::now_unix_ms;
 use connect::Spec;
 use health::Health;
 use label::Label;
-use shared::Shared;
+use shared::{Queueing, Shared};
 use stats::Stats;
 use status_page::Slot;
+use steps::{Runner, StepStatus};
 pub use ticket::Ticket;
 use tx::{Snapshot, Tx};
 
@@ -134,12 +137,14 @@ impl Database {
     pub(crate) fn open(
         spec: Spec,
         slot: Option<Slot>,
+        steps: Arc<Runner>,
         recorded: impl Fn(&Spec, i64) + Send + 'static,
     ) -> Result<Self> {
         let deadline = instant_after(spec.limits.deadline);
         let role = spec.domain.role();
         spec.named(spec.domain.check())?;
-        let shared = Arc::new(Shared::new(spec, slot));
+        spec.named(steps::validate(&spec.domain.steps, migrate::newest_of(&spec.domain)))?;
+        let shared = Arc::new(Shared::new(spec, slot, steps));
         if role == Role::Required {
             let wrote = shared.attach(deadline).inspect_err(|_| lineage::leave(&shared.spec.path))?;
             if let Some(version) = wrote {
@@ -159,6 +164,7 @@ impl Database {
             .name(format!("rowhouse-{}", shared.spec.domain.name()))
             .spawn(move || writer::work(&theirs, &|version| recorded(&theirs.spec, version)))
             .map_err(io)?;
+        shared.steps.belong_to(&shared);
         Ok(Self {
             owner: Arc::new(Owner { shared, writer: Arc::new(Mutex::new(Some(writer))) }),
             options: Options {
@@ -291,20 +297,9 @@ impl Database {
         if keeps.is_some() && self.options.deadline.is_none() {
             deadline = instant_after(Duration::MAX);
         }
-        let task = Job::owned(job, deadline);
-        shared.gate.join();
-        let entry = Entry { task: task.clone(), label, lane, alone, submitted: true, keeps, tries: 0 };
-        let taken = match keeps {
-            Some(_) => shared.keep(entry),
-            None => shared.lanes.push(entry, deadline),
-        };
-        match taken {
-            Ok(()) => Ok(Ticket::new(task, shared.clone())),
-            Err(refused) => {
-                shared.gate.leave();
-                Err(self.refused(refused))
-            }
-        }
+        shared
+            .queue(job, Queueing { label, lane, alone, keeps }, deadline)
+            .map_err(|refused| self.refused(refused))
     }
 
     /// Reads one snapshot: everything acknowledged before, nothing committed after its first statement.
@@ -371,13 +366,49 @@ impl Database {
     }
 
     /// What is odd but does not keep it from working: changed or withdrawn migrations; triggers, tables, indexes and
-    /// views that the migrations did not make; a file that another tool rebuilt; what was saved of removed files; that it
-    /// is only kept in memory; and, in a home that may not be written, why, and what it lacks.
+    /// views that the migrations did not make; a step that does not go on; a file that another tool rebuilt; what was
+    /// saved of removed files; that it is only kept in memory; and, in a home that may not be written, why, and what it
+    /// lacks.
     ///
     /// What others made is looked for now: the first call runs the migrations on an empty database in memory, which
     /// takes milliseconds, and each call reads the schema, waiting at most a second for a reader.
     pub fn warnings(&self) -> Vec<String> {
         self.shared().warnings()
+    }
+
+    /// Its [steps](crate::Step): those that this program declares, in their order, and those of other programs that were
+    /// begun in it. Another process may be the one that works at them.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn steps(&self) -> Result<Vec<StepStatus>> {
+        let recorded = self.read(|at| steps::recorded(at.connection()))?;
+        Ok(self.shared().steps.status(&self.spec().domain, recorded))
+    }
+
+    /// Waits until every step that this program declares is done, whoever does it, for at most `wait`: for tools and
+    /// tests. A program needs not wait: see [`Step`](crate::Step).
+    ///
+    /// # Errors
+    /// `Timeout`, saying how far the first unfinished step is; those of [`steps`](Self::steps) and
+    /// [`wait_for_change`](Self::wait_for_change).
+    pub fn wait_for_steps(&self, wait: Duration) -> Result<()> {
+        let deadline = instant_after(wait);
+        let declared = self.spec().domain.steps.len();
+        loop {
+            let seen = self.changes()?;
+            let Some(open) = self.steps()?.into_iter().take(declared).find(|step| !step.is_done()) else {
+                return Ok(());
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let StepStatus { name, rows, trouble, .. } = open;
+                let why = trouble.map_or_else(String::new, |trouble| format!(": {trouble}"));
+                let message = format!("the step {name} is not done, {rows} rows are{why}");
+                return Err(self.shared().name(Error::new(ErrorKind::Timeout, message)));
+            }
+            self.wait_for_change(seen, left)?;
+        }
     }
 
     /// What it did since it was opened.
@@ -508,6 +539,7 @@ fn finish(shared: &Shared, writer: &Mutex<Option<JoinHandle<()>>>) {
     if let Some(writer) = writer.take() {
         let _ = writer.join();
     }
+    shared.steps.leave();
     let _opening = shared.opening.lock();
     shared.health.set(Health::Closed, None);
     // A helper thread may hold on to the pool for a moment, and closes its connections when it lets go.

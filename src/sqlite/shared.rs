@@ -30,13 +30,17 @@ use super::schema_watch;
 use super::space;
 use super::stats::{self, Counters, Stats};
 use super::status_page::Slot;
+use super::steps::{self, Runner, Steps};
+use super::ticket::Ticket;
+use super::tx::Tx;
 use super::write_rate::{self, WriteRate};
 use crate::domain::Role;
 use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
 use crate::handoff::gate::Gate;
-use crate::handoff::job::Settled;
+use crate::handoff::job::{Job, Settled};
 use crate::handoff::lanes::{Backlog, Lane, Lanes, Refused};
+use crate::sync::Arc;
 
 /// How long asking for the warnings may wait for a reader, and read.
 const LOOK_FOR_OTHERS: Duration = Duration::from_secs(1);
@@ -49,6 +53,7 @@ pub(super) struct Shared {
     pub(super) readers: Readers,
     pub(super) checkpointer: Checkpointer,
     pub(super) changes: Changes,
+    pub(super) steps: Steps,
     pub(super) health: State,
     pub(super) admission: Admission,
     /// Outlives the files that it counts for: being attached again makes nothing undone.
@@ -84,6 +89,15 @@ pub(super) struct Shared {
     fresh: OnceLock<Catalogue>,
 }
 
+/// How a job is queued: as in [`Entry`].
+#[derive(Clone, Copy)]
+pub(super) struct Queueing {
+    pub(super) label: Label,
+    pub(super) lane: Lane,
+    pub(super) alone: bool,
+    pub(super) keeps: Option<usize>,
+}
+
 /// Tells who has no call to be told by. A logger that writes into a database is refused here, not waited for: this may be
 /// the thread that it would wait for.
 pub(super) fn warn(trouble: &dyn std::fmt::Display) {
@@ -92,13 +106,14 @@ pub(super) fn warn(trouble: &dyn std::fmt::Display) {
 }
 
 impl Shared {
-    pub(super) fn new(spec: Spec, slot: Option<Slot>) -> Self {
+    pub(super) fn new(spec: Spec, slot: Option<Slot>, steps: Arc<Runner>) -> Self {
         Self {
             gate: Gate::new(None),
             lanes: Lanes::new(spec.limits.queue_jobs),
             readers: Readers::new(&spec),
             checkpointer: Checkpointer::new(spec.log_lengths()),
             changes: Changes::default(),
+            steps: Steps::new(steps),
             health: State::new(),
             admission: Admission::default(),
             write_rate: spec
@@ -140,6 +155,7 @@ impl Shared {
         if self.spec.memory.is_some() {
             warnings.push("it is kept in memory only, and gone when the program ends".to_owned());
         }
+        let unfinished = steps::unfinished(opened.tx.connection(), &self.spec.domain);
         let mut core = self.spec.named(Core::new(&self.spec, opened))?;
         self.spec.current.set(Some(core.identity.marks()));
         space::look(&mut core, self);
@@ -148,6 +164,7 @@ impl Shared {
         // A schema that shuts it out from writing is an answer here: it may still be read.
         if schema_watch::shut_out(self, &access).is_ok() {
             self.health.attached();
+            self.steps.found(unfinished);
         }
         Ok(wrote)
     }
@@ -163,6 +180,7 @@ impl Shared {
     /// made in it, which is looked for now.
     pub(super) fn warnings(&self) -> Vec<String> {
         let mut warnings = self.health.warnings();
+        warnings.extend(self.steps.troubles());
         match self.made_by_others() {
             Ok(theirs) => warnings.extend(theirs),
             Err(error) => warnings.push(format!("what others made in it could not be looked for: {error}")),
@@ -324,6 +342,30 @@ impl Shared {
         let trouble = self.name(trouble);
         if self.health.detach(trouble.clone()) {
             warn(&trouble);
+        }
+    }
+
+    /// Queues a job that owns what it uses, and waits for room at most until its deadline.
+    pub(super) fn queue<R: Send + 'static>(
+        self: &Arc<Self>,
+        job: impl Fn(&Tx) -> Result<R> + Send + 'static,
+        how: Queueing,
+        deadline: Instant,
+    ) -> Result<Ticket<R>, Refused> {
+        let Queueing { label, lane, alone, keeps } = how;
+        let task = Job::owned(job, deadline);
+        self.gate.join();
+        let entry = Entry { task: task.clone(), label, lane, alone, submitted: true, keeps, tries: 0 };
+        let taken = match keeps {
+            Some(_) => self.keep(entry),
+            None => self.lanes.push(entry, deadline),
+        };
+        match taken {
+            Ok(()) => Ok(Ticket::new(task, self.clone())),
+            Err(refused) => {
+                self.gate.leave();
+                Err(refused)
+            }
         }
     }
 

@@ -190,6 +190,18 @@ impl Tx {
         step(self.control())
     }
 
+    /// Statements of the engine's own in the middle of a job, in its transaction. They must not be prepared from the
+    /// connection's cache, where the job would find them.
+    ///
+    /// # Errors
+    /// `Constraint` when the job ended the transaction; those of `work`.
+    pub(super) fn as_engine<R>(&self, work: impl FnOnce(&Connection) -> Result<R>) -> Result<R> {
+        // Outside a transaction each of them would be a commit.
+        self.refuse_if_ended()?;
+        let _paused = self.guard().pause();
+        work(self.connection())
+    }
+
     /// Refuses to go on after a statement (RAISE(ROLLBACK), INSERT OR ROLLBACK) ended the whole transaction.
     fn refuse_if_ended(&self) -> Result<()> {
         if self.connection().is_autocommit() {
