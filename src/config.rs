@@ -27,7 +27,7 @@ pub struct Limits {
     pub reader_age: Duration,
     /// Prepared statements kept per connection. Default 128.
     pub statement_cache: usize,
-    /// Size of the write-ahead log, in bytes, from which it is worked off. Default 4 MiB.
+    /// Size of the write-ahead log, in bytes, from which it is worked off; at most a quarter of its cap. Default 4 MiB.
     pub wal_soft: u64,
     /// Size of the write-ahead log, in bytes, at which a best-effort database refuses writes, and a required one says in
     /// its health that it is not kept. It is only reached while somebody's snapshot keeps the log from being worked off.

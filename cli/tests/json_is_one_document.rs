@@ -80,7 +80,7 @@ fn what_was_imported_is_listed_page_by_page_and_importing_again_changes_nothing(
     assert_eq!(none["threads"].as_array().map(Vec::len), Some(0), "{none}");
 
     let (_, status) = rowhouse(folder.path(), &["status", "state"]);
-    assert_eq!(status["databases"][0]["schema_version"], 1, "{status}");
+    assert!(status["databases"][0]["schema_version"].as_i64() >= Some(1), "{status}");
     assert_eq!(status["databases"][0]["durability"], "full", "{status}");
 }
 

@@ -113,8 +113,8 @@ impl Admission {
 
     fn first_of(&self, bounds: u8) -> Option<Error> {
         let all = self.why.lock();
-        let wanted = Bound::ALL.into_iter().filter(|bound| bounds & bound.bit() != 0);
-        wanted.filter_map(|bound| all[bound as usize].clone()).next()
+        let mut wanted = Bound::ALL.into_iter().filter(|bound| bounds & bound.bit() != 0);
+        wanted.find_map(|bound| all[bound as usize].clone())
     }
 }
 

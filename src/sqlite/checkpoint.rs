@@ -11,7 +11,8 @@
 //! 5. A log that cannot be worked off (a reader pins it) is tried again after it grew by a mebibyte, and once a second
 //!    ([`log_cap`]), not in a loop; the writer is not held for it.
 //! 6. A log that was much too long, or whose file is when the database is opened, is cut to nothing when every page of it
-//!    is in the main file: with the writer held and the turn, and only if nobody reads from it at that moment.
+//!    is in the main file: with the writer held and the turn, for at most [`PATIENCE`], and only at a moment at which nobody
+//!    reads from it.
 //! 7. The thread starts when there is work for the first time: most processes end before, and start sooner without.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,7 +23,9 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 
+use super::admission::Bound;
 use super::batch::latching;
+use super::connect;
 use super::ffi::{self, Checkpointed};
 use super::log_cap::{self, Lengths, Progress};
 use super::shared::{Shared, warn};
@@ -40,6 +43,12 @@ const BULK_RUNS: u32 = 4;
 /// The writer pauses for at most this long: on a disk that slow, a long log is the smaller evil.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// How long the writer is held for a log that is much too long, while reads that need it end. Less than others wait for
+/// their turn before they go on without.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// After that was for nothing, it is not held like this again for so many times as long.
+const IMPATIENCE: u32 = 10;
+
 /// Its connection is closed when there was nothing to do for so long.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -49,6 +58,8 @@ pub(super) struct Checkpointer {
     restarts: AtomicU64,
     /// The file was too long when it was opened, and is to be cut.
     too_long: AtomicBool,
+    /// Until then the writer is not held for long.
+    impatient_until: Mutex<Option<Instant>>,
     /// Pages at which the thread is woken next.
     wake_at: AtomicU64,
     /// Pages at which the writer pauses until the thread has done a round.
@@ -80,6 +91,7 @@ impl Checkpointer {
             progress: Progress::default(),
             restarts: AtomicU64::new(0),
             too_long: AtomicBool::new(false),
+            impatient_until: Mutex::new(None),
             wake_at: AtomicU64::new(soft),
             pause_at: AtomicU64::new(pause_at(soft)),
             paused: AtomicBool::new(false),
@@ -111,6 +123,19 @@ impl Checkpointer {
         if bytes > self.lengths.kept_bytes {
             self.too_long.store(true, Ordering::Relaxed);
             self.ask();
+        }
+    }
+
+    /// How long the writer may be held from now on; `idle` when nothing is let in anyway.
+    fn patience(&self, now: Instant, idle: bool) -> Duration {
+        let impatient = !idle && self.impatient_until.lock().is_some_and(|until| now < until);
+        if impatient { Duration::ZERO } else { PATIENCE }
+    }
+
+    /// The writer was held so long for nothing.
+    fn held_for_nothing(&self, time: Duration) {
+        if !time.is_zero() {
+            *self.impatient_until.lock() = Some(Instant::now() + time * IMPATIENCE);
         }
     }
 
@@ -295,22 +320,21 @@ fn pause_at(soft: u64) -> u64 {
 /// One round: bulk, then the last piece. Answers what it left; `None` when a checkpoint failed.
 fn run(shared: &Shared, connection: &Connection) -> Option<Checkpointed> {
     let own = &shared.checkpointer;
-    let is_paused = || own.paused.load(Ordering::Acquire);
     let mut done = passive(shared, connection)?;
-    let mut pinned = own.progress.is_stuck_at(done);
     for _ in 1..BULK_RUNS {
-        if pinned {
-            break;
-        }
-        if done.busy || done.log.saturating_sub(done.done) <= LAST_PIECE || is_paused() {
+        let is_paused = own.paused.load(Ordering::Acquire);
+        if done.busy || done.log.saturating_sub(done.done) <= LAST_PIECE || is_paused {
             break;
         }
         let before = std::mem::replace(&mut done, passive(shared, connection)?);
-        pinned = !done.busy && done.done == before.done;
+        if done.done == before.done {
+            break;
+        }
     }
-    let too_long = own.too_long.load(Ordering::Relaxed);
-    let short = !done.busy && done.log < own.lengths.soft && !too_long;
-    if pinned || short || (done.busy && !is_paused()) {
+    let is_paused = own.paused.load(Ordering::Acquire);
+    let short = done.log < own.lengths.soft && !own.too_long.load(Ordering::Relaxed);
+    let pinned = own.progress.is_pinned_at(done, Instant::now());
+    if (!done.busy && (pinned || short)) || (done.busy && !is_paused) {
         // Nothing can be done, or somebody else is at it, or did it, and the log has started anew.
         return left(shared, connection, done);
     }
@@ -319,11 +343,7 @@ fn run(shared: &Shared, connection: &Connection) -> Option<Checkpointed> {
     shared.gate.release();
     let within = core.as_mut()?;
     let has_turn = within.take_turn(shared.spec.limits.turn_wait);
-    let mut done = ffi::checkpoint_passive(connection);
-    let complete = matches!(&done, Ok(done) if is_complete(*done));
-    if complete && matches!(&done, Ok(done) if too_long || done.log >= own.lengths.cut) {
-        done = cut(shared, connection);
-    }
+    let done = last_piece(shared, connection);
     if has_turn {
         within.turn.leave();
     }
@@ -334,13 +354,44 @@ fn run(shared: &Shared, connection: &Connection) -> Option<Checkpointed> {
     left(shared, connection, done)
 }
 
+/// With the writer held. While reads come and go all the time, one of them always needs a part of the log; but as nobody
+/// writes, those that come need less and less of it, and from when all is worked off nothing: so a log that is much too
+/// long gets to its end when the reads that are under way have ended.
+fn last_piece(shared: &Shared, connection: &Connection) -> rusqlite::Result<Checkpointed> {
+    let own = &shared.checkpointer;
+    let mut patience = None;
+    loop {
+        let mut done = ffi::checkpoint_passive(connection)?;
+        // While another process is at it, it does not tell how long the log is.
+        if !done.busy && done.log < own.lengths.cut && !own.too_long.load(Ordering::Relaxed) {
+            return Ok(done);
+        }
+        if is_complete(done) {
+            done = cut(own, connection)?;
+            if is_complete(done) {
+                return Ok(done);
+            }
+        }
+        let now = Instant::now();
+        // What there was to copy has taken its time: from here on it is waiting.
+        let (patience, until) = *patience.get_or_insert_with(|| {
+            let patience = own.patience(now, shared.admission.refuses(Bound::LogCap));
+            (patience, now + patience)
+        });
+        if now >= until || !shared.lanes.is_open() {
+            own.held_for_nothing(patience);
+            return Ok(done);
+        }
+        connect::pause();
+    }
+}
+
 fn passive(shared: &Shared, connection: &Connection) -> Option<Checkpointed> {
     told(shared, ffi::checkpoint_passive(connection))
 }
 
 /// Cuts the file of a log that is worked off. The writer is held.
-fn cut(shared: &Shared, connection: &Connection) -> rusqlite::Result<Checkpointed> {
-    let own = &shared.checkpointer;
+fn cut(own: &Checkpointer, connection: &Connection) -> rusqlite::Result<Checkpointed> {
     let done = ffi::checkpoint_truncate(connection)?;
     if !done.busy {
         own.too_long.store(false, Ordering::Relaxed);

@@ -148,6 +148,12 @@ unsafe fn told_apart(connection: *mut ffi::sqlite3, code: c_int) -> c_int {
     if code == ffi::SQLITE_IOERR_WRITE && system() == libc::EDQUOT { ffi::SQLITE_FULL } else { code }
 }
 
+/// True when the last failed call of the system under this connection met a full quota.
+pub(super) fn met_quota(connection: &Connection) -> bool {
+    // SAFETY: the handle is open while `connection` is borrowed.
+    unsafe { ffi::sqlite3_system_errno(connection.handle()) == libc::EDQUOT }
+}
+
 fn failure(code: c_int) -> Error {
     Error::SqliteFailure(ffi::Error::new(code), None)
 }
@@ -293,7 +299,8 @@ fn read_file(connection: &Connection, which: c_int, bytes: &mut [u8], at: ffi::s
 /// index in shared memory.
 pub(super) fn read_marks(connection: &Connection) -> Option<[u32; 5]> {
     const REGION: c_int = 32768;
-    const MARKS_AT: usize = 100;
+    /// In words of four bytes.
+    const MARKS_AT: usize = 25;
     let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
     // SAFETY: the handle is open while `connection` is borrowed; this file control writes one pointer.
     let code = unsafe {
@@ -323,8 +330,7 @@ pub(super) fn read_marks(connection: &Connection) -> Option<[u32; 5]> {
     // SAFETY: the region is 32 KiB long, aligned to a page, and stays mapped while the connection is open. Others change
     // the marks at any time, always as whole atomic words, as they are read here.
     let mark = |at: usize| unsafe {
-        let mark = region.cast::<u8>().add(MARKS_AT).cast::<u32>().add(at);
-        AtomicU32::from_ptr(mark).load(Ordering::Relaxed)
+        AtomicU32::from_ptr(region.cast::<u32>().add(MARKS_AT + at)).load(Ordering::Relaxed)
     };
     Some(std::array::from_fn(mark))
 }

@@ -33,6 +33,9 @@ use crate::error::{Error, ErrorKind};
 /// A page in the log, with its header (<https://sqlite.org/fileformat.html>, section 4.1).
 pub(super) const FRAME: u64 = PAGE + 24;
 
+/// A log that has not moved for so long is pinned by one read; before, it may be many that follow each other.
+const PINNED: Duration = Duration::from_secs(1);
+
 /// The lengths of the log at which something happens, in pages; the two in bytes say so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lengths {
@@ -54,7 +57,7 @@ impl Lengths {
         let soft_bytes = limits.wal_soft.min(cap_bytes / 4);
         let soft = (soft_bytes / PAGE).max(8);
         let shut = (cap_bytes / FRAME * 3 / 4).max(2 * soft);
-        let cut = (shut / 2).max(4 * soft).min(shut);
+        let cut = (6 * soft).min(shut);
         Self { soft, cut, shut, cap_bytes, kept_bytes: 2 * soft * PAGE }
     }
 }
@@ -85,9 +88,11 @@ impl Progress {
         self.streak.load(Ordering::Relaxed)
     }
 
-    /// True when the last rounds moved nothing, and this one neither.
-    pub(super) fn is_stuck_at(&self, found: Checkpointed) -> bool {
-        !found.busy && self.streak() > 0 && found.done < found.log && found.done == self.last.lock().done
+    /// True when nothing has moved for longer than most reads last, and does not now.
+    pub(super) fn is_pinned_at(&self, found: Checkpointed, now: Instant) -> bool {
+        let last = self.last.lock();
+        let long = last.stuck_since.is_some_and(|since| now.saturating_duration_since(since) >= PINNED);
+        long && !found.busy && found.done < found.log && found.done == last.done
     }
 
     /// After a round. Answers for how long none has moved anything.
@@ -130,7 +135,7 @@ pub(super) fn judge(shared: &Shared, connection: &Connection, found: Checkpointe
             "the write-ahead log could not be worked off for {} s and grows",
             shared.spec.limits.reader_age.as_secs()
         );
-        shared.alarm(Bound::LogCap, because(why, pins::find(shared, connection, found.log)));
+        shared.alarm(Bound::LogCap, because(&why, pins::find(shared, connection, found.log)));
     } else {
         shared.open_again(Bound::LogCap);
     }
@@ -143,11 +148,11 @@ fn at_cap(shared: &Shared, pin: Option<Pin>) -> Error {
     } else {
         format!("the write-ahead log is at its cap of {cap} and grows")
     };
-    because(what, pin)
+    because(&what, pin)
 }
 
 /// Who is in the way, and what to do about it.
-fn because(what: String, pin: Option<Pin>) -> Error {
+fn because(what: &str, pin: Option<Pin>) -> Error {
     let full = |text: String| Error::new(ErrorKind::Full, text).retry_in(Duration::from_secs(1));
     match pin {
         Some(Pin::Process(holder)) => {
@@ -168,8 +173,8 @@ fn because(what: String, pin: Option<Pin>) -> Error {
         Some(Pin::Own) => full(format!("{what}: a snapshot of this process needs it"))
             .advise("end the backup, or the connection of its own, that reads it"),
         None => {
-            full(format!("{what}: more is written than the disk takes, or nobody can be told who needs it"))
-                .advise("write less, or look with `rowhouse who` who has it open")
+            full(format!("{what}: reads that follow each other, or a slow disk, keep it from beginning anew"))
+                .advise("write less, or read in shorter pieces; `rowhouse who` shows who has it open")
         }
     }
 }
@@ -217,7 +222,10 @@ mod tests {
         assert_eq!(progress.note(found(120, 40), at(1)), Duration::ZERO);
         assert_eq!(progress.note(found(150, 40), at(31)), Duration::from_secs(30));
         assert_eq!((progress.streak(), progress.lag()), (2, 110));
-        assert!(progress.is_stuck_at(found(170, 40)) && !progress.is_stuck_at(found(170, 41)));
+        assert!(
+            progress.is_pinned_at(found(170, 40), at(31)) && !progress.is_pinned_at(found(170, 41), at(31))
+        );
+        assert!(!progress.is_pinned_at(found(170, 40), at(1)), "not for long");
         assert_eq!(progress.note(found(150, 60), at(32)), Duration::ZERO, "it moves");
         assert_eq!(progress.streak(), 0);
         progress.note(found(160, 60), at(33));

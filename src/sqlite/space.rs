@@ -59,7 +59,8 @@ pub(super) fn met(core: &mut Core, shared: &Shared, error: &rusqlite::Error) -> 
     // Before the COMMIT the disk is only written when the page cache is full.
     let bound = full
         && most_pages(&shared.spec).is_some()
-        && (ffi::spills(core.tx.connection()) == 0 || disk_has_room(&shared.spec));
+        && (ffi::spills(core.tx.connection()) == 0
+            || (!ffi::met_quota(core.tx.connection()) && disk_has_room(&shared.spec)));
     core.met_space |= bound;
     bound
 }
