@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use processes::Child;
 use rowhouse::rusqlite::Connection;
 use rowhouse::rusqlite::config::DbConfig;
-use rowhouse::{Database, Domain, Error, ErrorKind, Health, Home, Limits, Runtime};
+use rowhouse::{Database, Domain, Durability, Error, ErrorKind, Health, Home, Limits, Runtime};
 
 const INSERT: &str = "INSERT INTO item(job, part, body) VALUES (?1, ?2, ?3)";
 const MIB: u64 = 1 << 20;
@@ -159,7 +159,8 @@ struct Place {
 }
 
 fn schema(name: &str) -> Domain {
-    Domain::new(name).migrations(processes::SCHEMA)
+    // What is durable is not the question here, and an fsync for each row would take most of the time.
+    Domain::new(name).migrations(processes::SCHEMA).durability(Durability::Normal)
 }
 
 fn place(limits: Limits) -> Place {
