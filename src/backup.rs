@@ -26,6 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, PreparedHome};
 use crate::sqlite::connect::Spec;
 use crate::sqlite::hold::{self, Source};
+use crate::telemetry::span;
 pub(crate) use intent::{finish_interrupted, is_interrupted};
 pub use manifest::{BackupDatabase, BackupManifest, LeftOut};
 pub(crate) use restore::restore;
@@ -125,6 +126,7 @@ pub(crate) fn make(
     options: &BackupOptions,
     progress: &mut OnProgress<'_>,
 ) -> Result<BackupReport> {
+    let _span = span!("backup");
     let began = Instant::now();
     let target = Target::choose(home, options)?;
     let folder = Unfinished::begin(&target.parent, UNFINISHED)?;

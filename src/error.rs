@@ -59,6 +59,29 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Every kind, in the order of their declaration.
+    pub(crate) const ALL: [Self; 19] = [
+        Self::Busy,
+        Self::Timeout,
+        Self::OutcomeUnknown,
+        Self::Full,
+        Self::ReadOnly,
+        Self::Replaced,
+        Self::Corrupt,
+        Self::SchemaTooNew,
+        Self::Latched,
+        Self::Closed,
+        Self::Reentrant,
+        Self::NotFound,
+        Self::Conflict,
+        Self::Invalid,
+        Self::Constraint,
+        Self::Unsupported,
+        Self::Job,
+        Self::Panicked,
+        Self::Io,
+    ];
+
     /// The kind as one lower-case word, as it appears in JSON.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -39,6 +39,10 @@ mod sqlite;
 #[cfg(feature = "agent")]
 pub mod stores;
 mod sync;
+#[cfg(feature = "metrics")]
+pub mod telemetry;
+#[cfg(not(feature = "metrics"))]
+mod telemetry;
 
 pub use backup::{
     BackupDatabase, BackupManifest, BackupOptions, BackupProgress, BackupReport, BackupStep, LeftOut,
@@ -49,7 +53,9 @@ pub use domain::{Domain, Durability, Migration, Role};
 pub use error::{Error, ErrorKind, Result};
 pub use home::{Home, HomeOrigin};
 pub use processes::ProcessState;
-pub use registry::{DatabaseInfo, Inspection, RuntimeDbRegistry, SchemaMeta, Survey};
+pub use registry::{
+    DatabaseInfo, DatabaseStats, Inspection, ProcessStats, RuntimeDbRegistry, SchemaMeta, Survey,
+};
 /// Embeds a folder of SQL migrations as `&'static [Migration]`, in the order of their numbers.
 ///
 /// The folder is relative to the package's `Cargo.toml`; subfolders are searched too. Files are named
@@ -84,7 +90,7 @@ pub use sqlite::holders::Holder;
 pub use sqlite::holders::who::{
     DatabaseHolders, DatabaseLock, DatabaseProcess, DeletedFile, HomeHolders, Unseen,
 };
-pub use sqlite::stats::Stats;
+pub use sqlite::stats::{Distribution, ErrorCounts, OpenPhases, Opening, Stats};
 pub use sqlite::status_page::{DatabaseStatus, ProcessStatus};
 pub use sqlite::steps::{Piece, Progress, Step, StepState, StepStatus, Watermark};
 pub use sqlite::tx::{Snapshot, Tx};

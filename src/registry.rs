@@ -5,6 +5,7 @@
 
 mod file;
 mod inspect;
+mod stats;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -21,6 +22,7 @@ use crate::sqlite::holders::{self, Holder, write_lock_holder};
 use crate::sqlite::status_page::{self, ProcessStatus};
 use crate::sqlite::steps::StepStatus;
 pub use inspect::Inspection;
+pub use stats::{DatabaseStats, ProcessStats};
 
 /// What is known of a database without opening it. Sizes are in bytes; 0 where the file is missing.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -190,6 +192,30 @@ impl RuntimeDbRegistry {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
         }
+    }
+
+    /// What the processes that have this home open did with each database so far, from their own counters. Takes no lock
+    /// and opens no database. What processes counted that have ended is gone.
+    ///
+    /// ```
+    /// # fn main() -> rowhouse::Result<()> {
+    /// # use rowhouse::{Domain, Home, Runtime, RuntimeDbRegistry};
+    /// # let folder = tempfile::tempdir().expect("a folder");
+    /// # let home = Home::at(folder.path());
+    /// let runtime = Runtime::builder(home.clone()).domain(Domain::new("cache")).open()?;
+    /// runtime.database("cache")?.write(|tx| tx.execute("CREATE TABLE page(url TEXT)", []))?;
+    /// let all = RuntimeDbRegistry::new(&home).stats()?;
+    /// assert_eq!((all[0].info.name.as_str(), all[0].total.commits, all[0].processes.len()), ("cache", 1, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`list`](Self::list).
+    pub fn stats(&self) -> Result<Vec<DatabaseStats>> {
+        let processes: Vec<_> = self.processes()?.into_iter().filter(|process| process.alive).collect();
+        let all = self.list()?.into_iter().map(|info| stats::of(info, &processes));
+        Ok(all.collect())
     }
 
     /// Who uses which database of the home right now: who has it open, writes, reads, has the turn or waits for it, and

@@ -13,6 +13,7 @@ Examples:
   rowhouse import ~/.myagent/sessions           index the transcripts of a folder
   rowhouse threads list --cwd . --limit 20      what was worked on here
   rowhouse status --json | jq .databases        which databases there are, for scripts
+  rowhouse stats --watch                        what the programs that use them do
   rowhouse who                                  which processes use them, and which one is in the way
   rowhouse backup                               copy everything, while programs go on writing
   rowhouse bench contention --quick             what this disk can do
@@ -39,6 +40,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// The databases of a home: what they are, who wrote them, how large they are
     Status(crate::status::StatusArguments),
+    /// What every process did with the databases: jobs, times, waits, errors
+    Stats(crate::stats::StatsArguments),
     /// Who has the databases open, writes, waits, is stopped, or keeps deleted files
     Who(crate::who::WhoArguments),
     /// Index the transcripts of a folder as threads

@@ -10,6 +10,7 @@ mod import;
 mod output;
 mod restore;
 mod signals;
+mod stats;
 mod status;
 mod table;
 mod threads;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments, output: &Output) -> Result<()> {
     match &arguments.command {
         Command::Status(status) => status::run(&arguments.home()?, status, output),
+        Command::Stats(stats) => stats::run(&arguments.home()?, stats, output),
         Command::Who(who) => who::run(&arguments.home()?, who, output),
         Command::Import(import) => import::run(&arguments.home()?, import, output),
         Command::Threads(threads) => threads::run(&arguments.home()?, threads, output),

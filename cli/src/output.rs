@@ -49,6 +49,12 @@ impl Output {
         written(io::stdout().lock().write_all(text.as_bytes()))
     }
 
+    /// The same in place of what the terminal shows; one after the other where nobody watches.
+    pub(crate) fn screen(&self, text: &str) -> Result<()> {
+        let clear = if io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
+        self.text(&format!("{clear}{text}"))
+    }
+
     /// Text for people; colours are taken out where nobody would see them.
     pub(crate) fn text(&self, text: &str) -> Result<()> {
         debug_assert!(!self.json, "standard output belongs to the document");

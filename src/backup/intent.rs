@@ -26,6 +26,7 @@ use crate::home::{self, PreparedHome, with_ending};
 use crate::presence::{self, Alone};
 use crate::sqlite::connect::pause;
 use crate::sqlite::holders::flock_holder;
+use crate::telemetry;
 
 const FILE: &str = "restore.json";
 const LAYOUT: u32 = 1;
@@ -253,11 +254,11 @@ pub(crate) fn finish_interrupted(home: &PreparedHome, deadline: Instant) -> Resu
 pub(super) fn finish_alone(home: &PreparedHome, _alone: &Alone) -> Result<bool> {
     let Some(intent) = Intent::read(home)? else { return Ok(false) };
     intent.finish(home)?;
-    log::warn!(
+    telemetry::warn(&format_args!(
         "finished the restore of {} that was interrupted; the old files are in {}",
         intent.backup.display(),
         intent.quarantine(home).display()
-    );
+    ));
     Ok(true)
 }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, sync_folder};
+use crate::telemetry;
 
 /// How many names are tried; each is taken by somebody who is working right now, or was swept that moment.
 const TRIES: u32 = 100;
@@ -97,7 +98,10 @@ fn sweep(parent: &Path, prefix: &str) {
             && folder.try_lock().is_ok()
             && let Err(error) = fs::remove_dir_all(entry.path())
         {
-            log::warn!("could not remove what a dead process left at {}: {error}", entry.path().display());
+            telemetry::warn(&format_args!(
+                "could not remove what a dead process left at {}: {error}",
+                entry.path().display()
+            ));
         }
     }
 }

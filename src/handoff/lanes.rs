@@ -8,6 +8,8 @@
 //! 5. Who comes with [`push_out`](Lanes::push_out) never waits: when its lane keeps more than the backlog's bound, the
 //!    oldest jobs that may go are pushed out, and only those; the newest always stays. What is given back counts too.
 //!
+//! 6. What is [shown](Depth) of the lanes is how many jobs wait, whenever nobody has the lock.
+//!
 //! One mutex serves both lanes, so that the writer takes a whole batch in one visit.
 //!
 //! Tests: below for each invariant; the models for what callers of every kind meet together.
@@ -60,8 +62,19 @@ pub(crate) enum Woken {
     Closed,
 }
 
-pub(crate) struct Lanes<J> {
+/// Is told how many jobs wait.
+pub(crate) trait Depth {
+    /// In both lanes, and in the background lane. Under the lock: it must not wait.
+    fn show(&self, jobs: usize, background: usize);
+}
+
+impl Depth for () {
+    fn show(&self, _jobs: usize, _background: usize) {}
+}
+
+pub(crate) struct Lanes<J, D = ()> {
     inner: Mutex<Inner<J>>,
+    depth: D,
     /// The writer waits here.
     work: Condvar,
     /// Callers wait here while their lane is full.
@@ -139,8 +152,18 @@ impl<J: Queued> Queue<J> {
 }
 
 impl<J: Queued> Lanes<J> {
+    /// Lanes that show nothing.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for the tests and the models"))]
     pub(crate) fn new(capacity: usize) -> Self {
+        Self::showing(capacity, ())
+    }
+}
+
+impl<J: Queued, D: Depth> Lanes<J, D> {
+    /// Each lane holds `capacity` jobs.
+    pub(crate) fn showing(capacity: usize, depth: D) -> Self {
         Self {
+            depth,
             inner: Mutex::new(Inner {
                 normal: Queue::new(),
                 background: Queue::new(),
@@ -185,6 +208,7 @@ impl<J: Queued> Lanes<J> {
         }
         inner.lane(lane).push_back(job);
         self.len.fetch_add(1, Ordering::AcqRel);
+        self.show(&inner);
         self.wake_writer(inner);
         Ok(())
     }
@@ -203,8 +227,14 @@ impl<J: Queued> Lanes<J> {
         let gone = lane.push_out(bound, out);
         self.len.fetch_add(1, Ordering::AcqRel);
         self.len.fetch_sub(gone, Ordering::AcqRel);
+        self.show(&inner);
         self.wake_writer(inner);
         Ok(())
+    }
+
+    fn show(&self, inner: &Inner<J>) {
+        let (normal, background) = (inner.normal.jobs.len(), inner.background.jobs.len());
+        self.depth.show(normal + background, background);
     }
 
     fn wake_writer(&self, mut inner: MutexGuard<'_, Inner<J>>) {
@@ -227,6 +257,7 @@ impl<J: Queued> Lanes<J> {
             count += 1;
         }
         self.len.fetch_sub(count, Ordering::AcqRel);
+        self.show(&inner);
         if count > 0 && inner.callers_wait > 0 {
             drop(inner);
             self.room.notify_all();
@@ -244,6 +275,7 @@ impl<J: Queued> Lanes<J> {
         while let Some(job) = jobs.pop_back() {
             inner.lane(job.lane()).push_front(job);
         }
+        self.show(&inner);
     }
 
     /// Moves what is beyond the backlog's bound to `out`, oldest first: for jobs that were given back, which come before
@@ -252,6 +284,7 @@ impl<J: Queued> Lanes<J> {
         let mut inner = self.inner.lock();
         let gone = inner.normal.push_out(bound, out) + inner.background.push_out(bound, out);
         self.len.fetch_sub(gone, Ordering::AcqRel);
+        self.show(&inner);
         if gone > 0 && inner.callers_wait > 0 {
             drop(inner);
             self.room.notify_all();

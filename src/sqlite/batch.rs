@@ -20,6 +20,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rusqlite::ffi as code;
@@ -34,12 +35,17 @@ use super::shared::Shared;
 use super::space;
 use super::stats;
 use super::tx::Tx;
+use crate::domain::Durability;
 use crate::error::{Error, ErrorKind};
-use crate::handoff::job::{JobError, Ran, Task};
+use crate::handoff::job::{JobError, Ran, Settled, Task};
 use crate::handoff::lanes::{Lane, Queued};
 
 /// How many batches use savepoints from the start after one that met a failure.
 const WARY_BATCHES: u32 = 64;
+/// Of commits that no disk is waited for, one in so many is timed: looking at the clock twice costs a hundredth of one.
+const TIMED_COMMITS: u64 = 16;
+/// What a page takes in the write-ahead log (<https://sqlite.org/fileformat2.html#walformat>).
+const LOGGED_PAGE: u64 = 4096 + 24;
 /// How often a job may be what met damage. Then it is answered, and those behind it are not held up any longer.
 const MOST_TRIES: u8 = 8;
 /// Jobs of a best-effort database that wait for the write lock longer than this wait in the backlog, where its bound
@@ -62,6 +68,20 @@ pub(super) struct Entry {
     pub(super) keeps: Option<usize>,
     /// How often it was what met damage.
     pub(super) tries: u8,
+    /// When its caller came, until it ran for the first time.
+    pub(super) came: Option<Instant>,
+}
+
+impl Entry {
+    /// It runs at `now`: for how long its caller waited for that is counted, the first time.
+    fn waited(&mut self, shared: &Shared, now: Instant) {
+        let Some(came) = self.came.take() else { return };
+        let waits = match self.lane {
+            Lane::Normal => &shared.counters.queue_wait_us,
+            Lane::Background => &shared.counters.queue_wait_background_us,
+        };
+        waits.record(now.saturating_duration_since(came).as_micros() as u64);
+    }
 }
 
 impl Queued for Entry {
@@ -235,6 +255,19 @@ fn attempt(
     bounded: bool,
 ) -> (Outcome, usize) {
     let started = Instant::now();
+    let (outcome, looked_at) = attempt_from(started, core, shared, batch, savepoints, bounded);
+    shared.counters.held(started, Instant::now());
+    (outcome, looked_at)
+}
+
+fn attempt_from(
+    started: Instant,
+    core: &mut Core,
+    shared: &Shared,
+    batch: &mut [Option<Entry>],
+    savepoints: bool,
+    bounded: bool,
+) -> (Outcome, usize) {
     let mut looked_at = 0;
     #[allow(clippy::needless_range_loop)] // entries are taken out of the batch on the way
     for at in 0..batch.len() {
@@ -243,7 +276,7 @@ fn attempt(
             break;
         }
         looked_at = at + 1;
-        let Some(entry) = &batch[at] else { continue };
+        let Some(entry) = &mut batch[at] else { continue };
         if now >= entry.task.deadline() {
             turn_away(shared, batch[at].take(), late());
             continue;
@@ -252,6 +285,7 @@ fn attempt(
             forget(shared, batch[at].take());
             continue;
         }
+        entry.waited(shared, now);
         if savepoints && core.tx.control().savepoint().is_err() {
             return (lost(core, shared, None), looked_at);
         }
@@ -298,11 +332,25 @@ fn attempt(
             return (lost(core, shared, None), looked_at);
         }
     }
-    (commit(core, shared), looked_at)
+    let jobs = batch[..looked_at].iter().flatten().count();
+    (commit(core, shared, jobs), looked_at)
+}
+
+/// COMMIT, timed where that costs next to nothing.
+fn end(core: &Core, shared: &Shared) -> rusqlite::Result<()> {
+    let counters = &shared.counters;
+    let durable = shared.spec.domain.durability == Durability::Full;
+    if !durable && !counters.commits.load(Ordering::Relaxed).is_multiple_of(TIMED_COMMITS) {
+        return end_untimed(core);
+    }
+    let began = Instant::now();
+    let ended = end_untimed(core);
+    counters.commit_us.record(began.elapsed().as_micros() as u64);
+    ended
 }
 
 /// COMMIT, also over a statement that writes and that a job leaked in the middle.
-fn end(core: &Core) -> rusqlite::Result<()> {
+fn end_untimed(core: &Core) -> rusqlite::Result<()> {
     match core.tx.control().commit() {
         Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
             ffi::reset_statements(core.tx.connection());
@@ -313,9 +361,9 @@ fn end(core: &Core) -> rusqlite::Result<()> {
 }
 
 /// COMMIT, and what follows it.
-fn commit(core: &mut Core, shared: &Shared) -> Outcome {
-    match end(core) {
-        Ok(()) => after_commit(core, shared).map_or(Outcome::Committed, Outcome::Fatal),
+fn commit(core: &mut Core, shared: &Shared, jobs: usize) -> Outcome {
+    match end(core, shared) {
+        Ok(()) => after_commit(core, shared, jobs).map_or(Outcome::Committed, Outcome::Fatal),
         Err(error) => match trouble_of_commit(core, shared, &error) {
             Some(error) => {
                 let _ = rollback(core);
@@ -339,9 +387,14 @@ fn trouble_of_commit(core: &mut Core, shared: &Shared, error: &rusqlite::Error) 
     }
 }
 
-/// What follows every COMMIT before anybody is told. Answers the error when the file is not ours any more.
-fn after_commit(core: &mut Core, shared: &Shared) -> Option<Error> {
-    stats::add(&shared.counters.commits, 1);
+/// What follows every COMMIT of so many jobs before anybody is told. Answers the error when the file is not ours any more.
+fn after_commit(core: &mut Core, shared: &Shared, jobs: usize) -> Option<Error> {
+    let counters = &shared.counters;
+    stats::add_alone(&counters.commits, 1);
+    counters.batch_jobs.record(jobs as u64);
+    let pages = ffi::pages_written(core.tx.connection());
+    let new = pages.wrapping_sub(std::mem::replace(&mut core.pages_written, pages));
+    stats::add_alone(&counters.written_bytes, u64::from(new) * LOGGED_PAGE);
     core.schema.committed(core.tx.connection());
     // A statement that a job leaked would pin its snapshot.
     if ffi::in_transaction(core.tx.connection()) {
@@ -371,7 +424,8 @@ pub(super) fn rollback(core: &Core) -> rusqlite::Result<()> {
 
 /// One job in a transaction of its own, which has `begun` or begins now.
 fn run_alone(core: &mut Core, shared: &Shared, mut entry: Entry, begun: bool) -> Alone {
-    if Instant::now() >= entry.task.deadline() {
+    let mut now = Instant::now();
+    if now >= entry.task.deadline() {
         let _ = rollback(core);
         turn_away(shared, Some(entry), late());
         return Alone::Gone;
@@ -389,7 +443,13 @@ fn run_alone(core: &mut Core, shared: &Shared, mut entry: Entry, begun: bool) ->
         forget(shared, Some(entry));
         return Alone::Gone;
     }
-    match transact(core, shared, |tx| run_job(tx, shared, &entry)) {
+    if !begun {
+        now = Instant::now();
+    }
+    entry.waited(shared, now);
+    let overruled = transact(core, shared, |tx| run_job(tx, shared, &entry));
+    shared.counters.held(now, Instant::now());
+    match overruled {
         Some(Overruled::ByTrouble(error)) => {
             blame(Some(&mut entry), &error);
             if !error.leaves_open() && can_wait(shared, &entry) {
@@ -429,8 +489,8 @@ pub(super) fn transact(core: &mut Core, shared: &Shared, run: impl FnOnce(&Tx) -
         let _ = rollback(core);
         return None;
     }
-    match end(core) {
-        Ok(()) => after_commit(core, shared).map(Overruled::ByTrouble),
+    match end(core, shared) {
+        Ok(()) => after_commit(core, shared, 1).map(Overruled::ByTrouble),
         Err(error) => {
             let violated = ffi::has_deferred_violations(core.tx.connection());
             let trouble = trouble_of_commit(core, shared, &error);
@@ -753,7 +813,9 @@ pub(super) fn forget(shared: &Shared, entry: Option<Entry>) {
 
 /// A job whose answer is decided before the batch is.
 fn settle(shared: &Shared, entry: Option<Entry>) {
-    if let Some(entry) = entry {
-        shared.settle(entry);
+    let Some(entry) = entry else { return };
+    match shared.settle(entry) {
+        Settled::Gone => stats::add(&shared.counters.jobs_withdrawn, 1),
+        Settled::Fine | Settled::Failed => shared.counted(0, 1),
     }
 }

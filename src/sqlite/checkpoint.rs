@@ -31,6 +31,7 @@ use super::log_cap::{self, Lengths, Progress};
 use super::shared::{Shared, warn};
 use super::stats;
 use crate::sync::Arc;
+use crate::telemetry::span;
 
 /// SQLite's page size here; every database of this library has it.
 pub(super) const PAGE: u64 = 4096;
@@ -235,7 +236,9 @@ impl Checkpointer {
         {
             Ok(started) => *thread = Some(started),
             Err(error) => {
-                log::warn!("{domain}: no thread could be started to work off the write-ahead log: {error}");
+                warn(&format_args!(
+                    "{domain}: no thread could be started to work off the write-ahead log: {error}"
+                ));
                 let mut wish = self.wish.lock();
                 if *wish == Wish::Work {
                     *wish = Wish::Nothing;
@@ -303,6 +306,7 @@ fn work(shared: &Shared) {
             }
         }
         own.look_again();
+        shared.show();
         let wish = own.wish.lock();
         if own.paused.swap(false, Ordering::AcqRel) {
             shared.gate.release();
@@ -319,6 +323,7 @@ fn pause_at(soft: u64) -> u64 {
 
 /// One round: bulk, then the last piece. Answers what it left; `None` when a checkpoint failed.
 fn run(shared: &Shared, connection: &Connection) -> Option<Checkpointed> {
+    let _span = span!("checkpoint", database = shared.spec.domain.name());
     let own = &shared.checkpointer;
     let mut done = passive(shared, connection)?;
     for _ in 1..BULK_RUNS {

@@ -4,8 +4,12 @@ use std::time::{Duration, Instant};
 
 /// The instant in so much time; for a wait without end (`Duration::MAX`), a century.
 pub(super) fn instant_after(wait: Duration) -> Instant {
+    later(Instant::now(), wait)
+}
+
+/// The same from `now` on.
+pub(super) fn later(now: Instant, wait: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_hours(100 * 365 * 24);
-    let now = Instant::now();
     now.checked_add(wait).unwrap_or(now + CENTURY)
 }
 

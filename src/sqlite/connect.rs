@@ -32,6 +32,7 @@ use super::migrate::{self, Access};
 use super::read_only::ReadOnly;
 use super::rebuilt;
 use super::space;
+use super::stats::{Phase, Times};
 use super::tx::{Snapshot, Tx};
 use crate::config::Limits;
 use crate::domain::{Domain, Durability};
@@ -72,6 +73,8 @@ pub(crate) struct Spec {
     pub(super) read_only: ReadOnly,
     /// Tells other processes that somebody has this database open.
     pub(crate) presence: Presence,
+    /// How long opening takes.
+    pub(super) times: Times,
 }
 
 /// The generation that the write connection belongs to, while there is one.
@@ -150,6 +153,7 @@ impl Spec {
             memory,
             read_only: ReadOnly::default(),
             presence: presence.another(),
+            times: Times::default(),
         }
     }
 
@@ -181,14 +185,21 @@ impl Spec {
 
     fn open_once(&self, deadline: Instant) -> Result<Opened> {
         // Before anything touches the file: it may be on another file system than its folder.
+        let looking = self.times.enter(Phase::Look);
         let length = self.look()?;
         self.check_writable()?;
+        drop(looking);
         // Without a log it is new, or was copied or restored, or somebody removed the log under those who have it open:
         // the lock keeps apart who begins a new log and who brings home what is in the removed one.
         if length > 0 && self.log_is_there() {
+            let connecting = self.times.enter(Phase::Connect);
             let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-            if whose(&connection)? == Whose::Ours && is_wal(&connection)? {
+            let known = whose(&connection)? == Whose::Ours && is_wal(&connection)?;
+            drop(connecting);
+            if known {
+                let inspecting = self.times.enter(Phase::Migrate);
                 let state = migrate::inspect(&connection, &self.domain)?;
+                drop(inspecting);
                 if state.settled() {
                     state.check()?;
                     self.tighten()?;
@@ -196,7 +207,9 @@ impl Spec {
                 }
             }
         }
+        let waiting = self.times.enter(Phase::LockWait);
         let _lock = lock_until(&self.init_lock, deadline)?;
+        drop(waiting);
         if self.look()? == 0 {
             if self.has_log() {
                 // SQLite would delete the log, which may hold all there was. Creation never leaves this behind.
@@ -219,6 +232,7 @@ impl Spec {
 
     /// Whatever is missing. On a disk under the init lock file.
     fn create_or_migrate(&self) -> Result<Opened> {
+        let connecting = self.times.enter(Phase::Connect);
         let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let mut notes = Vec::new();
         let found = whose(&connection)?;
@@ -243,8 +257,11 @@ impl Spec {
                 .advise("choose a home on a local disk with --home or ROWHOUSE_HOME"));
             }
         }
+        drop(connecting);
+        let migrating = self.times.enter(Phase::Migrate);
         let outcome = migrate::migrate(&connection, &self.domain, (&self.program.0, &self.program.1))?;
         let state = migrate::inspect(&connection, &self.domain)?;
+        drop(migrating);
         let wrote = (found != Whose::Ours || !outcome.applied.is_empty()).then_some(outcome.schema_version);
         self.finish(connection, state, notes, wrote)
     }

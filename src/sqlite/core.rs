@@ -26,6 +26,8 @@ pub(super) struct Core {
     pub(super) blocked: Blocked,
     /// Jobs went back to the backlog: it is tried again after a pause.
     pub(super) held_back: bool,
+    /// Pages that this connection had written when that was last counted.
+    pub(super) pages_written: u32,
     /// A job was refused because the file may not grow: is there still room for others?
     pub(super) met_space: bool,
     /// Told by the connection's commits, so dropped after it.
@@ -72,6 +74,7 @@ impl Core {
             copied: false,
             blocked: Blocked::default(),
             held_back: false,
+            pages_written: 0,
             met_space: false,
             gauge: opened.gauge,
         })

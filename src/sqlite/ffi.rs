@@ -165,18 +165,21 @@ fn check(code: c_int) -> Result<()> {
 /// True when deferred foreign keys are violated at this moment
 /// (<https://sqlite.org/c3ref/c_dbstatus_options.html>, `SQLITE_DBSTATUS_DEFERRED_FKS`).
 pub(super) fn has_deferred_violations(connection: &Connection) -> bool {
+    status(connection, ffi::SQLITE_DBSTATUS_DEFERRED_FKS).is_some_and(|current| current != 0)
+}
+
+/// Pages that this connection has written to the log since it was opened
+/// (<https://sqlite.org/c3ref/c_dbstatus_options.html>, `SQLITE_DBSTATUS_CACHE_WRITE`). It begins anew after 2^31.
+pub(super) fn pages_written(connection: &Connection) -> u32 {
+    status(connection, ffi::SQLITE_DBSTATUS_CACHE_WRITE).map_or(0, c_int::cast_unsigned)
+}
+
+fn status(connection: &Connection, what: c_int) -> Option<c_int> {
     let (mut current, mut highest) = (0, 0);
     // SAFETY: the handle is open while `connection` is borrowed; both out pointers are ours.
-    let code = unsafe {
-        ffi::sqlite3_db_status(
-            connection.handle(),
-            ffi::SQLITE_DBSTATUS_DEFERRED_FKS,
-            &raw mut current,
-            &raw mut highest,
-            0,
-        )
-    };
-    code == ffi::SQLITE_OK && current != 0
+    let code =
+        unsafe { ffi::sqlite3_db_status(connection.handle(), what, &raw mut current, &raw mut highest, 0) };
+    (code == ffi::SQLITE_OK).then_some(current)
 }
 
 /// The connection's last error, if its last call failed (<https://sqlite.org/c3ref/errcode.html>).

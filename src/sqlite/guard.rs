@@ -164,12 +164,12 @@ thread_local! {
 }
 
 /// Marks this thread as running a job until it is dropped.
-pub(super) struct InJob {
+pub(crate) struct InJob {
     was: bool,
 }
 
 impl InJob {
-    pub(super) fn mark() -> Self {
+    pub(crate) fn mark() -> Self {
         Self { was: IN_JOB.replace(true) }
     }
 }

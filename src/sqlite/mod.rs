@@ -23,7 +23,7 @@
 //! | [`steps`] | long rewrites, after ready |
 //! | [`admission`] | whether writes are let in |
 //! | [`log_cap`], [`pins`], [`space`], [`write_rate`] | the bounds that decide it |
-//! | [`health`], [`stats`], [`change`] | what can be watched |
+//! | [`health`], [`stats`], [`change`] | what can be watched, and is counted |
 //! | [`ffi`] | calls that rusqlite does not offer |
 
 mod admission;
@@ -83,9 +83,9 @@ use crate::handoff::job::Job;
 use crate::handoff::lanes::{Lane, Refused};
 use crate::sync::Arc;
 use batch::Entry;
-use clock::instant_after;
 #[cfg(feature = "agent")]
 pub(crate) use clock::now_unix_ms;
+use clock::{instant_after, later};
 use connect::Spec;
 use health::Health;
 use label::Label;
@@ -146,7 +146,8 @@ impl Database {
         spec.named(steps::validate(&spec.domain.steps, migrate::newest_of(&spec.domain)))?;
         let shared = Arc::new(Shared::new(spec, slot, steps));
         if role == Role::Required {
-            let wrote = shared.attach(deadline).inspect_err(|_| lineage::leave(&shared.spec.path))?;
+            let wrote =
+                shared.told(shared.attach(deadline)).inspect_err(|_| lineage::leave(&shared.spec.path))?;
             if let Some(version) = wrote {
                 recorded(&shared.spec, version);
             }
@@ -256,7 +257,11 @@ impl Database {
     /// - `Reentrant`: called from inside a job.
     /// - `Panicked`: the job did.
     pub fn write<R: Send + 'static>(&self, job: impl Fn(&Tx) -> Result<R> + Send) -> Result<R> {
-        let deadline = self.begin_write()?;
+        self.shared().told(self.try_write(job))
+    }
+
+    fn try_write<R: Send + 'static>(&self, job: impl Fn(&Tx) -> Result<R> + Send) -> Result<R> {
+        let (came, deadline) = self.begin_write()?;
         let shared = self.shared();
         let Options { label, lane, alone, .. } = self.options;
         if lane == Lane::Normal
@@ -266,7 +271,8 @@ impl Database {
         }
         let _in_line = InLine::join(shared);
         let waited = Job::lend(job, deadline, |task| {
-            let entry = Entry { task, label, lane, alone, submitted: false, keeps: None, tries: 0 };
+            let came = Some(came);
+            let entry = Entry { task, label, lane, alone, submitted: false, keeps: None, tries: 0, came };
             shared.lanes.push(entry, deadline)
         });
         match waited {
@@ -290,7 +296,14 @@ impl Database {
         &self,
         job: impl Fn(&Tx) -> Result<R> + Send + 'static,
     ) -> Result<Ticket<R>> {
-        let mut deadline = self.begin_write()?;
+        self.shared().told(self.try_submit(job))
+    }
+
+    fn try_submit<R: Send + 'static>(
+        &self,
+        job: impl Fn(&Tx) -> Result<R> + Send + 'static,
+    ) -> Result<Ticket<R>> {
+        let (came, mut deadline) = self.begin_write()?;
         let shared = self.shared();
         let Options { label, lane, alone, bytes, .. } = self.options;
         let keeps = shared.best_effort.then(|| bytes.max(size_of_val(&job)));
@@ -298,7 +311,7 @@ impl Database {
             deadline = instant_after(Duration::MAX);
         }
         shared
-            .queue(job, Queueing { label, lane, alone, keeps }, deadline)
+            .queue(job, Queueing { label, lane, alone, keeps, came }, deadline)
             .map_err(|refused| self.refused(refused))
     }
 
@@ -311,6 +324,10 @@ impl Database {
     /// Those of `read`; of SQLite; `Timeout` when all readers stayed in use; `Busy` while a best-effort domain is not
     /// attached; `Closed`, `Replaced`.
     pub fn read<R>(&self, read: impl FnOnce(&Snapshot) -> Result<R>) -> Result<R> {
+        self.shared().told(self.try_read(read))
+    }
+
+    fn try_read<R>(&self, read: impl FnOnce(&Snapshot) -> Result<R>) -> Result<R> {
         let shared = self.shared();
         shared.check_process()?;
         let limits = &shared.spec.limits;
@@ -338,7 +355,8 @@ impl Database {
     /// Of SQLite; `Closed`.
     pub fn changes(&self) -> Result<u64> {
         let deadline = self.deadline();
-        self.watch(deadline, |shared| shared.changes.now(&shared.spec, deadline))
+        let shared = self.shared();
+        shared.told(self.watch(deadline, |shared| shared.changes.now(&shared.spec, deadline)))
     }
 
     /// Waits until something was committed since `seen`, by any process, for at most `wait`; answers the new number,
@@ -349,9 +367,13 @@ impl Database {
     /// # Errors
     /// Of SQLite; `Closed`; `Reentrant` inside a job.
     pub fn wait_for_change(&self, seen: u64, wait: Duration) -> Result<u64> {
-        guard::refuse_in_job().map_err(|error| self.shared().name(error))?;
+        let shared = self.shared();
         let deadline = instant_after(wait);
-        self.watch(deadline, |shared| shared.changes.wait(&shared.spec, seen, deadline))
+        shared.told(
+            guard::refuse_in_job().map_err(|error| shared.name(error)).and_then(|()| {
+                self.watch(deadline, |shared| shared.changes.wait(&shared.spec, seen, deadline))
+            }),
+        )
     }
 
     fn watch(&self, deadline: Instant, look: impl FnOnce(&Shared) -> Result<u64>) -> Result<u64> {
@@ -424,8 +446,10 @@ impl Database {
     /// As when opening; `Full` when there is no room for that copy. Then it stays as it was, and may be tried again.
     pub fn reopen(&self) -> Result<()> {
         let shared = self.shared();
-        guard::refuse_in_job().and_then(|()| shared.check_process()).map_err(|error| shared.name(error))?;
-        recover::reopen(shared, self.deadline())
+        let may = guard::refuse_in_job().and_then(|()| shared.check_process());
+        shared.told(
+            may.map_err(|error| shared.name(error)).and_then(|()| recover::reopen(shared, self.deadline())),
+        )
     }
 
     /// Closes the database for everybody: refuses new work, works off what is queued for at most `wait`, closes the
@@ -437,18 +461,23 @@ impl Database {
 
     /// When a call that begins now stops waiting.
     fn deadline(&self) -> Instant {
-        instant_after(self.options.deadline.unwrap_or(self.shared().spec.limits.deadline))
+        self.deadline_from(Instant::now())
     }
 
-    /// Checks what every write needs; answers its deadline.
-    fn begin_write(&self) -> Result<Instant> {
+    fn deadline_from(&self, now: Instant) -> Instant {
+        later(now, self.options.deadline.unwrap_or(self.shared().spec.limits.deadline))
+    }
+
+    /// Checks what every write needs; answers when it came, and its deadline.
+    fn begin_write(&self) -> Result<(Instant, Instant)> {
         let shared = self.shared();
         guard::refuse_in_job().and_then(|()| shared.check_process()).map_err(|error| shared.name(error))?;
         if let Some(refusal) = shared.health.refusal() {
             return Err(shared.name(refusal));
         }
         shared.admit(self.options.lane, self.options.bytes)?;
-        Ok(self.deadline())
+        let now = Instant::now();
+        Ok((now, self.deadline_from(now)))
     }
 
     fn refused(&self, refused: Refused) -> Error {

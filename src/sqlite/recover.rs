@@ -23,6 +23,7 @@ use super::merge::{self, Merged};
 use super::rescue::{self, Saved};
 use super::shared::{Shared, warn};
 use crate::error::{Error, ErrorKind, Result};
+use crate::telemetry::span;
 
 /// How long a removed log is worked off before a copy is made instead: another process's read may keep it from being
 /// done.
@@ -41,6 +42,7 @@ pub(super) enum Loss {
 /// Called by the writer between two batches: looks after what was found lost.
 pub(super) fn run(shared: &Shared) {
     let Some(loss) = shared.found_lost.lock().take() else { return };
+    let _span = span!("recover", database = shared.spec.domain.name());
     let _opening = shared.opening.lock();
     if !shared.lanes.is_open() {
         return;

@@ -28,7 +28,7 @@ use super::recover::Loss;
 use super::rescue::Saved;
 use super::schema_watch;
 use super::space;
-use super::stats::{self, Counters, Stats};
+use super::stats::{self, Board, Phase, Stats};
 use super::status_page::Slot;
 use super::steps::{self, Runner, Steps};
 use super::ticket::Ticket;
@@ -39,8 +39,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
 use crate::handoff::gate::Gate;
 use crate::handoff::job::{Job, Settled};
-use crate::handoff::lanes::{Backlog, Lane, Lanes, Refused};
+use crate::handoff::lanes::{Backlog, Depth, Lane, Lanes, Refused};
 use crate::sync::Arc;
+#[cfg(feature = "metrics")]
+use crate::telemetry;
+use crate::telemetry::span;
+pub(super) use crate::telemetry::warn;
 
 /// How long asking for the warnings may wait for a reader, and read.
 const LOOK_FOR_OTHERS: Duration = Duration::from_secs(1);
@@ -49,7 +53,7 @@ pub(super) struct Shared {
     pub(super) spec: Spec,
     /// The write connection; `None` before it is attached and after it is closed.
     pub(super) gate: Gate<Option<Core>>,
-    pub(super) lanes: Lanes<Entry>,
+    pub(super) lanes: Lanes<Entry, Arc<Board>>,
     pub(super) readers: Readers,
     pub(super) checkpointer: Checkpointer,
     pub(super) changes: Changes,
@@ -58,7 +62,7 @@ pub(super) struct Shared {
     pub(super) admission: Admission,
     /// Outlives the files that it counts for: being attached again makes nothing undone.
     pub(super) write_rate: Option<Mutex<WriteRate>>,
-    pub(super) counters: Counters,
+    pub(super) counters: Arc<Board>,
     pub(super) slot: Option<Slot>,
     /// Of the process that opened it ([`forks`]); a fork must not touch the connections.
     owner: u32,
@@ -96,20 +100,25 @@ pub(super) struct Queueing {
     pub(super) lane: Lane,
     pub(super) alone: bool,
     pub(super) keeps: Option<usize>,
+    /// When its caller came.
+    pub(super) came: Instant,
 }
 
-/// Tells who has no call to be told by. A logger that writes into a database is refused here, not waited for: this may be
-/// the thread that it would wait for.
-pub(super) fn warn(trouble: &dyn std::fmt::Display) {
-    let _mark = InJob::mark();
-    log::warn!("{trouble}");
+impl Depth for Arc<Board> {
+    fn show(&self, jobs: usize, background: usize) {
+        stats::set(&self.queued, jobs as u64);
+        stats::set(&self.queued_background, background as u64);
+    }
 }
 
 impl Shared {
     pub(super) fn new(spec: Spec, slot: Option<Slot>, steps: Arc<Runner>) -> Self {
+        let counters = Arc::new(Board::new(slot.as_ref()));
+        #[cfg(feature = "metrics")]
+        telemetry::counts(spec.domain.name(), &counters);
         Self {
             gate: Gate::new(None),
-            lanes: Lanes::new(spec.limits.queue_jobs),
+            lanes: Lanes::showing(spec.limits.queue_jobs, counters.clone()),
             readers: Readers::new(&spec),
             checkpointer: Checkpointer::new(spec.log_lengths()),
             changes: Changes::default(),
@@ -120,7 +129,7 @@ impl Shared {
                 .domain
                 .max_write_rate
                 .map(|bound| Mutex::new(WriteRate::new(bound, Instant::now()))),
-            counters: Counters::default(),
+            counters,
             slot,
             owner: forks::generation(),
             blocked: AtomicBool::new(false),
@@ -142,6 +151,22 @@ impl Shared {
 
     /// Opens the file and makes the database ready.
     pub(super) fn attach(&self, deadline: Instant) -> Result<Option<i64>> {
+        let _span = span!("open", database = self.spec.domain.name());
+        let times = &self.spec.times;
+        times.begin();
+        let opening = times.enter(Phase::Attach);
+        let answer = self.attach_now(deadline);
+        drop(opening);
+        if answer.is_ok() {
+            let before = self.counters.opens.fetch_add(1, Ordering::Relaxed);
+            self.counters.opening.opened(times, before == 0);
+        } else {
+            stats::add(&self.counters.opens_failed, 1);
+        }
+        answer
+    }
+
+    fn attach_now(&self, deadline: Instant) -> Result<Option<i64>> {
         lineage::enter(&self.spec.path).map_err(|error| self.name(error))?;
         let opened = match self.spec.open_writer(deadline) {
             Err(why) if why.kind() == ErrorKind::ReadOnly => {
@@ -352,10 +377,11 @@ impl Shared {
         how: Queueing,
         deadline: Instant,
     ) -> Result<Ticket<R>, Refused> {
-        let Queueing { label, lane, alone, keeps } = how;
+        let Queueing { label, lane, alone, keeps, came } = how;
+        let came = Some(came);
         let task = Job::owned(job, deadline);
         self.gate.join();
-        let entry = Entry { task: task.clone(), label, lane, alone, submitted: true, keeps, tries: 0 };
+        let entry = Entry { task: task.clone(), label, lane, alone, submitted: true, keeps, tries: 0, came };
         let taken = match keeps {
             Some(_) => self.keep(entry),
             None => self.lanes.push(entry, deadline),
@@ -521,6 +547,17 @@ impl Shared {
         let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(entry)));
     }
 
+    /// What a call answers its caller; an error is counted here, and nowhere else. In a fork the counters are its
+    /// parent's.
+    pub(super) fn told<T>(&self, answer: Result<T>) -> Result<T> {
+        if let Err(error) = &answer
+            && !self.is_forked()
+        {
+            self.counters.errors.count(error.kind());
+        }
+        answer
+    }
+
     /// After a commit, or a batch that came to none: who watches is told, the log is worked off when it is long, and the
     /// bounds are kept.
     pub(super) fn committed(&self, core: &mut Core) {
@@ -529,7 +566,10 @@ impl Shared {
         log_cap::committed(self, core.tx.connection(), pages);
         write_rate::committed(self, pages);
         self.failed(core);
-        if self.checkpointer.watch(pages) {
+        let too_long = self.checkpointer.watch(pages);
+        stats::set(&self.counters.wal_pages, pages);
+        stats::set(&self.counters.checkpoint_restarts, self.checkpointer.restarts());
+        if too_long {
             // Callers queue up from now on, and the writer pauses; the checkpointer releases them.
             self.gate.reserve();
             if !self.checkpointer.begin_pause() {
@@ -562,22 +602,29 @@ impl Shared {
 
     /// Jobs whose callers were told.
     pub(super) fn counted(&self, fine: u64, failed: u64) {
-        stats::add(&self.counters.jobs, fine);
-        stats::add(&self.counters.jobs_failed, failed);
-        if let Some(slot) = &self.slot {
-            slot.count(1, fine);
+        if fine > 0 {
+            stats::add(&self.counters.jobs, fine);
+        }
+        if failed > 0 {
+            stats::add(&self.counters.jobs_failed, failed);
         }
     }
 
-    pub(super) fn stats(&self) -> Stats {
-        let mut stats = self.counters.read();
-        stats.queued = self.lanes.len() as u64;
-        stats.wal_pages = self.checkpointer.wal_pages();
-        stats.checkpoint_restarts = self.checkpointer.restarts();
-        stats.checkpoint_lag = self.checkpointer.progress.lag();
-        stats.checkpoint_busy_streak = self.checkpointer.progress.streak();
+    /// Shows what others cannot see by themselves: the state of the log, and for how long the oldest read has lasted. After
+    /// each round of checkpoints, and once a second.
+    pub(super) fn show(&self) {
+        let (counters, checkpointer) = (&self.counters, &self.checkpointer);
+        stats::set(&counters.checkpoint_restarts, checkpointer.restarts());
+        stats::set(&counters.checkpoint_lag, checkpointer.progress.lag());
+        stats::set(&counters.checkpoint_busy_streak, checkpointer.progress.streak());
         let age = |(began, _): (Instant, Label)| began.elapsed().as_millis() as u64;
-        stats.oldest_reader_ms = self.readers.oldest().map_or(0, age);
-        stats
+        stats::set(&counters.oldest_reader_ms, self.readers.oldest().map_or(0, age));
+    }
+
+    pub(super) fn stats(&self) -> Stats {
+        if !self.is_forked() {
+            self.show();
+        }
+        self.counters.read()
     }
 }

@@ -1,95 +1,294 @@
-//! Counters of one database since it was opened.
+//! What a database did since it was opened, counted where other processes can read it.
+//!
+//! The counters of a database are words of its process's status page ([`Board`]), so that nothing has to be published:
+//! what is counted is what `rowhouse stats` shows, also while the process is stopped. Where there is no page they are in
+//! its memory.
+//!
+//! Invariants:
+//! 1. Counting never waits, allocates or makes a system call.
+//! 2. A name says its unit (`_us`, `_bytes`, `_pages`; else a number of things) and stays what it is.
+//! 3. The page says in text which word is which counter ([`layout`]), so that programs of different versions read each
+//!    other's: by name, never by place.
+//! 4. Every error that a call answers is counted once, under its kind ([`Shared::told`](super::shared::Shared::told)).
+//! 5. What did not change is not stored again: a page may be on a disk, and an idle process writes nothing.
+//! 6. Distributions have one writer at a time: whoever is inside the gate.
+//!
+//! Tests: below and in its parts; `tests/o4_counted_faults.rs`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+mod board;
+mod distribution;
+mod errors;
+mod layout;
+mod opening;
 
-macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// What a database did since this process opened it.
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use errors::ErrorCounters;
+use layout::Word;
+use opening::OpenTimes;
+
+pub(crate) use board::Board;
+pub use distribution::Distribution;
+use distribution::Histogram;
+pub use errors::ErrorCounts;
+pub(crate) use layout::{TEXT, Table};
+pub use opening::{OpenPhases, Opening};
+pub(super) use opening::{Phase, Times};
+
+macro_rules! table {
+    (
+        counters { $($(#[doc = $counter_doc:literal])* $counter:ident),* $(,)? }
+        gauges { $($(#[doc = $gauge_doc:literal])* $gauge:ident),* $(,)? }
+        distributions { $($(#[doc = $distribution_doc:literal])* $distribution:ident),* $(,)? }
+    ) => {
+        /// What a database did since its process opened it. Each name says its unit: `_us` are microseconds.
         #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
         #[non_exhaustive]
         pub struct Stats {
-            $($(#[$doc])* pub $name: u64,)*
-            /// Jobs waiting in the queue now.
-            pub queued: u64,
-            /// Pages in the write-ahead log after the last commit of this process.
-            pub wal_pages: u64,
-            /// Times the write-ahead log began anew, as far as this process saw it.
-            pub checkpoint_restarts: u64,
-            /// Pages that the last checkpoint had to leave in the log.
-            pub checkpoint_lag: u64,
-            /// Rounds of checkpoints in a row that found something to do and could do nothing of it: somebody's snapshot
-            /// needs the log, or somebody else keeps the checkpoint's lock.
-            pub checkpoint_busy_streak: u64,
-            /// How long the oldest read of this process that is under way has lasted, in milliseconds; 0 without one.
-            pub oldest_reader_ms: u64,
+            $($(#[doc = $counter_doc])* pub $counter: u64,)*
+            $($(#[doc = $gauge_doc])* pub $gauge: u64,)*
+            $($(#[doc = $distribution_doc])* pub $distribution: Distribution,)*
+            /// The errors that its calls answered, by kind.
+            pub errors: ErrorCounts,
+            /// How long opening it took.
+            pub opening: Opening,
         }
 
+        /// The words of one database.
         #[derive(Default)]
-        pub(super) struct Counters {
-            $(pub(super) $name: AtomicU64,)*
+        #[repr(C)]
+        pub(crate) struct Counters {
+            $(pub(super) $counter: AtomicU64,)*
+            $(pub(super) $gauge: AtomicU64,)*
+            $(pub(super) $distribution: Histogram,)*
+            pub(super) errors: ErrorCounters,
+            pub(super) opening: OpenTimes,
+        }
+
+        /// The names and lengths of these words, in their order.
+        fn words() -> Vec<Word> {
+            let distribution = |name: &str| Word { name: name.to_owned(), length: Histogram::WORDS };
+            let mut words = vec![
+                $(Word::single(stringify!($counter)),)*
+                $(Word::single(stringify!($gauge)),)*
+                $(distribution(stringify!($distribution)),)*
+            ];
+            words.extend(ErrorCounters::words());
+            words.extend(OpenTimes::words());
+            words
         }
 
         impl Counters {
-            pub(super) fn read(&self) -> Stats {
-                Stats { $($name: self.$name.load(Ordering::Relaxed),)* ..Stats::default() }
+            pub(crate) fn read(&self) -> Stats {
+                Stats {
+                    $($counter: self.$counter.load(Relaxed),)*
+                    $($gauge: self.$gauge.load(Relaxed),)*
+                    $($distribution: self.$distribution.read(),)*
+                    errors: self.errors.read(),
+                    opening: self.opening.read(),
+                }
+            }
+        }
+
+        impl Stats {
+            /// What a process published, whatever its version: what it does not count is 0.
+            pub(crate) fn of(table: &Table, words: &[AtomicU64]) -> Self {
+                Self {
+                    $($counter: table.word(words, stringify!($counter)),)*
+                    $($gauge: table.word(words, stringify!($gauge)),)*
+                    $($distribution: Distribution::of(table.words(words, stringify!($distribution))),)*
+                    errors: ErrorCounts::of(|name| table.word(words, name)),
+                    opening: Opening::of(|name| table.word(words, name)),
+                }
+            }
+
+            /// Adds what another process did with the same database: counters, distributions and what waits are summed
+            /// up, of what else is so now and of the times of opening the larger one counts.
+            pub fn merge(&mut self, other: &Self) {
+                let queued = self.queued.saturating_add(other.queued);
+                let queued_background = self.queued_background.saturating_add(other.queued_background);
+                $(self.$counter = self.$counter.saturating_add(other.$counter);)*
+                $(self.$gauge = self.$gauge.max(other.$gauge);)*
+                (self.queued, self.queued_background) = (queued, queued_background);
+                $(self.$distribution.merge(&other.$distribution);)*
+                self.errors.merge(&other.errors);
+                self.opening.merge(&other.opening);
+            }
+
+            /// Every counter: its name, what it is, its value.
+            #[cfg(feature = "metrics")]
+            pub(crate) fn counters(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($counter), concat!($($counter_doc),*).trim_ascii(), self.$counter),)*].into_iter()
+            }
+
+            /// The same of what is so now.
+            #[cfg(feature = "metrics")]
+            pub(crate) fn gauges(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($gauge), concat!($($gauge_doc),*).trim_ascii(), self.$gauge),)*].into_iter()
+            }
+
+            /// The same of the distributions.
+            #[cfg(feature = "metrics")]
+            pub(crate) fn distributions(
+                &self,
+            ) -> impl Iterator<Item = (&'static str, &'static str, &Distribution)> {
+                [$((
+                    stringify!($distribution),
+                    concat!($($distribution_doc),*).trim_ascii(),
+                    &self.$distribution,
+                ),)*]
+                .into_iter()
+            }
+
+            /// It is closed: nothing of it is so now any more.
+            #[cfg(feature = "metrics")]
+            pub(crate) fn end(&mut self) {
+                $(self.$gauge = 0;)*
             }
         }
     };
 }
 
-counters! {
-    /// Jobs that were committed.
-    jobs,
-    /// Commits; several jobs may share one.
-    commits,
-    /// Commits that a caller made by itself, without the writer thread.
-    direct_commits,
-    /// Batches that were rolled back and run again.
-    batches_retried,
-    /// Jobs that answered an error or panicked.
-    jobs_failed,
-    /// Jobs whose caller gave up before they ran.
-    jobs_withdrawn,
-    /// Submitted jobs of a best-effort database that were dropped because its backlog was full.
-    dropped,
-    /// What those owned, in bytes, as far as it was told.
-    dropped_bytes,
-    /// Jobs that a best-effort database refused, because one of its bounds was reached: they were never run.
-    shed,
-    /// What those owned, in bytes, as far as it was told.
-    shed_bytes,
-    /// Times the write lock was held by somebody else.
-    busy_waits,
-    /// Batches that went on without their turn.
-    turns_late,
-    /// Reads.
-    reads,
-    /// Checkpoints, whether or not they got to the end.
-    checkpoints,
-    /// Those of them after which nothing was left in the log.
-    checkpoints_complete,
-    /// Checkpoints that were finished while the writer was held.
-    checkpoints_held,
-    /// Free pages that were given back to the disk.
-    reclaimed_pages,
-    /// Transactions in which that was done.
-    reclaim_steps,
-    /// For how long these held the write lock, all together, in microseconds.
-    reclaim_us,
-    /// The longest of these, in microseconds.
-    reclaim_longest_us,
-    /// Pages of the file that held nothing when that was last looked at, at most a second ago unless writes are in trouble.
-    free_pages,
+table! {
+    counters {
+        /// Jobs that were committed.
+        jobs,
+        /// Commits; several jobs may share one.
+        commits,
+        /// Commits that a caller made by itself, without the writer thread.
+        direct_commits,
+        /// Batches that were rolled back and run again.
+        batches_retried,
+        /// Jobs that answered an error or panicked.
+        jobs_failed,
+        /// Jobs whose caller gave up on them before they were answered.
+        jobs_withdrawn,
+        /// Submitted jobs of a best-effort database that were dropped because its backlog was full.
+        dropped,
+        /// What those owned, in bytes, as far as it was told.
+        dropped_bytes,
+        /// Jobs that a best-effort database refused, because one of its bounds was reached: they were never run.
+        shed,
+        /// What those owned, in bytes, as far as it was told.
+        shed_bytes,
+        /// What its commits wrote to the write-ahead log, in bytes.
+        written_bytes,
+        /// Times the write lock was held by somebody else.
+        busy_waits,
+        /// Batches that went on without their turn.
+        turns_late,
+        /// Reads.
+        reads,
+        /// Checkpoints, whether or not they got to the end.
+        checkpoints,
+        /// Those of them after which nothing was left in the log.
+        checkpoints_complete,
+        /// Checkpoints that were finished while the writer was held.
+        checkpoints_held,
+        /// Free pages that were given back to the disk.
+        reclaimed_pages,
+        /// Transactions in which that was done.
+        reclaim_steps,
+        /// For how long these held the write lock, all together, in microseconds.
+        reclaim_us,
+        /// Times it was opened or attached.
+        opens,
+        /// Times that failed; a best-effort database is tried again twice a second.
+        opens_failed,
+    }
+    gauges {
+        /// Jobs waiting in the queue now.
+        queued,
+        /// Those of them in the background lane.
+        queued_background,
+        /// Pages in the write-ahead log after the last commit of this process.
+        wal_pages,
+        /// Times the write-ahead log began anew, as far as this process saw it.
+        checkpoint_restarts,
+        /// Pages that the last checkpoint had to leave in the log.
+        checkpoint_lag,
+        /// Rounds of checkpoints in a row that found something to do and could do nothing of it: somebody's snapshot
+        /// needs the log, or somebody else keeps the checkpoint's lock.
+        checkpoint_busy_streak,
+        /// How long the oldest read of this process that is under way has lasted, in milliseconds; 0 without one. Other
+        /// processes see it as of the last second.
+        oldest_reader_ms,
+        /// The longest transaction that gave free pages back, in microseconds.
+        reclaim_longest_us,
+        /// Pages of the file that held nothing when that was last looked at, at most a second ago unless writes are in
+        /// trouble.
+        free_pages,
+    }
+    distributions {
+        /// From the call to the run of jobs that waited in the normal lane.
+        queue_wait_us,
+        /// The same in the background lane.
+        queue_wait_background_us,
+        /// How long the write lock was held, from its beginning to the end of the commit.
+        hold_us,
+        /// COMMIT itself: each one where it waits for the disk, else one in sixteen.
+        commit_us,
+        /// Jobs that one commit answered.
+        batch_jobs,
+    }
 }
 
-pub(super) fn set(gauge: &AtomicU64, n: u64) {
-    gauge.store(n, Ordering::Relaxed);
-}
-
-pub(super) fn highest(gauge: &AtomicU64, n: u64) {
-    gauge.fetch_max(n, Ordering::Relaxed);
+impl Counters {
+    /// The write lock was held from then until then.
+    #[inline]
+    pub(super) fn held(&self, from: Instant, until: Instant) {
+        self.hold_us.record(until.saturating_duration_since(from).as_micros() as u64);
+    }
 }
 
 pub(super) fn add(counter: &AtomicU64, n: u64) {
-    counter.fetch_add(n, Ordering::Relaxed);
+    counter.fetch_add(n, Relaxed);
+}
+
+/// Stores nothing when it says so already: the page may be a file, and an idle process writes nothing to its disk.
+pub(super) fn set(gauge: &AtomicU64, n: u64) {
+    if gauge.load(Relaxed) != n {
+        gauge.store(n, Relaxed);
+    }
+}
+
+pub(super) fn highest(gauge: &AtomicU64, n: u64) {
+    gauge.fetch_max(n, Relaxed);
+}
+
+/// Adds to a counter that has one writer at a time, whoever is inside the gate: a fifth of the price of [`add`].
+pub(super) fn add_alone(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn the_words_are_what_the_table_says() {
+        let length: usize = words().iter().map(|word| word.length).sum();
+        assert_eq!(size_of::<Counters>(), length * 8);
+        let mut names: Vec<_> = words().into_iter().map(|word| word.name).collect();
+        names.sort_unstable();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all, "each name once");
+    }
+
+    #[test]
+    fn processes_add_up() {
+        let counters = Counters::default();
+        add(&counters.jobs, 3);
+        set(&counters.wal_pages, 7);
+        set(&counters.queued, 2);
+        counters.errors.count(ErrorKind::Busy);
+        let mut sum = counters.read();
+        set(&counters.wal_pages, 5);
+        sum.merge(&counters.read());
+        assert_eq!((sum.jobs, sum.wal_pages, sum.queued, sum.errors.of_kind(ErrorKind::Busy)), (6, 7, 4, 2));
+    }
 }

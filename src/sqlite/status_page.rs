@@ -1,18 +1,20 @@
 //! What each process is doing in its databases: one small mapped file per process in the home's `run/` (or in
 //! shared memory: see [`place`]).
 //!
-//! The file is called `<pid>-<start time>.page`, has mode 0600 and 4096 bytes: 512 words of 8 bytes,
+//! The file is called `<pid>-<start time>.page`, has mode 0600 and 18 times 4096 bytes: words of 8 bytes,
 //! little-endian on every platform this crate supports (a page of another byte order fails at its first word).
 //! Texts fill their words from the first byte on, the rest is zero.
 //!
 //! | Words | Content |
 //! |---|---|
 //! | 0 | `rowhouse`, stored last: before it, the page is not one |
-//! | 1 | layout version, 1 |
+//! | 1 | layout version, 2 |
 //! | 2, 3, 4 | process id, its start time, its namespace of process ids (as in `/proc/self/ns/pid`) |
 //! | 5, 6..14 | program: length in bytes, text of at most 64 bytes |
 //! | 14, 15..19 | version: length in bytes, text of at most 32 bytes |
 //! | 32 + 16 n | slot n of 16; after the last one a spare slot that nobody reads |
+//! | 512, 513..1024 | which counter is which word: length in bytes, text ([`stats`]) |
+//! | 1024 + 512 n | the counters of slot n |
 //!
 //! | Word of a slot | Content |
 //! |---|---|
@@ -21,7 +23,7 @@
 //! | 5 | sequence: odd while words 6 to 11 are written |
 //! | 6 | when the running job started, in milliseconds since 1970; 0: none runs |
 //! | 7, 8..12 | its label: length in bytes, text of at most 32 bytes |
-//! | 12, 13, 14 | jobs in the queue, commits, jobs done |
+//! | 12..15 | not used |
 //! | 15 | 1: latched |
 //!
 //! Invariants: a page gets its final name when it is complete; a slot's name is written once; a job's start and
@@ -43,11 +45,12 @@ use parking_lot::Mutex;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, create_private_file};
 use crate::processes;
+use crate::sqlite::stats::{self, Counters, Stats};
 
 const MAGIC: u64 = u64::from_le_bytes(*b"rowhouse");
-const LAYOUT: u64 = 1;
-const PAGE_BYTES: usize = 4096;
-const WORDS: usize = PAGE_BYTES / 8;
+const LAYOUT: u64 = 2;
+const WORDS: usize = COUNTERS + SLOTS * COUNTERS_WORDS;
+const PAGE_BYTES: usize = WORDS * 8;
 
 const PROGRAM: usize = 5;
 const PROGRAM_BYTES: usize = 64;
@@ -63,10 +66,13 @@ const SEQUENCE: usize = 5;
 const SINCE: usize = 6;
 const LABEL: usize = 7;
 const LABEL_BYTES: usize = 32;
-const QUEUE: usize = 12;
-const COMMITS: usize = 13;
-const JOBS: usize = 14;
 const LATCHED: usize = 15;
+
+const TEXT: usize = 512;
+const TEXT_BYTES: usize = (COUNTERS - TEXT - 1) * 8;
+const COUNTERS: usize = 1024;
+const COUNTERS_WORDS: usize = 512;
+const _: () = assert!(size_of::<Counters>() <= COUNTERS_WORDS * 8, "the counters fit");
 
 /// How often a reader looks again while a label is being written; a writer is done after some nanoseconds,
 /// unless it was stopped or killed right there.
@@ -123,7 +129,7 @@ impl StatusPage {
         let _ = fs::remove_file(&unfinished);
         let file = create_private_file(&unfinished)?;
         // Written, not just extended: a page without its place on the disk would kill the writer with SIGBUS.
-        std::io::Write::write_all(&mut &file, &[0; PAGE_BYTES]).map_err(failed)?;
+        std::io::Write::write_all(&mut &file, &vec![0; PAGE_BYTES]).map_err(failed)?;
         let map = Map(MmapOptions::new().len(PAGE_BYTES).map_raw(&file).map_err(failed)?);
         let words = map.words();
         words[1].store(LAYOUT, Relaxed);
@@ -132,6 +138,7 @@ impl StatusPage {
         words[4].store(processes::namespace(), Relaxed);
         store_text(&words[PROGRAM..], program.as_bytes(), PROGRAM_BYTES);
         store_text(&words[VERSION..], version.as_bytes(), VERSION_BYTES);
+        store_text(&words[TEXT..], stats::TEXT.as_bytes(), TEXT_BYTES);
         words[0].store(MAGIC, Release);
         let identity = FileIdentity::of(&file.metadata().map_err(failed)?);
         fs::rename(&unfinished, &path).map_err(failed)?;
@@ -206,15 +213,13 @@ impl Slot {
         publish(self.words(), |words| words[SINCE].store(0, Relaxed));
     }
 
-    /// So many jobs wait.
-    pub(crate) fn set_queue(&self, jobs: u64) {
-        self.words()[QUEUE].store(jobs, Relaxed);
-    }
-
-    /// Adds to what was done.
-    pub(crate) fn count(&self, commits: u64, jobs: u64) {
-        self.words()[COMMITS].fetch_add(commits, Relaxed);
-        self.words()[JOBS].fetch_add(jobs, Relaxed);
+    /// Where the database counts; `None` for one that nobody reads.
+    #[inline]
+    pub(crate) fn counters(&self) -> Option<&Counters> {
+        let words = counter_words(self.map.words(), self.index)?;
+        // SAFETY: `Counters` is `repr(C)` and holds nothing but `AtomicU64`s, of which it has no more than there are words
+        // here (asserted above); the words live as long as `self`, and are only ever used atomically.
+        Some(unsafe { &*words.as_ptr().cast::<Counters>() })
     }
 
     /// The database refuses work until it is reopened.
@@ -225,6 +230,11 @@ impl Slot {
 
 fn slot_words(words: &[AtomicU64], index: usize) -> &[AtomicU64] {
     &words[FIRST_SLOT + index * SLOT_WORDS..][..SLOT_WORDS]
+}
+
+/// `None` for the spare slot.
+fn counter_words(words: &[AtomicU64], index: usize) -> Option<&[AtomicU64]> {
+    words[COUNTERS..].get(index * COUNTERS_WORDS..)?.get(..COUNTERS_WORDS)
 }
 
 /// Writes under the slot's sequence lock. If another thread is writing right now, that one's content stands.
@@ -339,6 +349,8 @@ pub struct DatabaseStatus {
     pub jobs: u64,
     /// True when it refuses work until it is reopened.
     pub latched: bool,
+    /// What it did since it was opened.
+    pub stats: Stats,
 }
 
 /// The pages in a home's `run/`, by process id. Files that are no pages, or of another layout, are skipped.
@@ -412,17 +424,22 @@ fn read(path: &Path) -> Option<ProcessStatus> {
     let pid = u32::try_from(words[2].load(Relaxed)).ok()?;
     let start_time = words[3].load(Relaxed);
     let here = words[4].load(Relaxed) == processes::namespace();
+    let table = stats::Table::read(&text(load_bytes::<TEXT_BYTES>(&words[TEXT..], Relaxed)));
+    let database = |index| {
+        let counted = Stats::of(&table, counter_words(words, index)?);
+        read_slot(slot_words(words, index), counted)
+    };
     Some(ProcessStatus {
         pid,
         start_time,
         program: text(load_bytes::<PROGRAM_BYTES>(&words[PROGRAM..], Relaxed)),
         version: text(load_bytes::<VERSION_BYTES>(&words[VERSION..], Relaxed)),
         alive: here && is_alive(pid, start_time),
-        databases: (0..SLOTS).filter_map(|index| read_slot(slot_words(words, index))).collect(),
+        databases: (0..SLOTS).filter_map(database).collect(),
     })
 }
 
-fn read_slot(words: &[AtomicU64]) -> Option<DatabaseStatus> {
+fn read_slot(words: &[AtomicU64], stats: Stats) -> Option<DatabaseStatus> {
     let name = load_bytes::<NAME_BYTES>(&words[NAME..], Acquire);
     if name.0 == 0 {
         return None;
@@ -432,10 +449,11 @@ fn read_slot(words: &[AtomicU64]) -> Option<DatabaseStatus> {
         name: text(name),
         label: label.filter(|label| !label.is_empty()),
         since_unix_ms,
-        queue: words[QUEUE].load(Relaxed),
-        commits: words[COMMITS].load(Relaxed),
-        jobs: words[JOBS].load(Relaxed),
+        queue: stats.queued,
+        commits: stats.commits,
+        jobs: stats.jobs,
         latched: words[LATCHED].load(Relaxed) != 0,
+        stats,
     })
 }
 

@@ -36,6 +36,12 @@ impl<R: Send + 'static> Ticket<R> {
     /// The job's; the engine's; `Timeout` or `Busy` when it did not run by its deadline and never will;
     /// `OutcomeUnknown` when it ran and was not durable by then.
     pub fn wait(mut self) -> Result<R> {
+        let answer = self.wait_out();
+        self.shared.told(answer)
+    }
+
+    /// As [`wait`](Self::wait), for the engine's own jobs: what it answers no caller is told.
+    pub(super) fn wait_out(&mut self) -> Result<R> {
         self.may_wait()?;
         if self.taken {
             return Err(Self::gone());
@@ -47,6 +53,11 @@ impl<R: Send + 'static> Ticket<R> {
 
     /// Waits for the answer for at most this long; `None` when there is none yet. The job goes on.
     pub fn wait_for(&mut self, wait: Duration) -> Option<Result<R>> {
+        let answer = self.answer_in(wait)?;
+        Some(self.shared.told(answer))
+    }
+
+    fn answer_in(&mut self, wait: Duration) -> Option<Result<R>> {
         if let Err(error) = self.may_wait() {
             return Some(Err(error));
         }
@@ -101,9 +112,11 @@ impl<R: Send + 'static> Future for Ticket<R> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<R>> {
         assert!(!self.taken, "a ticket was polled after it was ready");
-        self.may_wait()?;
+        if let Err(error) = self.may_wait() {
+            return Poll::Ready(self.shared.told(Err(error)));
+        }
         let waited = std::task::ready!(self.job.poll(context));
         self.taken = true;
-        Poll::Ready(self.tell(waited))
+        Poll::Ready(self.shared.told(self.tell(waited)))
     }
 }

@@ -27,6 +27,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handoff::job::{JobError, Ran, Settled};
 use crate::handoff::lanes::Woken;
 use crate::sync::{Arc, MutexGuard};
+use crate::telemetry::span;
 
 /// How often the idle writer looks whether the file is still its own.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
@@ -108,9 +109,6 @@ pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
         }
         let room = shared.spec.limits.batch_jobs.saturating_sub(end.queue.len());
         shared.lanes.take(&mut end.queue, room);
-        if let Some(slot) = &shared.slot {
-            slot.set_queue((end.queue.len() + shared.lanes.len()) as u64);
-        }
         if shared.gives_up() {
             return;
         }
@@ -149,6 +147,7 @@ impl Bounds {
         }
         self.last = Some(now);
         shared.look_at_bounds();
+        shared.show();
     }
 }
 
@@ -177,7 +176,9 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>, reclaimer: &mut Reclaimer
             let room = shared.spec.limits.batch_jobs.saturating_sub(queue.len());
             shared.lanes.take(queue, room);
             shared.shed(queue);
+            let span = span!("batch", database = shared.spec.domain.name());
             let done = if queue.is_empty() { Vec::new() } else { batch::run(core, shared, queue) };
+            drop(span);
             if came && reclaimer.is_due() {
                 // In the same turn: its own callers would wait in line for another one.
                 reclaimer.run(core, shared);
@@ -214,7 +215,7 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>, reclaimer: &mut Reclaimer
         match shared.settle(entry) {
             Settled::Fine => fine += 1,
             Settled::Failed => failed += 1,
-            Settled::Gone => {}
+            Settled::Gone => stats::add(&shared.counters.jobs_withdrawn, 1),
         }
     }
     shared.counted(fine, failed);
@@ -348,6 +349,7 @@ pub(super) fn write_directly<R>(
     let core = inside.as_mut()?;
     // Waiting for the turn here saves two thread switches; the rest of this process gathers behind us meanwhile.
     let from = Instant::now();
+    let mut begun = from;
     let wait = shared.spec.limits.turn_wait.min(deadline.saturating_duration_since(from));
     if !core.turn.go_on(from) {
         shared.set_in_line(true);
@@ -356,13 +358,18 @@ pub(super) fn write_directly<R>(
         if !came {
             return None;
         }
+        begun = Instant::now();
     }
     let answer = commit_directly(shared, core, label, deadline, job);
     if answer.is_none() {
         core.turn.leave();
-    } else if core.turn.keep_or_leave(from, Instant::now()) && !shared.kept.swap(true, Ordering::AcqRel) {
-        // From now on the writer looks whether we come back.
-        shared.lanes.poke();
+    } else {
+        let ended = Instant::now();
+        shared.counters.held(begun, ended);
+        if core.turn.keep_or_leave(from, ended) && !shared.kept.swap(true, Ordering::AcqRel) {
+            // From now on the writer looks whether we come back.
+            shared.lanes.poke();
+        }
     }
     match &answer {
         Some(Ok(_)) => {

@@ -35,6 +35,13 @@ fn only(run_dir: &Path) -> ProcessStatus {
     all.remove(0)
 }
 
+fn count(slot: &Slot, commits: u64, jobs: u64) {
+    let counters = slot.counters().expect("a slot that is read");
+    stats::add(&counters.commits, commits);
+    stats::add(&counters.jobs, jobs);
+    stats::set(&counters.queued, 7);
+}
+
 fn empty_slot() -> Vec<AtomicU64> {
     (0..SLOT_WORDS).map(|_| AtomicU64::new(0)).collect()
 }
@@ -50,9 +57,8 @@ fn what_is_published_is_read() {
 
     let (state, logs) = (page.slot("state"), page.slot("logs"));
     state.job_started("größer".as_bytes(), 1_700_000_000_123);
-    state.set_queue(7);
-    state.count(1, 3);
-    page.slot("state").count(1, 2);
+    count(&state, 1, 3);
+    count(&page.slot("state"), 1, 2);
     logs.set_latched(true);
     logs.job_started(b"", 5);
     let found = only(run.path()).databases;
@@ -120,7 +126,9 @@ fn a_seventeenth_database_does_no_harm() {
     let run = Run::new();
     let page = StatusPage::create(run.path(), &"p".repeat(100), "1").expect("a page");
     for number in 0..20 {
-        page.slot(&format!("database_{number}_of_a_program_with_a_long_name")).job_started(b"x", 1);
+        let slot = page.slot(&format!("database_{number}_of_a_program_with_a_long_name"));
+        slot.job_started(b"x", 1);
+        assert_eq!(slot.counters().is_some(), number < SLOTS, "a database counts for itself, or is not seen");
     }
     let found = only(run.path());
     assert_eq!(found.databases.len(), SLOTS);
@@ -238,16 +246,20 @@ fn the_file_has_the_documented_layout() {
     let page = StatusPage::create(run.path(), "example", "1.2").expect("a page");
     page.slot("spare");
     page.slot("state").job_started(b"label", 258);
+    stats::add(&page.slot("state").counters().expect("a slot that is read").jobs, 77);
     let bytes = fs::read(&page.path).expect("bytes");
     let word = |at: usize| u64::from_le_bytes(bytes[at * 8..][..8].try_into().expect("8 bytes"));
     assert_eq!(bytes.len(), PAGE_BYTES);
     assert_eq!(&bytes[..8], b"rowhouse");
-    assert_eq!((word(1), word(2)), (1, u64::from(std::process::id())));
+    assert_eq!((word(1), word(2)), (2, u64::from(std::process::id())));
     assert_eq!((word(5), &bytes[48..55]), (7, &b"example"[..]));
     assert_eq!((word(14), &bytes[120..123]), (3, &b"1.2"[..]));
     let slot = 32 + 16;
     assert_eq!((word(slot), &bytes[(slot + 1) * 8..][..5]), (5, &b"state"[..]));
     assert_eq!((word(slot + 5), word(slot + 6), word(slot + 7)), (2, 258, 5));
     assert_eq!(&bytes[(slot + 8) * 8..][..5], b"label");
+    assert!(stats::TEXT.starts_with("jobs ") && stats::TEXT.len() < TEXT_BYTES, "{}", *stats::TEXT);
+    assert_eq!((word(512), &bytes[513 * 8..][..5]), (stats::TEXT.len() as u64, &b"jobs "[..]));
+    assert_eq!(word(1024 + 512), 77);
     assert_eq!(fs::metadata(&page.path).expect("a file").nlink(), 1);
 }

@@ -282,10 +282,12 @@ fn queue<R: Send + 'static>(
     job: impl Fn(&Tx) -> Result<R> + Send + 'static,
 ) -> Result<R> {
     let label = Label::new(&format!("step {}", step.name));
-    let how = Queueing { label, lane: Lane::Background, alone: true, keeps: None };
+    let came = Instant::now();
+    let how = Queueing { label, lane: Lane::Background, alone: true, keeps: None, came };
     let deadline = instant_after(shared.spec.limits.deadline);
     let closed = |_| Error::new(ErrorKind::Closed, "the queue takes no more jobs");
-    shared.queue(job, how, deadline).map_err(closed)?.wait()
+    // Its own, not a caller's: not counted among what callers were answered.
+    shared.queue(job, how, deadline).map_err(closed)?.wait_out()
 }
 
 fn read<R>(shared: &Shared, look: impl FnOnce(&Snapshot) -> Result<R>) -> Result<R> {

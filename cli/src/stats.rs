@@ -1,0 +1,216 @@
+//! `rowhouse stats`: what every process that has a home open did with its databases. Opens none of them and takes no lock.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use anyhow::Result;
+use bytesize::ByteSize;
+use clap::Args;
+use rowhouse::{DatabaseStats, Distribution, Error, ErrorKind, Home, RuntimeDbRegistry, Stats};
+use serde::Serialize;
+
+use crate::output::{DIM, HEADING, Output};
+use crate::table::Table;
+
+/// Of the document. It changes when a field changes its meaning or goes; new ones may come at any time.
+const SCHEMA_VERSION: u32 = 1;
+/// How often `--watch` looks.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  rowhouse stats
+  rowhouse stats logs --watch
+  rowhouse stats --json | jq '.databases[] | {name, errors: .total.errors}'
+
+Numbers are of the processes that have the home open now, since each opened it. Times are the largest of 99 %
+of all, to a factor of two. docs/operations.md says what each number means, and what to do about it.")]
+pub(crate) struct StatsArguments {
+    /// Only this database
+    #[arg(value_name = "DB")]
+    database: Option<String>,
+    /// Show it again every second, until interrupted
+    #[arg(long)]
+    watch: bool,
+}
+
+#[derive(Serialize)]
+struct Document<'d> {
+    schema_version: u32,
+    generated_at: String,
+    home: &'d std::path::Path,
+    databases: &'d [DatabaseStats],
+}
+
+pub(crate) fn run(home: &Home, arguments: &StatsArguments, output: &Output) -> Result<()> {
+    if arguments.watch && output.is_json() {
+        return Err(Error::new(ErrorKind::Invalid, "--json is one document, --watch shows many")
+            .advise("leave one of them out; a script calls the command again")
+            .into());
+    }
+    let registry = RuntimeDbRegistry::new(home);
+    loop {
+        let databases = look(&registry, home, arguments.database.as_deref())?;
+        if output.is_json() {
+            return output.document(&Document {
+                schema_version: SCHEMA_VERSION,
+                generated_at: jiff::Timestamp::now().to_string(),
+                home: home.path(),
+                databases: &databases,
+            });
+        }
+        let text = text(&databases, home);
+        if !arguments.watch {
+            return output.text(&text);
+        }
+        output.screen(&text)?;
+        wait();
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is what a second on the screen is")]
+fn wait() {
+    std::thread::sleep(WATCH_EVERY);
+}
+
+fn look(registry: &RuntimeDbRegistry, home: &Home, only: Option<&str>) -> Result<Vec<DatabaseStats>> {
+    let mut databases = registry.stats()?;
+    let Some(name) = only else { return Ok(databases) };
+    databases.retain(|database| database.info.name == name);
+    if databases.is_empty() {
+        return Err(Error::new(ErrorKind::NotFound, format!("no database named {name}"))
+            .at_path(home.path())
+            .advise("`rowhouse status` lists those that are there")
+            .into());
+    }
+    Ok(databases)
+}
+
+fn text(databases: &[DatabaseStats], home: &Home) -> String {
+    if databases.is_empty() {
+        return format!("no databases in {} yet\n", home.path().display());
+    }
+    let columns = [
+        "database",
+        "pid",
+        "program",
+        "jobs",
+        "commits",
+        "jobs/commit",
+        "queued",
+        "wait",
+        "lock held",
+        "commit",
+        "written",
+        "busy",
+        "dropped",
+        "errors",
+    ];
+    let mut table = Table::new(&columns).right(&[1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+    for database in databases {
+        let name = &database.info.name;
+        if database.processes.is_empty() {
+            let mut cells = vec![String::from("-"); columns.len()];
+            (cells[0], cells[2]) = (name.clone(), "nobody has it open".to_owned());
+            table.row(&cells);
+        }
+        for process in &database.processes {
+            let program = format!("{} {}", process.program, process.version);
+            row(
+                &mut table,
+                name,
+                &process.pid.to_string(),
+                program.trim_end_matches(" unknown"),
+                &process.stats,
+            );
+        }
+        if database.processes.len() > 1 {
+            row(&mut table, name, "all", "", &database.total);
+        }
+    }
+    let mut text = table.render();
+    text += "\n";
+    text += &files(databases);
+    text += &errors(databases);
+    text
+}
+
+fn row(table: &mut Table, name: &str, pid: &str, program: &str, stats: &Stats) {
+    let jobs = stats.batch_jobs.sum() as f64 / stats.batch_jobs.count().max(1) as f64;
+    let mut waits = stats.queue_wait_us.clone();
+    waits.merge(&stats.queue_wait_background_us);
+    table.row(&[
+        name.to_owned(),
+        pid.to_owned(),
+        program.to_owned(),
+        stats.jobs.to_string(),
+        stats.commits.to_string(),
+        format!("{jobs:.1}"),
+        stats.queued.to_string(),
+        time(&waits),
+        time(&stats.hold_us),
+        time(&stats.commit_us),
+        ByteSize::b(stats.written_bytes).to_string(),
+        stats.busy_waits.to_string(),
+        stats.dropped.to_string(),
+        stats.errors.total().to_string(),
+    ]);
+}
+
+fn files(databases: &[DatabaseStats]) -> String {
+    let mut table = Table::new(&["database", "size", "log", "index"]).right(&[1, 2, 3]);
+    for database in databases {
+        let info = &database.info;
+        let sizes =
+            [info.main_bytes, info.wal_bytes, info.shm_bytes].map(|bytes| ByteSize::b(bytes).to_string());
+        let [main, log, index] = sizes;
+        table.row(&[info.name.clone(), main, log, index]);
+    }
+    table.render()
+}
+
+/// Which errors there were; nothing when there was none.
+fn errors(databases: &[DatabaseStats]) -> String {
+    let mut text = String::new();
+    for database in databases {
+        let came = database.total.errors.iter().filter(|(_, count)| *count > 0);
+        let told: Vec<_> = came.map(|(kind, count)| format!("{count} {}", kind.as_str())).collect();
+        if !told.is_empty() {
+            let name = &database.info.name;
+            text +=
+                &format!("\n{HEADING}errors of {name}{HEADING:#} {DIM}since each process opened it{DIM:#}\n");
+            let _ = writeln!(
+                text,
+                "\n{HEADING}errors of {name}{HEADING:#} {DIM}since each process opened it{DIM:#}\n{}",
+                told.join(", ")
+            );
+        }
+    }
+    text
+}
+
+/// What 99 % did not exceed.
+fn time(times: &Distribution) -> String {
+    if times.count() == 0 { "-".to_owned() } else { micros(times.quantile(0.99)) }
+}
+
+fn micros(micros: u64) -> String {
+    match micros {
+        ..1_000 => format!("{micros} µs"),
+        1_000..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),
+        _ => format!("{:.1} s", micros as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_has_the_unit_that_fits() {
+        for (time, text) in [(0, "0 µs"), (999, "999 µs"), (1_500, "1.5 ms"), (2_000_000, "2.0 s")] {
+            assert_eq!(micros(time), text);
+        }
+    }
+}
