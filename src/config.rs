@@ -34,6 +34,10 @@ pub struct Limits {
     /// Writes are refused from three quarters of it on: the rest is for what is under way. Default 64 MiB; at most a
     /// quarter of [`Domain::max_bytes`](crate::Domain::max_bytes).
     pub wal_cap: u64,
+    /// Bytes that best-effort databases leave free on the disk, for the others to go on: with less, they take no work, and
+    /// count what they refuse in [`Stats::shed`](crate::Stats::shed). At most an eighth of the file system; 0 leaves
+    /// nothing. Default 64 MiB.
+    pub disk_reserve: u64,
     /// Page cache per connection in bytes. Default 8 MiB.
     pub page_cache: u64,
     /// Largest text, blob, row or SQL text in bytes (<https://sqlite.org/limits.html>, 1). Default 16 MiB.
@@ -57,6 +61,7 @@ impl Default for Limits {
             statement_cache: 128,
             wal_soft: 4 << 20,
             wal_cap: 64 << 20,
+            disk_reserve: 64 << 20,
             page_cache: 8 << 20,
             value_bytes: 16 << 20,
             close_deadline: Duration::from_secs(10),

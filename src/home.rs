@@ -22,8 +22,8 @@ use crate::error::{Error, ErrorKind, Result};
 use file_system::Purpose;
 pub(crate) use file_system::blame as blame_file_system;
 pub(crate) use files::{
-    check_database_file, create_private_file, open_lock_file, open_to_read, read_file, refuse_too_full,
-    sync_folder, tighten, with_ending, write_atomically,
+    Room, check_database_file, create_private_file, open_lock_file, open_number, open_to_read, read_file,
+    refuse_too_full, room, sync_folder, tighten, with_ending, write_atomically,
 };
 
 /// What decided where the home is.

@@ -4,6 +4,7 @@ mod common;
 
 use std::ffi::{CStr, c_int, c_void};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::*;
 use rowhouse::rusqlite::ffi;
@@ -11,6 +12,12 @@ use rowhouse::{ErrorKind, Health};
 
 /// From now on the user's quota is used up.
 static USED_UP: AtomicBool = AtomicBool::new(false);
+
+/// There is one quota for both tests.
+fn in_turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn refused() -> isize {
     // SAFETY: this thread's errno.
@@ -54,6 +61,7 @@ fn replace_the_systems_writes() {
 #[test]
 fn a_write() {
     replace_the_systems_writes();
+    let _alone = in_turn();
     let place = Place::new();
     let db = &place.db;
     db.write(insert("before")).expect("room enough");
@@ -68,4 +76,29 @@ fn a_write() {
     USED_UP.store(false, Ordering::Relaxed);
     db.write(insert("after")).expect("with room it goes on by itself");
     assert_eq!(keys(db), ["after", "before"]);
+}
+
+/// A job whose statements are larger than the page cache writes to the log before its commit.
+#[test]
+fn a_statement_that_spills() {
+    replace_the_systems_writes();
+    let _alone = in_turn();
+    let mut limits = limits();
+    limits.page_cache = 64 << 10;
+    let place = Place::with(limits);
+    let db = &place.db;
+    let large = |tx: &rowhouse::Tx| -> rowhouse::Result<()> {
+        for _ in 0..200 {
+            tx.execute("INSERT INTO t(v) VALUES (zeroblob(4000))", [])?;
+        }
+        Ok(())
+    };
+    USED_UP.store(true, Ordering::Relaxed);
+    for queued in [false, true] {
+        let answer = if queued { db.submit(large).and_then(rowhouse::Ticket::wait) } else { db.write(large) };
+        assert_eq!(kind(answer), ErrorKind::Full, "queued: {queued}");
+    }
+    assert_eq!(db.health(), Health::Ready);
+    USED_UP.store(false, Ordering::Relaxed);
+    db.write(large).expect("with room it goes on by itself");
 }

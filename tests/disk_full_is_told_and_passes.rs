@@ -1,73 +1,21 @@
 //! On a full disk an open or a write answers `Full`, naming the file; nothing acknowledged is lost, nothing is half
 //! made, and with room again it goes on.
 
-#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
-
 mod common;
-
-use std::path::Path;
-use std::process::Command;
+mod small_disk;
 
 use common::*;
 use rowhouse::{ErrorKind, Home, Runtime};
+use small_disk::SmallDisk;
 
-/// A file system of half a mebibyte, where this user may make one.
-struct Tiny {
-    folder: tempfile::TempDir,
-}
-
-impl Tiny {
-    fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"])
-            .arg(folder.path())
-            .output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(Self { folder }),
-            Ok(output) => {
-                println!(
-                    "not run: no small file system here: {}",
-                    String::from_utf8_lossy(&output.stderr).trim()
-                );
-                None
-            }
-            Err(error) => {
-                println!("not run: no small file system here: {error}");
-                None
-            }
-        }
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// Leaves this much room.
-    fn fill(&self, leave: usize) {
-        let ballast = self.path().join("ballast");
-        let mut size = 512 << 10;
-        while std::fs::write(&ballast, vec![1; size]).is_err() {
-            size -= 4096;
-        }
-        std::fs::write(&ballast, vec![1; size.saturating_sub(leave)]).expect("less than before");
-    }
-
-    fn empty(&self) {
-        std::fs::remove_file(self.path().join("ballast")).expect("the ballast");
-    }
-}
-
-impl Drop for Tiny {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
-    }
+fn small_disk(test: &str) -> Option<SmallDisk> {
+    SmallDisk::mount(test, 512 << 10)
 }
 
 #[test]
 fn an_open() {
     for room in [0, 4096, 8192, 16384, 32768] {
-        let Some(disk) = Tiny::mount() else { return };
+        let Some(disk) = small_disk("an_open") else { return };
         disk.fill(room);
         let home = disk.path().join("home");
         let open = || Runtime::builder(Home::at(&home)).domain(domain()).open();
@@ -83,7 +31,7 @@ fn an_open() {
 
 #[test]
 fn a_write() {
-    let Some(disk) = Tiny::mount() else { return };
+    let Some(disk) = small_disk("a_write") else { return };
     let home = disk.path().join("home");
     let runtime =
         Runtime::builder(Home::at(&home)).domain(domain()).limits(limits()).open().expect("room enough");
@@ -95,6 +43,8 @@ fn a_write() {
         let error = db.write(|tx| tx.execute("INSERT INTO t(v) VALUES (?1)", [&blob])).expect_err("no room");
         assert_eq!(error.kind(), ErrorKind::Full, "{error:?}");
         assert_eq!(error.database(), Some("test"));
+        assert!(error.message().contains("bytes are free there"), "{error}");
+        assert!(error.advice().is_some_and(|advice| advice.contains("free some space")), "{error}");
     }
     // In a batch the small ones are not made to pay for the big one.
     let hold = Hold::writer(&db);

@@ -118,3 +118,67 @@ fn closing_keeps_what_only_a_removed_log_holds() {
         assert_eq!(seen_by_others(&place), ["a"], "{endings:?}");
     }
 }
+
+/// A read that has not ended keeps the removed index mapped in this process: nothing is opened until it has, and it is
+/// named. Another process has begun a new log meanwhile, so both files are at their paths.
+#[test]
+fn a_read_that_goes_on_over_a_removed_log_is_waited_for_and_named() {
+    let place = Place::new();
+    place.db.write(insert("a")).expect("a row");
+    let (inside, entered) = std::sync::mpsc::channel();
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    let reader = place.db.clone();
+    let read = aside(move || {
+        reader.read(|at| {
+            let found = number(at, "SELECT count(*) FROM t")?;
+            inside.send(()).expect("the test waits");
+            let _ = wait.recv_timeout(LONG);
+            Ok(found)
+        })
+    });
+    soon(&entered);
+    for ending in ["-wal", "-shm"] {
+        std::fs::remove_file(beside(&place.file(), ending)).expect("removed");
+    }
+    // The log is in the main file first: the idle writer, or this write, sees to that.
+    let _ = place.db.write(insert("b"));
+    let mut said = String::new();
+    until("it says what it waits for", || {
+        // Whoever else comes begins a new log and its index.
+        let _ = seen_by_others(&place);
+        said = place.db.clone().write(insert("c")).err().map(|error| error.to_string()).unwrap_or_default();
+        said.contains("still uses the removed files")
+    });
+    assert!(said.contains("a read of this process"), "{said}");
+    assert!(["-wal", "-shm"].iter().all(|ending| beside(&place.file(), ending).exists()));
+    go_on.send(()).expect("the read waits");
+    assert_eq!(soon(&read).expect("its snapshot was whole"), 1);
+    until("it is open again", || place.db.health() == Health::Ready);
+    place.db.write(insert("d")).expect("it works");
+    assert_eq!(keys(&place.db), ["a", "b", "d"]);
+    assert_eq!(seen_by_others(&place), ["a", "b", "d"], "nobody writes into files that nobody sees");
+}
+
+/// Jobs that run one by one because one of them spoiled their batch wait while the log is looked after, as those do that
+/// come later: they are not turned away as busy.
+#[test]
+fn what_is_left_of_a_spoiled_batch_waits_like_the_others() {
+    let place = Place::new();
+    place.db.write(insert("a")).expect("a row");
+    let hold = Hold::writer(&place.db);
+    let log = beside(&place.file(), "-wal");
+    let first = place
+        .db
+        .submit(move |tx| {
+            // Jobs may run more than once.
+            let _ = std::fs::remove_file(&log);
+            insert("b")(tx)
+        })
+        .expect("queued");
+    let spoils =
+        place.db.submit(|tx| tx.execute("INSERT INTO fussy VALUES ('roll back')", [])).expect("queued");
+    hold.release();
+    assert_eq!(kind(first.wait()), rowhouse::ErrorKind::Replaced, "it ran first, and found out");
+    assert_eq!(kind(spoils.wait()), rowhouse::ErrorKind::Constraint, "it ran, and met its own trouble");
+    assert_eq!(keys(&place.db), ["a", "b"]);
+}

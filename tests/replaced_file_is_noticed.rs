@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 
 mod common;
+mod faults;
 
 use std::path::Path;
 use std::process::Command;
@@ -249,4 +250,76 @@ fn kept_rows(place: &Place) -> Option<i64> {
     let [folder] = &folders[..] else { panic!("one copy: {folders:?}") };
     assert!(folder.join("manifest.json").exists());
     raw(&folder.join("test.sqlite")).query_row("SELECT count(*) FROM t", [], |row| row.get(0)).ok()
+}
+
+/// What lies in the quarantine.
+fn kept(place: &Place) -> Vec<std::path::PathBuf> {
+    let folder = place.folder.path().join("quarantine");
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    entries.map(|entry| entry.expect("an entry").path()).collect()
+}
+
+/// Who calls `reopen()` says how long it may take; a copy that is not done by then is not left lying about.
+#[test]
+fn a_copy_that_takes_too_long_is_given_up_and_made_again() {
+    let place = Place::new();
+    place
+        .db
+        .write(|tx| {
+            for _ in 0..3000 {
+                tx.execute("INSERT INTO t(v) VALUES (zeroblob(4000))", [])?;
+            }
+            count_me(tx)
+        })
+        .expect("more than one step of a copy");
+    let old = place.folder.path().join("elsewhere");
+    std::fs::rename(place.file(), &old).expect("renamed");
+    let hasty = place.db.clone().within(std::time::Duration::ZERO).reopen();
+    let error = hasty.expect_err("no time");
+    // The writer may have been first to notice: then it is at it.
+    assert!(matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Busy), "{error:?}");
+    if error.kind() == ErrorKind::Timeout {
+        assert!(kept(&place).iter().all(|folder| folder.join("manifest.json").exists()), "{error}");
+    }
+    place.db.reopen().expect("with time it works");
+    let kept = kept(&place);
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let copy = raw(&kept[0].join("test.sqlite"));
+    let rows: i64 = copy.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).expect("a count");
+    assert_eq!(rows, 3000);
+}
+
+/// What cannot be read any more is not tried for ever, and does not keep anybody from going on.
+#[test]
+fn what_cannot_be_copied_is_told_and_left_when_somebody_reopens() {
+    faults::install();
+    let place = Place::new();
+    place.db.write(insert("a")).expect("a row");
+    checkpoint(&place.file());
+    let main = place.file().canonicalize().expect("the file");
+    std::fs::rename(place.file(), place.folder.path().join("elsewhere")).expect("renamed");
+    let cannot_be_read = || {
+        let code = rowhouse::rusqlite::ffi::SQLITE_IOERR_READ;
+        faults::inject(&[faults::Operation::Read], &main, faults::Effect::Fail(code))
+    };
+    let unreadable = cannot_be_read();
+    until("the idle writer notices", || place.db.health() == Health::Latched);
+    until("a try", || unreadable.hits() > 2);
+    let mut last = unreadable.hits();
+    until("no more tries", || {
+        let_pass(std::time::Duration::from_millis(1500));
+        std::mem::replace(&mut last, unreadable.hits()) == last
+    });
+    assert_eq!(kept(&place), Vec::<std::path::PathBuf>::new(), "no half copy is left");
+    drop(unreadable);
+    assert_eq!(place.db.health(), Health::Latched);
+    let unreadable = cannot_be_read();
+    std::fs::rename(another(place.folder.path(), "b"), place.file()).expect("another in its place");
+    // The new file is read through the same name: it works from the second try on.
+    let _ = place.db.reopen();
+    drop(unreadable);
+    place.db.reopen().expect("it goes on");
+    assert_eq!(keys(&place.db), ["b"]);
+    let told = place.db.warnings().join("; ");
+    assert!(told.contains("could not be copied"), "{told}");
 }

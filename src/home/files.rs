@@ -9,7 +9,7 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{ErrorKind as Os, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -43,6 +43,35 @@ pub(crate) fn open_lock_file(path: &Path) -> Result<File> {
         .mode(0o600)
         .open(path)
         .map_err(|error| Error::io("open the lock file", path, error))
+}
+
+/// Opens a file of one number of eight bytes; a new one holds 0. It has its length from the moment on when it has its name,
+/// and its place on the disk, so that it can be mapped. It is never removed.
+///
+/// # Errors
+/// `ReadOnly`, `Full` or `Io` from the system.
+pub(crate) fn open_number(path: &Path) -> Result<File> {
+    const ZERO: [u8; 8] = [0; 8];
+    let failed = |error| Error::io("open the file", path, error);
+    let open = || OpenOptions::new().read(true).write(true).open(path);
+    match open() {
+        Err(error) if error.kind() == Os::NotFound => {}
+        opened => {
+            let file = opened.map_err(failed)?;
+            // Emptied by somebody: mapped like that, it would kill the process that looks.
+            let length = file.metadata().map_err(failed)?.len().min(8);
+            file.write_all_at(&ZERO[usize::try_from(length).unwrap_or(8)..], length).map_err(failed)?;
+            return Ok(file);
+        }
+    }
+    let folder = path.parent().unwrap_or(path);
+    let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder).map_err(failed)?;
+    file.write_all(&ZERO).map_err(failed)?;
+    match file.persist_noclobber(path) {
+        Err(error) if error.error.kind() != Os::AlreadyExists => Err(failed(error.error)),
+        // Somebody else's, or ours.
+        _ => open().map_err(failed),
+    }
 }
 
 /// Takes other users' access away from a file or folder of this user's. Nothing is opened: the mode of a database may
@@ -130,14 +159,30 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
         .map_err(|error| Error::io("make the folder durable", folder, error))
 }
 
+/// The bytes of a file system, and those of them that this user may still fill.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    pub(crate) free: u64,
+    pub(crate) total: u64,
+}
+
+/// How much room there is where a folder is.
+///
+/// # Errors
+/// `Io` from the system.
+pub(crate) fn room(folder: &Path) -> Result<Room> {
+    let found = rustix::fs::statvfs(folder)
+        .map_err(|error| Error::io("look at the free space", folder, error.into()))?;
+    let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+    Ok(Room { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
+}
+
 /// Refuses to go on unless the file system of a folder has this much room for `what`.
 ///
 /// # Errors
 /// `Full` with the numbers; `Io` from the system.
 pub(crate) fn refuse_too_full(needed: u64, folder: &Path, what: &str) -> Result<()> {
-    let found = rustix::fs::statvfs(folder)
-        .map_err(|error| Error::io("look at the free space", folder, error.into()))?;
-    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    let Room { free, .. } = room(folder)?;
     if free >= needed {
         return Ok(());
     }

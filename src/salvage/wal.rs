@@ -100,7 +100,7 @@ impl Wal {
 }
 
 /// `#walcksm`. `bytes` are a multiple of eight.
-fn checksum(bytes: &[u8], (mut first, mut second): (u32, u32), big_endian: bool) -> (u32, u32) {
+pub(crate) fn checksum(bytes: &[u8], (mut first, mut second): (u32, u32), big_endian: bool) -> (u32, u32) {
     let word = |bytes: &[u8]| {
         let bytes = bytes.try_into().expect("four bytes");
         if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }

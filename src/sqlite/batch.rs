@@ -400,6 +400,10 @@ fn after_commit(core: &mut Core, shared: &Shared, jobs: usize) -> Option<Error> 
     if ffi::in_transaction(core.tx.connection()) {
         ffi::reset_statements(core.tx.connection());
     }
+    if !core.is_sound() {
+        let error = shared.failed_elsewhere().as_kind(ErrorKind::OutcomeUnknown);
+        return Some(error.advise("look whether the change is there when the database is opened again"));
+    }
     let lost = core.identity.check(core.tx.connection()).err();
     if lost.is_none() {
         shared.health.recovered();
@@ -477,13 +481,16 @@ pub(super) fn transact(core: &mut Core, shared: &Shared, run: impl FnOnce(&Tx) -
         return Some(Overruled::ByTrouble(error));
     }
     if core.tx.connection().is_autocommit() {
-        // Its own error says why; an answer that ignores it is not to be believed.
-        return (ran == Ran::Fine).then(|| {
-            Overruled::ByJob(Error::new(
-                ErrorKind::Constraint,
-                "a statement rolled the whole transaction back",
-            ))
-        });
+        // Its own error says why, but for a full quota, which its statement met as a failed write. An answer that ignores
+        // it is not to be believed.
+        return match ran {
+            Ran::Fine => {
+                Some(Error::new(ErrorKind::Constraint, "a statement rolled the whole transaction back"))
+            }
+            Ran::Failed => ffi::full_quota(core.tx.connection()).map(Error::from),
+            Ran::Panicked => None,
+        }
+        .map(Overruled::ByJob);
     }
     if ran != Ran::Fine {
         let _ = rollback(core);
@@ -622,7 +629,8 @@ pub(super) fn begin_again(core: &mut Core, shared: &Shared) -> Result<(), Error>
 /// True when the transaction has begun, false when the write lock is taken.
 ///
 /// # Errors
-/// Of SQLite; `ReadOnly` or `SchemaTooNew` when a newer program has migrated it meanwhile. No transaction is open then.
+/// Of SQLite; `ReadOnly` or `SchemaTooNew` when a newer program has migrated it meanwhile; `Latched` when a write of another
+/// process failed. No transaction is open then.
 pub(super) fn try_begin(core: &mut Core, shared: &Shared) -> Result<bool, Error> {
     let failed = |error| latching(&error).map_or_else(|| error.into(), |error| shared.latch(error));
     if !core.tx.connection().is_autocommit() {
@@ -636,7 +644,9 @@ pub(super) fn try_begin(core: &mut Core, shared: &Shared) -> Result<bool, Error>
         }
         Err(error) => return Err(failed(error)),
     }
-    if let Err(error) = schema_watch::check(core, shared) {
+    let fit =
+        if core.is_sound() { schema_watch::check(core, shared) } else { Err(shared.failed_elsewhere()) };
+    if let Err(error) = fit {
         let _ = rollback(core);
         return Err(error);
     }
@@ -740,8 +750,10 @@ fn not_run(
     queue: &mut VecDeque<Entry>,
 ) {
     let mut back = VecDeque::new();
+    // What comes while it is opened anew waits, and so does what was here before.
+    let opened_anew = !shared.best_effort && shared.health.is_attaching() && shared.lanes.is_open();
     for entry in entries {
-        if can_wait(shared, &entry) && entry.task.put_back() {
+        if (opened_anew || can_wait(shared, &entry)) && entry.task.put_back() {
             back.push_back(entry);
         } else {
             turn_away(shared, Some(entry), error.clone());

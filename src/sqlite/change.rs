@@ -14,6 +14,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::clock::instant_after;
 use super::connect::{Patience, Spec};
+use super::generation::User;
 use super::readers;
 use super::tx::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
@@ -101,7 +102,7 @@ impl Changes {
         let (watching, spec) = (self.watch.clone(), spec.clone());
         readers::on_helper(move || {
             let patience = Patience::until(instant_after(spec.limits.deadline));
-            let opened = spec.open_reader();
+            let opened = spec.open_reader(User::Watch);
             drop(patience);
             let mut watch = watching.watch.lock();
             watch.opening = false;

@@ -27,6 +27,7 @@ use super::admission::Bound;
 use super::batch::latching;
 use super::connect;
 use super::ffi::{self, Checkpointed};
+use super::generation::{Counted, User};
 use super::log_cap::{self, Lengths, Progress};
 use super::shared::{Shared, warn};
 use super::stats;
@@ -70,7 +71,7 @@ pub(super) struct Checkpointer {
     wish: Mutex<Wish>,
     wished: Condvar,
     /// Locked during a round; before the gate, never inside it.
-    connection: Mutex<Option<Connection>>,
+    connection: Mutex<Option<Counted>>,
     /// Locked before the wish.
     thread: Mutex<Option<JoinHandle<()>>>,
     /// What the thread works for.
@@ -292,12 +293,13 @@ fn work(shared: &Shared) {
             }
             *wish = Wish::Nothing;
         }
-        // A log that belongs to another file by now must not be worked off into this one.
+        let mut connection = own.connection.lock();
+        // A log that belongs to another file by now must not be worked off into this one. Looked at with the lock: who
+        // opens the files anew says so first, and lets go of the connection then.
         if shared.health.is_writable() {
-            let mut connection = own.connection.lock();
             connection.take_if(|connection| shared.spec.check_current(connection).is_err());
             if connection.is_none() {
-                *connection = shared.spec.open_checkpointer().ok();
+                *connection = shared.spec.open_checkpointer(User::Checkpoint).ok();
             }
             if let Some(connection) = &*connection
                 && let Some(found) = run(shared, connection)
@@ -305,6 +307,7 @@ fn work(shared: &Shared) {
                 log_cap::judge(shared, connection, found);
             }
         }
+        drop(connection);
         own.look_again();
         shared.show();
         let wish = own.wish.lock();

@@ -17,15 +17,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
 use super::cantopen;
+use super::disk_reserve;
 use super::ffi::{self, WalGauge};
+use super::generation::{Counted, Generation, User};
 use super::holders;
 use super::identity::{Marks, Sidecars};
+use super::latch::Latch;
 use super::log_cap::Lengths;
 use super::memory::{self, Memory};
 use super::migrate::{self, Access};
@@ -65,8 +67,10 @@ pub(crate) struct Spec {
     /// Name and version of the program, as recorded in what it creates.
     pub(crate) program: (String, String),
     pub(crate) limits: Limits,
-    /// The files that the write connection has open; whatever is opened beside it must have the same.
-    pub(super) current: Current,
+    /// Which files are open; whatever is opened beside the write connection must have the same.
+    pub(super) generation: Generation,
+    /// Whether a write to it failed, in any process.
+    pub(super) latch: Latch,
     /// Where it is kept when nothing may be kept on the disk.
     pub(crate) memory: Option<Arc<Memory>>,
     /// How it is read while it may not be written.
@@ -75,23 +79,6 @@ pub(crate) struct Spec {
     pub(crate) presence: Presence,
     /// How long opening takes.
     pub(super) times: Times,
-}
-
-/// The generation that the write connection belongs to, while there is one.
-#[derive(Clone, Default)]
-pub(super) struct Current(Arc<Mutex<Option<Marks>>>);
-
-impl Current {
-    pub(super) fn set(&self, marks: Option<Marks>) {
-        *self.0.lock() = marks;
-    }
-
-    fn check(&self, path: &Path, connection: &Connection) -> Result<()> {
-        // What it opens, it opens at the first read.
-        connection.query_row("PRAGMA schema_version", [], |row| row.get::<_, i64>(0))?;
-        let current = *self.0.lock();
-        current.map_or(Ok(()), |marks| marks.check(path, connection))
-    }
 }
 
 /// An opened write connection and what was found.
@@ -149,7 +136,8 @@ impl Spec {
             program,
             domain: domain.clone(),
             limits: limits.clone(),
-            current: Current::default(),
+            generation: Generation::default(),
+            latch: Latch::default(),
             memory,
             read_only: ReadOnly::default(),
             presence: presence.another(),
@@ -189,18 +177,24 @@ impl Spec {
         let length = self.look()?;
         self.check_writable()?;
         drop(looking);
+        self.generation.refuse_left_over(&self.path)?;
+        self.join_latch(deadline)?;
         // Without a log it is new, or was copied or restored, or somebody removed the log under those who have it open:
         // the lock keeps apart who begins a new log and who brings home what is in the removed one.
-        if length > 0 && self.log_is_there() {
+        if length > 0
+            && let Some(log) = Sidecars::of(&self.path).wal
+        {
             let connecting = self.times.enter(Phase::Connect);
-            let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE, User::Writer)?;
             let known = whose(&connection)? == Whose::Ours && is_wal(&connection)?;
             drop(connecting);
             if known {
                 let inspecting = self.times.enter(Phase::Migrate);
                 let state = migrate::inspect(&connection, &self.domain)?;
                 drop(inspecting);
-                if state.settled() {
+                // It may have been removed since the look, and this be a new one, begun without the lock.
+                let same_log = Sidecars::of(&self.path).wal == Some(log);
+                if state.settled() && same_log {
                     state.check()?;
                     self.tighten()?;
                     return self.finish(connection, state, Vec::new(), None);
@@ -233,7 +227,7 @@ impl Spec {
     /// Whatever is missing. On a disk under the init lock file.
     fn create_or_migrate(&self) -> Result<Opened> {
         let connecting = self.times.enter(Phase::Connect);
-        let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE, User::Writer)?;
         let mut notes = Vec::new();
         let found = whose(&connection)?;
         match found {
@@ -267,22 +261,22 @@ impl Spec {
     }
 
     /// A read connection.
-    pub(super) fn open_reader(&self) -> Result<Snapshot> {
+    pub(super) fn open_reader(&self, user: User) -> Result<Snapshot> {
         let open = || {
-            if let Some(snapshot) = self.open_source()? {
+            if let Some(snapshot) = self.open_source(user)? {
                 return Ok(snapshot);
             }
-            let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY, user)?;
             self.check_current(&connection)?;
             Ok(Snapshot::new(connection)?)
         };
         self.named(open())
     }
 
-    /// The checkpointer's connection.
-    pub(super) fn open_checkpointer(&self) -> Result<Connection> {
+    /// A connection that works off the log, or takes the write lock and writes nothing.
+    pub(super) fn open_checkpointer(&self, user: User) -> Result<Counted> {
         let open = || {
-            let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE, user)?;
             ffi::persist_wal(&connection)?;
             // A checkpoint needs to know the log, which the first read finds out.
             self.check_current(&connection)?;
@@ -294,8 +288,10 @@ impl Spec {
     }
 
     /// Refuses a connection to other files than those that the write connection has open.
-    pub(super) fn check_current(&self, connection: &Connection) -> Result<()> {
-        self.current.check(&self.path, connection)
+    pub(super) fn check_current(&self, connection: &Counted) -> Result<()> {
+        // What it opens, it opens at the first read.
+        connection.query_row("PRAGMA schema_version", [], |row| row.get::<_, i64>(0))?;
+        if self.memory.is_some() { Ok(()) } else { self.generation.check(&self.path, connection) }
     }
 
     pub(super) fn named<T>(&self, answer: Result<T>) -> Result<T> {
@@ -304,8 +300,8 @@ impl Spec {
 
     /// Names the database, and who, or which file system, is in the way there.
     pub(super) fn name(&self, error: Error) -> Error {
+        let error = space::explain(disk_reserve::count(error, &self.path), self);
         let error = cantopen::explain(error, &self.path);
-        let error = space::explain(error, self);
         let error = holders::blame(error, &self.path, &self.init_lock);
         home::blame_file_system(error, &self.path).in_database(self.domain.name(), &self.path)
     }
@@ -317,7 +313,7 @@ impl Spec {
         }
         let beside = |ending| home::with_ending(&self.path, ending);
         let own = [beside(""), beside("-wal"), beside("-shm")];
-        for path in own.iter().chain([&self.init_lock, &self.room]) {
+        for path in own.iter().chain([&self.init_lock, &self.room, &self.latch_file()]) {
             match access::writable(path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -379,10 +375,6 @@ impl Spec {
         Lengths::of(&self.limits, &self.domain)
     }
 
-    fn log_is_there(&self) -> bool {
-        self.log().is_some()
-    }
-
     fn log(&self) -> Option<Metadata> {
         std::fs::symlink_metadata(home::with_ending(&self.path, "-wal")).ok()
     }
@@ -390,7 +382,7 @@ impl Spec {
     /// Makes a connection the write connection.
     fn finish(
         &self,
-        connection: Connection,
+        connection: Counted,
         state: migrate::State,
         notes: Vec<String>,
         wrote: Option<i64>,
@@ -402,14 +394,15 @@ impl Spec {
             None => Marks::of(&self.path, &connection)?,
         };
         if self.memory.is_none() && !marks.has_log() {
-            // A connection of this process that is still open to a removed log would hand its index on to this one, and
-            // what this one writes could not be recovered.
+            // The index that it uses is that of a removed log, which a connection of this process that is not the
+            // library's still has open: what is written by it could not be recovered.
             return Err(Error::new(
                 ErrorKind::Busy,
-                "a read of this process still uses the removed files; it is tried again when that has ended",
+                "something in this process still uses the removed files; it is tried again when that has ended",
             )
             .retry_in(Duration::from_secs(1)));
         }
+        self.generation.joined(&connection, &marks);
         space::limit(&connection, self)?;
         let gauge = WalGauge::default();
         gauge.attach(&connection);
@@ -420,7 +413,8 @@ impl Spec {
     }
 
     #[allow(clippy::disallowed_methods)] // the one place that opens a database
-    pub(super) fn connect(&self, mode: OpenFlags) -> Result<Connection> {
+    pub(super) fn connect(&self, mode: OpenFlags, user: User) -> Result<Counted> {
+        let entry = self.generation.enter(user)?;
         let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = match &self.memory {
             Some(_) => Connection::open_with_flags_and_vfs(&self.path, flags, memory::VFS)?,
@@ -435,7 +429,7 @@ impl Spec {
         }
         // Until it is known to be ours, closing it again must not change a byte of it.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.has_log())?;
-        self.made_ready(connection)
+        Ok(entry.counts(self.made_ready(connection)?))
     }
 
     /// What every connection gets.
@@ -616,14 +610,14 @@ mod tests {
         let spec =
             Spec::new(&Domain::new("test"), &home, program, &Limits::default(), None, &Presence::default());
         drop(spec.open_writer(Instant::now() + Duration::from_secs(20)).expect("created"));
-        let other = spec.open_checkpointer().expect("a connection");
+        let other = spec.open_checkpointer(User::Checkpoint).expect("a connection");
         other.execute_batch("BEGIN IMMEDIATE").expect("the write lock");
         // With no patience: whoever needed the lock would fail.
         let _impatient = Patience::until(Instant::now());
         spec.open_writer(Instant::now()).expect("the writer's");
-        spec.open_reader().expect("a reader's, and the watcher's");
-        spec.open_checkpointer().expect("the checkpointer's");
-        let control = spec.connect(OpenFlags::SQLITE_OPEN_READ_WRITE).expect("opened");
+        spec.open_reader(User::Read).expect("a reader's, and the watcher's");
+        spec.open_checkpointer(User::Checkpoint).expect("the checkpointer's");
+        let control = spec.connect(OpenFlags::SQLITE_OPEN_READ_WRITE, User::Writer).expect("opened");
         let error = Error::from(control.execute_batch("PRAGMA auto_vacuum=INCREMENTAL").expect_err("locked"));
         assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
     }

@@ -6,8 +6,10 @@ use rusqlite::config::DbConfig;
 
 use super::blocked::Blocked;
 use super::connect::Spec;
+use super::disk_reserve::Looked;
 use super::ffi::WalGauge;
 use super::identity::{Identity, Sidecars};
+use super::latch::Joined;
 use super::schema_watch::SchemaWatch;
 use super::turn::Turn;
 use super::tx::Tx;
@@ -24,6 +26,9 @@ pub(super) struct Core {
     /// What its replaced file held is in a copy.
     pub(super) copied: bool,
     pub(super) blocked: Blocked,
+    pub(super) free_space: Looked,
+    /// `None` in memory, where no write can fail.
+    latch: Option<Joined>,
     /// Jobs went back to the backlog: it is tried again after a pause.
     pub(super) held_back: bool,
     /// Pages that this connection had written when that was last counted.
@@ -62,6 +67,11 @@ impl Core {
         })
     }
 
+    /// False when a write to the database failed since it was opened, in whichever process: nothing may be acknowledged.
+    pub(super) fn is_sound(&self) -> bool {
+        self.latch.as_ref().is_none_or(Joined::holds)
+    }
+
     pub(super) fn new(spec: &Spec, opened: Opened) -> Result<Self> {
         // Nobody else can reach what is in memory: it cannot be replaced, and there is no line to wait in.
         let turn = if spec.memory.is_some() { Turn::alone() } else { Turn::open(&spec.room)? };
@@ -73,6 +83,8 @@ impl Core {
             wary: 0,
             copied: false,
             blocked: Blocked::default(),
+            free_space: Looked::default(),
+            latch: spec.latch.joined(),
             held_back: false,
             pages_written: 0,
             met_space: false,

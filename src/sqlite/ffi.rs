@@ -191,6 +191,15 @@ pub(super) fn last_error(connection: &Connection) -> Option<Error> {
     (!matches!(code, ffi::SQLITE_OK | ffi::SQLITE_ROW | ffi::SQLITE_DONE)).then(|| failure(code))
 }
 
+/// The connection's last error when that was a full quota, which SQLite itself calls a failed write.
+pub(super) fn full_quota(connection: &Connection) -> Option<Error> {
+    // SAFETY: the handle is open while `connection` is borrowed.
+    let code = unsafe { ffi::sqlite3_extended_errcode(connection.handle()) };
+    // SAFETY: as before.
+    let told = unsafe { told_apart(connection.handle(), code) };
+    (told != code).then(|| failure(told))
+}
+
 /// True while the connection holds a read or write transaction open, also one that an unfinished statement holds in
 /// autocommit (<https://sqlite.org/c3ref/txn_state.html>).
 pub(super) fn in_transaction(connection: &Connection) -> bool {
@@ -246,6 +255,28 @@ pub(super) fn read_log_header(connection: &Connection) -> Result<[u8; 32]> {
     Ok(bytes)
 }
 
+/// Fills `bytes` from the write-ahead log, through SQLite's own descriptor.
+pub(super) fn read_log(connection: &Connection, bytes: &mut [u8], at: u64) -> Result<()> {
+    let at = ffi::sqlite3_int64::try_from(at).map_err(|_| failure(ffi::SQLITE_TOOBIG))?;
+    read_file(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER, bytes, at)
+}
+
+/// True when a file ended before what was to be read.
+pub(super) fn is_short_read(error: &Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHORT_READ)
+}
+
+/// Makes the main file and its log durable, through SQLite's own descriptors.
+pub(super) fn sync_files(connection: &Connection) -> Result<()> {
+    for which in [ffi::SQLITE_FCNTL_JOURNAL_POINTER, ffi::SQLITE_FCNTL_FILE_POINTER] {
+        let Some((file, methods)) = file_of(connection, which)? else { continue };
+        let Some(sync) = methods.xSync else { return Err(failure(ffi::SQLITE_MISUSE)) };
+        // SAFETY: the file is open while `connection` is borrowed, and the method is its own.
+        check(unsafe { sync(file, ffi::SQLITE_SYNC_FULL) })?;
+    }
+    Ok(())
+}
+
 /// Bytes of the main file from `at` on.
 fn read_header<const N: usize>(connection: &Connection, at: ffi::sqlite3_int64) -> Result<[u8; N]> {
     let mut bytes = [0u8; N];
@@ -274,6 +305,20 @@ pub(super) fn copy_file(connection: &Connection, length: u64, mut target: &File)
 /// Fills `bytes` from the main file or its log, whichever `which` asks for, through SQLite's own descriptor.
 fn read_file(connection: &Connection, which: c_int, bytes: &mut [u8], at: ffi::sqlite3_int64) -> Result<()> {
     let length = c_int::try_from(bytes.len()).map_err(|_| failure(ffi::SQLITE_TOOBIG))?;
+    let Some((file, methods)) = file_of(connection, which)? else {
+        return Err(failure(ffi::SQLITE_MISUSE));
+    };
+    let Some(read) = methods.xRead else { return Err(failure(ffi::SQLITE_MISUSE)) };
+    // SAFETY: the file is open while `connection` is borrowed, and the method is its own; it writes at most the `length`
+    // bytes that it is asked for, which are ours, or fails.
+    check(unsafe { read(file, bytes.as_mut_ptr().cast(), length, at) })
+}
+
+/// The main file or its log, whichever `which` asks for, and its methods; `None` when it is not open.
+fn file_of(
+    connection: &Connection,
+    which: c_int,
+) -> Result<Option<(*mut ffi::sqlite3_file, &ffi::sqlite3_io_methods)>> {
     let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
     // SAFETY: the handle is open while `connection` is borrowed; this file control writes one pointer.
     check(unsafe {
@@ -284,17 +329,10 @@ fn read_file(connection: &Connection, which: c_int, bytes: &mut [u8], at: ffi::s
             (&raw mut file).cast::<c_void>(),
         )
     })?;
-    // SAFETY: the pointer is the connection's main file or log; its methods are those of the VFS that opened it, and null
-    // for a file that is not open; xRead writes at most the `length` bytes that it is asked for, which are ours, or
-    // fails.
-    let code = unsafe {
-        let Some(methods) = file.as_ref().and_then(|file| file.pMethods.as_ref()) else {
-            return Err(failure(ffi::SQLITE_MISUSE));
-        };
-        let Some(read) = methods.xRead else { return Err(failure(ffi::SQLITE_MISUSE)) };
-        read(file, bytes.as_mut_ptr().cast(), length, at)
-    };
-    check(code)
+    // SAFETY: the pointer is null, or the connection's main file or log, which lives as long as the connection; its
+    // methods are those of the VFS that opened it, which are never freed, and null for a file that is not open.
+    let methods = unsafe { file.as_ref().and_then(|file| file.pMethods.as_ref()) };
+    Ok(methods.map(|methods| (file, methods)))
 }
 
 /// Read marks in the index of the log: up to where the log is needed by the snapshots that hold each mark's lock
@@ -402,8 +440,8 @@ pub(super) fn checkpoint_passive(connection: &Connection) -> Result<Checkpointed
     checkpoint(connection, ffi::SQLITE_CHECKPOINT_PASSIVE)
 }
 
-/// The same, and then the log begins anew and its file is cut to nothing; not at all when somebody writes, or reads from
-/// the log. With a connection that has no busy handler nobody is waited for.
+/// The same, and then the log begins anew and its file is cut to nothing. `busy` when somebody writes, or reads from the
+/// log, for longer than the connection's busy handler waits.
 pub(super) fn checkpoint_truncate(connection: &Connection) -> Result<Checkpointed> {
     checkpoint(connection, ffi::SQLITE_CHECKPOINT_TRUNCATE)
 }

@@ -31,7 +31,7 @@ pub enum Health {
     /// Reads work, writes are refused: its files may not be written, or its schema is newer than this program. A newer
     /// program may have migrated it while this one had it open.
     ReadOnly,
-    /// After a failed write, or because the file was replaced, or because a newer program migrated it to a schema that
+    /// After a failed write of this process (or, until the disk works again, of another), or because the file was replaced, or because a newer program migrated it to a schema that
     /// this one may not read: refuses writes until it is reopened.
     Latched,
     /// Damaged and set aside.
@@ -110,6 +110,17 @@ impl State {
         self.change(|detail| {
             (detail.health, detail.refusal, detail.trouble) = (health, refusal, None);
             true
+        });
+    }
+
+    /// It is opened anew from now on, unless it may not be used at all.
+    pub(super) fn open_anew(&self) {
+        self.change(|detail| {
+            let open = detail.is_attached() || detail.health == Health::ReadOnly;
+            if open {
+                (detail.health, detail.refusal, detail.trouble) = (Health::Attaching, None, None);
+            }
+            open
         });
     }
 
@@ -294,5 +305,24 @@ impl State {
                 _ => drop(self.changed.wait_until(&mut detail, deadline)),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_not_be_used_is_not_opened_anew_by_itself() {
+        let state = State::new();
+        state.attached();
+        state.open_anew();
+        assert_eq!(state.get(), Health::Attaching);
+        state.attached();
+        let failed = Error::new(ErrorKind::Latched, "a write failed");
+        state.set(Health::Latched, Some(failed));
+        state.open_anew();
+        assert_eq!(state.get(), Health::Latched);
+        assert_eq!(state.refusal().map(|error| error.kind()), Some(ErrorKind::Latched));
     }
 }

@@ -21,6 +21,7 @@ use rusqlite::backup::{Backup, StepResult};
 use super::clock::instant_after;
 use super::connect::{APPLICATION_ID, Patience, Spec, lock_until, pause};
 use super::core::PATIENCE_IN_A_MOVING_LINE;
+use super::generation::{Counted, User};
 use super::holders::{flock_holder, write_lock_holder};
 use super::lineage;
 use super::turn::Turn;
@@ -39,7 +40,7 @@ const STEP: i32 = 2048;
 pub(crate) struct Source {
     snapshot: Snapshot,
     /// Takes the write lock, and does nothing else.
-    locker: Connection,
+    locker: Counted,
     turn: Turn,
     /// What is left of the time that its lock is waited for.
     patience: Duration,
@@ -92,11 +93,11 @@ impl Source {
         if found.len() < connect::SMALLEST_DATABASE {
             return Err(Error::new(ErrorKind::Corrupt, "the file is too short to be a database"));
         }
-        let locker = spec.open_checkpointer()?;
+        let locker = spec.open_checkpointer(User::Backup)?;
         if ffi::read_stamp(&locker)?.application_id != APPLICATION_ID {
             return Err(Error::new(ErrorKind::Conflict, "the file is a database of another program"));
         }
-        let snapshot = spec.open_reader()?;
+        let snapshot = spec.open_reader(User::Backup)?;
         let turn = Turn::open(&spec.room)?;
         Ok(Self { snapshot, locker, turn, patience, spec: spec.clone(), _visit: visit })
     }

@@ -14,7 +14,7 @@
 //! Invariants:
 //! 1. A commit is acknowledged only after the check that follows it; with NORMAL durability the check may be up to 10 ms
 //!    old.
-//! 2. A connection of this process that is opened later is only used when it has the same files ([`Marks::check`]).
+//! 2. A connection of this process that is opened later is only used when it has the same files (`generation`).
 //!
 //! Tests: `tests/replaced_file_is_noticed.rs`, `tests/p1_*`, `tests/p3_*`, `tests/p5_*`.
 
@@ -66,11 +66,26 @@ impl Sidecars {
     }
 }
 
+/// Device and inode of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place(u64, u64);
+
+impl Place {
+    fn found(found: &Metadata) -> Self {
+        Self(found.dev(), found.ino())
+    }
+
+    /// Of what is at a path now; `None` when nothing is, or it cannot be looked at.
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        look(path).ok().flatten().map(|found| Self::found(&found))
+    }
+}
+
 /// The files of one generation of a database: for as long as they are at their paths, whatever opens them joins it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Marks {
-    /// Device and inode of the main file; `None` in memory, where nobody can replace anything.
-    place: Option<(u64, u64)>,
+    /// The main file; `None` in memory, where nobody can replace anything.
+    pub(super) place: Option<Place>,
     stamp: Stamp,
     pub(super) sidecars: Sidecars,
 }
@@ -78,11 +93,11 @@ pub(super) struct Marks {
 impl Marks {
     /// The marks of the generation that `connection`, which has read something, belongs to.
     pub(super) fn of(path: &Path, connection: &Connection) -> Result<Self> {
-        let place = place(path)
+        let found = look(path)
             .map_err(|error| Error::io("look at the database", path, error))?
             .ok_or_else(|| replaced("its file is gone"))?;
         let stamp = ffi::read_stamp(connection)?;
-        Ok(Self { place: Some(inode(&place)), stamp, sidecars: Sidecars::of(path) })
+        Ok(Self { place: Some(Place::found(&found)), stamp, sidecars: Sidecars::of(path) })
     }
 
     /// Those of a database that only this process can reach.
@@ -100,12 +115,8 @@ impl Marks {
         self.stamp.user_version
     }
 
-    /// Refuses a connection that was opened just now, has read something, and does not belong to this generation.
-    pub(super) fn check(&self, path: &Path, connection: &Connection) -> Result<()> {
-        if self.place.is_none() {
-            return Ok(());
-        }
-        let found = Self::of(path, connection)?;
+    /// Refuses the marks of a connection that was opened just now when it does not belong to this generation.
+    pub(super) fn refuse_other(&self, found: &Self) -> Result<()> {
         if found.place != self.place || found.stamp != self.stamp {
             return Err(replaced("another file is in its place"));
         }
@@ -119,7 +130,7 @@ impl Marks {
 /// How a folder was at a time (ns).
 #[derive(Clone, Copy)]
 struct Seen {
-    folder: (u64, u64),
+    folder: Place,
     changed: i64,
     at: i64,
 }
@@ -169,8 +180,9 @@ impl Identity {
         }
         let now = wall_clock_ns();
         // That the folder cannot be looked at says nothing about the files: they are looked for.
-        let folder = place(&self.folder).ok().flatten();
-        let found = folder.map(|found| Seen { folder: inode(&found), changed: changed_at(&found), at: now });
+        let folder = look(&self.folder).ok().flatten();
+        let found =
+            folder.map(|found| Seen { folder: Place::found(&found), changed: changed_at(&found), at: now });
         let unchanged = self.seen.zip(found).is_some_and(|(seen, found)| found.is_still(&seen));
         if !unchanged {
             self.seen = None;
@@ -187,8 +199,8 @@ impl Identity {
     }
 
     fn look_for_main(&self) -> Result<()> {
-        match place(&self.main) {
-            Ok(Some(found)) if Some(inode(&found)) == self.marks.place => Ok(()),
+        match look(&self.main) {
+            Ok(Some(found)) if Some(Place::found(&found)) == self.marks.place => Ok(()),
             Ok(None) => Err(replaced("its file was removed or renamed")),
             Ok(Some(_)) => Err(replaced("another file was put in its place")),
             // That the folder cannot be looked at now says nothing about the file, which is still open.
@@ -228,11 +240,7 @@ pub(super) fn wall_clock_ns() -> i64 {
     now.tv_sec.saturating_mul(1_000_000_000).saturating_add(now.tv_nsec)
 }
 
-fn inode(found: &Metadata) -> (u64, u64) {
-    (found.dev(), found.ino())
-}
-
-fn place(path: &Path) -> std::io::Result<Option<Metadata>> {
+fn look(path: &Path) -> std::io::Result<Option<Metadata>> {
     match std::fs::symlink_metadata(path) {
         Ok(found) => Ok(Some(found)),
         Err(error) if matches!(error.kind(), Os::NotFound | Os::NotADirectory) => Ok(None),

@@ -16,13 +16,15 @@
 //! | [`catalogue`], [`rebuilt`], [`quarantine`] | what others made of it |
 //! | [`lineage`] | what a fork must not open |
 //! | [`guard`] | what a job may not do, and its deadline |
-//! | [`identity`] | are the files still ours |
+//! | [`identity`], [`generation`] | are the files still ours, and who of this process has them open |
+//! | [`latch`] | no acknowledgement after a failed write, in any process |
 //! | [`recover`], [`rescue`], [`merge`] | if not: what was in them, and on to those that are there |
 //! | [`hold`] | snapshots of several databases at one instant |
 //! | [`holders`], [`status_page`] | who is in the way, and who uses what |
 //! | [`steps`] | long rewrites, after ready |
 //! | [`admission`] | whether writes are let in |
 //! | [`log_cap`], [`pins`], [`space`], [`write_rate`] | the bounds that decide it |
+//! | [`disk_reserve`] | logs leave the last of the disk to the others |
 //! | [`health`], [`stats`], [`change`] | what can be watched, and is counted |
 //! | [`ffi`] | calls that rusqlite does not offer |
 
@@ -36,8 +38,10 @@ mod checkpoint;
 mod clock;
 pub(crate) mod connect;
 mod core;
+mod disk_reserve;
 mod fence;
 pub(crate) mod ffi;
+mod generation;
 pub(crate) mod guard;
 pub(crate) mod health;
 pub(crate) mod history;
@@ -45,6 +49,7 @@ pub(crate) mod hold;
 pub(crate) mod holders;
 mod identity;
 mod label;
+mod latch;
 mod lineage;
 mod log_cap;
 pub(crate) mod memory;
@@ -336,8 +341,12 @@ impl Database {
         let connection = loop {
             let taken = shared.health.readable(deadline).and_then(|()| shared.readers.take(deadline));
             match taken {
-                // It was detached at this moment, and is being attached again.
-                Err(error) if error.kind() == ErrorKind::Closed && shared.health.is_attaching() => {}
+                // It was detached at this moment, and is being attached again, or is by now.
+                Err(error) if error.kind() == ErrorKind::Closed => match shared.health.refusal() {
+                    Some(refusal) => break Err(refusal),
+                    None if Instant::now() >= deadline => break Err(error),
+                    None => {}
+                },
                 taken => break taken,
             }
         };
@@ -376,10 +385,19 @@ impl Database {
         )
     }
 
-    fn watch(&self, deadline: Instant, look: impl FnOnce(&Shared) -> Result<u64>) -> Result<u64> {
+    fn watch(&self, deadline: Instant, look: impl Fn(&Shared) -> Result<u64>) -> Result<u64> {
         let shared = self.shared();
         shared.check_process()?;
-        shared.health.readable(deadline).and_then(|()| look(shared)).map_err(|error| shared.name(error))
+        loop {
+            match shared.health.readable(deadline).and_then(|()| look(shared)) {
+                // It is being opened anew since that was looked at.
+                Err(error)
+                    if error.kind() == ErrorKind::Busy
+                        && shared.health.is_attaching()
+                        && Instant::now() < deadline => {}
+                answer => return answer.map_err(|error| shared.name(error)),
+            }
+        }
     }
 
     /// How it is.
@@ -442,8 +460,12 @@ impl Database {
     /// is not there any more, what it held is first copied into the home's `quarantine/`. A database that could only be
     /// read is written again when it may be by now.
     ///
+    /// After a failed write, of this process or another, everything that was committed is first checked and brought into the
+    /// main file, unless another process has done so.
+    ///
     /// # Errors
-    /// As when opening; `Full` when there is no room for that copy. Then it stays as it was, and may be tried again.
+    /// As when opening; `Full` when there is no room for that copy, `Timeout` when there is no time: then it stays as it was,
+    /// and may be tried again. `Latched` when the disk still fails.
     pub fn reopen(&self) -> Result<()> {
         let shared = self.shared();
         let may = guard::refuse_in_job().and_then(|()| shared.check_process());

@@ -17,6 +17,7 @@ use std::time::Instant;
 use rusqlite::OpenFlags;
 
 use super::connect::{Spec, Whose, lock_until, whose};
+use super::generation::User;
 use super::history::Unusable;
 use super::shared::warn;
 use super::{migrate, rebuilt};
@@ -53,7 +54,7 @@ impl Spec {
         if self.look()? == 0 {
             return Ok(());
         }
-        let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE, User::Writer)?;
         match whose(&connection)? {
             Whose::Ours => migrate::inspect(&connection, &self.domain).map(drop),
             Whose::Unmarked => rebuilt::recognise(&connection, &self.domain),

@@ -25,6 +25,8 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use super::connect::{Patience, Spec, Whose, whose};
+use super::generation::User;
+use super::identity::Marks;
 use super::migrate;
 use super::rebuilt;
 use super::tx::Snapshot;
@@ -110,7 +112,7 @@ impl Spec {
         if self.look()? == 0 && !self.has_log() {
             return Err(missing("there is no such database in this home"));
         }
-        let Some(snapshot) = self.open_source()? else { return Err(why.clone()) };
+        let Some(snapshot) = self.open_source(User::Read)? else { return Err(why.clone()) };
         let connection = snapshot.connection();
         let state = match whose(connection)? {
             Whose::Ours => migrate::inspect(connection, &self.domain)?,
@@ -140,11 +142,18 @@ impl Spec {
     }
 
     /// A read connection where the file may not be written; `None` where it may.
-    pub(super) fn open_source(&self) -> Result<Option<Snapshot>> {
+    pub(super) fn open_source(&self, user: User) -> Result<Option<Snapshot>> {
         for again in (0..LOOKS_AT_FILES).rev() {
             let Some(source) = self.read_only.source(&self.path)? else { return Ok(None) };
+            let entry = self.generation.enter(user)?;
             match source.open().and_then(|connection| self.made_ready(connection)) {
-                Ok(connection) => return Ok(Some(Snapshot::of(source, connection)?)),
+                Ok(connection) => {
+                    let connection = entry.counts(connection);
+                    if let Ok(marks) = Marks::of(&self.path, &connection) {
+                        self.generation.joined(&connection, &marks);
+                    }
+                    return Ok(Some(Snapshot::of(source, connection)?));
+                }
                 // Its writers came or went between the look and this.
                 Err(_) if again > 0 && !source.is_current() => {}
                 Err(error) => return Err(error),

@@ -4,7 +4,8 @@
 //! 1. A read sees every write acknowledged before it began, and nothing that is committed after its first statement.
 //! 2. A connection that comes back while it still holds a snapshot (a leaked cursor) is thrown away.
 //! 3. A read is stopped at its maximum age. Until its code has ended it can be told, by its age and label.
-//! 4. Before the files are opened anew the read connections to the old ones are closed, unless one does not come back in
+//! 4. No connection is opened before the database is attached.
+//! 5. Before the files are opened anew the read connections to the old ones are closed, unless one does not come back in
 //!    time: the helper thread that opened it may still hold on to the pool.
 //!
 //! The pool is r2d2's. It opens connections on a helper thread and turns their errors into text, so ours keeps the
@@ -21,6 +22,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 use super::clock::instant_after;
 use super::connect::{Patience, Spec};
 use super::ffi;
+use super::generation::User;
 use super::label::Label;
 use super::tx::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
@@ -101,8 +103,8 @@ impl ManageConnection for Manager {
         reads.retain(|read| read.strong_count() > 0);
         reads.push(Arc::downgrade(&under_way));
         drop(reads);
-        let answer =
-            self.spec.open_reader().map(|snapshot| Reader { snapshot, under_way, _counted: counted });
+        let opened = self.spec.open_reader(User::Read);
+        let answer = opened.map(|snapshot| Reader { snapshot, under_way, _counted: counted });
         *self.last_error.lock() = answer.as_ref().err().cloned();
         answer
     }
@@ -118,13 +120,12 @@ impl ManageConnection for Manager {
 }
 
 impl Readers {
-    pub(super) fn new(spec: &Spec) -> Self {
-        let readers = Self { pool: Mutex::new(None), open: Arc::default(), last_error: Arc::default() };
-        readers.open(spec);
-        readers
+    /// Without connections.
+    pub(super) fn new() -> Self {
+        Self { pool: Mutex::new(None), open: Arc::default(), last_error: Arc::default() }
     }
 
-    /// Connections are opened from now on.
+    /// Connections are opened from now on: the files are those of the write connection, or are read without one.
     pub(super) fn open(&self, spec: &Spec) {
         *self.last_error.lock() = None;
         *self.pool.lock() = Some(Readable::Unread(Box::new(spec.clone())));

@@ -7,9 +7,12 @@
 //!    begun a new one: who opens a database without a log waits for that lock (`connect`).
 //! 3. A database whose main file is another one stays shut until somebody calls `reopen()`. One that only lost its log is
 //!    opened again at once.
+//! 4. One to which a write of another process failed is opened again as soon as somebody has recovered it; reads go on
+//!    meanwhile. After a failed write of this process it stays shut until somebody calls `reopen()`.
 //!
 //! Tests: `tests/p1_*`, `tests/p3_*`, `tests/p5_*`, `tests/replaced_file_is_noticed.rs`.
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::batch;
@@ -32,11 +35,20 @@ const LONGEST_WORK_OFF: Duration = Duration::from_secs(2);
 /// How long a read under way is waited for before the files are opened anew.
 const LONGEST_READ: Duration = Duration::from_secs(1);
 
-/// What was found not to be ours any more.
+/// How often what cannot be read is tried to be copied before it is left until somebody calls `reopen()`.
+const MOST_COPIES: u32 = 3;
+
+/// How long jobs and reads wait for a database to be recovered after a failed write, before they are refused or go on in
+/// what was there.
+const LONGEST_PROOF: Duration = Duration::from_secs(1);
+
+/// What was found not to be ours any more, or not to be relied upon.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Loss {
     File,
     Log,
+    /// The files are ours, but a write of another process to them failed ([`latch`](super::latch)).
+    Trust,
 }
 
 /// Called by the writer between two batches: looks after what was found lost.
@@ -47,16 +59,27 @@ pub(super) fn run(shared: &Shared) {
     if !shared.lanes.is_open() {
         return;
     }
+    // Its user has to know of a failure of its own before it is opened again.
+    let failed = shared.failed.load(Ordering::Relaxed);
+    let deadline = instant_after(shared.spec.limits.deadline);
     let answer = match loss {
-        Loss::Log => again(shared, instant_after(shared.spec.limits.deadline)),
-        Loss::File => keep_copy(shared),
+        Loss::Trust if failed => return,
+        Loss::Trust => prove(shared, instant_after(LONGEST_PROOF))
+            .and_then(|()| again(shared, deadline, Copying::Unbounded)),
+        Loss::Log if !failed => again(shared, deadline, Copying::Unbounded),
+        Loss::Log | Loss::File => keep_copy(shared),
     };
-    if let Err(error) = answer {
-        if loss == Loss::Log {
-            // It stays shut, for this reason.
-            shared.health.set(Health::Latched, Some(error.clone()));
+    let Err(error) = answer else { return };
+    if loss != Loss::File && !failed {
+        // It stays shut, for this reason.
+        shared.health.set(Health::Latched, Some(error.clone()));
+        if let Some(slot) = &shared.slot {
+            slot.set_latched(true);
         }
-        warn(&error);
+    }
+    warn(&error);
+    let passes = loss == Loss::Trust || may_pass(&error);
+    if passes || shared.failed_copies.fetch_add(1, Ordering::Relaxed) < MOST_COPIES {
         // The next look tries again.
         *shared.found_lost.lock() = Some(loss);
     }
@@ -70,7 +93,9 @@ pub(super) fn reopen(shared: &Shared, deadline: Instant) -> Result<()> {
     if !shared.lanes.is_open() {
         return Err(shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
     }
-    let answer = again(shared, deadline);
+    // When that fails it stays as it is.
+    prove(shared, deadline)?;
+    let answer = again(shared, deadline, Copying::By(deadline));
     match &answer {
         Ok(()) => {}
         Err(error) if shared.best_effort => shared.detach(error.clone()),
@@ -80,10 +105,35 @@ pub(super) fn reopen(shared: &Shared, deadline: Instant) -> Result<()> {
     answer
 }
 
-fn again(shared: &Shared, deadline: Instant) -> Result<()> {
+/// Has the database recovered after a failed write, if there was one, while everything is still open: what can be read is
+/// read until the disk works again.
+fn prove(shared: &Shared, deadline: Instant) -> Result<()> {
+    let ours = match shared.gate.enter().as_mut() {
+        Some(core) => core.identity.check_now(core.tx.connection()).is_ok(),
+        None => false,
+    };
+    if !ours {
+        // What is at the paths is only touched after the old files were left.
+        return Ok(());
+    }
+    match shared.spec.recover_latched(deadline) {
+        // It is cut when nobody has it open any more.
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(()),
+        answer => answer,
+    }
+}
+
+fn again(shared: &Shared, deadline: Instant, copying: Copying) -> Result<()> {
     shared.health.set(Health::Attaching, None);
-    leave(shared, deadline)?;
-    shared.attach(deadline)?;
+    leave(shared, deadline, copying)?;
+    // What was found of the old files has been looked after; what is found of the new ones comes later.
+    let found = shared.found_lost.lock().take();
+    let failed = shared.failed.swap(false, Ordering::Relaxed);
+    shared.attach(deadline).inspect_err(|_| {
+        *shared.found_lost.lock() = found;
+        shared.failed.store(failed, Ordering::Relaxed);
+    })?;
+    shared.failed_copies.store(0, Ordering::Relaxed);
     if let Some(slot) = &shared.slot {
         slot.set_latched(false);
     }
@@ -99,7 +149,7 @@ fn again(shared: &Shared, deadline: Instant) -> Result<()> {
 pub(super) fn close(shared: &Shared) {
     let mut inside = shared.gate.enter();
     if let Some(core) = inside.as_mut() {
-        match keep(shared, core, instant_after(shared.spec.limits.close_deadline)) {
+        match keep(shared, core, instant_after(shared.spec.limits.close_deadline), Copying::Last) {
             Ok(None) => {}
             Ok(Some(saved)) => warn(&format_args!(
                 "{}: what its removed files held was copied to {}",
@@ -116,34 +166,39 @@ pub(super) fn close(shared: &Shared) {
 
 /// Closes every connection, if there are any, so that the files at the paths now can be opened. Not from inside the gate;
 /// the caller holds `opening`.
-pub(super) fn leave(shared: &Shared, deadline: Instant) -> Result<()> {
+pub(super) fn leave(shared: &Shared, deadline: Instant, copying: Copying) -> Result<()> {
+    let marks = shared.spec.generation.changing();
     shared.checkpointer.let_go();
-    let closed = close_all(shared, deadline);
+    if let Err(error) = close_all(shared, deadline, copying) {
+        // The write connection is still there.
+        if let Some(marks) = marks {
+            shared.spec.generation.attached(marks);
+            shared.readers.open(&shared.spec);
+        }
+        return shared.spec.named(Err(error));
+    }
     let mut left = shared.left_behind.lock();
     if let Some(old) = &*left {
         shared.spec.named(shared.spec.set_aside(old, deadline))?;
         *left = None;
     }
-    shared.spec.named(closed)
+    Ok(())
 }
 
-fn close_all(shared: &Shared, deadline: Instant) -> Result<()> {
+fn close_all(shared: &Shared, deadline: Instant, copying: Copying) -> Result<()> {
     let mut inside = shared.gate.enter();
     shared.readers.close(deadline.min(instant_after(LONGEST_READ)));
     shared.changes.let_go();
-    let kept = inside.as_mut().map_or(Ok(None), |core| keep(shared, core, deadline));
-    let closed = kept.map(|copy| {
+    let kept = inside.as_mut().map_or(Ok(None), |core| keep(shared, core, deadline, copying));
+    kept.map(|copy| {
         if copy.is_some() {
             // Until its rows are back, whatever fails on the way.
             *shared.saved.lock() = copy;
         }
-        shared.spec.current.set(None);
         if let Some(old) = inside.take().and_then(Core::close) {
             *shared.left_behind.lock() = Some(old);
         }
-    });
-    shared.readers.open(&shared.spec);
-    closed
+    })
 }
 
 /// Says what became of a copy, after bringing its rows back where the domain wants that.
@@ -175,7 +230,8 @@ fn told(shared: &Shared, saved: &Saved) {
 fn keep_copy(shared: &Shared) -> Result<()> {
     let mut inside = shared.gate.enter();
     let Some(core) = inside.as_mut() else { return Ok(()) };
-    let kept = shared.spec.named(keep(shared, core, instant_after(shared.spec.limits.deadline)))?;
+    let deadline = instant_after(shared.spec.limits.deadline);
+    let kept = shared.spec.named(keep(shared, core, deadline, Copying::Unbounded))?;
     drop(inside);
     if let Some(saved) = kept {
         told(shared, &saved);
@@ -183,41 +239,67 @@ fn keep_copy(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
-/// Sees to it that nothing is only in files that are gone: answers the copy, where one had to be made.
-fn keep(shared: &Shared, core: &mut Core, deadline: Instant) -> Result<Option<Saved>> {
+/// How much is done for a copy of what removed files held.
+#[derive(Clone, Copy)]
+pub(super) enum Copying {
+    /// As long as it takes, and tried again.
+    Unbounded,
+    /// As long as somebody waits for it. What cannot be read is let go of: they asked to go on.
+    By(Instant),
+    /// As long as it takes. There is no other time.
+    Last,
+}
+
+/// Sees to it that nothing is only in files that are gone: answers the copy, where one had to be made. What a best-effort
+/// database loses is lost.
+fn keep(shared: &Shared, core: &mut Core, deadline: Instant, copying: Copying) -> Result<Option<Saved>> {
     // A transaction that its job left half done must not be part of the copy.
-    batch::rollback(core)?;
-    match core.identity.check_now(core.tx.connection()) {
-        Ok(()) => Ok(None),
-        Err(Lost::File(why)) => {
-            // What a best-effort database loses is lost.
-            if core.copied || shared.best_effort {
-                return Ok(None);
-            }
-            match rescue::save(&shared.spec, core, &why, false) {
-                Ok(saved) => {
-                    core.copied = true;
-                    Ok(Some(saved))
-                }
-                Err(error) if error.kind() == ErrorKind::Full => Err(error),
-                // Nothing more is to be had from it.
-                Err(error) => {
-                    shared.health.warn(format!("what its replaced file held could not be copied: {error}"));
-                    Ok(None)
-                }
-            }
+    let rolled_back = batch::rollback(core);
+    let lost = core.identity.check_now(core.tx.connection());
+    if shared.best_effort {
+        if matches!(lost, Err(Lost::Log(_)))
+            && let Err(error) = brought_home(shared, core, deadline)
+        {
+            warn(&shared.name(error));
         }
-        Err(Lost::Log(why)) => {
-            let _lock = lock_until(&shared.spec.init_lock, deadline)?;
-            if is_worked_off(core)?
-                || (nobody_began_anew(shared, core) && work_off(core)?)
-                || shared.best_effort
-            {
-                return Ok(None);
-            }
-            rescue::save(&shared.spec, core, &why, true).map(Some)
-        }
+        return Ok(None);
     }
+    rolled_back?;
+    let (why, of_the_same_file) = match lost {
+        Ok(()) => return Ok(None),
+        Err(Lost::File(_)) if core.copied => return Ok(None),
+        Err(Lost::Log(_)) if brought_home(shared, core, deadline)? => return Ok(None),
+        Err(Lost::File(why)) => (why, false),
+        Err(Lost::Log(why)) => (why, true),
+    };
+    let until = match copying {
+        Copying::By(until) => until,
+        Copying::Unbounded | Copying::Last => instant_after(Duration::MAX),
+    };
+    match rescue::save(&shared.spec, core, &why, of_the_same_file, until) {
+        Ok(saved) => {
+            core.copied = true;
+            Ok(Some(saved))
+        }
+        Err(error) if matches!(copying, Copying::By(_)) && !may_pass(&error) => {
+            shared.health.warn(format!("what its removed files held could not be copied: {error}"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// True for what ends by itself, or what somebody can end: then what the files held is still to be had.
+fn may_pass(error: &Error) -> bool {
+    use ErrorKind::{Busy, Full, ReadOnly, Timeout};
+    matches!(error.kind(), Busy | Full | ReadOnly | Timeout)
+}
+
+/// True when what was in the removed log is in the main file. Under the init lock, which is not kept for a copy: that may
+/// take long, and needs nothing that others could change.
+fn brought_home(shared: &Shared, core: &Core, deadline: Instant) -> Result<bool> {
+    let _lock = lock_until(&shared.spec.init_lock, deadline)?;
+    Ok(is_worked_off(core)? || (nobody_began_anew(shared, core) && work_off(core)?))
 }
 
 fn is_worked_off(core: &Core) -> Result<bool> {

@@ -5,21 +5,25 @@
 //!    not looked at.
 //! 2. It is one file (mode 0600) in a folder of its own in the home's `quarantine/`, beside a manifest that says what it
 //!    is. A folder without a manifest is an unfinished copy.
-//! 3. Processes that lost the same files make one copy between them: who holds the init lock looks whether there is one.
+//! 3. Processes that lost the same files make one copy between them: who holds the lock for it looks whether there is one.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 
-use super::connect::Spec;
+use super::connect::{Spec, lock_until};
 use super::core::Core;
 use super::ffi;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home;
 
 const MANIFEST: &str = "manifest.json";
+
+/// Pages between two looks at the clock: 8 MiB.
+const STEP: i32 = 2048;
 
 /// A finished copy.
 pub(super) struct Saved {
@@ -50,11 +54,17 @@ struct Source {
     log_pages: u64,
 }
 
-/// Copies everything that the write connection reads.
+/// Copies everything that the write connection reads. What is not done by `until` is given up.
 ///
 /// # Errors
-/// `Full` when there is no room; of SQLite when the pages cannot be read any more.
-pub(super) fn save(spec: &Spec, core: &Core, why: &Error, of_the_same_file: bool) -> Result<Saved> {
+/// `Full` when there is no room, `Timeout`; of SQLite when the pages cannot be read any more.
+pub(super) fn save(
+    spec: &Spec,
+    core: &Core,
+    why: &Error,
+    of_the_same_file: bool,
+    until: Instant,
+) -> Result<Saved> {
     let connection = core.tx.connection();
     let source = Source {
         generation: core.identity.marks().generation(),
@@ -66,18 +76,20 @@ pub(super) fn save(spec: &Spec, core: &Core, why: &Error, of_the_same_file: bool
     let home = spec.path.parent().unwrap_or(&spec.path);
     let file = format!("{name}.sqlite");
     let quarantine = home::private_folder(home, "quarantine")?;
+    let _lock = lock_until(&spec.init_lock.with_file_name(format!("{name}.copy")), until)
+        .map_err(|error| error.worded("another process is copying what the removed files held"))?;
     if let Some(found) = made_already(&quarantine, name, &source) {
         return Ok(Saved { copy: found.join(&file), of_the_same_file });
     }
     check_room(connection, &quarantine)?;
     let now = jiff::Timestamp::now();
-    let folder = home::new_private_folder(
+    let folder = Unfinished(home::new_private_folder(
         &quarantine,
         &format!("{name}-{}-{}", now.as_millisecond(), std::process::id()),
-    )?;
-    let copy = folder.join(&file);
+    )?);
+    let copy = folder.0.join(&file);
     drop(home::create_private_file(&copy)?);
-    copy_pages(connection, &copy)?;
+    copy_pages(connection, &copy, until)?;
     let manifest = Manifest {
         version: 1,
         domain: name.to_owned(),
@@ -88,8 +100,19 @@ pub(super) fn save(spec: &Spec, core: &Core, why: &Error, of_the_same_file: bool
         source,
     };
     let text = serde_json::to_vec_pretty(&manifest).expect("texts and numbers are JSON");
-    home::write_atomically(&folder.join(MANIFEST), &text)?;
+    home::write_atomically(&folder.0.join(MANIFEST), &text)?;
+    std::mem::forget(folder);
     Ok(Saved { copy, of_the_same_file })
+}
+
+/// The folder of a copy that is being made; it goes when that fails.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Without a manifest it counts for nothing, should it stay.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// The folder of a finished copy of the same files at the same length.
@@ -119,14 +142,24 @@ fn check_room(connection: &Connection, folder: &Path) -> Result<()> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "a file of our own in the quarantine, no database of the home")]
-fn copy_pages(connection: &Connection, copy: &Path) -> Result<()> {
+fn copy_pages(connection: &Connection, copy: &Path, until: Instant) -> Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut target = Connection::open_with_flags(copy, flags)?;
     {
         let backup = Backup::new(connection, &mut target)?;
-        match backup.step(-1)? {
-            StepResult::Done => {}
-            _ => return Err(Error::new(ErrorKind::Busy, "the pages are being changed right now")),
+        loop {
+            match backup.step(STEP)? {
+                StepResult::Done => break,
+                StepResult::More if Instant::now() >= until => {
+                    return Err(Error::new(
+                        ErrorKind::Timeout,
+                        "what its removed files held was not copied by the deadline",
+                    )
+                    .advise("try again with a longer deadline; the removed files stay open until then"));
+                }
+                StepResult::More => {}
+                _ => return Err(Error::new(ErrorKind::Busy, "the pages are being changed right now")),
+            }
         }
     }
     // One file, that needs no other beside it to be read.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -15,11 +15,13 @@ use super::checkpoint::Checkpointer;
 use super::clock::{instant_after, now_unix_ms};
 use super::connect::Spec;
 use super::core::Core;
+use super::disk_reserve;
 use super::guard::InJob;
 use super::health::{Health, State};
 use super::holders;
 use super::identity::{Lost, Sidecars};
 use super::label::Label;
+use super::latch;
 use super::lineage;
 use super::log_cap;
 use super::migrate;
@@ -80,6 +82,10 @@ pub(super) struct Shared {
     pub(super) opening: Mutex<()>,
     /// The files were found lost, and nobody has looked after what they held.
     pub(super) found_lost: Mutex<Option<Loss>>,
+    /// How often what removed files held could not be read.
+    pub(super) failed_copies: AtomicU32,
+    /// A write of this process failed, and nobody has called `reopen()` since.
+    pub(super) failed: AtomicBool,
     /// A copy of what removed files held, whose rows are to be brought back when the database is open again.
     pub(super) saved: Mutex<Option<Saved>>,
     /// A caller may have kept the turn: the writer sees to it that it is given back.
@@ -119,7 +125,7 @@ impl Shared {
         Self {
             gate: Gate::new(None),
             lanes: Lanes::showing(spec.limits.queue_jobs, counters.clone()),
-            readers: Readers::new(&spec),
+            readers: Readers::new(),
             checkpointer: Checkpointer::new(spec.log_lengths()),
             changes: Changes::default(),
             steps: Steps::new(steps),
@@ -139,6 +145,8 @@ impl Shared {
             left_behind: Mutex::new(None),
             opening: Mutex::new(()),
             found_lost: Mutex::new(None),
+            failed_copies: AtomicU32::new(0),
+            failed: AtomicBool::new(false),
             saved: Mutex::new(None),
             kept: AtomicBool::new(false),
             gives_up_at: AtomicU64::new(0),
@@ -182,13 +190,15 @@ impl Shared {
         }
         let unfinished = steps::unfinished(opened.tx.connection(), &self.spec.domain);
         let mut core = self.spec.named(Core::new(&self.spec, opened))?;
-        self.spec.current.set(Some(core.identity.marks()));
+        self.spec.generation.attached(core.identity.marks());
         space::look(&mut core, self);
         *self.gate.enter() = Some(core);
+        self.readers.open(&self.spec);
         self.health.set_warnings(warnings);
         // A schema that shuts it out from writing is an answer here: it may still be read.
         if schema_watch::shut_out(self, &access).is_ok() {
             self.health.attached();
+            disk_reserve::look(self);
             self.steps.found(unfinished);
         }
         Ok(wrote)
@@ -196,7 +206,9 @@ impl Shared {
 
     /// The file may not be written: it is read as it is.
     fn attach_to_read(&self, why: Error, deadline: Instant) -> Result<()> {
+        self.spec.generation.apart();
         self.health.set_warnings(self.spec.open_to_read(&why, deadline)?);
+        self.readers.open(&self.spec);
         self.health.set(Health::ReadOnly, Some(why));
         Ok(())
     }
@@ -261,7 +273,7 @@ impl Shared {
             Lost::Log(error) if self.best_effort => return self.latch(error),
             Lost::Log(error) => {
                 // Opened again by the writer, at once: what comes meanwhile waits.
-                self.health.set(Health::Attaching, None);
+                self.health.open_anew();
                 (Loss::Log, self.name(error))
             }
         };
@@ -276,10 +288,16 @@ impl Shared {
     /// again by its writer.
     pub(super) fn latch(&self, error: Error) -> Error {
         let error = self.name(error);
+        if latch::is_of_the_disk(&error) {
+            self.spec.latch.raise();
+        }
         if self.best_effort {
             self.detach(error.clone());
             self.lanes.poke();
             return error;
+        }
+        if error.kind() != ErrorKind::Replaced {
+            self.failed.store(true, Ordering::Relaxed);
         }
         let refusal = match error.kind() {
             ErrorKind::Replaced => error.clone(),
@@ -292,6 +310,24 @@ impl Shared {
         if let Some(slot) = &self.slot {
             slot.set_latched(true);
         }
+        error
+    }
+
+    /// A write of another process failed, so nothing is acknowledged here either. The writer opens the database again when
+    /// somebody has recovered it.
+    pub(super) fn failed_elsewhere(&self) -> Error {
+        let error = self.name(
+            Error::new(ErrorKind::Latched, "another process's write to the disk failed")
+                .advise("check the disk; the database is opened again by itself")
+                .retry_in(Duration::from_secs(1)),
+        );
+        if self.best_effort {
+            self.detach(error.clone());
+        } else {
+            self.health.open_anew();
+            self.found_lost.lock().get_or_insert(Loss::Trust);
+        }
+        self.lanes.poke();
         error
     }
 
@@ -455,7 +491,7 @@ impl Shared {
 
     /// True while the idle writer should look soon whether writing works again.
     pub(super) fn is_unsettled(&self) -> bool {
-        self.unsettled.load(Ordering::Relaxed) || self.health.is_degraded()
+        self.health.is_degraded() || (self.unsettled.load(Ordering::Relaxed) && self.health.is_writable())
     }
 
     pub(super) fn set_in_line(&self, waits: bool) {
@@ -565,6 +601,7 @@ impl Shared {
         self.changes.notify();
         log_cap::committed(self, core.tx.connection(), pages);
         write_rate::committed(self, pages);
+        disk_reserve::committed(core, self);
         self.failed(core);
         let too_long = self.checkpointer.watch(pages);
         stats::set(&self.counters.wal_pages, pages);
@@ -587,6 +624,7 @@ impl Shared {
 
     /// Looks whether bounds that are reached still are, and whether the log can be worked off by now.
     pub(super) fn look_at_bounds(&self) {
+        disk_reserve::look(self);
         if self.checkpointer.is_behind() || self.admission.is_reached(Bound::LogCap) {
             self.checkpointer.ask();
         }

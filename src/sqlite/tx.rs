@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rusqlite::{CachedStatement, Connection, Params, Row};
 
 use super::ffi::Control;
+use super::generation::Counted;
 use super::guard::Guard;
 use super::read_only::Source;
 use crate::error::{Error, ErrorKind, Result};
@@ -17,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Snapshot {
     // Dropped before the connection they were prepared on.
     control: Control,
-    connection: Connection,
+    connection: Counted,
     guard: Arc<Guard>,
     /// Where a database that may not be written is read from. Dropped after the connection: it may be a copy.
     source: Option<Arc<Source>>,
@@ -41,14 +42,14 @@ impl Deref for Tx {
 
 impl Snapshot {
     /// A read connection: guarded, with its statements prepared.
-    pub(super) fn new(connection: Connection) -> rusqlite::Result<Self> {
+    pub(super) fn new(connection: Counted) -> rusqlite::Result<Self> {
         let control = Control::reader(&connection)?;
         let guard = Guard::install(&connection)?;
         Ok(Self { control, connection, guard, source: None })
     }
 
     /// A read connection to a database that may not be written.
-    pub(super) fn of(source: Arc<Source>, connection: Connection) -> rusqlite::Result<Self> {
+    pub(super) fn of(source: Arc<Source>, connection: Counted) -> rusqlite::Result<Self> {
         Ok(Self { source: Some(source), ..Self::new(connection)? })
     }
 
@@ -82,7 +83,7 @@ impl Snapshot {
     pub(crate) fn in_memory(schema: &str) -> Self {
         let connection = Connection::open_in_memory().expect("an in-memory database");
         connection.execute_batch(schema).expect("the test's schema");
-        Self::new(connection).expect("a snapshot")
+        Self::new(connection.into()).expect("a snapshot")
     }
 
     /// The one row of a query, through `read`.
@@ -141,7 +142,7 @@ impl Snapshot {
 
 impl Tx {
     /// The write connection: guarded, with its statements prepared.
-    pub(super) fn new(connection: Connection) -> rusqlite::Result<Self> {
+    pub(super) fn new(connection: Counted) -> rusqlite::Result<Self> {
         let control = Control::writer(&connection)?;
         let guard = Guard::install(&connection)?;
         Ok(Self { snapshot: Snapshot { control, connection, guard, source: None } })

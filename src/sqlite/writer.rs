@@ -17,7 +17,7 @@ use super::core::Core;
 use super::health::Health;
 use super::label::Label;
 use super::reclaim::Reclaimer;
-use super::recover;
+use super::recover::{self, Copying};
 use super::schema_watch;
 use super::shared::Shared;
 use super::stats;
@@ -260,6 +260,10 @@ fn look(shared: &Shared) {
     if !shared.health.is_open() {
         return;
     }
+    if !core.is_sound() {
+        shared.failed_elsewhere();
+        return;
+    }
     if let Err(lost) = core.identity.check_now(core.tx.connection()) {
         shared.lost(lost);
         return;
@@ -290,7 +294,8 @@ fn attach(shared: &Shared, attached: &dyn Fn(i64)) -> bool {
             return true;
         }
         let deadline = Instant::now() + ATTACH_TRY;
-        let answer = recover::leave(shared, deadline).and_then(|()| shared.attach(deadline));
+        let answer =
+            recover::leave(shared, deadline, Copying::Unbounded).and_then(|()| shared.attach(deadline));
         drop(opening);
         match answer {
             Ok(wrote) => {

@@ -309,7 +309,7 @@ mod tests {
             connection
                 .execute_batch("CREATE TABLE \"my page\"(id INTEGER PRIMARY KEY, times INTEGER DEFAULT 0)")
                 .expect("a table");
-            let tx = Tx::new(connection).expect("a connection");
+            let tx = Tx::new(connection.into()).expect("a connection");
             let insert = |id: i64| tx.execute("INSERT OR IGNORE INTO \"my page\"(id) VALUES (?1)", [id]).expect("a row");
             for id in &ids {
                 insert(*id);

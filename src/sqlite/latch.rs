@@ -1,0 +1,312 @@
+//! After a failed write or fsync no process acknowledges anything until one has recovered the database.
+//!
+//! The kernel forgets a failed fsync: it marks the pages clean, whether or not they are on the disk, and the next fsync
+//! answers that all is well (<https://wiki.postgresql.org/wiki/Fsync_Errors>). So a commit is never tried again, and a log
+//! in which something may be missing is never written on: what is acknowledged behind a gap is gone after a power cut.
+//!
+//! `locks/<name>.latch` holds one number, which every process that writes the database has mapped. Even: good. Odd: a
+//! write failed, and nobody has recovered the database since. It only counts up.
+//!
+//! Invariants:
+//! 1. A process acknowledges a commit only if the number, looked at after COMMIT, is the even one that it found when it
+//!    opened the database. That costs one load.
+//! 2. Whoever sees a write fail makes the number odd before anybody is told, and before the turn is given back. A process
+//!    that writes without its turn may acknowledge in between, within those microseconds.
+//! 3. Odd becomes even only under the init lock, after [`prove`]: the whole log was read again and its checksums hold, all
+//!    of it was written into the main file anew, fsync of both files succeeded, and the log is empty. Whoever dies on the
+//!    way leaves it odd; the next one begins anew.
+//! 4. A process whose own write failed stays latched until its `reopen()`. Others open the database again by themselves.
+//!
+//! What this does not promise: that the disk keeps what it says it has synced. Nothing is read back around the kernel's
+//! cache. What the kernel has dropped of a log shows in the checksums: then the log is not used before every process has
+//! closed it, and SQLite's own recovery cuts it there.
+//!
+//! Tests: below; `tests/latch_across_processes.rs`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use memmap2::{MmapOptions, MmapRaw};
+use parking_lot::Mutex;
+use rusqlite::{Connection, OpenFlags, ffi as code};
+
+use super::connect::{Patience, Spec, Whose, lock_until, whose};
+use super::ffi;
+use super::generation::User;
+use crate::error::{Error, ErrorKind, Result};
+use crate::home;
+use crate::salvage::log_checksum;
+
+const BYTES: usize = size_of::<u64>();
+
+/// The number of one database, as this process found it when it opened the database; `None` before, and in memory.
+#[derive(Clone, Default)]
+pub(super) struct Latch(Arc<Mutex<Option<Joined>>>);
+
+impl Latch {
+    pub(super) fn joined(&self) -> Option<Joined> {
+        self.0.lock().clone()
+    }
+
+    /// A write of this process failed.
+    pub(super) fn raise(&self) {
+        if let Some(joined) = &*self.0.lock() {
+            // Otherwise somebody else was first, or has recovered it since.
+            joined.word.change(joined.found, joined.found + 1);
+        }
+    }
+}
+
+/// A generation of the database between two failures.
+#[derive(Clone)]
+pub(super) struct Joined {
+    word: Arc<Word>,
+    found: u64,
+}
+
+impl Joined {
+    /// False from the moment on when a write of any process failed.
+    pub(super) fn holds(&self) -> bool {
+        self.word.get() == self.found
+    }
+}
+
+/// The mapped number.
+struct Word(MmapRaw);
+
+impl Word {
+    fn open(path: &Path) -> Result<Self> {
+        let failed = |error| Error::io("map the latch", path, error);
+        let file = home::open_number(path)?;
+        MmapOptions::new().len(BYTES).map_raw(&file).map(Self).map_err(failed)
+    }
+
+    #[allow(clippy::cast_ptr_alignment, reason = "a mapping is page-aligned")]
+    fn value(&self) -> &AtomicU64 {
+        // SAFETY: the mapping is page-aligned, at least eight bytes long, and lives as long as `self`. It is shared memory
+        // that other processes change: every access is atomic, and all bit patterns are valid. Nobody shortens the file:
+        // it has its length from the moment on when it has its name.
+        unsafe { &*self.0.as_ptr().cast::<AtomicU64>() }
+    }
+
+    fn get(&self) -> u64 {
+        self.value().load(Ordering::Acquire)
+    }
+
+    fn change(&self, from: u64, to: u64) {
+        let _ = self.value().compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+    }
+}
+
+/// True for a failed write or sync, after which the kernel's cache and the disk may differ.
+pub(super) fn is_of_the_disk(error: &Error) -> bool {
+    matches!(
+        error.sqlite_code(),
+        Some(
+            code::SQLITE_IOERR_WRITE
+                | code::SQLITE_IOERR_FSYNC
+                | code::SQLITE_IOERR_DIR_FSYNC
+                | code::SQLITE_IOERR_TRUNCATE
+        )
+    )
+}
+
+impl Spec {
+    /// The latch's file.
+    pub(super) fn latch_file(&self) -> PathBuf {
+        self.room.with_extension("latch")
+    }
+
+    /// Begins a generation, after recovering the database where that is needed.
+    ///
+    /// # Errors
+    /// As [`recover`](Self::recover_latched); of the system.
+    pub(super) fn join_latch(&self, deadline: Instant) -> Result<()> {
+        let word = Arc::new(Word::open(&self.latch_file())?);
+        let found = loop {
+            let found = word.get();
+            if is_good(found) {
+                break found;
+            }
+            self.recover_word(&word, deadline)?;
+        };
+        *self.latch.0.lock() = Some(Joined { word, found });
+        Ok(())
+    }
+
+    /// Recovers the database, unless somebody has done so.
+    ///
+    /// # Errors
+    /// `Latched` when the disk still fails, `Corrupt` when the log cannot be read as it was written, `Busy` while somebody
+    /// is in the way.
+    pub(super) fn recover_latched(&self, deadline: Instant) -> Result<()> {
+        match self.latch.joined() {
+            Some(joined) => self.named(self.recover_word(&joined.word, deadline)),
+            None => Ok(()),
+        }
+    }
+
+    fn recover_word(&self, word: &Word, deadline: Instant) -> Result<()> {
+        let _lock = lock_until(&self.init_lock, deadline)?;
+        let found = word.get();
+        if is_good(found) {
+            return Ok(());
+        }
+        // A file that somebody took away has nothing to recover; opening says what is wrong with another's.
+        if self.look()? > 0 {
+            self.generation.refuse_left_over(&self.path)?;
+            let _patience = Patience::until(deadline);
+            let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_WRITE, User::Writer)?;
+            if whose(&connection)? == Whose::Ours {
+                ffi::persist_wal(&connection)?;
+                prove(&connection).map_err(still_failing)?;
+            }
+        }
+        word.change(found, found + 1);
+        Ok(())
+    }
+}
+
+fn is_good(number: u64) -> bool {
+    number.is_multiple_of(2)
+}
+
+/// Brings everything that was committed into the main file, and shows that the disk takes it.
+fn prove(connection: &Connection) -> Result<()> {
+    let log = ffi::checkpoint_noop(connection)?.log;
+    if !log_is_whole(connection, log)? {
+        return Err(Error::new(
+            ErrorKind::Corrupt,
+            "after a failed write its log cannot be read as it was written",
+        )
+        .advise("close every program that has it open: what of the log is whole is used then"));
+    }
+    if ffi::checkpoint_truncate(connection)?.busy {
+        return Err(Error::new(
+            ErrorKind::Busy,
+            "after a failed write it is opened again when nobody reads or writes it any more",
+        )
+        .retry_in(Duration::from_secs(1)));
+    }
+    Ok(ffi::sync_files(connection)?)
+}
+
+fn still_failing(error: Error) -> Error {
+    if error.kind() != ErrorKind::Io {
+        return error;
+    }
+    Error::new(ErrorKind::Latched, "an earlier write to the disk failed, and the disk still fails")
+        .advise("check the disk; the database is usable again when it works")
+        .retry_in(Duration::from_secs(1))
+        .caused_by(error)
+}
+
+/// Reads the first frames of the log again: true when each is what was written
+/// (<https://sqlite.org/fileformat.html#walformat>).
+fn log_is_whole(connection: &Connection, frames: u64) -> Result<bool> {
+    const FRAME_HEADER: usize = 24;
+    if frames == 0 {
+        return Ok(true);
+    }
+    let header = ffi::read_log_header(connection)?;
+    let word = |bytes: &[u8], at: usize| {
+        u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+    };
+    let big_endian = word(&header, 0) & 1 == 1;
+    let mut sum = log_checksum(&header[..24], (0, 0), big_endian);
+    let page_size = word(&header, 8) as usize;
+    if sum != (word(&header, 24), word(&header, 28)) || !(512..=65_536).contains(&page_size) {
+        return Ok(false);
+    }
+    let mut frame = vec![0; FRAME_HEADER + page_size];
+    for number in 0..frames {
+        let at = header.len() as u64 + number * frame.len() as u64;
+        match ffi::read_log(connection, &mut frame, at) {
+            Ok(()) => {}
+            // It is shorter than what was written.
+            Err(error) if ffi::is_short_read(&error) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        sum = log_checksum(&frame[..8], sum, big_endian);
+        sum = log_checksum(&frame[FRAME_HEADER..], sum, big_endian);
+        if frame[8..16] != header[16..24] || sum != (word(&frame, 16), word(&frame, 20)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test prepares files from outside")]
+mod tests {
+    use std::os::unix::fs::FileExt;
+
+    use rusqlite::config::DbConfig;
+
+    use super::*;
+    use crate::home::with_ending;
+
+    fn open(path: &Path) -> Connection {
+        let connection = Connection::open(path).expect("opened");
+        connection
+            .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+            .and_then(|_| connection.execute_batch("PRAGMA journal_mode=WAL; PRAGMA wal_autocheckpoint=0"))
+            .expect("a log that stays");
+        connection
+    }
+
+    #[test]
+    fn the_number_only_counts_up_and_each_failure_counts_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.latch");
+        let (one, other) =
+            (Arc::new(Word::open(&path).expect("new")), Word::open(&path).expect("the same file"));
+        let latch = Latch(Arc::new(Mutex::new(Some(Joined { word: one, found: 0 }))));
+        assert!(latch.joined().expect("joined").holds());
+        for _ in 0..2 {
+            latch.raise();
+            assert_eq!(other.get(), 1);
+        }
+        other.change(1, 2);
+        latch.raise();
+        assert_eq!(other.get(), 2, "who has not seen the recovery cannot undo it");
+        assert!(!latch.joined().expect("joined").holds(), "and acknowledges nothing");
+    }
+
+    #[test]
+    fn a_file_that_somebody_emptied_is_mapped_all_the_same() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.latch");
+        std::fs::write(&path, [1, 0, 0]).expect("a short file");
+        assert_eq!(Word::open(&path).expect("mapped").get(), 1, "what is there is kept");
+        assert_eq!(std::fs::metadata(&path).expect("a file").len(), 8);
+    }
+
+    #[test]
+    fn a_log_that_is_not_what_was_written_is_not_used_and_cut_when_nobody_has_it_open() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.sqlite");
+        let connection = open(&path);
+        connection.execute_batch("CREATE TABLE t(a); PRAGMA wal_checkpoint(TRUNCATE)").expect("a table");
+        for row in 0..3 {
+            connection.execute("INSERT INTO t VALUES (?1)", [row]).expect("a row");
+        }
+        let log = ffi::checkpoint_noop(&connection).expect("its length").log;
+        assert_eq!(log, 3);
+        assert!(log_is_whole(&connection, log).expect("read"));
+        // What the kernel had in its cache is gone; the disk has something older there.
+        let file = std::fs::File::options().write(true).open(with_ending(&path, "-wal")).expect("the log");
+        file.write_all_at(&[7; 64], 32 + 2 * (24 + 4096) + 2000).expect("written");
+        drop(file);
+        assert!(!log_is_whole(&connection, log).expect("read"));
+        assert_eq!(prove(&connection).expect_err("not whole").kind(), ErrorKind::Corrupt);
+        drop(connection);
+        let connection = open(&path);
+        prove(&connection).expect("what is left is whole");
+        let rows: i64 = connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).expect("rows");
+        assert_eq!(rows, 2);
+        assert_eq!(std::fs::metadata(with_ending(&path, "-wal")).expect("a log").len(), 0);
+    }
+}
