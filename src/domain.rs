@@ -17,6 +17,19 @@ pub enum Role {
     BestEffort,
 }
 
+/// What becomes of a database whose file is damaged. The damaged files always go to the home's `quarantine/`, whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDamage {
+    /// A new database is filled with the rows that can still be read.
+    Salvage,
+    /// A new, empty database takes its place.
+    Fresh,
+    /// Nothing is moved: opening fails with [`ErrorKind::Corrupt`], and a best-effort domain stays unattached until
+    /// somebody puts a good file there.
+    Refuse,
+}
+
 /// What an acknowledged commit survives (<https://sqlite.org/pragma.html#pragma_synchronous>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -62,6 +75,8 @@ pub struct Domain {
     pub(crate) on_connect: Option<Arc<OnConnect>>,
     /// Rows that were acknowledged in files which somebody removed come back, also those that others deleted since.
     pub(crate) merges_rescued: bool,
+    /// `None`: as its role says.
+    pub(crate) on_damage: Option<OnDamage>,
     pub(crate) max_bytes: Option<u64>,
     pub(crate) max_write_rate: Option<(u64, Duration)>,
 }
@@ -81,6 +96,7 @@ impl Domain {
             oldest_writer: 1,
             on_connect: None,
             merges_rescued: true,
+            on_damage: None,
             max_bytes: None,
             max_write_rate: None,
         }
@@ -173,6 +189,30 @@ impl Domain {
     ) -> Self {
         self.on_connect = Some(Arc::new(run));
         self
+    }
+
+    /// What becomes of its file when that is found damaged, at open or later. Default [`OnDamage::Salvage`] for a
+    /// required domain, [`OnDamage::Fresh`] for a best-effort one.
+    ///
+    /// A file that cannot be opened because of a lock, a deadline, its permissions or a newer schema is not damaged, and
+    /// never moved.
+    #[must_use]
+    pub fn on_damage(mut self, what: OnDamage) -> Self {
+        self.on_damage = Some(what);
+        self
+    }
+
+    /// As its role says, whatever was chosen.
+    pub(crate) fn on_damage_by_role(mut self) -> Self {
+        self.on_damage = None;
+        self
+    }
+
+    pub(crate) fn damage_policy(&self) -> OnDamage {
+        self.on_damage.unwrap_or(match self.role {
+            Role::Required => OnDamage::Salvage,
+            Role::BestEffort => OnDamage::Fresh,
+        })
     }
 
     /// Its name.

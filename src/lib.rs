@@ -30,6 +30,7 @@ mod home;
 mod presence;
 mod processes;
 mod registry;
+pub mod repair;
 #[cfg(feature = "agent")]
 pub mod rollout;
 mod runtime;
@@ -49,7 +50,7 @@ pub use backup::{
     RestoreOptions, RestoreReport, RestoredDatabase,
 };
 pub use config::Limits;
-pub use domain::{Domain, Durability, Migration, Role};
+pub use domain::{Domain, Durability, Migration, OnDamage, Role};
 pub use error::{Error, ErrorKind, Result};
 pub use home::{Home, HomeOrigin};
 pub use processes::ProcessState;
@@ -85,6 +86,7 @@ pub use registry::{
 pub use rowhouse_macros::migrations;
 pub use runtime::{Builder, Runtime};
 pub use rusqlite;
+pub use sqlite::damage::{DamageReport, KeptRows};
 pub use sqlite::health::Health;
 pub use sqlite::holders::Holder;
 pub use sqlite::holders::who::{

@@ -314,7 +314,8 @@ impl Builder {
     /// # Errors
     /// - `Invalid`: a bad domain name, a home that is a file, a database that is a folder or a link.
     /// - `Conflict`: two declarations of one domain; a file of another program or domain; a gap in its migrations.
-    /// - `Corrupt`: a file that is no database.
+    /// - `Corrupt`: a file that is damaged and whose domain refuses to have it replaced ([`Domain::on_damage`]), or that
+    ///   does not tell which schema it holds.
     /// - `Unsupported`: a file system or an SQLite that cannot do it.
     /// - `SchemaTooNew`: a newer program wrote it; names what to install.
     /// - `Busy`: somebody else was creating or migrating it for longer than the deadline.
@@ -434,7 +435,7 @@ impl Builder {
 }
 
 /// A program that does not name itself goes by its file's name.
-fn unnamed_program() -> (String, String) {
+pub(crate) fn unnamed_program() -> (String, String) {
     let name =
         std::env::current_exe().ok().and_then(|path| Some(path.file_stem()?.to_string_lossy().into_owned()));
     (name.unwrap_or_else(|| "unknown".to_owned()), "unknown".to_owned())

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::*;
 use faults::{Effect, Operation};
 use rowhouse::rusqlite::ffi;
-use rowhouse::{Database, ErrorKind, Health, Home, Runtime, Ticket, Tx};
+use rowhouse::{Database, Domain, Durability, ErrorKind, Health, Home, OnDamage, Runtime, Ticket, Tx};
 
 /// Trouble that passed is noticed within this time.
 const BACK: Duration = Duration::from_secs(2);
@@ -31,9 +31,17 @@ fn logs_with(durability: rowhouse::Durability) -> Logs {
 }
 
 fn logs_of(durability: rowhouse::Durability, limits: rowhouse::Limits) -> Logs {
+    logs_from(domain().best_effort().durability(durability), limits)
+}
+
+/// Damage is left where it is, and waited for to go away.
+fn logs_that_refuse() -> Logs {
+    logs_from(domain().best_effort().durability(Durability::Normal).on_damage(OnDamage::Refuse), limits())
+}
+
+fn logs_from(domain: Domain, limits: rowhouse::Limits) -> Logs {
     faults::install();
     let folder = tempfile::tempdir().expect("a folder");
-    let domain = domain().best_effort().durability(durability);
     let runtime =
         Runtime::builder(Home::at(folder.path())).domain(domain).limits(limits).open().expect("opened");
     let db = runtime.database("test").expect("the domain");
@@ -210,7 +218,7 @@ fn rounds() -> usize {
 
 #[test]
 fn damage_holds_rows_back_until_the_file_is_whole_again() {
-    let logs = logs();
+    let logs = logs_that_refuse();
     for ticket in logs.submit(0..3) {
         ticket.wait().expect("a row");
     }
@@ -232,7 +240,7 @@ fn damage_holds_rows_back_until_the_file_is_whole_again() {
 
 #[test]
 fn a_job_that_meets_damage_each_time_does_not_hold_up_the_others_for_ever() {
-    let logs = logs();
+    let logs = logs_that_refuse();
     for ticket in logs.submit(0..3) {
         ticket.wait().expect("a row");
     }

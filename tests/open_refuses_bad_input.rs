@@ -10,7 +10,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use common::*;
-use rowhouse::{Domain, Error, ErrorKind, Home, Migration, Runtime};
+use rowhouse::{Domain, Error, ErrorKind, Home, Migration, OnDamage, Runtime};
 
 fn open(home: &Path, domain: Domain) -> rowhouse::Result<Runtime> {
     Runtime::builder(Home::at(home)).domain(domain).open()
@@ -134,7 +134,7 @@ fn a_text_file_of_any_length() {
     for text in ["x".to_owned(), "a text".to_owned(), "a longer text\n".repeat(5000)] {
         let place = Prepared::new();
         fs::write(place.file(), text).expect("written");
-        let error = place.refuses(ErrorKind::Corrupt, &domain());
+        let error = place.refuses(ErrorKind::Corrupt, &domain().on_damage(OnDamage::Refuse));
         assert!(error.to_string().contains("not an SQLite database"), "{error}");
     }
 }
@@ -285,7 +285,8 @@ fn a_bad_name_creates_nothing() {
 fn one_bad_database_closes_the_others_again() {
     let place = Prepared::new();
     fs::write(place.file(), "a text").expect("written");
-    let answer = Runtime::builder(Home::at(place.home())).domain(Domain::new("good")).domain(domain()).open();
+    let refuses = domain().on_damage(OnDamage::Refuse);
+    let answer = Runtime::builder(Home::at(place.home())).domain(Domain::new("good")).domain(refuses).open();
     assert_eq!(answer.map(drop).expect_err("one is bad").kind(), ErrorKind::Corrupt);
     until("the last descriptor", || open_files(&place.home()).is_empty());
     fs::remove_file(place.file()).expect("removed");

@@ -268,7 +268,7 @@ fn s1_migration_of_logs_does_not_gate_startup() {
     assert_eq!(numbers(&notes, "SELECT n FROM more ORDER BY rowid"), (0..100).collect::<Vec<_>>());
 }
 
-/// Logs that are no database are left as they are, and the rows wait; when the file is moved away, new ones are made.
+/// Logs that are no database go to the quarantine as they are, new ones are made behind the start, and no row is lost.
 ///
 /// Scale: 100 rows.
 /// Control: a plain connection that creates its table on the way to ready fails.
@@ -287,13 +287,11 @@ fn s1_damaged_logs_do_not_gate_startup() {
     use_state(&runtime);
     let logs = runtime.database("logs").expect("the domain");
     let tickets = submit(&logs, ROW, 0..100);
-    let (reason, pid) = degraded(&runtime, "logs");
-    assert!(reason.contains("not an SQLite database") && pid.is_none(), "{reason}");
-    let read = logs.read(|at| at.row("SELECT 1", [], |row| row.get::<_, i64>(0)));
-    assert_eq!(read.expect_err("it says why").kind(), ErrorKind::Corrupt);
-    assert_eq!(std::fs::read_to_string(&file).expect("the file"), text, "nothing in it was changed");
-    std::fs::rename(&file, home.path().join("logs.damaged")).expect("moved away");
     back(&runtime);
+    let report = logs.damage().expect("it is told");
+    assert!(report.found.contains("not an SQLite database"), "{report}");
+    let kept = std::fs::read_to_string(report.evidence.join("logs.sqlite")).expect("the file");
+    assert_eq!(kept, text, "nothing in it was changed");
     for ticket in tickets {
         ticket.wait().expect("written");
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 use common::{ENDLESS_QUERY, LONG, gave_up};
 use processes::{BUILT_IN, Child};
 use rowhouse::rusqlite::Connection;
-use rowhouse::{Domain, Error, ErrorKind, Health, Home, Migration, Runtime};
+use rowhouse::{Domain, Error, ErrorKind, Health, Home, Migration, OnDamage, Runtime};
 
 /// A user who owns nothing.
 const NOBODY: u32 = 65534;
@@ -100,10 +100,14 @@ fn write(runtime: &Runtime, name: &str) -> rowhouse::Result<()> {
     Ok(())
 }
 
-/// What a program that opens the home and uses the database meets. A best-effort database answers with its reason when
-/// it is used.
+/// What a program that opens the home and uses the database meets, and that leaves damage where it is. A best-effort
+/// database answers with its reason when it is used.
 fn failure(home: &Path, name: &str) -> Error {
-    let runtime = match Runtime::open(Home::at(home)) {
+    let domains = [Domain::state(), Domain::logs(), Domain::goals(), Domain::device_keys()];
+    let builder = domains
+        .into_iter()
+        .fold(Runtime::builder(Home::at(home)), |all, domain| all.domain(domain.on_damage(OnDamage::Refuse)));
+    let runtime = match builder.open() {
         Ok(runtime) => runtime,
         Err(error) => return error,
     };

@@ -1,6 +1,7 @@
 //! Files as the home wants them: private from the first byte, whole or not there.
 //!
-//! Invariant: nothing here opens a database, its -wal or its -shm. Closing any descriptor of such a file drops
+//! Invariant: nothing here opens a database, its -wal or its -shm, but for [`read_log_header`] and [`open_index`], which say
+//! why they may. Closing any descriptor of such a file drops
 //! all of this process's SQLite locks on it (<https://sqlite.org/howtocorrupt.html>, section 2.2). Everywhere else
 //! clippy refuses to open files (`disallowed-methods`), so that whoever needs to comes here and reads this.
 //! `tests/p4_no_call_drops_our_locks.rs` looks at the locks around every public call.
@@ -109,6 +110,39 @@ pub(crate) fn tighten(path: &Path) -> Result<()> {
 pub(crate) fn read_file(path: impl AsRef<Path>) -> std::io::Result<Vec<u8>> {
     debug_assert!(!may_be_a_database(path.as_ref()));
     fs::read(path)
+}
+
+/// The length of a write-ahead log's header.
+pub(crate) const LOG_HEADER: usize = 32;
+
+/// The header of a write-ahead log that holds something; `None` where there is none. Without a lock: SQLite locks the main
+/// file and the -shm, never the log itself, so that closing a descriptor of it drops nothing.
+///
+/// # Errors
+/// From the system.
+pub(crate) fn read_log_header(log: &Path) -> std::io::Result<Option<[u8; LOG_HEADER]>> {
+    use std::io::Read;
+    let mut bytes = [0; LOG_HEADER];
+    let file = match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(log) {
+        Err(error) if error.kind() == Os::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    // A log ends with a frame, which is longer than that; what a crash left before the first one holds nothing.
+    if file.metadata()?.len() <= 2 * LOG_HEADER as u64 {
+        return Ok(None);
+    }
+    (&file).read_exact(&mut bytes)?;
+    Ok((bytes != [0; LOG_HEADER]).then_some(bytes))
+}
+
+/// Opens the index of a log, to lock it. Closing it drops the locks that this process's connections have on it: for a
+/// database that is being set aside, to which it has none.
+///
+/// # Errors
+/// From the system.
+#[cfg(target_os = "linux")]
+pub(crate) fn open_index(index: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(index)
 }
 
 /// Opens a file that is no database, to read it.

@@ -62,7 +62,7 @@ pub use fill::fill;
 pub use report::{Report, TableReport};
 pub use schema::Known;
 pub use wal::WalReport;
-pub(crate) use wal::checksum as log_checksum;
+pub(crate) use wal::{checksum as log_checksum, is_log_header};
 
 use crate::error::{Error, ErrorKind, Result};
 use schema::{Declared, SCHEMA};

@@ -78,8 +78,11 @@ impl Source {
     /// Finds the page size and the number of pages.
     fn measure(&mut self, length: u64) {
         let mut first = [0; 100];
-        // A file that is shorter has no header; its log may.
-        let _ = self.main.read_exact_at(&mut first, 0);
+        // A file that is shorter has no header; its log may, and that one counts.
+        let in_log = self.wal.as_ref().and_then(|wal| wal.page(1, &mut first));
+        if in_log.is_none_or(|read| read.is_err()) {
+            let _ = self.main.read_exact_at(&mut first, 0);
+        }
         let named = match be16(&first, 16) {
             Some(1) => 65_536,
             Some(size) => size,
@@ -88,10 +91,14 @@ impl Source {
         let sizes = [4096, 8192, 1024, 16_384, 2048, 32_768, 65_536, 512];
         let reserved = usize::from(first[20]);
         let mut trials: Vec<(usize, usize)> = Vec::new();
+        // Bytes that are reserved on every page would be cut off rows: a header that makes no sense is the last to say so.
+        let by_trust = if Header::parse(&first).is_some() { [reserved, 0] } else { [0, reserved] };
         if let Some(wal) = &self.wal {
-            trials.extend([(wal.page_size, reserved), (wal.page_size, 0)]);
+            trials.extend(by_trust.map(|reserved| (wal.page_size, reserved)));
         } else {
-            trials.extend([(named, reserved), (named, 0)].iter().filter(|trial| sizes.contains(&trial.0)));
+            trials.extend(
+                by_trust.map(|reserved| (named, reserved)).iter().filter(|trial| sizes.contains(&trial.0)),
+            );
             trials.extend(sizes.map(|size| (size, 0)));
         }
         // The first that makes sense; the header's own word comes first, and stands where nothing does.

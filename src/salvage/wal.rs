@@ -51,12 +51,9 @@ impl Wal {
         let word = |at| be32(&header, at).expect("the header has 32 bytes");
         let page_size = word(8) as usize;
         let frame_size = (FRAME_HEADER + page_size) as u64;
-        let magic = word(0);
-        let plausible =
-            magic & !1 == 0x377F_0682 && page_size.is_power_of_two() && (512..=65_536).contains(&page_size);
-        let big_endian = magic & 1 == 1;
-        let mut sum = checksum(&header[..24], (0, 0), big_endian);
-        if !plausible || word(4) != 3_007_000 || sum != (word(24), word(28)) {
+        let big_endian = word(0) & 1 == 1;
+        let mut sum = (word(24), word(28));
+        if !is_log_header(&header) {
             // The log does not say how long its frames are: those of the usual page size.
             report.frames_left = (length - HEADER as u64).div_ceil((FRAME_HEADER + 4096) as u64);
             return Ok((None, report));
@@ -97,6 +94,17 @@ impl Wal {
         let place = self.places.get(&number)?;
         Some(self.file.read_exact_at(bytes, *place))
     }
+}
+
+/// True when these bytes are the header of a log, whole.
+pub(crate) fn is_log_header(header: &[u8; HEADER]) -> bool {
+    let word = |at| be32(header, at).expect("the header has 32 bytes");
+    let (magic, page_size) = (word(0), word(8));
+    magic & !1 == 0x377F_0682
+        && page_size.is_power_of_two()
+        && (512..=65_536).contains(&page_size)
+        && word(4) == 3_007_000
+        && checksum(&header[..24], (0, 0), magic & 1 == 1) == (word(24), word(28))
 }
 
 /// `#walcksm`. `bytes` are a multiple of eight.

@@ -27,6 +27,7 @@ use rusqlite::ffi as code;
 
 use super::clock::instant_after;
 use super::core::Core;
+use super::damage::suspicion;
 use super::ffi;
 use super::guard::InJob;
 use super::label::Label;
@@ -684,8 +685,27 @@ fn fatal(core: &mut Core, shared: &Shared) -> Option<Error> {
 /// Looks for trouble of the disk behind a job that ended its transaction; in a best-effort database behind any that
 /// failed.
 fn trouble_of_a_job(core: &mut Core, shared: &Shared, ran: Ran) -> Option<Error> {
+    if ran == Ran::Failed
+        && let Some(error) = damage_met(core)
+    {
+        // The file was found whole: what the job met is its own, a broken full-text table or index.
+        if shared.suspicion.is_calm() {
+            return None;
+        }
+        if !shared.best_effort {
+            shared.suspect(error);
+            return None;
+        }
+    }
     let suspect = core.tx.connection().is_autocommit() || (shared.best_effort && ran == Ran::Failed);
     if suspect { fatal(core, shared) } else { None }
+}
+
+/// What SQLite said last, if that is that what it read makes no sense.
+fn damage_met(core: &Core) -> Option<Error> {
+    let last = ffi::last_error(core.tx.connection())?;
+    let found = last.sqlite_error()?.extended_code;
+    suspicion::is_suspicious(found).then(|| last.into())
 }
 
 /// A full disk in a best-effort database: its jobs wait until there is room. Reads go on.

@@ -23,10 +23,11 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::cantopen;
 use super::disk_reserve;
+use super::damage::{self, DamageReport};
 use super::ffi::{self, WalGauge};
 use super::generation::{Counted, Generation, User};
 use super::holders;
-use super::identity::{Marks, Sidecars};
+use super::identity::{Marks, Place, Sidecars};
 use super::latch::Latch;
 use super::log_cap::Lengths;
 use super::memory::{self, Memory};
@@ -90,6 +91,8 @@ pub(super) struct Opened {
     pub(super) warnings: Vec<String>,
     /// What opening had to do that somebody should know.
     pub(super) notes: Vec<String>,
+    /// What became of the damaged file that was there.
+    pub(super) damage: Option<DamageReport>,
     /// Of the schema that `access` is about.
     pub(super) cookie: i64,
     /// Something was created or migrated: the schema version to record.
@@ -160,11 +163,14 @@ impl Spec {
             memory.create(self.domain.name());
             return self.create_or_migrate();
         }
+        let before = Place::of(&self.path);
         match self.open_once(deadline) {
+            // It was being set aside while it was opened: what comes into its place counts.
+            Err(_) if self.was_set_aside(before) => self.open_once(deadline),
             Err(error) if self.may_be_replaced(&error) => {
-                let note = self.make_room(deadline)?;
+                let damage = self.make_room(deadline)?;
                 let mut opened = self.open_once(deadline)?;
-                opened.notes.extend(note);
+                opened.damage = opened.damage.or(damage);
                 Ok(opened)
             }
             answer => answer,
@@ -204,22 +210,18 @@ impl Spec {
         let waiting = self.times.enter(Phase::LockWait);
         let _lock = lock_until(&self.init_lock, deadline)?;
         drop(waiting);
+        // Whoever was killed while moving a damaged one leaves it without a log, or nothing at all.
+        let damage = self.finish_unfinished()?;
         if self.look()? == 0 {
-            if self.has_log() {
-                // SQLite would delete the log, which may hold all there was. Creation never leaves this behind.
-                return Err(Error::new(
-                    ErrorKind::Corrupt,
-                    "the database is empty, and a write-ahead log lies beside it",
-                )
-                .advise(
-                    "put the database file back, or move the file ending in -wal away; nothing was changed",
-                ));
+            if self.is_emptied() {
+                return Err(damage::emptied());
             }
             if !self.path.exists() {
                 home::create_private_file(&self.path)?;
             }
         }
-        let opened = self.create_or_migrate()?;
+        let mut opened = self.create_or_migrate()?;
+        opened.damage = damage;
         self.tighten()?;
         Ok(opened)
     }
@@ -294,7 +296,7 @@ impl Spec {
         if self.memory.is_some() { Ok(()) } else { self.generation.check(&self.path, connection) }
     }
 
-    pub(super) fn named<T>(&self, answer: Result<T>) -> Result<T> {
+    pub(crate) fn named<T>(&self, answer: Result<T>) -> Result<T> {
         answer.map_err(|error| self.name(error))
     }
 
@@ -336,7 +338,7 @@ impl Spec {
         let length = home::check_database_file(&self.path)?.map_or(0, |found| found.len());
         if (1..SMALLEST_DATABASE).contains(&length) {
             // SQLite would take a file of one byte for an empty one.
-            return Err(no_database(Error::new(ErrorKind::Corrupt, "")));
+            return Err(damage::not_a_database());
         }
         Ok(length)
     }
@@ -409,11 +411,32 @@ impl Spec {
         // From here on the writer itself waits, one look a millisecond.
         connection.busy_handler(None)?;
         let migrate::State { access, warnings, cookie, .. } = state;
-        Ok(Opened { tx: Tx::new(connection)?, gauge, marks, access, warnings, notes, cookie, wrote })
+        Ok(Opened {
+            tx: Tx::new(connection)?,
+            gauge,
+            marks,
+            access,
+            warnings,
+            notes,
+            damage: None,
+            cookie,
+            wrote,
+        })
+    }
+
+    pub(super) fn connect(&self, mode: OpenFlags, user: User) -> Result<Counted> {
+        // What is opened beside a write connection is compared with that one.
+        let anew = !self.generation.is_attached();
+        self.open(mode, user, anew)
+    }
+
+    /// The same, as if this process had no other connection to it.
+    pub(super) fn connect_anew(&self, mode: OpenFlags, user: User) -> Result<Counted> {
+        self.open(mode, user, true)
     }
 
     #[allow(clippy::disallowed_methods)] // the one place that opens a database
-    pub(super) fn connect(&self, mode: OpenFlags, user: User) -> Result<Counted> {
+    fn open(&self, mode: OpenFlags, user: User, anew: bool) -> Result<Counted> {
         let entry = self.generation.enter(user)?;
         let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = match &self.memory {
@@ -426,6 +449,9 @@ impl Spec {
                 "give this program write permission to it, choose another home, {}",
                 access::WITHOUT_KEEPING
             )));
+        }
+        if anew && self.memory.is_none() {
+            damage::check_header(&connection, &self.path)?;
         }
         // Until it is known to be ours, closing it again must not change a byte of it.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.has_log())?;
@@ -509,7 +535,7 @@ fn is_wal(connection: &Connection) -> Result<bool> {
 }
 
 /// Marks an empty file as ours, in rollback mode, so that the marks are in the main file.
-fn stamp(connection: &Connection) -> Result<()> {
+pub(super) fn stamp(connection: &Connection) -> Result<()> {
     let mut random = [0u8; 4];
     rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
         .map_err(|error| Error::new(ErrorKind::Io, "the system gave no random bytes").caused_by(error))?;

@@ -8,7 +8,7 @@ use super::blocked::Blocked;
 use super::connect::Spec;
 use super::disk_reserve::Looked;
 use super::ffi::WalGauge;
-use super::identity::{Identity, Sidecars};
+use super::identity::{Identity, Lost, Sidecars};
 use super::latch::Joined;
 use super::schema_watch::SchemaWatch;
 use super::turn::Turn;
@@ -46,10 +46,19 @@ impl Core {
     /// Closes the connection. When other files are at its paths by now, without working off the old log; then it answers
     /// which the old log and its index are.
     pub(super) fn close(mut self) -> Option<Sidecars> {
-        self.identity.check_now(self.tx.connection()).err()?;
+        let lost = self.identity.check_now(self.tx.connection()).err()?;
         // It can only fail by not knowing the option, and this SQLite knows it.
         let _ = self.tx.connection().set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-        Some(self.identity.marks().sidecars)
+        match lost {
+            // The log belongs to the damaged file, and stays with it.
+            Lost::Damaged(_) => None,
+            Lost::File(_) | Lost::Log(_) => Some(self.identity.marks().sidecars),
+        }
+    }
+
+    /// Closes the connection to a damaged file, and changes nothing of it.
+    pub(super) fn close_damaged(self) {
+        let _ = self.tx.connection().set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     }
 
     /// Waits for this process's turn: for `bound` when nobody commits meanwhile, which means that whoever has the turn

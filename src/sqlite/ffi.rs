@@ -278,7 +278,10 @@ pub(super) fn sync_files(connection: &Connection) -> Result<()> {
 }
 
 /// Bytes of the main file from `at` on.
-fn read_header<const N: usize>(connection: &Connection, at: ffi::sqlite3_int64) -> Result<[u8; N]> {
+pub(super) fn read_header<const N: usize>(
+    connection: &Connection,
+    at: ffi::sqlite3_int64,
+) -> Result<[u8; N]> {
     let mut bytes = [0u8; N];
     read_file(connection, ffi::SQLITE_FCNTL_FILE_POINTER, &mut bytes, at)?;
     Ok(bytes)
@@ -422,6 +425,22 @@ pub(super) fn persist_wal(connection: &Connection) -> Result<()> {
             (&raw mut on).cast::<c_void>(),
         )
     })
+}
+
+/// True when the file that was opened is not at its path any more
+/// (<https://sqlite.org/c3ref/c_fcntl_begin_atomic_write.html>, `SQLITE_FCNTL_HAS_MOVED`).
+pub(super) fn has_moved(connection: &Connection) -> Result<bool> {
+    let mut moved: c_int = 0;
+    // SAFETY: the handle is open while `connection` is borrowed; this file control writes one int.
+    check(unsafe {
+        ffi::sqlite3_file_control(
+            connection.handle(),
+            c"main".as_ptr(),
+            ffi::SQLITE_FCNTL_HAS_MOVED,
+            (&raw mut moved).cast::<c_void>(),
+        )
+    })?;
+    Ok(moved != 0)
 }
 
 /// What one checkpoint did, in pages (<https://sqlite.org/c3ref/wal_checkpoint_v2.html>).

@@ -181,6 +181,11 @@ impl Generation {
         }
     }
 
+    /// True while there is a write connection that others must fit.
+    pub(super) fn is_attached(&self) -> bool {
+        matches!(self.0.lock().phase, Phase::Attached(_))
+    }
+
     /// The write connection has these files open, and so must whatever is opened beside it.
     pub(super) fn attached(&self, marks: Marks) {
         self.0.lock().phase = Phase::Attached(marks);

@@ -31,10 +31,11 @@ pub enum Health {
     /// Reads work, writes are refused: its files may not be written, or its schema is newer than this program. A newer
     /// program may have migrated it while this one had it open.
     ReadOnly,
-    /// After a failed write of this process (or, until the disk works again, of another), or because the file was replaced, or because a newer program migrated it to a schema that
+    /// After a failed write of this process (or, until the disk works again, of another), or because the file was
+    /// replaced, or while damage that was met is looked into, or because a newer program migrated it to a schema that
     /// this one may not read: refuses writes until it is reopened.
     Latched,
-    /// Damaged and set aside.
+    /// Damaged, and being set aside; a new file takes its place by itself.
     Quarantined,
     /// Closed.
     Closed,
@@ -291,7 +292,11 @@ impl State {
                 // A latched database still reads; a replaced one would read what is not there any more, and one with a
                 // schema that is too new what it does not understand.
                 LATCHED => {
-                    let bars = |kind| matches!(kind, ErrorKind::Replaced | ErrorKind::SchemaTooNew);
+                    let moved = detail.health == Health::Quarantined;
+                    let bars = |kind| {
+                        matches!(kind, ErrorKind::Replaced | ErrorKind::SchemaTooNew)
+                            || (moved && kind == ErrorKind::Corrupt)
+                    };
                     return refusal().filter(|error| bars(error.kind())).map_or(Ok(()), Err);
                 }
                 // What keeps it from being attached does not go away by waiting.

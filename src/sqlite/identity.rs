@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::damage;
 use super::ffi::{self, Stamp};
 use crate::domain::Durability;
 use crate::error::{Error, ErrorKind, Result};
@@ -47,6 +48,8 @@ pub(super) enum Lost {
     File(Error),
     /// The write-ahead log or its index. The main file is still ours.
     Log(Error),
+    /// The file is ours, and what is in it is no database any more.
+    Damaged(Error),
 }
 
 /// Which files the write-ahead log and its index are, by inode.
@@ -67,7 +70,7 @@ impl Sidecars {
 }
 
 /// Device and inode of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Place(u64, u64);
 
 impl Place {
@@ -97,7 +100,9 @@ impl Marks {
             .map_err(|error| Error::io("look at the database", path, error))?
             .ok_or_else(|| replaced("its file is gone"))?;
         let stamp = ffi::read_stamp(connection)?;
-        Ok(Self { place: Some(Place::found(&found)), stamp, sidecars: Sidecars::of(path) })
+        let marks = Self { place: Some(Place::found(&found)), stamp, sidecars: Sidecars::of(path) };
+        // What was opened may have been moved away, and another file come into its place, before it was looked for.
+        if ffi::has_moved(connection)? { Err(replaced("another file is in its place")) } else { Ok(marks) }
     }
 
     /// Those of a database that only this process can reach.
@@ -188,7 +193,7 @@ impl Identity {
             self.seen = None;
             self.look_for_main().map_err(Lost::File)?;
         }
-        self.check_header(connection).map_err(Lost::File)?;
+        self.check_header(connection)?;
         if !unchanged {
             if Sidecars::of(&self.main) != self.marks.sidecars {
                 return Err(Lost::Log(log_lost()));
@@ -208,11 +213,17 @@ impl Identity {
         }
     }
 
-    fn check_header(&self, connection: &Connection) -> Result<()> {
+    fn check_header(&self, connection: &Connection) -> Result<(), Lost> {
         match ffi::read_stamp(connection) {
             Ok(found) if found == self.marks.stamp => Ok(()),
-            Ok(_) => Err(replaced("its contents were overwritten by another database")),
-            Err(error) => Err(replaced("its header cannot be read any more").caused_by(error)),
+            Ok(_) if damage::has_header(connection) => {
+                Err(Lost::File(replaced("its contents were overwritten by another database")))
+            }
+            Ok(_) => Err(Lost::Damaged(damage::damaged("its contents were overwritten by no database"))),
+            Err(error) if is_cut_short(&error) => {
+                Err(Lost::Damaged(damage::damaged("its contents were cut off")))
+            }
+            Err(error) => Err(Lost::File(replaced("its header cannot be read any more").caused_by(error))),
         }
     }
 }
@@ -224,6 +235,10 @@ impl Seen {
             && self.changed == earlier.changed
             && (0..LONGEST_UNSEEN).contains(&(self.at - earlier.at))
     }
+}
+
+fn is_cut_short(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHORT_READ)
 }
 
 fn settled(changed: i64, now: i64) -> bool {

@@ -75,6 +75,49 @@ fn merge_all(copy: &Connection, target: &Connection) -> Result<Merged> {
     Ok(merged)
 }
 
+/// The ordinary tables that have rows.
+///
+/// # Errors
+/// Of SQLite.
+pub(super) fn tables_with_rows(connection: &Connection) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for table in tables(connection)? {
+        let any = format!("SELECT EXISTS (SELECT 1 FROM {})", quoted(&table));
+        if connection.query_row(&any, [], |row| row.get(0))? {
+            found.push(table);
+        }
+    }
+    Ok(found)
+}
+
+/// Takes all rows of these tables away. Foreign keys are not looked at.
+///
+/// # Errors
+/// Of SQLite.
+pub(super) fn empty(connection: &Connection, tables: &[String]) -> Result<()> {
+    connection.execute_batch("PRAGMA foreign_keys=OFF")?;
+    tables.iter().try_for_each(|table| {
+        connection.execute(&format!("DELETE FROM {}", quoted(table)), [])?;
+        Ok(())
+    })
+}
+
+/// Adds the rows of these tables that are missing.
+///
+/// # Errors
+/// Of SQLite; then nothing was added.
+pub(super) fn add_missing(copy: &Connection, target: &Connection, tables: &[String]) -> Result<()> {
+    let transaction = target.unchecked_transaction()?;
+    target.execute_batch("PRAGMA defer_foreign_keys=ON")?;
+    for table in tables {
+        let columns = columns(copy, table)?;
+        if columns == self::columns(target, table)? {
+            merge_table(copy, target, table, &columns, &mut Merged::default())?;
+        }
+    }
+    Ok(transaction.commit()?)
+}
+
 /// The ordinary tables that hold somebody's rows.
 fn tables(connection: &Connection) -> Result<Vec<String>> {
     let mut statement = connection.prepare(

@@ -13,7 +13,8 @@
 //! | [`cantopen`] | why it failed |
 //! | [`read_only`], [`memory`] | where nothing may be written, or kept |
 //! | [`schema_watch`] | may this program still write |
-//! | [`catalogue`], [`rebuilt`], [`quarantine`] | what others made of it |
+//! | [`catalogue`], [`rebuilt`] | what others made of it |
+//! | [`damage`] | set aside, salvaged, and begun anew |
 //! | [`lineage`] | what a fork must not open |
 //! | [`guard`] | what a job may not do, and its deadline |
 //! | [`identity`], [`generation`] | are the files still ours, and who of this process has them open |
@@ -38,6 +39,7 @@ mod checkpoint;
 mod clock;
 pub(crate) mod connect;
 mod core;
+pub(crate) mod damage;
 mod disk_reserve;
 mod fence;
 pub(crate) mod ffi;
@@ -57,7 +59,6 @@ mod merge;
 pub(crate) mod migrate;
 mod migration;
 mod pins;
-mod quarantine;
 pub(crate) mod read_only;
 mod readers;
 mod rebuilt;
@@ -92,6 +93,7 @@ use batch::Entry;
 pub(crate) use clock::now_unix_ms;
 use clock::{instant_after, later};
 use connect::Spec;
+use damage::DamageReport;
 use health::Health;
 use label::Label;
 use shared::{Queueing, Shared};
@@ -354,7 +356,10 @@ impl Database {
             .and_then(|connection| {
                 readers::read(&connection, self.options.label, deadline, limits.reader_age, read)
             })
-            .map_err(|error| shared.name(shared.spec.read_only.explain(error)))
+            .map_err(|error| {
+                shared.met_in_a_read(&error);
+                shared.name(shared.spec.read_only.explain(error))
+            })
     }
 
     /// A number that grows with every commit seen here, of any process. Take it before reading, and give it to
@@ -414,6 +419,12 @@ impl Database {
     /// takes milliseconds, and each call reads the schema, waiting at most a second for a reader.
     pub fn warnings(&self) -> Vec<String> {
         self.shared().warnings()
+    }
+
+    /// What became of its file when that was found damaged, at open or since; `None` when it was not. Only the process
+    /// that set it right knows, and the home's `quarantine/`.
+    pub fn damage(&self) -> Option<DamageReport> {
+        self.shared().damage.lock().clone()
     }
 
     /// Its [steps](crate::Step): those that this program declares, in their order, and those of other programs that were

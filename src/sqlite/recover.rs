@@ -6,7 +6,7 @@
 //! 2. A log that somebody removed is worked off into the main file only under the init lock, and only while nobody has
 //!    begun a new one: who opens a database without a log waits for that lock (`connect`).
 //! 3. A database whose main file is another one stays shut until somebody calls `reopen()`. One that only lost its log is
-//!    opened again at once.
+//!    opened again at once, and so is one whose file this library set aside because it was damaged.
 //! 4. One to which a write of another process failed is opened again as soon as somebody has recovered it; reads go on
 //!    meanwhile. After a failed write of this process it stays shut until somebody calls `reopen()`.
 //!
@@ -62,15 +62,16 @@ pub(super) fn run(shared: &Shared) {
     // Its user has to know of a failure of its own before it is opened again.
     let failed = shared.failed.load(Ordering::Relaxed);
     let deadline = instant_after(shared.spec.limits.deadline);
+    let opens = !failed && (loss != Loss::File || is_in_quarantine(shared));
     let answer = match loss {
         Loss::Trust if failed => return,
         Loss::Trust => prove(shared, instant_after(LONGEST_PROOF))
             .and_then(|()| again(shared, deadline, Copying::Unbounded)),
-        Loss::Log if !failed => again(shared, deadline, Copying::Unbounded),
+        Loss::Log | Loss::File if opens => again(shared, deadline, Copying::Unbounded),
         Loss::Log | Loss::File => keep_copy(shared),
     };
     let Err(error) = answer else { return };
-    if loss != Loss::File && !failed {
+    if opens {
         // It stays shut, for this reason.
         shared.health.set(Health::Latched, Some(error.clone()));
         if let Some(slot) = &shared.slot {
@@ -201,6 +202,19 @@ fn close_all(shared: &Shared, deadline: Instant, copying: Copying) -> Result<()>
     })
 }
 
+/// Closes every connection to files that are damaged: nothing of them is worked off, copied or set aside here. The caller
+/// holds `opening`.
+pub(super) fn let_go(shared: &Shared, deadline: Instant) {
+    shared.spec.generation.changing();
+    shared.checkpointer.let_go();
+    let mut inside = shared.gate.enter();
+    shared.readers.close(deadline.min(instant_after(LONGEST_READ)));
+    shared.changes.let_go();
+    if let Some(core) = inside.take() {
+        core.close_damaged();
+    }
+}
+
 /// Says what became of a copy, after bringing its rows back where the domain wants that.
 fn told(shared: &Shared, saved: &Saved) {
     // A schema that shuts this program out takes no rows of it.
@@ -239,6 +253,12 @@ fn keep_copy(shared: &Shared) -> Result<()> {
     Ok(())
 }
 
+/// True when another process found the file damaged and set it aside: what replaces it is meant for this one too.
+fn is_in_quarantine(shared: &Shared) -> bool {
+    let inside = shared.gate.enter();
+    inside.as_ref().is_some_and(|core| shared.spec.is_in_quarantine(core.identity.marks()))
+}
+
 /// How much is done for a copy of what removed files held.
 #[derive(Clone, Copy)]
 pub(super) enum Copying {
@@ -266,8 +286,11 @@ fn keep(shared: &Shared, core: &mut Core, deadline: Instant, copying: Copying) -
     }
     rolled_back?;
     let (why, of_the_same_file) = match lost {
-        Ok(()) => return Ok(None),
-        Err(Lost::File(_)) if core.copied => return Ok(None),
+        // Of what is damaged, whoever sets it right reads all there is; of what is in quarantine that has been done.
+        Ok(()) | Err(Lost::Damaged(_)) => return Ok(None),
+        Err(Lost::File(_)) if core.copied || shared.spec.is_in_quarantine(core.identity.marks()) => {
+            return Ok(None);
+        }
         Err(Lost::Log(_)) if brought_home(shared, core, deadline)? => return Ok(None),
         Err(Lost::File(why)) => (why, false),
         Err(Lost::Log(why)) => (why, true),
@@ -295,11 +318,14 @@ fn may_pass(error: &Error) -> bool {
     matches!(error.kind(), Busy | Full | ReadOnly | Timeout)
 }
 
-/// True when what was in the removed log is in the main file. Under the init lock, which is not kept for a copy: that may
+/// True when what was in the removed log is in the main file, or is kept elsewhere. Under the init lock, which is not kept for a copy: that may
 /// take long, and needs nothing that others could change.
 fn brought_home(shared: &Shared, core: &Core, deadline: Instant) -> Result<bool> {
     let _lock = lock_until(&shared.spec.init_lock, deadline)?;
-    Ok(is_worked_off(core)? || (nobody_began_anew(shared, core) && work_off(core)?))
+    // The log may have gone first, on its way into quarantine with all that is in it.
+    Ok(shared.spec.is_in_quarantine(core.identity.marks())
+        || is_worked_off(core)?
+        || (nobody_began_anew(shared, core) && work_off(core)?))
 }
 
 fn is_worked_off(core: &Core) -> Result<bool> {

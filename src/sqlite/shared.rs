@@ -15,6 +15,8 @@ use super::checkpoint::Checkpointer;
 use super::clock::{instant_after, now_unix_ms};
 use super::connect::Spec;
 use super::core::Core;
+use super::damage::DamageReport;
+use super::damage::suspicion::{self, Suspicion};
 use super::disk_reserve;
 use super::guard::InJob;
 use super::health::{Health, State};
@@ -62,6 +64,10 @@ pub(super) struct Shared {
     pub(super) steps: Steps,
     pub(super) health: State,
     pub(super) admission: Admission,
+    /// Damage that was met and is not looked into yet.
+    pub(super) suspicion: Suspicion,
+    /// What became of a damaged file.
+    pub(super) damage: Mutex<Option<DamageReport>>,
     /// Outlives the files that it counts for: being attached again makes nothing undone.
     pub(super) write_rate: Option<Mutex<WriteRate>>,
     pub(super) counters: Arc<Board>,
@@ -131,6 +137,8 @@ impl Shared {
             steps: Steps::new(steps),
             health: State::new(),
             admission: Admission::default(),
+            suspicion: Suspicion::default(),
+            damage: Mutex::new(None),
             write_rate: spec
                 .domain
                 .max_write_rate
@@ -184,6 +192,7 @@ impl Shared {
             opened => opened?,
         };
         let mut warnings = [&opened.notes[..], &opened.warnings].concat();
+        let damage = opened.damage.clone();
         let (wrote, access) = (opened.wrote, opened.access.clone());
         if self.spec.memory.is_some() {
             warnings.push("it is kept in memory only, and gone when the program ends".to_owned());
@@ -195,6 +204,9 @@ impl Shared {
         *self.gate.enter() = Some(core);
         self.readers.open(&self.spec);
         self.health.set_warnings(warnings);
+        if let Some(report) = damage {
+            self.tell_damage(report);
+        }
         // A schema that shuts it out from writing is an answer here: it may still be read.
         if schema_watch::shut_out(self, &access).is_ok() {
             self.health.attached();
@@ -269,6 +281,8 @@ impl Shared {
     /// The files are not ours any more. Nothing is written to them from here on; the writer looks after what they held.
     pub(super) fn lost(&self, found: Lost) -> Error {
         let (loss, error) = match found {
+            // Its commit is in the log, and whoever salvages may find it there.
+            Lost::Damaged(error) => return self.suspect(error).as_kind(ErrorKind::OutcomeUnknown),
             Lost::File(error) => (Loss::File, self.latch(error)),
             Lost::Log(error) if self.best_effort => return self.latch(error),
             Lost::Log(error) => {
@@ -287,6 +301,9 @@ impl Shared {
     /// No more writes: after this answer nothing of this generation can be believed. A best-effort database is attached
     /// again by its writer.
     pub(super) fn latch(&self, error: Error) -> Error {
+        if error.sqlite_code().is_some_and(suspicion::is_suspicious) {
+            return self.suspect(error);
+        }
         let error = self.name(error);
         if latch::is_of_the_disk(&error) {
             self.spec.latch.raise();
@@ -329,6 +346,73 @@ impl Shared {
         }
         self.lanes.poke();
         error
+    }
+
+    /// SQLite met damage. Nothing is written until the writer has looked into it.
+    pub(super) fn suspect(&self, error: Error) -> Error {
+        let error = self.name(error);
+        if self.best_effort {
+            self.detach(error.clone());
+        } else if self.health.is_writable() {
+            let told = Error::new(
+                ErrorKind::Corrupt,
+                "SQLite met damage in the database; it is being looked into, and nothing is written meanwhile",
+            );
+            self.health.set(Health::Latched, Some(self.name(told.caused_by(error.clone()))));
+        }
+        self.suspicion.raise(error.clone());
+        self.lanes.poke();
+        error
+    }
+
+    /// A read failed. Whether that is damage of the file is looked into; nothing waits for it.
+    pub(super) fn met_in_a_read(&self, error: &Error) {
+        let suspicious = error.sqlite_code().is_some_and(suspicion::is_suspicious);
+        if suspicious && self.health.is_writable() && !self.suspicion.is_calm() {
+            self.suspicion.raise(error.clone());
+            self.lanes.poke();
+        }
+    }
+
+    /// The file is whole, or nothing can be said of it.
+    pub(super) fn suspicion_passed(&self) {
+        if self.health.refusal().is_some_and(|refusal| refusal.kind() == ErrorKind::Corrupt) {
+            self.health.attached();
+        }
+    }
+
+    /// The file is damaged, and its domain wants it to stay where it is.
+    pub(super) fn refuse_damaged(&self, error: &Error) {
+        let told = Error::new(ErrorKind::Corrupt, format!("the database is damaged: {}", error.message()))
+            .caused_by(error.clone());
+        let told = self.name(told);
+        warn(&told);
+        self.health.set(Health::Latched, Some(told));
+    }
+
+    /// The file is damaged, and is being set aside.
+    pub(super) fn quarantine(&self, error: &Error) {
+        let told = Error::new(
+            ErrorKind::Corrupt,
+            format!(
+                "the database is damaged ({}); it is being set aside, and comes back by itself",
+                error.message()
+            ),
+        )
+        .advise("look whether what you wrote last is there when it is back");
+        let told = self.name(told);
+        // Said aloud once it is done.
+        if self.best_effort {
+            self.health.detach(told);
+        } else {
+            self.health.set(Health::Quarantined, Some(told));
+        }
+    }
+
+    /// It was set aside, and there is a new one.
+    pub(super) fn tell_damage(&self, report: DamageReport) {
+        self.health.warn(report.to_string());
+        *self.damage.lock() = Some(report);
     }
 
     /// Something is in the way of writes.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::batch::{self, Entry, Overruled};
 use super::core::Core;
+use super::damage::suspicion;
 use super::health::Health;
 use super::label::Label;
 use super::reclaim::Reclaimer;
@@ -82,6 +83,7 @@ pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
     let mut bounds = Bounds::default();
     let mut reclaimer = Reclaimer::new();
     loop {
+        suspicion::run(shared);
         if shared.best_effort && shared.health.is_attaching() && !attach(shared, attached) {
             return;
         }

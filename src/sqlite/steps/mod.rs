@@ -119,6 +119,14 @@ impl StepStatus {
     }
 }
 
+/// Makes the table of the records, unless it is there: for rows that come from another file.
+///
+/// # Errors
+/// Of SQLite.
+pub(super) fn make_room(connection: &Connection) -> Result<()> {
+    Ok(connection.execute_batch(record::CREATE)?)
+}
+
 /// The steps that were begun in a database, by name.
 ///
 /// # Errors

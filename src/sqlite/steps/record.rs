@@ -12,7 +12,7 @@ use super::declare::Watermark;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sqlite::history::{self, STEPS};
 
-const CREATE: &str = "
+pub(super) const CREATE: &str = "
     CREATE TABLE IF NOT EXISTS rowhouse_steps(
         name TEXT PRIMARY KEY NOT NULL,
         watermark,

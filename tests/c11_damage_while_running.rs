@@ -1,0 +1,276 @@
+//! Damage that happens while programs run: they notice, set it aside, and go on by themselves.
+#![cfg(feature = "agent")]
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
+
+mod common;
+mod processes;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{let_pass, until};
+use processes::Child;
+use rowhouse::{Domain, ErrorKind, Health, Home, OnDamage, Runtime};
+
+const THREAD: &str = "INSERT INTO thread(id, created_at, updated_at, recency_at, tokens_used, title)
+                      VALUES (printf('00000000-0000-0000-0000-%012d', ?1), 1, 1, 1, ?1, 'a title of some length')";
+const LOG: &str =
+    "INSERT INTO log(ts, level, target, message, process_id, bytes) VALUES (?1, 3, 'app', 'm', 'p', 1)";
+
+fn open(home: &Path) -> Runtime {
+    let runtime = Runtime::open(Home::at(home)).expect("it opens");
+    until("all of them", || runtime.health() == Health::Ready);
+    runtime
+}
+
+/// As Home Assistant's own test does it: by another program, into the file that is open. Closing a descriptor of it in this
+/// process would drop its locks.
+fn overwrite(file: &Path, pages: u32, seek: u32, keep_the_rest: bool) {
+    let mut dd = Command::new("dd");
+    dd.args(["if=/dev/urandom", "bs=4096", "status=none"])
+        .arg(format!("count={pages}"))
+        .arg(format!("seek={seek}"))
+        .arg(format!("of={}", file.display()));
+    if keep_the_rest {
+        dd.arg("conv=notrunc");
+    }
+    assert!(dd.status().expect("dd").success());
+}
+
+fn sets(home: &Path, name: &str) -> Vec<PathBuf> {
+    let Ok(found) = std::fs::read_dir(home.join("quarantine")) else { return Vec::new() };
+    let of_name = |path: &PathBuf| {
+        path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(&format!("{name}-2")))
+    };
+    found.map(|entry| entry.expect("an entry").path()).filter(of_name).collect()
+}
+
+#[test]
+fn child_entry() {
+    let Some(arguments) = processes::role() else { return };
+    let home: &Path = arguments[1].as_ref();
+    match &*arguments[0] {
+        "write" => write_on(home, arguments[2].parse().expect("a number")),
+        other => panic!("no such role: {other}"),
+    }
+}
+
+/// Writes threads with numbers of its own, and says each that was acknowledged; tries on when one was not.
+fn write_on(home: &Path, from: i64) {
+    let runtime = open(home);
+    let state = runtime.database("state").expect("the domain");
+    processes::ready();
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            processes::listen();
+            stop.store(true, Ordering::SeqCst);
+        });
+        for number in from.. {
+            if stop.load(Ordering::SeqCst) {
+                break;
+            }
+            match state.write(|tx| tx.execute(THREAD, [number])) {
+                Ok(_) => processes::say(&format!("wrote {number}")),
+                Err(error) => {
+                    processes::say(&format!("failed {}", error.kind().as_str()));
+                    let_pass(Duration::from_millis(5));
+                }
+            }
+        }
+    });
+    processes::say("end");
+}
+
+/// Random bytes over a log database that is being written: rows go on within five seconds, into a new file; what was
+/// submitted meanwhile is in it.
+///
+/// Scale: 500 pages of random bytes, as Home Assistant's own test; one process.
+/// Control: a plain connection under the same bytes fails with each write, and the next program that opens the file too.
+#[test]
+fn c11_logs_resume_in_a_new_file() {
+    let plain = processes::folder();
+    let file = plain.path().join("plain.sqlite");
+    let connection = processes::plain(&file);
+    connection.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE log(n)").expect("a table");
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("all in the file");
+    overwrite(&file, 500, 0, false);
+    drop(connection);
+    let again = processes::plain(&file).execute("INSERT INTO log VALUES (1)", []);
+    println!("control: {}", again.expect_err("no database"));
+
+    for in_place in [true, false] {
+        let home = processes::folder();
+        let runtime = open(home.path());
+        let logs = runtime.database("logs").expect("the domain");
+        logs.write(|tx| (0..5000).try_for_each(|n| tx.execute(LOG, [n]).map(drop))).expect("rows");
+        overwrite(&home.path().join("logs.sqlite"), 500, 0, in_place);
+        let began = Instant::now();
+        let mut tickets = Vec::new();
+        until("a row in a new file", || {
+            let number = 10_000 + tickets.len() as i64;
+            tickets.push(logs.submit(move |tx| tx.execute(LOG, [number])).expect("it never waits"));
+            let_pass(Duration::from_millis(2));
+            logs.damage().is_some() && logs.health() == Health::Ready
+        });
+        let took = began.elapsed();
+        println!("rows again after {took:?}");
+        let expected: BTreeSet<_> = tickets
+            .into_iter()
+            .zip(10_000_i64..)
+            .filter_map(|(ticket, number)| match ticket.wait() {
+                Ok(_) => Some(number),
+                // It was committed to the old file, and not acknowledged.
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+                    None
+                }
+            })
+            .collect();
+        let found: BTreeSet<i64> = logs
+            .read(|at| at.rows("SELECT ts FROM log", [], |row| row.get(0)))
+            .expect("the rows")
+            .into_iter()
+            .collect();
+        // With NORMAL durability the file is looked at every 10 ms: what was acknowledged just before is in the old one.
+        let missing: Vec<_> = expected.difference(&found).collect();
+        println!("acknowledged {}, of which {} are in the old file", expected.len(), missing.len());
+        assert!(missing.len() < expected.len(), "they go on");
+        assert!(took < Duration::from_secs(5), "it took {took:?}");
+        assert_eq!(sets(home.path(), "logs").len(), 1);
+        assert_eq!(logs.damage().expect("it is told").action, OnDamage::Fresh);
+    }
+}
+
+/// Random bytes over the state that four processes write: writes stop, one process salvages it, and all go on with the new
+/// file by themselves. Every row that was acknowledged since the last checkpoint is there.
+///
+/// Scale: 4 processes, 500 pages.
+/// Control: the rows come from the log that the old file left behind: the main file alone is random bytes.
+#[test]
+fn c11_state_is_salvaged_under_four_writers() {
+    const PROCESSES: i64 = 4;
+    const MILLION: i64 = 1_000_000;
+    let home = processes::folder();
+    drop(open(home.path()));
+    let mut children: Vec<_> = (0..PROCESSES)
+        .map(|at| Child::start("write", &[processes::text(home.path()), &(at * MILLION).to_string()]))
+        .collect();
+    processes::start_together(&mut children);
+    let acknowledged = AtomicI64::new(0);
+    let mut written: Vec<BTreeSet<i64>> = vec![BTreeSet::new(); PROCESSES.unsigned_abs() as usize];
+    let listen = |child: &Child, rows: &mut BTreeSet<i64>| {
+        let line = child.line().expect("it lives");
+        if let Some(number) = line.strip_prefix("wrote ") {
+            rows.insert(number.parse().expect("a number"));
+            acknowledged.fetch_add(1, Ordering::SeqCst);
+            return true;
+        }
+        println!("child {}: {line}", child.pid());
+        false
+    };
+    for (child, rows) in children.iter().zip(&mut written) {
+        for _ in 0..20 {
+            listen(child, rows);
+        }
+    }
+    let file = home.path().join("state.sqlite");
+    overwrite(&file, 500, 0, true);
+    let began = Instant::now();
+    let set = {
+        until("a set", || !sets(home.path(), "state").is_empty());
+        sets(home.path(), "state").remove(0)
+    };
+    until("a new file", || file.exists() && began.elapsed() > Duration::ZERO && is_done(&set));
+    println!("a new file after {:?}", began.elapsed());
+    // Everybody writes into it.
+    let mark = rows_of(&file);
+    for (child, rows) in children.iter().zip(&mut written) {
+        while !(listen(child, rows) && rows.last().is_some_and(|last| rows_of(&file).contains(last))) {
+            assert!(began.elapsed() < 3 * common::LONG, "child {} does not come back", child.pid());
+        }
+    }
+    println!("all of them write again after {:?}", began.elapsed());
+    for child in &mut children {
+        child.tell("stop");
+    }
+    for (child, rows) in children.into_iter().zip(&mut written) {
+        while let Some(line) = child.line() {
+            if let Some(number) = line.strip_prefix("wrote ") {
+                rows.insert(number.parse().expect("a number"));
+            }
+        }
+        child.finish();
+    }
+    let found = rows_of(&file);
+    let expected: BTreeSet<i64> = written.iter().flatten().copied().collect();
+    let lost: Vec<_> = expected.difference(&found).collect();
+    println!("{} acknowledged, {} found, {} salvaged at least", expected.len(), found.len(), mark.len());
+    assert!(lost.is_empty(), "{} acknowledged rows are lost: {lost:?}", lost.len());
+    assert_eq!(sets(home.path(), "state").len(), 1, "one process set it aside");
+    assert_eq!(processes::integrity(&file), "ok");
+    std::fs::copy(set.join("state.sqlite"), home.path().join("alone")).expect("a copy without its log");
+    let alone = processes::plain(&home.path().join("alone"));
+    println!("control: {}", alone.execute_batch("SELECT * FROM thread").expect_err("random bytes"));
+}
+
+fn is_done(set: &Path) -> bool {
+    std::fs::read_to_string(set.join("manifest.json")).is_ok_and(|text| text.contains("\"done\""))
+}
+
+/// The numbers that a plain connection finds.
+fn rows_of(file: &Path) -> BTreeSet<i64> {
+    let connection = processes::plain(file);
+    connection.busy_timeout(common::LONG).expect("a timeout");
+    let mut select = connection.prepare("SELECT tokens_used FROM thread").expect("the table");
+    let rows = select.query_map([], |row| row.get(0)).expect("its rows");
+    rows.collect::<Result<_, _>>().expect("numbers")
+}
+
+/// A query that fails over a broken full-text table does not cost the database its file.
+///
+/// Scale: one process, one broken index.
+/// Control: the query does fail with SQLite's code for damage.
+#[test]
+fn a_broken_full_text_table_costs_no_database() {
+    let home = processes::folder();
+    let words = rowhouse::Migration {
+        name: "V1__words",
+        sql: "CREATE TABLE t(n); CREATE VIRTUAL TABLE words USING fts5(body)",
+    };
+    let domain = Domain::new("words").migrations(&[words]);
+    let open = || Runtime::builder(Home::at(home.path())).domain(domain.clone()).open().expect("it opens");
+    let runtime = open();
+    let words = runtime.database("words").expect("the domain");
+    words
+        .write(|tx| {
+            (0..100)
+                .try_for_each(|n| tx.execute("INSERT INTO words VALUES (?1)", [format!("word{n}")]).map(drop))
+        })
+        .expect("rows");
+    drop(words);
+    runtime.close(common::LONG);
+    drop(runtime);
+    processes::plain(&home.path().join("words.sqlite"))
+        .execute_batch("UPDATE words_data SET block = x'00' WHERE id > 10")
+        .expect("broken");
+    let runtime = open();
+    let words = runtime.database("words").expect("the domain");
+    let search = || {
+        words.read(|at| {
+            at.rows("SELECT rowid FROM words WHERE words MATCH 'word5'", [], |row| row.get::<_, i64>(0))
+        })
+    };
+    for _ in 0..5 {
+        let error = search().expect_err("control: SQLite says that it is damaged");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        let broken = words.write(|tx| tx.execute("INSERT INTO words(words) VALUES ('optimize')", []));
+        println!("{broken:?}");
+        until("it takes writes", || words.write(|tx| tx.execute("INSERT INTO t VALUES (1)", [])).is_ok());
+    }
+    assert_eq!(words.health(), Health::Ready);
+    assert!(words.damage().is_none() && sets(home.path(), "words").is_empty());
+}
