@@ -16,6 +16,7 @@ mod check;
 mod intent;
 mod manifest;
 mod restore;
+mod rotation;
 mod unfinished;
 
 use std::path::{Path, PathBuf};
@@ -47,11 +48,14 @@ pub struct BackupOptions {
     pub to: Option<PathBuf>,
     /// How long the write lock of each database is waited for. Default 10 s.
     pub wait: Duration,
+    /// How many backups stay in the home's own `backups/`, this one included: older ones are removed when it is complete
+    /// and checked. One that holds the last good copy of a database stays in any case. Default: all.
+    pub keep: Option<usize>,
 }
 
 impl Default for BackupOptions {
     fn default() -> Self {
-        Self { to: None, wait: Duration::from_secs(10) }
+        Self { to: None, wait: Duration::from_secs(10), keep: None }
     }
 }
 
@@ -59,6 +63,13 @@ impl BackupOptions {
     /// The default options, with a folder to make.
     pub fn to(folder: impl Into<PathBuf>) -> Self {
         Self { to: Some(folder.into()), ..Self::default() }
+    }
+
+    /// These options, keeping so many backups in the home's own `backups/`, at least one.
+    #[must_use]
+    pub fn keep(mut self, backups: usize) -> Self {
+        self.keep = Some(backups);
+        self
     }
 }
 
@@ -99,6 +110,8 @@ pub struct BackupReport {
     /// What is in it.
     #[serde(flatten)]
     pub manifest: BackupManifest,
+    /// Older backups that were removed.
+    pub removed: Vec<PathBuf>,
     /// For how long nobody could write, in microseconds.
     pub held_us: u64,
     /// How long all of it took, in microseconds.
@@ -128,7 +141,15 @@ pub(crate) fn make(
 ) -> Result<BackupReport> {
     let _span = span!("backup");
     let began = Instant::now();
+    if options.keep.is_some_and(|keep| keep == 0 || options.to.is_some()) {
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            "only backups in the home's own folder are counted, and at least one stays",
+        )
+        .advise("keep one or more, and name no other folder"));
+    }
     let target = Target::choose(home, options)?;
+    let parent = target.parent.clone();
     let folder = Unfinished::begin(&target.parent, UNFINISHED)?;
     let mut left_out = Vec::new();
     let mut copied: Vec<Candidate> = Vec::new();
@@ -183,8 +204,22 @@ pub(crate) fn make(
     manifest.left_out = left_out;
     manifest.write(folder.path())?;
     let path = target.publish(folder)?;
+    let removed = match options.keep {
+        Some(keep) => rotation::rotate(&parent, keep).unwrap_or_else(|error| {
+            // The backup is there all the same.
+            log::warn!("older backups could not be removed: {error}");
+            Vec::new()
+        }),
+        None => Vec::new(),
+    };
     let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
-    Ok(BackupReport { folder: path, manifest, held_us: micros(held), took_us: micros(began.elapsed()) })
+    Ok(BackupReport {
+        folder: path,
+        manifest,
+        removed,
+        held_us: micros(held),
+        took_us: micros(began.elapsed()),
+    })
 }
 
 impl Candidate {

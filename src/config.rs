@@ -42,6 +42,12 @@ pub struct Limits {
     pub page_cache: u64,
     /// Largest text, blob, row or SQL text in bytes (<https://sqlite.org/limits.html>, 1). Default 16 MiB.
     pub value_bytes: u32,
+    /// How often a changed file is read as a whole in the background, to find damage; the first time so long after it was
+    /// opened. Default 15 s. `Duration::MAX` turns it off.
+    pub check_every: Duration,
+    /// Copies of damaged or replaced files that are kept of a database in `quarantine/`, at least 2. They take at most twice
+    /// the size of the largest. The first of a series and the newest stay. Default 3.
+    pub quarantine_sets: usize,
     /// How long closing works off what is queued. Default 10 s.
     pub close_deadline: Duration,
 }
@@ -64,6 +70,8 @@ impl Default for Limits {
             disk_reserve: 64 << 20,
             page_cache: 8 << 20,
             value_bytes: 16 << 20,
+            check_every: Duration::from_secs(15),
+            quarantine_sets: 3,
             close_deadline: Duration::from_secs(10),
         }
     }

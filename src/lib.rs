@@ -86,6 +86,7 @@ pub use registry::{
 pub use rowhouse_macros::migrations;
 pub use runtime::{Builder, Runtime};
 pub use rusqlite;
+pub use sqlite::check::{CheckState, Checked};
 pub use sqlite::damage::{DamageReport, KeptRows};
 pub use sqlite::health::Health;
 pub use sqlite::holders::Holder;

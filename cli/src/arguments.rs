@@ -52,6 +52,8 @@ pub(crate) enum Command {
     Backup(crate::backup::BackupArguments),
     /// Put the databases of a backup in place of those that are there
     Restore(crate::restore::RestoreArguments),
+    /// What is damaged, what can be kept of it, and setting it right
+    Repair(crate::repair::RepairArguments),
     /// See it work: four processes write to one database of a throw-away home
     Demo(crate::demo::DemoArguments),
     /// Measure this disk, side by side with the usual ways to share a database

@@ -15,7 +15,7 @@ use crate::table::Table;
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  rowhouse backup\n  rowhouse backup /mnt/usb/monday\n  rowhouse backup --json | jq -r .folder\n\nPrograms may go on writing. Every copy is one file that opens alone; manifest.json has its SHA-256. Nothing has the\nfolder's name before all of it is complete."
+    after_help = "Examples:\n  rowhouse backup\n  rowhouse backup --keep 7\n  rowhouse backup /mnt/usb/monday\n  rowhouse backup --json | jq -r .folder\n\nPrograms may go on writing. Every copy is one file that opens alone; manifest.json has its SHA-256. Nothing has the\nfolder's name before all of it is complete."
 )]
 pub(crate) struct BackupArguments {
     /// The folder to make; default: one named after the time, in the home's backups/
@@ -24,11 +24,16 @@ pub(crate) struct BackupArguments {
     /// How long somebody who has a database locked is waited for
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     wait: u32,
+    /// Remove older backups of the home's backups/ but the newest N, when this one is complete and checked; the last good
+    /// copy of a database always stays
+    #[arg(long, value_name = "N", conflicts_with = "folder", value_parser = clap::value_parser!(u16).range(1..))]
+    keep: Option<u16>,
 }
 
 pub(crate) fn run(home: &Home, arguments: &BackupArguments, output: &Output) -> Result<()> {
     let mut options = BackupOptions::default();
     options.to.clone_from(&arguments.folder);
+    options.keep = arguments.keep.map(usize::from);
     options.wait = Duration::from_secs(arguments.wait.into());
     let mut progress = Progress::new(output);
     let report = Runtime::builder(home.clone()).backup(&options, &mut |step| progress.show(step));
@@ -64,6 +69,9 @@ fn text(report: &BackupReport) -> String {
         report.folder.display(),
         report.held_us as f64 / 1000.0
     );
+    for removed in &report.removed {
+        let _ = writeln!(text, "removed {}", removed.display());
+    }
     text
 }
 

@@ -8,6 +8,7 @@ mod demo;
 mod failure;
 mod import;
 mod output;
+mod repair;
 mod restore;
 mod signals;
 mod stats;
@@ -45,6 +46,7 @@ fn run(arguments: &Arguments, output: &Output) -> Result<()> {
         Command::Import(import) => import::run(&arguments.home()?, import, output),
         Command::Threads(threads) => threads::run(&arguments.home()?, threads, output),
         Command::Backup(backup) => backup::run(&arguments.home()?, backup, output),
+        Command::Repair(repair) => repair::run(&arguments.home()?, repair, output),
         Command::Restore(restore) => restore::run(&arguments.home()?, restore, output),
         Command::Demo(demo) => demo::run(demo, output),
         Command::Bench(bench) => bench::run(bench, output),

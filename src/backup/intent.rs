@@ -20,8 +20,10 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::manifest;
+use crate::config::Limits;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
+use crate::home::quarantine::{Sets, bound};
 use crate::home::{self, PreparedHome, with_ending};
 use crate::presence::{self, Alone};
 use crate::sqlite::connect::pause;
@@ -212,6 +214,8 @@ impl Intent {
         home::sync_folder(home.path())?;
         // It is empty, or will be swept by the next restore.
         let _ = fs::remove_dir(&staging);
+        // The restore is done, whatever becomes of older ones.
+        let _ = bound(home.path(), Sets::OfRestores, 0, Limits::default().quarantine_sets);
         Ok(())
     }
 }

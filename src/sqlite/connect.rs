@@ -13,6 +13,7 @@
 
 use std::cell::Cell;
 use std::fs::{File, Metadata};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,8 +23,8 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
 use super::cantopen;
-use super::disk_reserve;
 use super::damage::{self, DamageReport};
+use super::disk_reserve;
 use super::ffi::{self, WalGauge};
 use super::generation::{Counted, Generation, User};
 use super::holders;
@@ -34,6 +35,7 @@ use super::memory::{self, Memory};
 use super::migrate::{self, Access};
 use super::read_only::ReadOnly;
 use super::rebuilt;
+use super::shared::warn;
 use super::space;
 use super::stats::{Phase, Times};
 use super::tx::{Snapshot, Tx};
@@ -65,6 +67,8 @@ pub(crate) struct Spec {
     pub(crate) steps_lock: PathBuf,
     /// Held while free pages are given back to the disk.
     pub(crate) reclaim_lock: PathBuf,
+    /// Held by the process that reads the whole file in the background.
+    pub(crate) check_lock: PathBuf,
     /// Name and version of the program, as recorded in what it creates.
     pub(crate) program: (String, String),
     pub(crate) limits: Limits,
@@ -136,6 +140,7 @@ impl Spec {
             room: home.lock_path(&format!("{name}.room")),
             steps_lock: home.lock_path(&steps_lock(name)),
             reclaim_lock: home.lock_path(&format!("{name}.reclaim")),
+            check_lock: home.lock_path(&format!("{name}.check")),
             program,
             domain: domain.clone(),
             limits: limits.clone(),
@@ -275,6 +280,13 @@ impl Spec {
         self.named(open())
     }
 
+    /// A connection that reads the file for a step of its check.
+    pub(super) fn open_checker(&self) -> Result<Counted> {
+        let connection = self.connect(OpenFlags::SQLITE_OPEN_READ_ONLY, User::Check)?;
+        self.check_current(&connection)?;
+        Ok(connection)
+    }
+
     /// A connection that works off the log, or takes the write lock and writes nothing.
     pub(super) fn open_checkpointer(&self, user: User) -> Result<Counted> {
         let open = || {
@@ -322,6 +334,17 @@ impl Spec {
             }
         }
         Ok(())
+    }
+
+    /// To be called when a set of this database was added to the quarantine, and is finished.
+    pub(super) fn bound_quarantine(&self) {
+        let home = self.path.parent().unwrap_or(&self.path);
+        let sets = home::quarantine::Sets::Of(self.domain.name());
+        let bytes = std::fs::symlink_metadata(&self.path).map_or(0, |found| found.len());
+        if let Err(error) = home::quarantine::bound(home, sets, bytes, self.limits.quarantine_sets) {
+            // What was added is safe; the next one tries again.
+            warn(&self.name(error));
+        }
     }
 
     /// Takes other users' access to the files of this domain away, where an older program or a copy left it.
@@ -580,6 +603,12 @@ pub(crate) fn try_lock(path: &Path) -> Result<Option<Locked>> {
 
 /// A flock that ends here, also when a process forked meanwhile has a copy of the descriptor.
 pub(crate) struct Locked(File);
+
+impl Locked {
+    pub(crate) fn descriptor(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+}
 
 impl Drop for Locked {
     fn drop(&mut self) {

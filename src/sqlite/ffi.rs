@@ -174,6 +174,11 @@ pub(super) fn pages_written(connection: &Connection) -> u32 {
     status(connection, ffi::SQLITE_DBSTATUS_CACHE_WRITE).map_or(0, c_int::cast_unsigned)
 }
 
+/// Pages that this connection read from the file or its log (`SQLITE_DBSTATUS_CACHE_MISS`).
+pub(super) fn pages_read(connection: &Connection) -> u64 {
+    status(connection, ffi::SQLITE_DBSTATUS_CACHE_MISS).map_or(0, |pages| u64::from(pages.cast_unsigned()))
+}
+
 fn status(connection: &Connection, what: c_int) -> Option<c_int> {
     let (mut current, mut highest) = (0, 0);
     // SAFETY: the handle is open while `connection` is borrowed; both out pointers are ours.

@@ -61,6 +61,7 @@ pub(super) enum User {
     Read,
     Watch,
     Checkpoint,
+    Check,
     Backup,
 }
 
@@ -71,6 +72,7 @@ impl User {
             Self::Read => "a read",
             Self::Watch => "a wait for changes",
             Self::Checkpoint => "a checkpoint",
+            Self::Check => "a step of the check",
             Self::Backup => "a backup",
         }
     }

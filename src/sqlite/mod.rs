@@ -8,6 +8,7 @@
 //! | [`blocked`] | how long that lock has been somebody else's |
 //! | [`readers`] | snapshots |
 //! | [`checkpoint`] | keeps the write-ahead log short |
+//! | [`check`] | reads the whole file in the background |
 //! | [`reclaim`] | gives free pages back to the disk |
 //! | [`connect`], [`migrate`], [`migration`], [`history`], [`fence`] | opening |
 //! | [`cantopen`] | why it failed |
@@ -35,6 +36,7 @@ mod blocked;
 mod cantopen;
 mod catalogue;
 mod change;
+pub(crate) mod check;
 mod checkpoint;
 mod clock;
 pub(crate) mod connect;
@@ -89,6 +91,7 @@ use crate::handoff::job::Job;
 use crate::handoff::lanes::{Lane, Refused};
 use crate::sync::Arc;
 use batch::Entry;
+use check::CheckState;
 #[cfg(feature = "agent")]
 pub(crate) use clock::now_unix_ms;
 use clock::{instant_after, later};
@@ -467,6 +470,12 @@ impl Database {
         self.shared().stats()
     }
 
+    /// How far the background checks of its file are, and what they found.
+    pub fn check_state(&self) -> CheckState {
+        let shared = self.shared();
+        shared.checker.state(&shared.spec)
+    }
+
     /// Leaves a latched generation: closes every connection and opens the file that is at the path now. When the old one
     /// is not there any more, what it held is first copied into the home's `quarantine/`. A database that could only be
     /// read is written again when it may be by now.
@@ -608,6 +617,7 @@ fn finish(shared: &Shared, writer: &Mutex<Option<JoinHandle<()>>>) {
     shared.readers.close(instant_after(LONGEST_READ_AT_CLOSE));
     shared.changes.close();
     shared.checkpointer.stop();
+    shared.checker.stop();
     recover::close(shared);
     lineage::leave(&shared.spec.path);
     shared.spec.presence.leave();

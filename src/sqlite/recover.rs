@@ -170,6 +170,7 @@ pub(super) fn close(shared: &Shared) {
 pub(super) fn leave(shared: &Shared, deadline: Instant, copying: Copying) -> Result<()> {
     let marks = shared.spec.generation.changing();
     shared.checkpointer.let_go();
+    shared.checker.let_go();
     if let Err(error) = close_all(shared, deadline, copying) {
         // The write connection is still there.
         if let Some(marks) = marks {
@@ -207,6 +208,7 @@ fn close_all(shared: &Shared, deadline: Instant, copying: Copying) -> Result<()>
 pub(super) fn let_go(shared: &Shared, deadline: Instant) {
     shared.spec.generation.changing();
     shared.checkpointer.let_go();
+    shared.checker.let_go();
     let mut inside = shared.gate.enter();
     shared.readers.close(deadline.min(instant_after(LONGEST_READ)));
     shared.changes.let_go();

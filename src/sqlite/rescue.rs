@@ -102,6 +102,7 @@ pub(super) fn save(
     let text = serde_json::to_vec_pretty(&manifest).expect("texts and numbers are JSON");
     home::write_atomically(&folder.0.join(MANIFEST), &text)?;
     std::mem::forget(folder);
+    spec.bound_quarantine();
     Ok(Saved { copy, of_the_same_file })
 }
 

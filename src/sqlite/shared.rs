@@ -11,6 +11,7 @@ use super::admission::{Admission, Bound};
 use super::batch::{self, Entry};
 use super::catalogue::Catalogue;
 use super::change::Changes;
+use super::check::{self, Checker};
 use super::checkpoint::Checkpointer;
 use super::clock::{instant_after, now_unix_ms};
 use super::connect::Spec;
@@ -60,6 +61,7 @@ pub(super) struct Shared {
     pub(super) lanes: Lanes<Entry, Arc<Board>>,
     pub(super) readers: Readers,
     pub(super) checkpointer: Checkpointer,
+    pub(super) checker: Checker,
     pub(super) changes: Changes,
     pub(super) steps: Steps,
     pub(super) health: State,
@@ -133,6 +135,7 @@ impl Shared {
             lanes: Lanes::showing(spec.limits.queue_jobs, counters.clone()),
             readers: Readers::new(),
             checkpointer: Checkpointer::new(spec.log_lengths()),
+            checker: Checker::new(),
             changes: Changes::default(),
             steps: Steps::new(steps),
             health: State::new(),
@@ -346,6 +349,25 @@ impl Shared {
         }
         self.lanes.poke();
         error
+    }
+
+    /// The background check found damage, twice. When SQLite says so too, the file is set aside as the domain wants it; when
+    /// the trees of a table do not fit to each other, it stays, for nobody can tell which one is right.
+    pub(super) fn damaged(&self, found: check::Damage) {
+        match found {
+            check::Damage::Pages(error) => {
+                self.suspicion.confirm();
+                self.suspect(error);
+            }
+            check::Damage::Trees(error) if self.best_effort => {
+                // The next pass finds it again.
+                if !self.health.warnings().iter().any(|told| told == error.message()) {
+                    self.health.warn(error.message().to_owned());
+                    warn(&self.name(error));
+                }
+            }
+            check::Damage::Trees(error) => self.refuse_damaged(&error),
+        }
     }
 
     /// SQLite met damage. Nothing is written until the writer has looked into it.

@@ -115,6 +115,7 @@ pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
             return;
         }
         recover::run(shared);
+        shared.checker.tend(shared);
         if !end.queue.is_empty()
             && !serve(shared, &mut end.queue, &mut reclaimer)
             && !shared.health.is_attaching()

@@ -36,8 +36,8 @@ use std::time::Instant;
 use rusqlite::{OpenFlags, ffi};
 
 use super::connect::{Spec, Whose, lock_until, whose};
-use super::history::Unusable;
 use super::generation::User;
+use super::history::Unusable;
 use super::identity::{Marks, Place};
 use super::shared::warn;
 use super::{migrate, rebuilt};

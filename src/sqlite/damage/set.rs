@@ -141,6 +141,7 @@ impl Set {
             }
             self.reach(State::Done)?;
         }
+        spec.bound_quarantine();
         Ok((self.manifest.state == State::Done).then_some(self.manifest.report))
     }
 

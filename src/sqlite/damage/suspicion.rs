@@ -44,6 +44,11 @@ impl Suspicion {
         self.met.lock().get_or_insert(error);
     }
 
+    /// It was met twice by connections of their own: a look that takes too long for a verdict is not needed.
+    pub(in crate::sqlite) fn confirm(&self) {
+        self.unsure.store(MOST_UNSURE, Ordering::Relaxed);
+    }
+
     /// True while a look just now found the file whole.
     pub(in crate::sqlite) fn is_calm(&self) -> bool {
         self.found_whole.lock().is_some_and(|at| at.elapsed() < CALM)

@@ -1,0 +1,203 @@
+//! `rowhouse repair`: what is damaged, what setting it right would keep, and doing it.
+
+use std::fmt::Write;
+use std::io::{BufRead, IsTerminal};
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use rowhouse::repair::{self, Finding};
+use rowhouse::{DamageReport, Domain, Error, ErrorKind, Holder, Home, KeptRows, OnDamage};
+use serde::Serialize;
+
+use crate::bench::count;
+use crate::output::{self, BAD, GOOD, Output, WARNING};
+use crate::table::Table;
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  rowhouse repair plan\n  rowhouse repair plan logs --json | jq '.databases[].state'\n  rowhouse repair apply state --yes\n\nA database that is locked, slow, not readable for you or of a newer schema is not damaged, and never repaired. The damaged\nfiles are moved to quarantine/, whole; a new database takes their place, with the rows that can be read."
+)]
+pub(crate) struct RepairArguments {
+    #[command(subcommand)]
+    command: RepairCommand,
+}
+
+#[derive(Subcommand)]
+enum RepairCommand {
+    /// Look at every page, and say what a repair would do; changes nothing
+    Plan {
+        /// Only this database
+        #[arg(value_name = "DB")]
+        database: Option<String>,
+    },
+    /// Set right what the plan lists; nobody may have the home open
+    Apply {
+        /// Only this database
+        #[arg(value_name = "DB")]
+        database: Option<String>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// What the look at one database said.
+#[derive(Serialize)]
+struct Looked {
+    database: String,
+    #[serde(flatten)]
+    state: State,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+enum State {
+    Fine,
+    Damaged(Finding),
+    /// It cannot be judged now.
+    Unknown {
+        kind: &'static str,
+        reason: String,
+        holder: Option<Holder>,
+    },
+}
+
+#[derive(Serialize)]
+struct Plan {
+    databases: Vec<Looked>,
+}
+
+#[derive(Serialize)]
+struct Applied {
+    repaired: Vec<DamageReport>,
+}
+
+pub(crate) fn run(home: &Home, arguments: &RepairArguments, output: &Output) -> Result<()> {
+    match &arguments.command {
+        RepairCommand::Plan { database } => {
+            let plan = look(home, database.as_deref())?;
+            if output.is_json() { output.document(&plan) } else { output.text(&plan_text(&plan)) }
+        }
+        RepairCommand::Apply { database, yes } => apply(home, database.as_deref(), *yes, output),
+    }
+}
+
+/// The domains whose schemas this program knows.
+fn domains() -> [Domain; 4] {
+    [Domain::device_keys(), Domain::goals(), Domain::logs(), Domain::state()]
+}
+
+/// One by one: what is in the way of one is not in the way of the others. What was asked for by name is an error instead.
+fn look(home: &Home, database: Option<&str>) -> Result<Plan> {
+    let domains = domains();
+    let named = |name: &str| repair::plan(home, &domains, Some(name));
+    if let Some(name) = database {
+        return Ok(Plan { databases: vec![looked(name, named(name)?)] });
+    }
+    let databases = domains.iter().map(Domain::name).map(|name| match named(name) {
+        Ok(found) => looked(name, found),
+        Err(error) => Looked {
+            database: name.to_owned(),
+            state: State::Unknown {
+                kind: error.kind().as_str(),
+                holder: error.holder().cloned(),
+                reason: error.to_string(),
+            },
+        },
+    });
+    Ok(Plan { databases: databases.collect() })
+}
+
+fn looked(name: &str, found: Vec<Finding>) -> Looked {
+    let state = found.into_iter().next().map_or(State::Fine, State::Damaged);
+    Looked { database: name.to_owned(), state }
+}
+
+fn plan_text(plan: &Plan) -> String {
+    let mut table = Table::new(&["database", "state", "what is to be said"]);
+    for looked in &plan.databases {
+        let (state, said) = match &looked.state {
+            State::Fine => ("fine", String::new()),
+            State::Damaged(found) => ("damaged", found.found.clone()),
+            State::Unknown { reason, .. } => ("unknown", reason.clone()),
+        };
+        table.row(&[looked.database.clone(), state.to_owned(), said]);
+    }
+    let text = table.render();
+    let text = output::paint(&text, "  fine", GOOD);
+    let text = output::paint(&text, "  damaged", BAD);
+    let mut text = output::paint(&text, "  unknown", WARNING);
+    let mut damaged = 0;
+    for looked in &plan.databases {
+        let State::Damaged(found) = &looked.state else { continue };
+        damaged += 1;
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "\n{}: {}", found.database, would(found));
+        if let Some(rows) = &found.rows {
+            text += &rows_text(rows);
+        }
+    }
+    if damaged > 0 {
+        text += "\nnothing was changed; `rowhouse repair apply` does it\n";
+    }
+    text
+}
+
+fn would(found: &Finding) -> &'static str {
+    match (found.unfinished, found.action, &found.rows) {
+        (true, ..) => "a repair that was broken off would be finished",
+        (_, OnDamage::Salvage, Some(_)) => "would be set aside, and these rows kept in a new database",
+        (_, OnDamage::Salvage, None) => {
+            "would be set aside, and the rows that can be read kept in a new database; how many can only be told while \
+             nobody has the home open"
+        }
+        _ => "would be set aside, and a new, empty one made",
+    }
+}
+
+fn rows_text(rows: &[KeptRows]) -> String {
+    let mut table = Table::new(&["table", "kept", "lost"]).right(&[1, 2]);
+    for row in rows {
+        table.row(&[row.table.clone(), count(row.kept as f64), count(row.lost as f64)]);
+    }
+    table.render()
+}
+
+fn apply(home: &Home, database: Option<&str>, yes: bool, output: &Output) -> Result<()> {
+    if !yes && !confirmed(home, database, output)? {
+        return Ok(());
+    }
+    let repaired = repair::apply(home, &domains(), database)?;
+    if output.is_json() {
+        return output.document(&Applied { repaired });
+    }
+    let mut text = String::new();
+    for report in &repaired {
+        let _ = writeln!(text, "{}: {report}", report.database);
+        if !report.tables.is_empty() {
+            text += &rows_text(&report.tables);
+        }
+    }
+    if repaired.is_empty() {
+        text += "nothing is damaged\n";
+    }
+    output.text(&text)
+}
+
+/// Shows the plan to a person, and asks. False when there is nothing to do, or they do not want it.
+fn confirmed(home: &Home, database: Option<&str>, output: &Output) -> Result<bool> {
+    if output.is_json() || !std::io::stdin().is_terminal() {
+        return Err(Error::new(ErrorKind::Invalid, "nobody is there to be asked")
+            .advise("look at `rowhouse repair plan`, then say --yes")
+            .into());
+    }
+    let plan = look(home, database)?;
+    output.text(&plan_text(&plan))?;
+    if !plan.databases.iter().any(|looked| matches!(looked.state, State::Damaged(_))) {
+        return Ok(false);
+    }
+    output::line("do it? [y/N]");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
