@@ -12,12 +12,12 @@
 //!
 //! Tests: `tests/b1_backup.rs`, `tests/b2_restore.rs`.
 
-mod check;
+pub(crate) mod check;
 mod intent;
 mod manifest;
 mod restore;
 mod rotation;
-mod unfinished;
+pub(crate) mod unfinished;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ use crate::home::{self, PreparedHome};
 use crate::sqlite::connect::Spec;
 use crate::sqlite::hold::{self, Source};
 use crate::telemetry::span;
-pub(crate) use intent::{finish_interrupted, is_interrupted};
+pub(crate) use intent::{finish_alone, finish_interrupted, is_interrupted};
 pub use manifest::{BackupDatabase, BackupManifest, LeftOut};
 pub(crate) use restore::restore;
 pub use restore::{RestoreOptions, RestoreReport, RestoredDatabase};

@@ -401,9 +401,12 @@ fn holds_only_ours(folder: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// A database, what lies beside one, the registry, or a restore under way.
+/// A database, what lies beside one, the registry, or a restore or a compaction under way.
 fn is_own_file(name: &str) -> bool {
-    name.starts_with("registry.json") || name.contains(".sqlite") || is_of_a_restore(name)
+    name.starts_with("registry.json")
+        || name.contains(".sqlite")
+        || is_of_a_restore(name)
+        || name.starts_with(".compact-unfinished-")
 }
 
 fn is_of_a_restore(name: &str) -> bool {

@@ -27,6 +27,7 @@ mod error;
 mod forks;
 mod handoff;
 mod home;
+mod maintenance;
 mod presence;
 mod processes;
 mod registry;
@@ -53,6 +54,10 @@ pub use config::Limits;
 pub use domain::{Domain, Durability, Migration, OnDamage, Role};
 pub use error::{Error, ErrorKind, Result};
 pub use home::{Home, HomeOrigin};
+pub use maintenance::{
+    CompactReport, CompactedDatabase, MaintainOptions, MaintainProgress, MaintainReport, MaintainStep,
+    MaintainedDatabase,
+};
 pub use processes::ProcessState;
 pub use registry::{
     DatabaseInfo, DatabaseStats, Inspection, ProcessStats, RuntimeDbRegistry, SchemaMeta, Survey,

@@ -9,6 +9,8 @@
 //!
 //! Tests: below; `tests/b2_restore.rs`.
 
+pub(crate) mod live;
+
 use std::fs::{File, TryLockError};
 use std::mem::ManuallyDrop;
 use std::os::fd::AsRawFd;

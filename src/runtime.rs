@@ -22,9 +22,11 @@ use crate::domain::{Domain, Role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
 use crate::home::{Home, PreparedHome};
+use crate::maintenance::{self, CompactReport, MaintainOptions, MaintainProgress, MaintainReport};
 use crate::presence::Presence;
 use crate::registry::{RegistryEntry, RuntimeDbRegistry};
 use crate::sqlite::connect::Spec;
+use crate::sqlite::guard;
 use crate::sqlite::health::Health;
 use crate::sqlite::memory::Memory;
 use crate::sqlite::stats::Stats;
@@ -232,6 +234,28 @@ impl Runtime {
         self.inner.backup(options, progress)
     }
 
+    /// Gives the free pages of the home's databases back to the disk, works their logs off, and brings the query planner's
+    /// statistics up to date, while everybody goes on writing. In the background that happens by itself where it is worth
+    /// it; this does all of it now, also for databases that this runtime does not have open.
+    ///
+    /// The write lock is taken in its turn and for some milliseconds at a time. `progress` is called on this thread, which
+    /// does all of it: this call, and [`Builder::maintain`], are the only ones that work off a log themselves.
+    ///
+    /// # Errors
+    /// When nothing could be done for any database: the first one's error. Else such a database is in
+    /// [`MaintainReport::left_out`].
+    /// - `Busy`: the write lock did not come in time, or somebody reads what is in a long log.
+    /// - `NotFound`: there is no database of that name. `Corrupt`, `Full`, `Io`: of its file.
+    /// - `Latched`, `Replaced`, `Closed`: a database of this runtime takes no writes now.
+    /// - `Reentrant`: called from inside a job. `ReadOnly`: the home may not be written.
+    pub fn maintain(
+        &self,
+        options: &MaintainOptions,
+        progress: &mut dyn FnMut(&MaintainProgress<'_>),
+    ) -> Result<MaintainReport> {
+        self.inner.maintain(options, progress)
+    }
+
     /// Closes every database: refuses new work, works off what is queued for at most `wait` each. Closing twice is
     /// fine. Handles answer `Closed` from then on.
     pub fn close(&self, wait: Duration) -> BTreeMap<String, CloseReport> {
@@ -391,7 +415,7 @@ impl Builder {
         self.refuse_ephemeral()?;
         self.home.locate()?;
         let folder = self.home.prepare()?;
-        refuse_read_only(&folder)?;
+        refuse_read_only(&folder, "a backup")?;
         let place = OPEN.lock().entry((folder.path().to_owned(), false)).or_default().clone();
         let place = place.lock();
         if let Some(inner) = place.upgrade().filter(|inner| inner.owner == forks::generation()) {
@@ -403,6 +427,59 @@ impl Builder {
         let declared = self.domains.into_iter().map(|domain| (domain.clone(), None)).collect();
         let found = candidates(&self.home, &folder, &self.limits, &presence, declared)?;
         backup::make(&folder, found, program, options, progress)
+    }
+
+    /// Maintains the databases of the home, as [`Runtime::maintain`] does, without opening it.
+    ///
+    /// # Errors
+    /// As [`Runtime::maintain`]; `NotFound` when there is no home.
+    pub fn maintain(
+        self,
+        options: &MaintainOptions,
+        progress: &mut dyn FnMut(&MaintainProgress<'_>),
+    ) -> Result<MaintainReport> {
+        self.refuse_ephemeral()?;
+        self.home.locate()?;
+        let folder = self.home.prepare()?;
+        refuse_read_only(&folder, "maintaining")?;
+        let place = OPEN.lock().entry((folder.path().to_owned(), false)).or_default().clone();
+        let place = place.lock();
+        if let Some(inner) = place.upgrade().filter(|inner| inner.owner == forks::generation()) {
+            drop(place);
+            return inner.maintain(options, progress);
+        }
+        let presence = enter(&folder, Instant::now() + options.wait)?;
+        let declared = self.domains.into_iter().map(|domain| (domain, None)).collect();
+        let found = candidates(&self.home, &folder, &self.limits, &presence, declared)?;
+        maintenance::maintain(&folder, chosen(found, &folder, options)?, options, progress)
+    }
+
+    /// Writes databases of the home anew, without their free pages, also those that cannot give them back one by one; each
+    /// gets the place of the old file when it is whole and checked. Nobody may have the home open.
+    ///
+    /// Needs as much free space as the new file has. Killed at any moment it leaves the old file as it was.
+    ///
+    /// # Errors
+    /// Then the database that is named is as it was.
+    /// - `Busy`: somebody has a database open; names who.
+    /// - `Full`: there is not enough room; says how much is needed and how much is there.
+    /// - `Corrupt`: the database, or what was written, is damaged. `NotFound`: there is none of that name.
+    /// - `Unsupported`: a schema needs functions or collations that this program does not bring along.
+    /// - `ReadOnly`, `Io`: of the system.
+    pub fn compact(
+        self,
+        options: &MaintainOptions,
+        progress: &mut dyn FnMut(&MaintainProgress<'_>),
+    ) -> Result<CompactReport> {
+        self.refuse_ephemeral()?;
+        self.home.locate()?;
+        let folder = self.home.prepare()?;
+        refuse_read_only(&folder, "compacting")?;
+        let declared = self.domains.into_iter().map(|domain| (domain, None)).collect();
+        // Nobody of this library has it open, so neither has this call: it has the home alone.
+        let found = candidates(&self.home, &folder, &self.limits, &Presence::default(), declared)?;
+        let specs = chosen(found, &folder, options)?.into_iter().map(|candidate| candidate.spec).collect();
+        maintenance::compact(&folder, specs, options, progress)
     }
 
     /// Puts the databases of a backup into the home, which nobody may have open: all of them or none. Databases that are
@@ -460,7 +537,7 @@ impl Inner {
         if self.memory.is_some() {
             return Err(nothing_on_a_disk());
         }
-        refuse_read_only(&self.folder)?;
+        refuse_read_only(&self.folder, "a backup")?;
         let open: Vec<_> = self.databases.read().values().cloned().collect();
         let presence = enter(&self.folder, Instant::now() + options.wait)?;
         let program =
@@ -470,6 +547,25 @@ impl Inner {
         let declared = open.into_iter().map(|(domain, database)| (domain, Some(database))).collect();
         let found = candidates(&self.home, &self.folder, &limits, &presence, declared)?;
         backup::make(&self.folder, found, program, options, progress)
+    }
+
+    fn maintain(
+        &self,
+        options: &MaintainOptions,
+        progress: &mut dyn FnMut(&MaintainProgress<'_>),
+    ) -> Result<MaintainReport> {
+        guard::refuse_in_job()?;
+        if self.memory.is_some() {
+            return Err(nothing_on_a_disk());
+        }
+        refuse_read_only(&self.folder, "maintaining")?;
+        let open: Vec<_> = self.databases.read().values().cloned().collect();
+        let presence = enter(&self.folder, Instant::now() + options.wait)?;
+        let limits =
+            open.first().map_or_else(Limits::default, |(_, database)| database.spec().limits.clone());
+        let declared = open.into_iter().map(|(domain, database)| (domain, Some(database))).collect();
+        let found = candidates(&self.home, &self.folder, &limits, &presence, declared)?;
+        maintenance::maintain(&self.folder, chosen(found, &self.folder, options)?, options, progress)
     }
 
     fn add(&self, domain: &Domain, limits: &Limits, presence: &Presence) -> Result<()> {
@@ -552,12 +648,39 @@ fn candidates(
     Ok(found.into_values().collect())
 }
 
-fn nothing_on_a_disk() -> Error {
-    Error::new(ErrorKind::Unsupported, "databases that are kept in memory only are not copied or restored")
+/// Those of the candidates that were asked for, or all that have a file.
+fn chosen(
+    found: Vec<Candidate>,
+    folder: &PreparedHome,
+    options: &MaintainOptions,
+) -> Result<Vec<maintenance::Candidate>> {
+    let is_there = |candidate: &Candidate| std::fs::symlink_metadata(&candidate.spec.path).is_ok();
+    let present: Vec<_> = found.into_iter().filter(is_there).collect();
+    let named = |name: &str| present.iter().any(|candidate| candidate.spec.domain.name() == name);
+    if let Some(missing) = options.databases.iter().find(|name| !named(name)) {
+        return Err(Error::new(ErrorKind::NotFound, format!("this home has no database {missing:.32}"))
+            .at_path(folder.path())
+            .advise("`rowhouse status` lists the databases of a home"));
+    }
+    let is_wanted = |candidate: &Candidate| {
+        options.databases.is_empty()
+            || options.databases.iter().any(|name| name == candidate.spec.domain.name())
+    };
+    let wanted = present.into_iter().filter(is_wanted);
+    Ok(wanted.map(|Candidate { spec, refusal, .. }| maintenance::Candidate { spec, refusal }).collect())
 }
 
-fn refuse_read_only(folder: &PreparedHome) -> Result<()> {
+fn nothing_on_a_disk() -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        "databases that are kept in memory only are not copied, restored, maintained or compacted",
+    )
+}
+
+fn refuse_read_only(folder: &PreparedHome, what: &str) -> Result<()> {
     folder.read_only().map_or(Ok(()), |why| {
-        Err(why.clone().advise("a backup needs the write locks: make it as a user who may write the home"))
+        Err(why
+            .clone()
+            .advise(format!("{what} needs the write locks: do it as a user who may write the home")))
     })
 }

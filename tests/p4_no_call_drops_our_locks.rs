@@ -136,6 +136,14 @@ fn of_the_runtime<'a>(home: &'a Path, runtime: &'a Runtime) -> Vec<Call<'a>> {
             let refused = Runtime::builder(Home::at(home)).domain(other).open();
             drop(refused.map(drop).expect_err("declared twice"));
         }),
+        call("maintain", || {
+            drop(runtime.maintain(&rowhouse::MaintainOptions::default(), &mut |_| {}).expect("maintained"));
+        }),
+        call("a compaction, which is refused", move || {
+            let compacted =
+                Runtime::builder(Home::at(home)).compact(&rowhouse::MaintainOptions::default(), &mut |_| {});
+            drop(compacted.expect_err("it is in use"));
+        }),
         call("a clone that ends", || drop(runtime.clone())),
     ]
 }

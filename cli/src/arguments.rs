@@ -16,6 +16,7 @@ Examples:
   rowhouse stats --watch                        what the programs that use them do
   rowhouse who                                  which processes use them, and which one is in the way
   rowhouse backup                               copy everything, while programs go on writing
+  rowhouse maintain                             give space that deleted rows left back to the disk
   rowhouse bench contention --quick             what this disk can do
 
 The home is --home, else ROWHOUSE_HOME, else the one of your configuration, else the XDG state folder.
@@ -54,6 +55,10 @@ pub(crate) enum Command {
     Restore(crate::restore::RestoreArguments),
     /// What is damaged, what can be kept of it, and setting it right
     Repair(crate::repair::RepairArguments),
+    /// Give free space back to the disk, while programs go on writing
+    Maintain(crate::maintain::MaintainArguments),
+    /// Write databases anew without their free space, while nobody has them open
+    Compact(crate::maintain::CompactArguments),
     /// See it work: four processes write to one database of a throw-away home
     Demo(crate::demo::DemoArguments),
     /// Measure this disk, side by side with the usual ways to share a database

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::bench::workloads::Synchronous;
 use crate::bench::workloads::callers::{Measured, insert_for};
 use crate::bench::workloads::opens::{self, Opener};
+use crate::bench::workloads::storm::{self, Second};
 use crate::bench::workloads::subjects::Kind;
 
 const READY: &str = "ready";
@@ -30,6 +32,8 @@ pub(crate) enum Task {
     Open(Opener, PathBuf),
     /// Keeps the built-in databases of a home open until it is let go.
     Keep(PathBuf),
+    /// Submits events to the logs of a home, on so many threads, for a while.
+    Storm(PathBuf, usize, Duration),
     /// Is inside a write transaction on these databases of a home until it is let go.
     Hold(PathBuf, Vec<String>),
 }
@@ -56,6 +60,11 @@ pub(crate) struct WorkerArguments {
 pub(crate) fn work(arguments: &WorkerArguments) -> Result<()> {
     let task = serde_json::from_str(&arguments.work).context("this command is for the program itself")?;
     let measured = match task {
+        Task::Storm(home, threads, time) => {
+            let runtime = rowhouse::Runtime::open(rowhouse::Home::at(home))?;
+            wait_for_the_start()?;
+            return report(&storm::run(&runtime, threads, time)?);
+        }
         Task::Insert(work) => {
             let subject = work.subject.open(&work.folder, &work.domain, work.synchronous)?;
             wait_for_the_start()?;
@@ -77,7 +86,11 @@ pub(crate) fn work(arguments: &WorkerArguments) -> Result<()> {
             Measured::default()
         }
     };
-    writeln!(std::io::stdout(), "{}", serde_json::to_string(&measured)?)?;
+    report(&measured)
+}
+
+fn report(measured: &impl Serialize) -> Result<()> {
+    writeln!(std::io::stdout(), "{}", serde_json::to_string(measured)?)?;
     Ok(())
 }
 
@@ -110,6 +123,21 @@ pub(crate) fn insert(
 /// As for [`insert`].
 pub(crate) fn open(processes: usize, opener: Opener, home: &Path) -> Result<Vec<Measured>> {
     Group::start(processes, &Task::Open(opener, home.to_owned()))?.run(Duration::ZERO, &mut || Ok(()))
+}
+
+/// Lets several processes submit events to the logs of a home and answers what each of them saw in each second. `look` runs
+/// every 20 ms.
+///
+/// # Errors
+/// As for [`insert`].
+pub(crate) fn storm(
+    processes: usize,
+    home: &Path,
+    threads: usize,
+    time: Duration,
+    mut look: impl FnMut() -> Result<()>,
+) -> Result<Vec<Vec<Second>>> {
+    Group::start(processes, &Task::Storm(home.to_owned(), threads, time))?.run(time, &mut look)
 }
 
 /// A process inside a write transaction on each of these databases, until the answer is dropped.
@@ -189,7 +217,11 @@ impl Group {
     }
 
     /// Starts them all, waits for their reports, and for their end.
-    fn run(mut self, time: Duration, look: &mut impl FnMut() -> Result<()>) -> Result<Vec<Measured>> {
+    fn run<R: DeserializeOwned + Clone>(
+        mut self,
+        time: Duration,
+        look: &mut impl FnMut() -> Result<()>,
+    ) -> Result<Vec<R>> {
         self.wait_until_ready(look)?;
         self.release()?;
         let until = Instant::now() + time + PATIENCE;

@@ -7,6 +7,7 @@ mod children;
 mod demo;
 mod failure;
 mod import;
+mod maintain;
 mod output;
 mod repair;
 mod restore;
@@ -48,6 +49,8 @@ fn run(arguments: &Arguments, output: &Output) -> Result<()> {
         Command::Backup(backup) => backup::run(&arguments.home()?, backup, output),
         Command::Repair(repair) => repair::run(&arguments.home()?, repair, output),
         Command::Restore(restore) => restore::run(&arguments.home()?, restore, output),
+        Command::Maintain(maintain) => maintain::maintain(&arguments.home()?, maintain, output),
+        Command::Compact(compact) => maintain::compact(&arguments.home()?, compact, output),
         Command::Demo(demo) => demo::run(demo, output),
         Command::Bench(bench) => bench::run(bench, output),
         Command::Worker(worker) => children::work(worker),

@@ -112,3 +112,33 @@ fn a_home_that_somebody_has_open_is_backed_up_and_not_restored() {
     drop(runtime);
     assert_eq!(document(home.path(), &["restore", folder]).0, Some(0));
 }
+
+#[test]
+fn space_is_given_back_and_a_home_in_use_is_not_compacted() {
+    let home = home();
+    let before = threads(home.path());
+    let (code, done) = document(home.path(), &["maintain"]);
+    assert_eq!((code, done["databases"].as_array().map(Vec::len)), (Some(0), Some(4)), "{done}");
+    for database in done["databases"].as_array().expect("databases") {
+        assert!(database["reclaimed_bytes"].is_u64() && database["free_bytes"] == 0, "{database}");
+    }
+    let (code, done) = document(home.path(), &["compact", "state", "logs"]);
+    assert_eq!((code, &done["databases"][1]["name"]), (Some(0), &"state".into()), "{done}");
+    assert!(
+        done["databases"][1]["bytes"].as_u64() <= done["databases"][1]["bytes_before"].as_u64(),
+        "{done}"
+    );
+    assert_eq!(threads(home.path()), before);
+
+    let (code, text, said) = rowhouse(home.path(), &["compact"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(text.contains("given back to the disk") && said.contains("rewrote state"), "{text}{said}");
+    let runtime = rowhouse::Runtime::open(rowhouse::Home::at(home.path())).expect("opened");
+    let (code, refused) = document(home.path(), &["compact", "state"]);
+    assert_eq!((code, &refused["error"]["kind"]), (Some(1), &"busy".into()), "{refused}");
+    let pid = format!("(pid {}", std::process::id());
+    assert!(refused["error"]["message"].as_str().expect("a text").contains(&pid), "{refused}");
+    assert_eq!(rowhouse(home.path(), &["maintain", "state"]).0, Some(0), "beside whoever uses it");
+    drop(runtime);
+    assert_eq!(document(home.path(), &["maintain", "nobody"]).1["error"]["kind"], "not_found");
+}

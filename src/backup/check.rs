@@ -20,18 +20,18 @@ use crate::sqlite::migrate::{self, Access};
 const PIECE: usize = 1 << 20;
 
 /// What a file holds.
-pub(super) struct Content {
-    pub(super) rows: BTreeMap<String, u64>,
-    pub(super) application_id: u32,
-    pub(super) user_version: u32,
-    pub(super) meta: Option<SchemaMeta>,
+pub(crate) struct Content {
+    pub(crate) rows: BTreeMap<String, u64>,
+    pub(crate) application_id: u32,
+    pub(crate) user_version: u32,
+    pub(crate) meta: Option<SchemaMeta>,
 }
 
 /// Checks the whole file and counts its rows.
 ///
 /// # Errors
 /// `Corrupt`; `Unsupported` when it needs functions or collations that the domain does not bring along.
-pub(super) fn content(file: &Path, domain: &Domain) -> Result<Content> {
+pub(crate) fn content(file: &Path, domain: &Domain) -> Result<Content> {
     let connection = open(file)?;
     if let Some(run) = &domain.on_connect {
         run(&connection)?;
@@ -77,7 +77,11 @@ fn read(connection: &Connection) -> Result<Content> {
 /// Virtual tables have no pages of their own: what they hold is in other tables.
 const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 AND name NOT GLOB 'sqlite_*' ORDER BY name";
 
-fn rows(connection: &Connection) -> Result<BTreeMap<String, u64>> {
+/// Rows of each table.
+///
+/// # Errors
+/// Of SQLite.
+pub(crate) fn rows(connection: &Connection) -> Result<BTreeMap<String, u64>> {
     let mut tables = connection.prepare(TABLES)?;
     let names = tables.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
     let mut rows = BTreeMap::new();
@@ -150,6 +154,6 @@ pub(super) fn digest(file: &Path, copy: Option<&mut File>, progress: &mut dyn Fn
 
 /// Opens a copy as a file. No connection of this process has it open.
 #[allow(clippy::disallowed_methods, reason = "a file of a backup, no database of a home")]
-pub(super) fn open_copy(file: &Path) -> std::io::Result<File> {
+pub(crate) fn open_copy(file: &Path) -> std::io::Result<File> {
     File::open(file)
 }

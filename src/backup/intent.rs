@@ -255,7 +255,7 @@ pub(crate) fn finish_interrupted(home: &PreparedHome, deadline: Instant) -> Resu
 }
 
 /// The same for who has the home alone already; true when there was one.
-pub(super) fn finish_alone(home: &PreparedHome, _alone: &Alone) -> Result<bool> {
+pub(crate) fn finish_alone(home: &PreparedHome, _alone: &Alone) -> Result<bool> {
     let Some(intent) = Intent::read(home)? else { return Ok(false) };
     intent.finish(home)?;
     telemetry::warn(&format_args!(

@@ -18,13 +18,16 @@ use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, Home, PreparedHome};
 use crate::presence::Alone;
+use crate::presence::live::{refuse_live, who_is_there};
 use crate::registry::{RegistryEntry, RuntimeDbRegistry};
 use crate::sqlite::connect::{Locked, lock_until};
-use crate::sqlite::holders::who::{self, DatabaseLock, DatabaseProcess};
 use crate::sqlite::migrate::Access;
 
 /// How long somebody who creates or migrates a database is waited for.
 const INIT_WAIT: Duration = Duration::from_secs(5);
+
+/// What somebody who has a database open keeps from being done to it.
+const RESTORED: &str = "restored";
 
 /// How a backup is restored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,10 +110,11 @@ pub(crate) fn restore(
         finished_earlier: false,
         warnings,
     };
+    let names: Vec<_> = manifest.databases.iter().map(|database| database.name.clone()).collect();
     if options.dry_run {
         match home.locate() {
             Ok(folder) => {
-                refuse_live(&folder, &manifest)?;
+                refuse_live(&folder, &names, RESTORED)?;
                 report.compare(Some(&folder), home, &manifest)?;
             }
             Err(error) if error.kind() == ErrorKind::NotFound => report.compare(None, home, &manifest)?,
@@ -123,19 +127,18 @@ pub(crate) fn restore(
         return Err(why.clone());
     }
     let Some(alone) = Alone::try_enter(&folder)? else {
-        return Err(who_is_there(&folder, &manifest));
+        return Err(who_is_there(&folder, &names, RESTORED));
     };
     report.finished_earlier = intent::finish_alone(&folder, &alone)?;
     let _init = init_locks(&folder, &manifest)?;
-    refuse_live(&folder, &manifest)?;
+    refuse_live(&folder, &names, RESTORED)?;
     report.compare(Some(&folder), home, &manifest)?;
     let needed = manifest.databases.iter().map(|database| database.bytes).sum::<u64>();
     home::refuse_too_full(needed.saturating_add(SPARE), folder.path(), "restoring")?;
     let staging = Unfinished::begin(folder.path(), STAGING)?;
     stage(&from, &manifest, &staging, progress)?;
     // Who opened one meanwhile without this library would go on in a file that is not at its path any more.
-    refuse_live(&folder, &manifest)?;
-    let names: Vec<_> = manifest.databases.iter().map(|database| database.name.clone()).collect();
+    refuse_live(&folder, &names, RESTORED)?;
     let intent = Intent::announce(&folder, &from, staging.path(), &names)?;
     staging.keep();
     intent.finish(&folder)?;
@@ -272,35 +275,6 @@ fn init_locks(home: &PreparedHome, manifest: &BackupManifest) -> Result<Vec<Lock
     let mut names: Vec<_> = manifest.databases.iter().map(|database| &*database.name).collect();
     names.sort_unstable();
     names.iter().map(|name| lock_until(&home.lock_path(&format!("{name}.init")), deadline)).collect()
-}
-
-/// As far as the system tells; the lock that this library's users keep does not depend on it.
-fn refuse_live(home: &PreparedHome, manifest: &BackupManifest) -> Result<()> {
-    let names = manifest.databases.iter().map(|database| database.name.clone()).collect();
-    for database in who::who(home, names).databases {
-        let uses = |process: &DatabaseProcess| {
-            let init = |lock: &DatabaseLock| *lock == DatabaseLock::Init;
-            // Only one that waits to open it, or this process itself, has to do with nothing but the init lock.
-            process.open_files != Some(0) || !process.holds.iter().flatten().all(init)
-        };
-        if let Some(found) = database.processes.into_iter().flatten().find(uses) {
-            return Err(in_use().in_database(&database.name, &database.path).held_by(Some(found.process)));
-        }
-    }
-    Ok(())
-}
-
-/// Somebody has the lock. Who has a database open can be told; who only waits to attach one, cannot.
-fn who_is_there(home: &PreparedHome, manifest: &BackupManifest) -> Error {
-    refuse_live(home, manifest).err().unwrap_or_else(|| in_use().at_path(home.path()))
-}
-
-fn in_use() -> Error {
-    Error::new(
-        ErrorKind::Busy,
-        "somebody has the database open, so it cannot be restored; nothing was changed",
-    )
-    .advise("stop that program and restore again")
 }
 
 fn entries(manifest: &BackupManifest) -> Vec<RegistryEntry> {

@@ -17,7 +17,7 @@ use crate::telemetry;
 /// How many names are tried; each is taken by somebody who is working right now, or was swept that moment.
 const TRIES: u32 = 100;
 
-pub(super) struct Unfinished {
+pub(crate) struct Unfinished {
     path: PathBuf,
     lock: File,
     done: bool,
@@ -25,7 +25,7 @@ pub(super) struct Unfinished {
 
 impl Unfinished {
     /// A new private folder in `parent`, named after `prefix`; sweeps those that dead makers left there.
-    pub(super) fn begin(parent: &Path, prefix: &str) -> Result<Self> {
+    pub(crate) fn begin(parent: &Path, prefix: &str) -> Result<Self> {
         sweep(parent, prefix);
         let pid = std::process::id();
         for number in 0..TRIES {
@@ -46,17 +46,17 @@ impl Unfinished {
         Err(Error::new(ErrorKind::Conflict, "no name for a new folder is free").at_path(parent))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Makes the folder durable.
-    pub(super) fn sync(&self) -> Result<()> {
+    pub(crate) fn sync(&self) -> Result<()> {
         self.lock.sync_all().map_err(|error| Error::io("make the folder durable", &self.path, error))
     }
 
     /// Gives the folder its name, durably.
-    pub(super) fn publish(mut self, name: &Path) -> Result<()> {
+    pub(crate) fn publish(mut self, name: &Path) -> Result<()> {
         self.sync()?;
         fs::rename(&self.path, name).map_err(|error| match error.kind() {
             Os::AlreadyExists | Os::DirectoryNotEmpty | Os::NotADirectory => is_there(name),
@@ -67,7 +67,7 @@ impl Unfinished {
     }
 
     /// Leaves it to somebody else to remove.
-    pub(super) fn keep(mut self) {
+    pub(crate) fn keep(mut self) {
         self.done = true;
     }
 }

@@ -351,10 +351,14 @@ fn run(shared: &Shared, connection: &Connection) -> Option<Checkpointed> {
     shared.gate.release();
     let within = core.as_mut()?;
     let has_turn = within.take_turn(shared.spec.limits.turn_wait);
+    let from = Instant::now();
     let done = last_piece(shared, connection);
     if has_turn {
         within.turn.leave();
     }
+    let held = u64::try_from(from.elapsed().as_micros()).unwrap_or(u64::MAX);
+    stats::add(&shared.counters.checkpoint_held_us, held);
+    stats::highest(&shared.counters.checkpoint_longest_us, held);
     // Whoever is told of a failure may want to write.
     drop(core);
     stats::add(&shared.counters.checkpoints_held, 1);

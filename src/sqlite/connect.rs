@@ -645,7 +645,7 @@ impl Drop for Patience {
 
 /// The busy handler: looks again every millisecond (SQLite's own backs off to 100 ms), until this thread's patience
 /// ends.
-fn wait_a_moment(_attempts: i32) -> bool {
+pub(super) fn wait_a_moment(_attempts: i32) -> bool {
     let patient = PATIENT_UNTIL.get().is_some_and(|until| Instant::now() < until);
     if patient {
         pause();

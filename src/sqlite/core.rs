@@ -43,21 +43,32 @@ pub(super) struct Core {
 pub(super) const PATIENCE_IN_A_MOVING_LINE: u32 = 8;
 
 impl Core {
-    /// Closes the connection. When other files are at its paths by now, without working off the old log; then it answers
-    /// which the old log and its index are.
-    pub(super) fn close(mut self) -> Option<Sidecars> {
-        let lost = self.identity.check_now(self.tx.connection()).err()?;
-        // It can only fail by not knowing the option, and this SQLite knows it.
-        let _ = self.tx.connection().set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
-        match lost {
+    /// Closes the connection for good. The last one of all processes works the log off, unless other files are at its paths
+    /// by now, or the file is damaged.
+    pub(super) fn close(mut self) {
+        if self.identity.check_now(self.tx.connection()).is_err() {
+            self.leave_log();
+        }
+    }
+
+    /// Closes the connection, to open the files anew; the log stays as it is. When other files are at the paths by now, it
+    /// answers which the old log and its index are.
+    pub(super) fn close_for_another(mut self) -> Option<Sidecars> {
+        self.leave_log();
+        match self.identity.check_now(self.tx.connection()) {
             // The log belongs to the damaged file, and stays with it.
-            Lost::Damaged(_) => None,
-            Lost::File(_) | Lost::Log(_) => Some(self.identity.marks().sidecars),
+            Ok(()) | Err(Lost::Damaged(_)) => None,
+            Err(Lost::File(_) | Lost::Log(_)) => Some(self.identity.marks().sidecars),
         }
     }
 
     /// Closes the connection to a damaged file, and changes nothing of it.
     pub(super) fn close_damaged(self) {
+        self.leave_log();
+    }
+
+    fn leave_log(&self) {
+        // It can only fail by not knowing the option, and this SQLite knows it.
         let _ = self.tx.connection().set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
     }
 

@@ -13,7 +13,7 @@
 //! Tests: below; `tests/p1_removed_log.rs`.
 
 use std::collections::BTreeMap;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +63,7 @@ pub(super) enum User {
     Checkpoint,
     Check,
     Backup,
+    Maintenance,
 }
 
 impl User {
@@ -74,6 +75,7 @@ impl User {
             Self::Checkpoint => "a checkpoint",
             Self::Check => "a step of the check",
             Self::Backup => "a backup",
+            Self::Maintenance => "maintenance",
         }
     }
 }
@@ -90,6 +92,12 @@ impl Deref for Counted {
 
     fn deref(&self) -> &Connection {
         &self.connection
+    }
+}
+
+impl DerefMut for Counted {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
     }
 }
 

@@ -12,23 +12,18 @@
 //!
 //! Tests: `tests/b1_backup.rs`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
 use super::clock::instant_after;
-use super::connect::{APPLICATION_ID, Patience, Spec, lock_until, pause};
-use super::core::PATIENCE_IN_A_MOVING_LINE;
-use super::generation::{Counted, User};
-use super::holders::{flock_holder, write_lock_holder};
-use super::lineage;
-use super::turn::Turn;
+use super::connect::Spec;
+use super::generation::User;
 use super::tx::Snapshot;
-use super::{connect, ffi};
+use super::visit::Visit;
 use crate::error::{Error, ErrorKind, Result};
-use crate::home;
 
 /// How long the write locks are held while others are waited for. Far below any writer's deadline.
 const LONGEST_HOLD: Duration = Duration::from_secs(1);
@@ -40,30 +35,9 @@ const STEP: i32 = 2048;
 pub(crate) struct Source {
     snapshot: Snapshot,
     /// Takes the write lock, and does nothing else.
-    locker: Counted,
-    turn: Turn,
+    visit: Visit,
     /// What is left of the time that its lock is waited for.
     patience: Duration,
-    spec: Spec,
-    /// Ends after the connections.
-    _visit: Visit,
-}
-
-/// Notes for forks that this process has the file open, unless it is noted already.
-struct Visit(Option<PathBuf>);
-
-impl Visit {
-    fn begin(path: &Path) -> Result<Self> {
-        Ok(Self(lineage::visit(path)?.then(|| path.to_owned())))
-    }
-}
-
-impl Drop for Visit {
-    fn drop(&mut self) {
-        if let Some(path) = &self.0 {
-            lineage::leave(path);
-        }
-    }
 }
 
 /// A database whose lock did not come, or that could not be read.
@@ -76,75 +50,28 @@ impl Source {
     /// Opens a database as it is: creates nothing, migrates nothing, and takes a newer schema as well.
     ///
     /// # Errors
-    /// `NotFound`, `Corrupt`, `Conflict` for a file of another program, `Busy` while somebody creates or migrates it,
-    /// `Closed` in a fork of a process that has it open, and those of SQLite.
+    /// As [`Visit::begin`].
     pub(crate) fn open(spec: &Spec, patience: Duration) -> Result<Self> {
-        spec.named(Self::try_open(spec, patience))
-    }
-
-    fn try_open(spec: &Spec, patience: Duration) -> Result<Self> {
-        let deadline = instant_after(patience);
-        let _patience = Patience::until(deadline);
-        let visit = Visit::begin(&spec.path)?;
-        // A database without a log gets one by being opened: one at a time (see `connect`).
-        let _lock = lock_until(&spec.init_lock, deadline)?;
-        let found = home::check_database_file(&spec.path)?
-            .ok_or_else(|| Error::new(ErrorKind::NotFound, "the database file is missing"))?;
-        if found.len() < connect::SMALLEST_DATABASE {
-            return Err(Error::new(ErrorKind::Corrupt, "the file is too short to be a database"));
-        }
-        let locker = spec.open_checkpointer(User::Backup)?;
-        if ffi::read_stamp(&locker)?.application_id != APPLICATION_ID {
-            return Err(Error::new(ErrorKind::Conflict, "the file is a database of another program"));
-        }
-        let snapshot = spec.open_reader(User::Backup)?;
-        let turn = Turn::open(&spec.room)?;
-        Ok(Self { snapshot, locker, turn, patience, spec: spec.clone(), _visit: visit })
+        let visit = Visit::begin(spec, User::Backup, patience)?;
+        Ok(Self { snapshot: spec.open_reader(User::Backup)?, visit, patience })
     }
 
     pub(crate) fn name(&self) -> &str {
-        self.spec.domain.name()
+        self.visit.spec().domain.name()
     }
 
     /// Takes the turn and the write lock. `Busy` with the holder when they do not come by `until`.
     fn lock(&mut self, until: Instant) -> Result<()> {
-        let Self { turn, locker, spec, .. } = self;
-        let bound = spec.limits.turn_wait.min(until.saturating_duration_since(Instant::now()));
-        let mut seen = None;
-        // Without a turn (its holder is stopped) the lock is polled, as a writer does.
-        turn.take(bound, PATIENCE_IN_A_MOVING_LINE, || {
-            let now: Option<i64> = locker.query_row("PRAGMA data_version", [], |row| row.get(0)).ok();
-            let moved = seen.is_none_or(|seen| seen != now);
-            seen = Some(now);
-            moved && Instant::now() < until
-        });
-        loop {
-            let error = match locker.execute_batch("BEGIN IMMEDIATE") {
-                Ok(()) => return Ok(()),
-                Err(error) => Error::from(error),
-            };
-            if error.kind() != ErrorKind::Busy {
-                turn.leave();
-                return Err(error);
+        self.visit.lock(until).map_err(|error| match error.kind() {
+            ErrorKind::Busy => {
+                error.worded("the database is locked by somebody else, so no common instant could be found")
             }
-            if Instant::now() >= until {
-                let holder = write_lock_holder(&spec.path).or_else(|| flock_holder(&spec.room));
-                turn.leave();
-                return Err(Error::new(
-                    ErrorKind::Busy,
-                    "the database is locked by somebody else, so no common instant could be found",
-                )
-                .held_by(holder)
-                .retry_in(Duration::from_secs(1)));
-            }
-            pause();
-        }
+            _ => error,
+        })
     }
 
     fn unlock(&mut self) {
-        // Nothing was written: what cannot be rolled back ends with the connection.
-        let _ = self.locker.execute_batch("ROLLBACK");
-        self.turn.leave();
+        self.visit.unlock();
     }
 
     /// Waits for the lock without holding any other, and gives it back.
@@ -172,7 +99,7 @@ impl Source {
             self.snapshot.connection().pragma_query_value(None, pragma, |row| row.get::<_, i64>(0))
         };
         let bytes = || Ok(number("page_count")?.saturating_mul(number("page_size")?).cast_unsigned());
-        self.spec.named(bytes())
+        self.visit.spec().named(bytes())
     }
 
     /// Copies the snapshot into an empty file, as one file that needs no other beside it; not yet durable. `progress`
@@ -181,7 +108,7 @@ impl Source {
     /// # Errors
     /// Of SQLite.
     pub(crate) fn copy_to(&self, file: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<()> {
-        self.spec.named(self.try_copy_to(file, progress))
+        self.visit.spec().named(self.try_copy_to(file, progress))
     }
 
     #[allow(clippy::disallowed_methods, reason = "a file of our own outside the home's databases")]
@@ -231,7 +158,7 @@ pub(crate) fn one_instant(sources: &mut [Source]) -> Result<Duration, Failed> {
         };
         answer.map_err(|error| Failed {
             index: failed.index,
-            error: error.in_database(sources[failed.index].name(), &sources[failed.index].spec.path),
+            error: error.in_database(sources[failed.index].name(), &sources[failed.index].visit.spec().path),
         })?;
     }
 }

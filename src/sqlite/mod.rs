@@ -21,6 +21,8 @@
 //! | [`identity`], [`generation`] | are the files still ours, and who of this process has them open |
 //! | [`latch`] | no acknowledgement after a failed write, in any process |
 //! | [`recover`], [`rescue`], [`merge`] | if not: what was in them, and on to those that are there |
+//! | [`maintain`], [`compact`] | the same on demand, and all at once |
+//! | [`visit`] | the write lock in its turn, beside those who have the database open |
 //! | [`hold`] | snapshots of several databases at one instant |
 //! | [`holders`], [`status_page`] | who is in the way, and who uses what |
 //! | [`steps`] | long rewrites, after ready |
@@ -39,6 +41,7 @@ mod change;
 pub(crate) mod check;
 mod checkpoint;
 mod clock;
+pub(crate) mod compact;
 pub(crate) mod connect;
 mod core;
 pub(crate) mod damage;
@@ -56,6 +59,7 @@ mod label;
 mod latch;
 mod lineage;
 mod log_cap;
+pub(crate) mod maintain;
 pub(crate) mod memory;
 mod merge;
 pub(crate) mod migrate;
@@ -76,6 +80,7 @@ pub(crate) mod steps;
 mod ticket;
 mod turn;
 pub(crate) mod tx;
+pub(crate) mod visit;
 mod write_rate;
 mod writer;
 

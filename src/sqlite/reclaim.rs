@@ -37,7 +37,7 @@ use pages::Pages;
 const LOOK_EVERY: Duration = Duration::from_millis(900);
 /// The same after something was in the way: somebody else at it, a log that does not start anew, trouble.
 const LATER: Duration = Duration::from_secs(10);
-/// While the checkpointer works off a long log.
+/// While the checkpointer works off a long log; twice as long each time, up to six seconds.
 const AFTER_THE_LOG: Duration = Duration::from_millis(100);
 /// How long a step holds the write lock, its commit included, as far as that can be foreseen.
 pub(crate) const HOLD: Duration = Duration::from_millis(8);
@@ -128,6 +128,9 @@ pub(super) struct Reclaimer {
     at_it: Option<Doing>,
     /// After the last step: the log's length then, and how often it was looked whether that is worked off.
     to_shorten: Option<(u64, u32)>,
+    /// Steps in a row that were put off until the log is worked off.
+    waits: u32,
+    /// What is in the way was told, and is not told again before a step went well.
     told: bool,
 }
 
@@ -144,6 +147,7 @@ impl Reclaimer {
             pace: Pace::new(),
             at_it: None,
             to_shorten: None,
+            waits: 0,
             told: false,
         }
     }
@@ -168,7 +172,10 @@ impl Reclaimer {
         }
         if let Err(error) = self.try_run(core, shared) {
             self.put_off();
-            warn(&format_args!("{}: free pages could not be given back: {error}", shared.spec.domain.name()));
+            if !std::mem::replace(&mut self.told, true) {
+                let name = shared.spec.domain.name();
+                warn(&format_args!("{name}: free pages could not be given back: {error}"));
+            }
         }
     }
 
@@ -186,19 +193,23 @@ impl Reclaimer {
         let room = Room::in_log(log, shared.checkpointer.lengths().soft);
         if room == Room::None {
             shared.checkpointer.ask();
-            self.next = Instant::now() + AFTER_THE_LOG;
+            self.wait_for_the_log(self.waits);
             return Ok(());
         }
         let most = if room == Room::Step { self.pace.pages() } else { 1 };
+        let waits = self.waits;
         if !self.step(core, shared, most)? {
             self.put_off();
-            return Ok(());
-        }
-        if room == Room::OnePage && core.gauge.pages() > log.log {
-            // Somebody reads what is in it, so it goes on growing.
-            self.put_off();
+        } else if room == Room::OnePage && core.gauge.pages() > log.log {
+            // Somebody reads what is in it, or the checkpointer was just at it: it did not start anew.
+            self.wait_for_the_log(waits);
         }
         Ok(())
+    }
+
+    fn wait_for_the_log(&mut self, waits: u32) {
+        self.next = Instant::now() + (AFTER_THE_LOG * (1 << waits.min(6)));
+        self.waits = waits + 1;
     }
 
     /// Whether to begin.
@@ -219,17 +230,15 @@ impl Reclaimer {
             }
             return Ok(false);
         }
-        let lock = match &shared.spec.memory {
-            Some(_) => None,
-            None => match connect::try_lock(&shared.spec.reclaim_lock)? {
-                Some(lock) => Some(lock),
-                None => {
-                    // Another process is at it.
-                    self.put_off();
-                    return Ok(false);
-                }
-            },
-        };
+        let mut lock = None;
+        if shared.spec.memory.is_none() {
+            lock = connect::try_lock(&shared.spec.reclaim_lock)?;
+            if lock.is_none() {
+                // Another process is at it.
+                self.put_off();
+                return Ok(false);
+            }
+        }
         self.at_it = Some(Doing { _lock: lock });
         Ok(true)
     }
@@ -252,6 +261,9 @@ impl Reclaimer {
         if most > 1 {
             self.pace.took(took);
         }
+        (self.waits, self.told) = (0, false);
+        // Also when this should be the last step, because something is in the way of the next.
+        self.to_shorten = Some((core.gauge.pages(), 0));
         self.next = Instant::now() + Pace::rest(took);
         shared.committed(core);
         Ok(true)
@@ -327,7 +339,7 @@ mod tests {
             pace.took(HOLD / 4);
         }
         assert_eq!(pace.pages(), MOST);
-        pace.took(HOLD - Duration::from_millis(1));
+        pace.took(HOLD / 8 * 7);
         assert_eq!(pace.pages(), MOST, "as it should be");
     }
 

@@ -197,7 +197,7 @@ fn close_all(shared: &Shared, deadline: Instant, copying: Copying) -> Result<()>
             // Until its rows are back, whatever fails on the way.
             *shared.saved.lock() = copy;
         }
-        if let Some(old) = inside.take().and_then(Core::close) {
+        if let Some(old) = inside.take().and_then(Core::close_for_another) {
             *shared.left_behind.lock() = Some(old);
         }
     })

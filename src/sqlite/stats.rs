@@ -187,6 +187,8 @@ table! {
         checkpoints_complete,
         /// Checkpoints that were finished while the writer was held.
         checkpoints_held,
+        /// For how long it was held for these, all together, in microseconds.
+        checkpoint_held_us,
         /// Free pages that were given back to the disk.
         reclaimed_pages,
         /// Transactions in which that was done.
@@ -215,6 +217,8 @@ table! {
         /// How long the oldest read of this process that is under way has lasted, in milliseconds; 0 without one. Other
         /// processes see it as of the last second.
         oldest_reader_ms,
+        /// The longest that the writer was held for a checkpoint, in microseconds.
+        checkpoint_longest_us,
         /// The longest transaction that gave free pages back, in microseconds.
         reclaim_longest_us,
         /// Pages of the file that held nothing when that was last looked at, at most a second ago unless writes are in

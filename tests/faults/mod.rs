@@ -11,6 +11,7 @@
 
 #![allow(dead_code, unreachable_pub)] // each test file uses the part it needs
 
+use std::collections::BTreeSet;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -51,6 +52,8 @@ struct Rule {
     effect: Effect,
     hits: AtomicUsize,
     most: usize,
+    /// The names of the threads that began one.
+    threads: Mutex<BTreeSet<String>>,
 }
 
 static RULES: Mutex<Vec<Arc<Rule>>> = Mutex::new(Vec::new());
@@ -77,13 +80,24 @@ pub fn inject_times(
     install();
     let ending = ending.as_ref().to_str().expect("a plain path").to_owned();
     let operations = operations.to_vec();
-    let rule = Arc::new(Rule { operations, ending, effect, hits: AtomicUsize::new(0), most });
+    let (hits, threads) = (AtomicUsize::new(0), Mutex::default());
+    let rule = Arc::new(Rule { operations, ending, effect, hits, most, threads });
     rules().push(rule.clone());
     COUNT.fetch_add(1, Ordering::SeqCst);
     Injected(rule)
 }
 
+/// Only looks who begins `operations` on files whose path ends like this.
+pub fn observe(operations: &[Operation], ending: impl AsRef<Path>) -> Injected {
+    inject(operations, ending, Effect::Delay(Duration::ZERO))
+}
+
 impl Injected {
+    /// The threads that began operations that it affects, by name.
+    pub fn threads(&self) -> BTreeSet<String> {
+        self.0.threads.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// How many operations began that it affects.
     pub fn hits(&self) -> usize {
         self.0.hits.load(Ordering::SeqCst)
@@ -108,6 +122,8 @@ fn meet(operation: Operation, name: &str) -> Option<c_int> {
         .iter()
         .find(|rule| rule.operations.contains(&operation) && name.ends_with(&rule.ending))?
         .clone();
+    let thread = std::thread::current().name().unwrap_or("?").to_owned();
+    rule.threads.lock().unwrap_or_else(PoisonError::into_inner).insert(thread);
     if rule.hits.fetch_add(1, Ordering::SeqCst) >= rule.most {
         return None;
     }

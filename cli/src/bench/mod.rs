@@ -1,6 +1,7 @@
 //! `rowhouse bench`: what this disk and this library can do, side by side with the usual ways.
 
 mod contention;
+mod growth;
 mod machine;
 mod render;
 mod report;
@@ -40,6 +41,11 @@ enum Bench {
         after_help = "Examples:\n  rowhouse bench startup\n  rowhouse bench startup --only open_warm\n  rowhouse bench startup --dir /mnt/data --json > here.json"
     )]
     Startup(StartupArguments),
+    /// A storm of TRACE events: how large the logs get and how much is written, second by second
+    #[command(
+        after_help = "Examples:\n  rowhouse bench growth\n  rowhouse bench growth --seconds 600 --processes 4\n  rowhouse bench growth --dir /mnt/data --json > here.json"
+    )]
+    Growth(GrowthArguments),
 }
 
 #[derive(Args)]
@@ -77,6 +83,25 @@ struct StartupArguments {
     only: Vec<String>,
 }
 
+#[derive(Args)]
+struct GrowthArguments {
+    /// Measure on the disk of this folder (in a folder of its own there, removed afterwards) [default: the current one]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// How long the storm lasts, in seconds [default: 20, with --quick 5]
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(2..=86_400))]
+    seconds: Option<u64>,
+    /// Processes that submit events
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=32))]
+    processes: u8,
+    /// Threads in each of them
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    threads: u8,
+    /// A short storm: an impression, not a result
+    #[arg(long)]
+    quick: bool,
+}
+
 fn positive_seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if !(0.01..=3600.0).contains(&seconds) {
@@ -89,7 +114,20 @@ pub(crate) fn run(arguments: &BenchArguments, output: &Output) -> Result<()> {
     match &arguments.bench {
         Bench::Contention(arguments) => run_contention(arguments, output),
         Bench::Startup(arguments) => run_startup(arguments, output),
+        Bench::Growth(arguments) => run_growth(arguments, output),
     }
+}
+
+fn run_growth(arguments: &GrowthArguments, output: &Output) -> Result<()> {
+    document("growth", arguments.dir.as_deref(), arguments.quick, output, |folder, document| {
+        let setting = growth::Setting {
+            folder: folder.to_owned(),
+            seconds: arguments.seconds.unwrap_or(if arguments.quick { 5 } else { 20 }),
+            processes: arguments.processes.into(),
+            threads: arguments.threads.into(),
+        };
+        growth::run(&setting, document)
+    })
 }
 
 fn run_contention(arguments: &ContentionArguments, output: &Output) -> Result<()> {

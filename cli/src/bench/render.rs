@@ -17,7 +17,13 @@ pub(super) fn tables(document: &Document) -> String {
         "{HEADING}{}{HEADING:#}, {} cores, {}, {}: an fsync takes {:.0} µs, SQLite {}\n",
         machine.cpu, machine.cores, machine.kernel, machine.filesystem, machine.fsync_us, machine.sqlite
     );
-    text.push_str(&rows(&document.rows));
+    let (seconds, others): (Vec<_>, Vec<_>) = document.rows.iter().partition(|row| row.growth.is_some());
+    if !seconds.is_empty() {
+        text.push_str(&growth(&seconds));
+    }
+    if !others.is_empty() {
+        text.push_str(&rows(&others));
+    }
     if !document.targets.is_empty() {
         text.push('\n');
         text.push_str(&targets(&document.targets));
@@ -28,7 +34,7 @@ pub(super) fn tables(document: &Document) -> String {
     text
 }
 
-fn rows(rows: &[Row]) -> String {
+fn rows(rows: &[&Row]) -> String {
     let mut table = Table::new(&["work", "subject", "ops/s", "p50", "p99", "longest", "share", "log"])
         .right(&[2, 3, 4, 5, 6, 7]);
     let mut last = "";
@@ -47,6 +53,24 @@ fn rows(rows: &[Row]) -> String {
             row.wal_max_bytes.map_or_else(String::new, |bytes| ByteSize::b(bytes).to_string()),
         ]);
         last = row.work;
+    }
+    table.render()
+}
+
+/// One line for each second.
+fn growth(rows: &[&Row]) -> String {
+    let mut table = Table::new(&["second", "stored", "shed", "written", "file", "log", "together"])
+        .right(&[0, 1, 2, 3, 4, 5, 6]);
+    for (row, now) in rows.iter().filter_map(|row| Some((row, row.growth?))) {
+        table.row(&[
+            now.second.to_string(),
+            count(row.ops_per_s),
+            count(now.shed as f64),
+            ByteSize::b(now.written_bytes).to_string(),
+            ByteSize::b(now.file_max_bytes).to_string(),
+            ByteSize::b(row.wal_max_bytes.unwrap_or(0)).to_string(),
+            ByteSize::b(now.all_max_bytes).to_string(),
+        ]);
     }
     table.render()
 }

@@ -44,7 +44,24 @@ pub(crate) struct Row {
     pub(crate) slowest_over_fastest: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) wal_max_bytes: Option<u64>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(crate) growth: Option<Growth>,
     pub(crate) rounds: usize,
+}
+
+/// A row that is one second of a storm of events.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Growth {
+    /// Counted from 1.
+    pub(crate) second: usize,
+    /// Bytes that all processes sent to the disk.
+    pub(crate) written_bytes: u64,
+    /// The longest that the database file was.
+    pub(crate) file_max_bytes: u64,
+    /// The most that the database, its write-ahead log and the log's index took together.
+    pub(crate) all_max_bytes: u64,
+    /// Events that were refused or pushed out.
+    pub(crate) shed: u64,
 }
 
 impl Row {

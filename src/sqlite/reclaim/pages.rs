@@ -76,7 +76,7 @@ mod tests {
         let connection = with_free_pages();
         let before = Pages::of(&connection).expect("pages");
         assert!(before.free > 100 && can_be_freed(&connection).expect("a mode"));
-        let long = Instant::now() + Duration::from_secs(60);
+        let long = Instant::now() + Duration::from_mins(1);
         assert_eq!(free(&connection, 10, long).expect("freed"), 10);
         assert_eq!(free(&connection, 10, Instant::now()).expect("freed"), 1, "the time is over after one");
         let after = Pages::of(&connection).expect("pages");

@@ -6,6 +6,7 @@ pub(crate) mod callers;
 pub(crate) mod histogram;
 pub(crate) mod opens;
 pub(crate) mod reads;
+pub(crate) mod storm;
 pub(crate) mod subjects;
 
 use std::path::Path;
