@@ -178,8 +178,6 @@ fn errors(databases: &[DatabaseStats]) -> String {
         let told: Vec<_> = came.map(|(kind, count)| format!("{count} {}", kind.as_str())).collect();
         if !told.is_empty() {
             let name = &database.info.name;
-            text +=
-                &format!("\n{HEADING}errors of {name}{HEADING:#} {DIM}since each process opened it{DIM:#}\n");
             let _ = writeln!(
                 text,
                 "\n{HEADING}errors of {name}{HEADING:#} {DIM}since each process opened it{DIM:#}\n{}",
