@@ -221,8 +221,8 @@ impl Rig {
 /// counted, `stats()` and what another process reads equal the injected numbers exactly, and all else is 0.
 ///
 /// Scale: 3 rounds of 19 faults of 10 kinds on 3 databases; `ROWHOUSE_TEST_SECONDS=3600` for an hour of them.
-/// Control: r2d2's pool met the same faults of callers, locks and the disk, and tells of none: its state is the same
-/// before and after (`the_control_a_pool_tells_nothing`).
+/// Control: r2d2's pool meets a lock and a constraint, and tells of neither: its state is the same before and after
+/// (`the_control_a_pool_tells_nothing`).
 #[test]
 fn o4_every_injected_fault_is_counted_once_under_its_class() {
     let rig = Rig::new();

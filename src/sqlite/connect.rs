@@ -168,13 +168,13 @@ impl Spec {
             memory.create(self.domain.name());
             return self.create_or_migrate();
         }
-        let before = Place::of(&self.path);
-        match self.open_once(deadline) {
+        let mut found = None;
+        match self.open_once(deadline, &mut found) {
             // It was being set aside while it was opened: what comes into its place counts.
-            Err(_) if self.was_set_aside(before) => self.open_once(deadline),
+            Err(_) if self.was_set_aside(found) => self.open_once(deadline, &mut found),
             Err(error) if self.may_be_replaced(&error) => {
                 let damage = self.make_room(deadline)?;
-                let mut opened = self.open_once(deadline)?;
+                let mut opened = self.open_once(deadline, &mut found)?;
                 opened.damage = opened.damage.or(damage);
                 Ok(opened)
             }
@@ -182,10 +182,12 @@ impl Spec {
         }
     }
 
-    fn open_once(&self, deadline: Instant) -> Result<Opened> {
+    /// `found` learns which file was there, before anything was done with it.
+    fn open_once(&self, deadline: Instant, found: &mut Option<Place>) -> Result<Opened> {
         // Before anything touches the file: it may be on another file system than its folder.
         let looking = self.times.enter(Phase::Look);
         let length = self.look()?;
+        *found = Place::of(&self.path);
         self.check_writable()?;
         drop(looking);
         self.generation.refuse_left_over(&self.path)?;

@@ -25,6 +25,7 @@ use super::identity::{Lost, Sidecars};
 use super::merge::{self, Merged};
 use super::rescue::{self, Saved};
 use super::shared::{Shared, warn};
+use super::stats;
 use crate::error::{Error, ErrorKind, Result};
 use crate::telemetry::span;
 
@@ -95,7 +96,7 @@ pub(super) fn reopen(shared: &Shared, deadline: Instant) -> Result<()> {
         return Err(shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
     }
     // When that fails it stays as it is.
-    prove(shared, deadline)?;
+    prove(shared, deadline).inspect_err(|_| stats::add(&shared.counters.opens_failed, 1))?;
     let answer = again(shared, deadline, Copying::By(deadline));
     match &answer {
         Ok(()) => {}
