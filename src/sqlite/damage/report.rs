@@ -64,6 +64,7 @@ impl std::fmt::Display for DamageReport {
                 )?;
                 match self.lost() {
                     0 if self.log_lost => {}
+                    0 if self.kept() == 0 => f.write_str("; what else was in it cannot be told")?,
                     0 => f.write_str("; none is known to be lost")?,
                     lost => write!(f, "; about {lost} are lost")?,
                 }
