@@ -360,6 +360,30 @@ fn m5_one_process_does_a_step_and_another_takes_over() {
     assert_eq!(times, 2, "the control rewrites the row once: it shows nothing");
 }
 
+/// While the process that does the steps is stopped, the others say so, and who it is.
+#[test]
+fn a_stopped_process_that_does_the_steps_is_named() {
+    let home = old_home(10);
+    let first = Child::start("slow", &[processes::text(home.path())]);
+    first.wait_for("open");
+    let (_runtime, database) = open(home.path(), slow());
+    let step = || database.steps().expect("the steps").remove(0);
+    let wait_for = |state: StepState| {
+        let began = Instant::now();
+        while step().state != state {
+            assert!(began.elapsed() < LONG, "{:?}", step());
+            std::thread::yield_now();
+        }
+    };
+    wait_for(StepState::Running);
+    first.stop();
+    wait_for(StepState::Waiting);
+    let trouble = step().trouble.expect("why");
+    assert!(trouble.contains(&format!("kill -CONT {}", first.pid())), "{trouble}");
+    first.go_on();
+    wait_for(StepState::Running);
+}
+
 /// While a reader pins the write-ahead log, a step waits before it makes the log long, and goes on when the reader is
 /// gone; other writes go on all the time.
 ///
@@ -455,6 +479,93 @@ fn a_failing_step_is_told_and_in_nobodys_way() {
     fails.store(false, Ordering::SeqCst);
     database.wait_for_steps(LONG).expect("done");
     assert_eq!((told(), number(&database, "SELECT sum(times) FROM page")), (None, 100));
+}
+
+/// When a step fails for another reason than before, that reason is told from then on.
+#[test]
+fn another_reason_to_fail_is_told_as_well() {
+    let home = old_home(1);
+    let later = Arc::new(AtomicBool::new(false));
+    let now = later.clone();
+    let fails = Step::new("fails", 2, move |_, _| {
+        Err(Error::new(ErrorKind::Job, if now.load(Ordering::SeqCst) { "no ink" } else { "no paper" }))
+    });
+    let (_runtime, database) = open(home.path(), domain(NEW).step(fails));
+    let seen = database.changes().expect("changes");
+    let wait_for = |reason: &str| {
+        let began = Instant::now();
+        while !database.warnings().iter().any(|warning| warning.contains(reason)) {
+            assert!(began.elapsed() < LONG, "nobody was told: {:?}", database.warnings());
+            database.wait_for_change(seen, Duration::from_millis(20)).expect("a wait");
+        }
+    };
+    wait_for("no paper");
+    later.store(true, Ordering::SeqCst);
+    wait_for("no ink");
+}
+
+/// When the file is replaced while a later step is under way, and opened again, the steps of the new file begin with the
+/// first.
+#[test]
+fn steps_run_in_order_on_a_file_that_took_the_place_of_another() {
+    let (home, other) = (old_home(100), old_home(100));
+    let too_early = Arc::new(AtomicU64::new(0));
+    let count = too_early.clone();
+    let second = Step::new("second", 2, move |tx, piece| {
+        let left: i64 = tx.row("SELECT count(*) FROM page WHERE title IS NULL", [], |row| row.get(0))?;
+        count.fetch_add(left.unsigned_abs(), Ordering::SeqCst);
+        let last = if let Watermark::Number(last) = piece.after() { *last } else { 0 };
+        Ok(Progress::More { to: Watermark::Number(last + 1), rows: 1 })
+    });
+    let (_runtime, database) = open(home.path(), release().step(second));
+    // Of the release before the steps.
+    drop(open(other.path(), domain(NEW)));
+    let reach_second = || {
+        let began = Instant::now();
+        while database.steps().expect("the steps")[1].rows == 0 {
+            assert!(began.elapsed() < LONG, "{:?}", database.steps());
+            std::thread::yield_now();
+        }
+    };
+    reach_second();
+    std::fs::rename(other.path().join("work.sqlite"), home.path().join("work.sqlite")).expect("replaced");
+    let note = || database.write(|tx| tx.execute("INSERT INTO note(body) VALUES ('meanwhile')", []));
+    // A piece may have found out before.
+    assert!(matches!(note().expect_err("replaced").kind(), ErrorKind::Replaced | ErrorKind::Latched));
+    database.reopen().expect("the other file");
+    reach_second();
+    assert_eq!(number(&database, "SELECT count(*) FROM page WHERE times = 1"), 100);
+    assert_eq!(too_early.load(Ordering::SeqCst), 0, "rows that the first step had left");
+}
+
+/// A step that deletes rows goes on in a best-effort database that is full, and makes room; also the room for its record,
+/// where a row is larger than that.
+#[test]
+fn a_step_makes_room_in_a_full_database() {
+    let home = processes::folder();
+    let log = |migrations| domain(migrations).best_effort().max_bytes(2 << 20);
+    let attached = |database: &Database| {
+        while database.read(|at| at.row("SELECT 1", [], |row| row.get::<_, i64>(0))).is_err() {
+            std::thread::yield_now();
+        }
+    };
+    let fill = |database: &Database| {
+        let insert = "INSERT INTO page(body) VALUES (?1)";
+        let body = "x".repeat(16 << 10);
+        (0..100_000).find_map(|_| database.write(|tx| tx.execute(insert, [&body])).err())
+    };
+    {
+        let (_runtime, database) = open(home.path(), log(NEW));
+        attached(&database);
+        assert_eq!(fill(&database).expect("it is full").kind(), ErrorKind::Full);
+    }
+    let prune = Step::over_rows("prune", 2, "page", |tx, rows| {
+        tx.execute("DELETE FROM page WHERE id BETWEEN ?1 AND ?2", rows)
+    });
+    let (_runtime, database) = open(home.path(), log(NEW).step(prune));
+    attached(&database);
+    database.wait_for_steps(LONG).expect("done");
+    assert_eq!(number(&database, "SELECT count(*) FROM page"), 0);
 }
 
 /// A step for which the disk has no room waits, says so with the numbers, and begins when there is room.

@@ -224,6 +224,24 @@ fn g3_pruned_space_goes_back_beside_live_writers() {
     assert_eq!(processes::integrity(&file), "ok");
 }
 
+/// A caller that commits by itself all the time, and so keeps the turn, does not keep the space from coming back.
+#[test]
+fn space_comes_back_beside_a_caller_that_never_rests() {
+    let folder = processes::folder();
+    let home = folder.path();
+    pruned(home, 32);
+    let (peak, began) = (length(&processes::file(home)), Instant::now());
+    let runtime = processes::open(home);
+    let database = runtime.database("work").expect("the domain");
+    while length(&processes::file(home)) * 5 >= peak {
+        assert!(began.elapsed() < LONG, "it stays as it is: {:?}", database.stats());
+        database.write(|tx| tx.execute("UPDATE counter SET n = n + 1 WHERE id = 1", [])).expect("written");
+    }
+    let Stats { direct_commits, reclaim_steps, .. } = database.stats();
+    println!("{direct_commits} commits beside {reclaim_steps} steps in {:?}", began.elapsed());
+    assert!(direct_commits > reclaim_steps, "{direct_commits} commits, {reclaim_steps} steps");
+}
+
 /// How long one transaction takes that gives everything back: nobody else writes meanwhile. It is rolled back.
 fn unbounded(home: &Path) -> Duration {
     let connection = processes::plain(&processes::file(home));

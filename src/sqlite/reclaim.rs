@@ -22,7 +22,6 @@ pub(crate) mod pages;
 use std::time::{Duration, Instant};
 
 use super::batch::{self, Overruled};
-use super::connect::{self, Locked};
 use super::core::Core;
 use super::ffi::{self, Checkpointed};
 use super::shared::{Shared, warn};
@@ -31,6 +30,7 @@ use super::stats;
 use crate::error::Result;
 use crate::handoff::job::Ran;
 use crate::handoff::lanes::Lane;
+use crate::presence::Held;
 use pages::Pages;
 
 /// How often the free part is looked at. A little less than the idle writer's own look, which it uses.
@@ -137,7 +137,7 @@ pub(super) struct Reclaimer {
 /// This process gives pages back.
 struct Doing {
     /// The lock file; none for what only this process can reach.
-    _lock: Option<Locked>,
+    _lock: Option<Held>,
 }
 
 impl Reclaimer {
@@ -152,8 +152,8 @@ impl Reclaimer {
         }
     }
 
-    pub(super) fn is_due(&self) -> bool {
-        Instant::now() >= self.next
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        now >= self.next
     }
 
     /// When the idle writer should come back for it, if that is before its own look.
@@ -232,7 +232,7 @@ impl Reclaimer {
         }
         let mut lock = None;
         if shared.spec.memory.is_none() {
-            lock = connect::try_lock(&shared.spec.reclaim_lock)?;
+            lock = Held::try_alone(&shared.spec.reclaim_lock)?;
             if lock.is_none() {
                 // Another process is at it.
                 self.put_off();
@@ -292,7 +292,8 @@ impl Reclaimer {
         Ok(())
     }
 
-    fn put_off(&mut self) {
+    /// Something is in the way.
+    pub(super) fn put_off(&mut self) {
         self.at_it = None;
         self.next = Instant::now() + LATER;
     }

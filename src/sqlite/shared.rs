@@ -204,6 +204,7 @@ impl Shared {
         let mut core = self.spec.named(Core::new(&self.spec, opened))?;
         self.spec.generation.attached(core.identity.marks());
         space::look(&mut core, self);
+        self.steps.open_another_file();
         *self.gate.enter() = Some(core);
         self.readers.open(&self.spec);
         self.health.set_warnings(warnings);

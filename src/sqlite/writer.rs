@@ -2,10 +2,13 @@
 //!
 //! Invariants:
 //! 1. Every job that was accepted is settled, also when the writer's thread dies.
-//! 2. The turn is left before the callers are woken: the next process works while they do.
+//! 2. The turn is left before the callers are woken: the next process works while they do. Nothing else is done between
+//!    their commit and their answer.
 //! 3. A caller that passes the gate by itself does what the writer would do for a batch of one.
 //! 4. A best-effort database that cannot be attached, that latched, or whose disk is full is tried again twice a second;
 //!    its submitted jobs wait meanwhile, in their order.
+//! 5. What it does beside its batches ([`Chores`]) goes by the clock: a crowd of jobs, or a caller that commits by itself
+//!    all the time, does not put it off.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -30,8 +33,10 @@ use crate::handoff::lanes::Woken;
 use crate::sync::{Arc, MutexGuard};
 use crate::telemetry::span;
 
-/// How often the idle writer looks whether the file is still its own.
+/// How often the writer looks whether the file is still its own.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
+/// How often it looks at bounds that are reached. A little less than that, with which it goes along.
+const BOUNDS_LOOK: Duration = Duration::from_millis(900);
 /// The same while it was last seen that somebody holds the lock, or that something else is in the way of writes.
 const SOON: Duration = Duration::from_millis(100);
 /// How long one try to attach a best-effort domain may wait for others: then health says who is in the way.
@@ -80,33 +85,23 @@ impl std::error::Error for PanicText {}
 /// The body of the writer's thread.
 pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
     let mut end = End { shared, queue: VecDeque::new() };
-    let mut bounds = Bounds::default();
-    let mut reclaimer = Reclaimer::new();
+    let mut chores = Chores::new();
     loop {
         suspicion::run(shared);
         if shared.best_effort && shared.health.is_attaching() && !attach(shared, attached) {
             return;
         }
-        bounds.look(shared);
+        chores.run(shared);
         if end.queue.is_empty() {
             let kept = shared.kept.load(Ordering::Acquire);
-            let patience = match () {
-                () if kept => LONGEST_KEPT,
-                () if shared.is_unsettled() => SOON,
-                () => IDLE_LOOK,
-            };
-            let until = Instant::now() + patience;
-            let wakes = reclaimer.wakes().filter(|wakes| !kept && *wakes < until);
-            match shared.lanes.wait(wakes.unwrap_or(until)) {
+            let mut until = chores.due(shared);
+            if kept {
+                until = until.min(Instant::now() + LONGEST_KEPT);
+            }
+            match shared.lanes.wait(until) {
                 Woken::Closed => return,
                 Woken::Idle if kept => give_back(shared),
-                Woken::Idle => {
-                    if wakes.is_none() {
-                        look(shared);
-                    }
-                    reclaim(shared, &mut reclaimer);
-                }
-                Woken::Poked | Woken::Work => {}
+                Woken::Idle | Woken::Poked | Woken::Work => {}
             }
         }
         let room = shared.spec.limits.batch_jobs.saturating_sub(end.queue.len());
@@ -115,17 +110,50 @@ pub(super) fn work(shared: &Arc<Shared>, attached: &dyn Fn(i64)) {
             return;
         }
         recover::run(shared);
-        shared.checker.tend(shared);
-        if !end.queue.is_empty()
-            && !serve(shared, &mut end.queue, &mut reclaimer)
-            && !shared.health.is_attaching()
-        {
+        if !end.queue.is_empty() && !serve(shared, &mut end.queue) && !shared.health.is_attaching() {
             rest(shared, TRY_EVERY);
         }
     }
 }
 
-/// The looks at bounds that are reached, and at the log: once a second, however much there is to do.
+/// What the writer does beside its batches, and when. Between two batches this costs a look at the clock.
+struct Chores {
+    looked: Instant,
+    bounds: Bounds,
+    reclaimer: Reclaimer,
+}
+
+impl Chores {
+    fn new() -> Self {
+        Self { looked: Instant::now(), bounds: Bounds::default(), reclaimer: Reclaimer::new() }
+    }
+
+    /// When the idle writer comes back for them. The others go along with the look at the file.
+    fn due(&self, shared: &Shared) -> Instant {
+        let look = self.next_look(shared);
+        self.reclaimer.wakes().map_or(look, |wakes| wakes.min(look))
+    }
+
+    fn next_look(&self, shared: &Shared) -> Instant {
+        self.looked + if shared.is_unsettled() { SOON } else { IDLE_LOOK }
+    }
+
+    /// Does what is due.
+    fn run(&mut self, shared: &Arc<Shared>) {
+        let now = Instant::now();
+        if now >= self.next_look(shared) {
+            self.looked = now;
+            look(shared);
+        }
+        self.bounds.look(shared, now);
+        if self.reclaimer.is_due(now) {
+            reclaim(shared, &mut self.reclaimer);
+        }
+        shared.checker.tend(shared);
+    }
+}
+
+/// The looks at bounds that are reached, and at the log.
 #[derive(Default)]
 struct Bounds {
     began: bool,
@@ -133,7 +161,7 @@ struct Bounds {
 }
 
 impl Bounds {
-    fn look(&mut self, shared: &Shared) {
+    fn look(&mut self, shared: &Shared, now: Instant) {
         if !shared.health.is_writable() {
             return;
         }
@@ -144,8 +172,7 @@ impl Bounds {
             self.last = None;
             return;
         }
-        let now = Instant::now();
-        if now.saturating_duration_since(*self.last.get_or_insert(now)) < IDLE_LOOK {
+        if now.saturating_duration_since(*self.last.get_or_insert(now)) < BOUNDS_LOOK {
             return;
         }
         self.last = Some(now);
@@ -155,7 +182,7 @@ impl Bounds {
 }
 
 /// One batch. False when jobs went back because of trouble that does not pass at once.
-fn serve(shared: &Shared, queue: &mut VecDeque<Entry>, reclaimer: &mut Reclaimer) -> bool {
+fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) -> bool {
     if shared.checkpointer.is_paused() {
         // A turn that was kept would be kept for the whole pause.
         if let Some(core) = shared.gate.enter().as_mut() {
@@ -182,10 +209,6 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>, reclaimer: &mut Reclaimer
             let span = span!("batch", database = shared.spec.domain.name());
             let done = if queue.is_empty() { Vec::new() } else { batch::run(core, shared, queue) };
             drop(span);
-            if came && reclaimer.is_due() {
-                // In the same turn: its own callers would wait in line for another one.
-                reclaimer.run(core, shared);
-            }
             core.turn.leave();
             fit = !std::mem::take(&mut core.held_back);
             shared.give_back(queue);
@@ -243,22 +266,26 @@ fn give_back(shared: &Shared) {
     }
 }
 
-/// The idle writer looks whether pages are free, and gives some back.
+/// Looks whether pages are free, and gives some back. In a turn of its own: whoever waits was answered before.
 fn reclaim(shared: &Shared, reclaimer: &mut Reclaimer) {
-    if !reclaimer.is_due() {
-        return;
-    }
-    shared.gate.reserve();
-    let mut inside = shared.gate.enter();
-    shared.gate.release();
-    if let Some(core) = inside.as_mut() {
-        reclaimer.run(core, shared);
+    let mut inside = enter_first(shared);
+    match inside.as_mut().filter(|_| shared.lanes.is_open()) {
+        Some(core) => reclaimer.run(core, shared),
+        None => reclaimer.put_off(),
     }
 }
 
-/// The idle writer's look at its file, and at the write lock when it was somebody else's.
+/// Enters also while a caller commits by itself all the time.
+fn enter_first(shared: &Shared) -> MutexGuard<'_, Option<Core>> {
+    shared.gate.reserve();
+    let inside = shared.gate.enter();
+    shared.gate.release();
+    inside
+}
+
+/// The look at the file, and at the write lock when it was somebody else's.
 fn look(shared: &Shared) {
-    let mut inside = shared.gate.enter();
+    let mut inside = enter_first(shared);
     let Some(core) = inside.as_mut() else { return };
     if !shared.health.is_open() {
         return;

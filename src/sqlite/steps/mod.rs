@@ -15,10 +15,12 @@
 //!    with the process, and another one goes on within a second.
 //! 3. Opening waits for no step. A domain without steps costs a test of an empty list, one whose steps are done one read
 //!    on the connection that is there, and no thread.
-//! 4. Pieces are jobs of the background lane. None begins while the write-ahead log is long and not worked off, or while a bound of
-//!    the database is reached.
+//! 4. Pieces are jobs of the background lane. None begins while the write-ahead log is long and not worked off, or while a
+//!    bound is reached that its writes would add to. A full database is no reason to wait: a step may make room.
 //! 5. A step runs on the schema that its program knows, and no newer one: an older program leaves it to the newer.
 //! 6. What goes wrong in a step is in nobody's way: it is tried again, later and smaller, and told.
+//! 7. Steps run in their order on each file: when the database has another file, the first one that is not done there is
+//!    next, and a piece that was meant for the file before does nothing.
 //!
 //! Tests: in the files; `tests/m5_steps.rs`.
 
@@ -29,7 +31,8 @@ mod runner;
 mod work;
 
 use std::collections::BTreeMap;
-use std::sync::{OnceLock, Weak};
+use std::sync::Weak;
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 use rusqlite::Connection;
@@ -42,7 +45,7 @@ pub(crate) use runner::Runner;
 use super::shared::{Shared, warn};
 use crate::domain::Domain;
 use crate::error::{Error, Result};
-use crate::sync::{Arc, AtomicBool, Ordering};
+use crate::sync::{Arc, Ordering};
 
 /// How far a step is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -149,48 +152,56 @@ pub(super) fn unfinished(connection: &Connection, domain: &Domain) -> bool {
 /// What a database has to do with steps.
 pub(super) struct Steps {
     runner: Arc<Runner>,
-    owner: OnceLock<Weak<Shared>>,
-    /// Some were not done when the file was opened.
-    unfinished: AtomicBool,
+    known: Mutex<Known>,
+    /// Counts the files that were opened.
+    file: Arc<AtomicU64>,
     /// Why they do not go on, by step; what concerns all of them under no name.
     troubles: Mutex<BTreeMap<String, String>>,
 }
 
+/// Both are there before the database is enlisted, whichever comes first.
+#[derive(Default)]
+struct Known {
+    owner: Option<Weak<Shared>>,
+    /// Some were not done when the file was opened.
+    unfinished: bool,
+}
+
 impl Steps {
     pub(super) fn new(runner: Arc<Runner>) -> Self {
-        Self {
-            runner,
-            owner: OnceLock::new(),
-            unfinished: AtomicBool::new(false),
-            troubles: Mutex::default(),
-        }
+        Self { runner, known: Mutex::default(), file: Arc::default(), troubles: Mutex::default() }
     }
 
     /// Says whose steps they are. To be called once.
     pub(super) fn belong_to(&self, shared: &Arc<Shared>) {
-        // A second call would find it said, and the same.
-        let _ = self.owner.set(Arc::downgrade(shared));
-        self.enlist();
+        self.enlist(|known| known.owner = Some(Arc::downgrade(shared)));
+    }
+
+    /// A file is about to be used for writes. To be called before the first of them.
+    pub(super) fn open_another_file(&self) {
+        self.file.fetch_add(1, Ordering::SeqCst);
     }
 
     /// The file was opened.
     pub(super) fn found(&self, unfinished: bool) {
-        self.unfinished.store(unfinished, Ordering::Release);
-        self.enlist();
+        self.enlist(|known| known.unfinished = unfinished);
     }
 
-    fn enlist(&self) {
-        if self.unfinished.load(Ordering::Acquire)
-            && let Some(owner) = self.owner.get()
-        {
-            self.runner.enlist(owner);
+    fn enlist(&self, learn: impl FnOnce(&mut Known)) {
+        let mut known = self.known.lock();
+        learn(&mut known);
+        let owner = known.owner.clone().filter(|_| known.unfinished);
+        drop(known);
+        if let Some(owner) = owner {
+            self.runner.enlist(&owner);
         }
     }
 
     /// The database closes: when this answers, the runner does not use it any more.
     pub(super) fn leave(&self) {
-        if let Some(owner) = self.owner.get() {
-            self.runner.leave(owner);
+        let owner = self.known.lock().owner.clone();
+        if let Some(owner) = owner {
+            self.runner.leave(&owner);
         }
     }
 
@@ -222,8 +233,10 @@ impl Steps {
         }
         all.append(&mut recorded);
         let troubles = self.troubles.lock();
-        for status in all.iter_mut().filter(|status| !status.is_done()) {
-            if let Some(trouble) = troubles.get(&status.name) {
+        let declared = domain.steps.len();
+        for (at, status) in all.iter_mut().enumerate().filter(|(_, status)| !status.is_done()) {
+            let of_all = || troubles.get("").filter(|_| at < declared);
+            if let Some(trouble) = troubles.get(&status.name).or_else(of_all) {
                 (status.state, status.trouble) = (StepState::Waiting, Some(trouble.clone()));
             }
         }

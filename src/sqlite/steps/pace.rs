@@ -56,9 +56,9 @@ impl Pace {
         now + doubled.min(LAST_RETRY)
     }
 
-    /// True when it failed so often that somebody should know, for the first time since it last went.
-    pub(super) fn is_news(&self) -> bool {
-        self.failures == TELL_AFTER
+    /// True when it failed so often that somebody should know.
+    pub(super) fn is_to_be_told(&self) -> bool {
+        self.failures >= TELL_AFTER
     }
 }
 
@@ -109,20 +109,20 @@ mod tests {
     }
 
     #[test]
-    fn it_tries_again_later_and_smaller_and_tells_once() {
+    fn it_tries_again_later_and_smaller_and_tells_from_the_third_time_on() {
         let (mut pace, now) = (Pace::new(), Instant::now());
         for _ in 0..5 {
             pace.went(Duration::from_micros(10), 0, false);
         }
         let before = pace.limit();
         let waits: Vec<_> =
-            (0..9).map(|_| (pace.failed(now).duration_since(now).as_secs(), pace.is_news())).collect();
+            (0..9).map(|_| (pace.failed(now).duration_since(now).as_secs(), pace.is_to_be_told())).collect();
         assert_eq!(pace.limit(), (before / 8 / 8 / 8 / 8).max(1));
         assert_eq!(
             waits.iter().map(|(seconds, _)| *seconds).collect::<Vec<_>>(),
             [1, 2, 4, 8, 16, 32, 60, 60, 60]
         );
-        assert_eq!(waits.iter().filter(|(_, news)| *news).count(), 1);
+        assert_eq!(waits.iter().position(|(_, told)| *told), Some(2));
         pace.went(TARGET, 0, false);
         assert_eq!(pace.failed(now).duration_since(now), FIRST_RETRY);
     }

@@ -28,7 +28,7 @@ const ADVANCE: &str = "
     VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6)
     ON CONFLICT(name) DO UPDATE SET
         watermark = excluded.watermark,
-        rows_done = rows_done + excluded.rows_done,
+        rows_done = rows_done + min(excluded.rows_done, 9223372036854775807 - rows_done),
         rows_total = ifnull(rows_total, excluded.rows_total),
         written_at = excluded.written_at,
         finished_at = excluded.finished_at,
@@ -84,12 +84,14 @@ pub(super) fn read(connection: &Connection) -> Result<Vec<Record>> {
     rows().map_err(unreadable)
 }
 
-/// One step; `None` before its first piece. The caller is in a write transaction: the table is made where it is missing.
+/// One step; `None` before its first piece.
 ///
 /// # Errors
 /// As [`read`].
 pub(super) fn of(connection: &Connection, name: &str) -> Result<Option<Record>> {
-    connection.execute_batch(CREATE)?;
+    if !history::is_there(connection, STEPS)? {
+        return Ok(None);
+    }
     let one = || {
         let mut statement =
             connection.prepare(&format!("SELECT {COLUMNS} FROM rowhouse_steps WHERE name = ?1"))?;
@@ -107,7 +109,8 @@ pub(super) struct Advance<'a> {
     pub(super) finished: bool,
 }
 
-/// Writes down that a piece was done. The caller is in the transaction of that piece, after [`of`].
+/// Writes down that a piece was done, in the transaction of that piece. The table is made where it is missing: after the work
+/// of the piece, which may have made the room for it.
 ///
 /// # Errors
 /// Of SQLite.
@@ -115,6 +118,7 @@ pub(super) fn advance(connection: &Connection, advance: &Advance<'_>) -> Result<
     let now = jiff::Timestamp::now().to_string();
     let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
     let Advance { name, to, rows, total, finished } = advance;
+    connection.execute_batch(CREATE)?;
     let finished_at = finished.then_some(&now);
     connection.execute(ADVANCE, (name, to, number(*rows), total.map(number), &now, finished_at))?;
     Ok(())
@@ -195,6 +199,17 @@ mod tests {
             connection.execute_batch(change).expect(change);
             let error = read(&connection).expect_err(change);
             assert_eq!(error.kind(), ErrorKind::Corrupt, "{change}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_count_of_rows_that_is_too_large_stays_at_the_largest() {
+        let connection = memory();
+        for to in 1..4 {
+            of(&connection, "fill").expect("a look");
+            advance(&connection, &piece(&Watermark::Number(to), u64::MAX, false)).expect("written");
+            let found = of(&connection, "fill").expect("a look").expect("a row");
+            assert_eq!((found.rows, found.watermark), (i64::MAX.cast_unsigned(), Watermark::Number(to)));
         }
     }
 

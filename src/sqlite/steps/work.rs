@@ -12,8 +12,10 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handoff::lanes::Lane;
 use crate::home;
 use crate::presence::Held;
+use crate::sqlite::admission::Bound;
 use crate::sqlite::clock::instant_after;
 use crate::sqlite::history;
+use crate::sqlite::holders;
 use crate::sqlite::label::Label;
 use crate::sqlite::migrate;
 use crate::sqlite::readers;
@@ -22,10 +24,13 @@ use crate::sqlite::tx::{Snapshot, Tx};
 use crate::sync::{Arc, Ordering};
 
 /// How often it is looked whether another process has stopped doing the steps, and whether the database can be written.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How often it is looked whether the write-ahead log is short again, and how often it is asked to be worked off.
+pub(super) const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether a long write-ahead log is worked off, and how often that is asked for. A log that somebody
+/// pins is looked at as seldom as it is tried.
 const LOOK_AT_LOG: Duration = Duration::from_millis(50);
 const ASK_FOR_CHECKPOINT: Duration = Duration::from_secs(1);
+/// How often it is looked whether the process that does the steps is stopped.
+const LOOK_FOR_STOPPED: Duration = Duration::from_secs(5);
 /// How often the free space is looked at while there is too little.
 const LOOK_AT_ROOM: Duration = Duration::from_secs(5);
 /// How long an estimate, or a look at the records, may read.
@@ -38,7 +43,7 @@ pub(super) enum Next {
 }
 
 impl Next {
-    fn after(wait: Duration) -> Self {
+    pub(super) fn after(wait: Duration) -> Self {
         Self::At(instant_after(wait))
     }
 }
@@ -49,6 +54,7 @@ pub(super) struct Work {
     lock: Option<Held>,
     under_way: Option<UnderWay>,
     asked_for_checkpoint: Option<Instant>,
+    looked_for_stopped: Option<Instant>,
 }
 
 /// The step whose turn it is.
@@ -58,6 +64,10 @@ struct UnderWay {
     total: Option<u64>,
     /// The growth that is still to come, where the step estimates it.
     needs: Option<u64>,
+    /// The file that it was found unfinished in.
+    file: u64,
+    /// Why its last tries failed, if somebody was told.
+    told: Option<String>,
 }
 
 /// What the job of a piece found and did.
@@ -69,6 +79,8 @@ enum Did {
     Finished,
     /// The schema is not the one that the step was written for.
     OtherSchema,
+    /// The database has another file meanwhile.
+    OtherFile,
 }
 
 impl Work {
@@ -79,21 +91,31 @@ impl Work {
         }
         match self.has_lock(shared) {
             Ok(true) => {}
-            Ok(false) => return Next::after(LOOK_EVERY),
+            Ok(false) => {
+                self.look_for_stopped(shared);
+                return Next::after(LOOK_EVERY);
+            }
             Err(error) => {
                 shared.steps.tell(shared, "", Some(&error));
                 return Next::after(LOOK_EVERY);
             }
         }
-        if shared.admission.any_reached() {
-            // It can wait, and would only add to what is too much.
+        let admission = &shared.admission;
+        let adds_to = |bound| admission.is_reached(bound);
+        if adds_to(Bound::LogCap)
+            || adds_to(Bound::WriteRate)
+            || admission.refusal(Lane::Background).is_some()
+        {
             return Next::after(LOOK_EVERY);
         }
         if self.is_log_long(shared) {
-            return Next::after(LOOK_AT_LOG);
+            let pinned = shared.checkpointer.progress.streak() > 0;
+            return Next::after(if pinned { LOOK_EVERY } else { LOOK_AT_LOG });
         }
+        let file = shared.steps.file.load(Ordering::SeqCst);
+        self.under_way.take_if(|step| step.file != file);
         if self.under_way.is_none() {
-            match begin_next(shared) {
+            match begin_next(shared, file) {
                 Ok(Some(step)) => self.under_way = Some(step),
                 Ok(None) => return Next::Nothing,
                 Err(error) => {
@@ -111,7 +133,7 @@ impl Work {
         }
         match step.go_on(shared) {
             Went::Again(next) => next,
-            Went::Finished => {
+            Went::Finished | Went::OtherFile => {
                 self.under_way = None;
                 Next::after(Duration::ZERO)
             }
@@ -129,6 +151,22 @@ impl Work {
         Ok(true)
     }
 
+    /// Another process does the steps. While that is stopped, nobody does.
+    fn look_for_stopped(&mut self, shared: &Shared) {
+        if self.looked_for_stopped.is_some_and(|looked| looked.elapsed() < LOOK_FOR_STOPPED) {
+            return;
+        }
+        self.looked_for_stopped = Some(Instant::now());
+        let stopped = holders::flock_holder(&shared.spec.steps_lock).filter(|holder| holder.stopped);
+        let trouble = stopped.map(|holder| {
+            let advice = format!("let process {0} go on (kill -CONT {0}), or end it", holder.pid);
+            Error::new(ErrorKind::Busy, "the process that does them is stopped")
+                .held_by(Some(holder))
+                .advise(advice)
+        });
+        shared.steps.tell(shared, "", trouble.as_ref());
+    }
+
     /// True while the log should be worked off before anything is added to it.
     fn is_log_long(&mut self, shared: &Shared) -> bool {
         let long = shared.checkpointer.is_long();
@@ -143,7 +181,7 @@ impl Work {
 }
 
 /// The first declared step that is not done; `None` when all are, or are left to a newer program.
-fn begin_next(shared: &Shared) -> Result<Option<UnderWay>> {
+fn begin_next(shared: &Shared, file: u64) -> Result<Option<UnderWay>> {
     let look = |at: &Snapshot| Ok((schema_version(at.connection())?, record::read(at.connection())?));
     let (version, records) = read(shared, look)?;
     shared.steps.tell(shared, "", None);
@@ -160,7 +198,7 @@ fn begin_next(shared: &Shared) -> Result<Option<UnderWay>> {
         }
         !done
     });
-    Ok(next.map(|step| UnderWay::begin(shared, step, record(step))))
+    Ok(next.map(|step| UnderWay::begin(shared, step, record(step), file)))
 }
 
 /// What came of a piece.
@@ -168,10 +206,11 @@ enum Went {
     Again(Next),
     Finished,
     OtherSchema,
+    OtherFile,
 }
 
 impl UnderWay {
-    fn begin(shared: &Shared, step: &Step, record: Option<&Record>) -> Self {
+    fn begin(shared: &Shared, step: &Step, record: Option<&Record>, file: u64) -> Self {
         let estimate = |estimate: &Option<Arc<Estimate>>| {
             let estimate = estimate.as_ref()?;
             let asked = || read(shared, |at| estimate(at));
@@ -187,7 +226,7 @@ impl UnderWay {
             }
             _ => bytes,
         });
-        Self { step: step.clone(), pace: Pace::new(), total, needs }
+        Self { step: step.clone(), pace: Pace::new(), total, needs, file, told: None }
     }
 
     /// # Errors
@@ -207,6 +246,7 @@ impl UnderWay {
         let (jobs_before, pages_before) = (jobs(), shared.checkpointer.wal_pages());
         match self.piece(shared) {
             Ok(Did::Rows { took }) => {
+                self.told = None;
                 shared.steps.tell(shared, self.step.name(), None);
                 let pages = shared.checkpointer.wal_pages();
                 // A log that became shorter began anew.
@@ -219,6 +259,7 @@ impl UnderWay {
                 Went::Finished
             }
             Ok(Did::OtherSchema) => Went::OtherSchema,
+            Ok(Did::OtherFile) => Went::OtherFile,
             Err(error) => Went::Again(self.failed(shared, error)),
         }
     }
@@ -230,10 +271,16 @@ impl UnderWay {
             return Next::after(LOOK_EVERY);
         }
         let again = self.pace.failed(Instant::now());
-        if self.pace.is_news() {
+        if self.pace.is_to_be_told() {
             let error = shared.name(error);
-            shared.steps.tell(shared, self.step.name(), Some(&error));
-            self.complain(shared, &error);
+            let text = error.to_string();
+            if self.told.as_ref() != Some(&text) {
+                // Another reason than before is told aloud as well.
+                shared.steps.tell(shared, self.step.name(), None);
+                shared.steps.tell(shared, self.step.name(), Some(&error));
+                self.complain(shared, &error);
+                self.told = Some(text);
+            }
         }
         Next::At(again)
     }
@@ -249,8 +296,12 @@ impl UnderWay {
     fn piece(&self, shared: &Arc<Shared>) -> Result<Did> {
         let (step, total, limit) = (self.step.clone(), self.total, self.pace.limit());
         let newest = migrate::newest_of(&shared.spec.domain);
+        let (file, files) = (self.file, shared.steps.file.clone());
         queue(shared, &self.step, move |tx| {
             let began = Instant::now();
+            if files.load(Ordering::SeqCst) != file {
+                return Ok(Did::OtherFile);
+            }
             if !(step.version..=newest).contains(&tx.as_engine(schema_version)?) {
                 return Ok(Did::OtherSchema);
             }
