@@ -34,9 +34,9 @@ pub struct Limits {
     /// Writes are refused from three quarters of it on: the rest is for what is under way. Default 64 MiB; at most a
     /// quarter of [`Domain::max_bytes`](crate::Domain::max_bytes).
     pub wal_cap: u64,
-    /// Bytes that best-effort databases leave free on the disk, for the others to go on: with less, they take no work, and
-    /// count what they refuse in [`Stats::shed`](crate::Stats::shed). At most an eighth of the file system; 0 leaves
-    /// nothing. Default 64 MiB.
+    /// Bytes that best-effort databases leave free on the disk, for the others to go on: with less, they take no work but
+    /// that of [`background`](crate::Database::background) handles, which is for making room, and count what they refuse in
+    /// [`Stats::shed`](crate::Stats::shed). At most an eighth of the file system; 0 leaves nothing. Default 64 MiB.
     pub disk_reserve: u64,
     /// Page cache per connection in bytes. Default 8 MiB.
     pub page_cache: u64,

@@ -172,7 +172,8 @@ impl Domain {
     ///
     /// A quarter of them may be written at once; so in any span of that length it is at most 1.25 times as much. Counted is
     /// what is added to the write-ahead log, twice, because it is copied to the database later: the true number is lower
-    /// when pages are written again before they are copied. Over it a best-effort database refuses work with
+    /// when pages are written again before they are copied, and higher for a transaction larger than
+    /// [`Limits::page_cache`](crate::Limits), which writes some pages more than once. Over it a best-effort database refuses work with
     /// [`ErrorKind::Full`] until a 64th of what may be written at once is free again. Each process counts from when it
     /// opened the database.
     #[must_use]

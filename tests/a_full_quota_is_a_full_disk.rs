@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::*;
 use rowhouse::rusqlite::ffi;
-use rowhouse::{ErrorKind, Health};
+use rowhouse::{ErrorKind, Health, Home, Runtime};
 
 /// From now on the user's quota is used up.
 static USED_UP: AtomicBool = AtomicBool::new(false);
@@ -101,4 +101,39 @@ fn a_statement_that_spills() {
     assert_eq!(db.health(), Health::Ready);
     USED_UP.store(false, Ordering::Relaxed);
     db.write(large).expect("with room it goes on by itself");
+}
+
+/// The same in a database that has a bound of its own, which it is far from: it is not told that it is at that.
+#[test]
+fn a_statement_that_spills_in_a_database_with_a_bound() {
+    replace_the_systems_writes();
+    let _alone = in_turn();
+    let mut limits = limits();
+    limits.page_cache = 64 << 10;
+    let folder = tempfile::tempdir().expect("a folder");
+    let runtime = Runtime::builder(Home::at(folder.path()))
+        .domain(domain().max_bytes(64 << 20))
+        .limits(limits)
+        .open()
+        .expect("opened");
+    let db = runtime.database("test").expect("the domain");
+    let rows = |count: u32| {
+        move |tx: &rowhouse::Tx| -> rowhouse::Result<()> {
+            for _ in 0..count {
+                tx.execute("INSERT INTO t(v) VALUES (zeroblob(4000))", [])?;
+            }
+            Ok(())
+        }
+    };
+    USED_UP.store(true, Ordering::Relaxed);
+    for count in [1, 200] {
+        let error = db.write(rows(count)).expect_err("no room");
+        assert_eq!(error.kind(), ErrorKind::Full, "{error}");
+        assert!(!error.message().contains("no room left"), "{count} rows: {error}");
+    }
+    USED_UP.store(false, Ordering::Relaxed);
+    // The control: the bound itself, met by a statement that spills as well.
+    let error = db.write(rows(20_000)).expect_err("no room");
+    assert!(error.message().contains("no room left in the 64 MiB"), "{error}");
+    db.write(rows(1)).expect("there is room again");
 }

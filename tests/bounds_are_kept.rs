@@ -3,13 +3,16 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 
+mod faults;
 mod processes;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use faults::{Effect, Operation};
 use processes::Child;
 use rowhouse::rusqlite::Connection;
 use rowhouse::rusqlite::config::DbConfig;
@@ -330,6 +333,132 @@ fn a_read_of_this_process_is_named_with_its_label_and_age() {
     until("it is ready again", || log.health() == Health::Ready);
     insert(&log, -1, 10).expect("let in again");
     drop(runtime);
+}
+
+/// Of two processes with a snapshot the one is named that keeps more of the log, not the one that is stopped.
+#[test]
+fn of_two_snapshots_the_older_one_is_named() {
+    let _alone = alone();
+    let Place { log, runtime, home: _home, .. } = place(small());
+    let cursors = || {
+        let child = Child::start("cursors", &[processes::text(log.path())]);
+        child.wait_for("reading");
+        child
+    };
+    let mut older = cursors();
+    for part in 0..32 {
+        insert(&log, part, 4 << 10).expect("a row");
+    }
+    let mut younger = cursors();
+    younger.stop();
+    let error = (0..512).find_map(|part| insert(&log, part, 16 << 10).err()).expect("it is refused");
+    let named = error.holder().map(|holder| (i64::from(holder.pid), holder.stopped));
+    assert_eq!(named, Some((i64::from(older.pid()), false)), "{error}");
+    older.tell("end");
+    older.finish();
+    // Then it is the other one's.
+    until("the other one is named", || {
+        matches!(log.health(), Health::Degraded { holder: Some(holder), .. }
+            if i64::from(holder.pid) == i64::from(younger.pid()))
+    });
+    younger.go_on();
+    younger.tell("end");
+    younger.finish();
+    until("it is ready again", || log.health() == Health::Ready);
+    drop(runtime);
+}
+
+/// Reads that last longer than a writer may be held for, two of them at any time, and a log that begins anew all the same.
+/// Control: on plain connections it only grows, however often it is worked off.
+#[test]
+fn a_log_begins_anew_although_long_reads_follow_each_other() {
+    const LASTS: Duration = Duration::from_millis(300);
+    let _alone = alone();
+    let Place { work, runtime, home: _home, .. } = place(small());
+    let ended = AtomicBool::new(false);
+    let (began, beginning) = channel();
+    std::thread::scope(|scope| {
+        let mut stops = Vec::new();
+        for _ in 0..2 {
+            let (work, ended, began) = (work.clone(), &ended, began.clone());
+            let (stop, stopped) = channel::<()>();
+            stops.push(stop);
+            scope.spawn(move || {
+                while !ended.load(Ordering::Relaxed) {
+                    let read = work.read(|at| {
+                        let _: i64 = at.row("SELECT count(*) FROM item", [], |row| row.get(0))?;
+                        let _ = began.send(());
+                        let _ = stopped.recv_timeout(LASTS);
+                        Ok(())
+                    });
+                    read.expect("a read");
+                }
+            });
+            // The next one begins in the middle of this one.
+            beginning.recv().expect("it reads");
+            let _ = stops[0].send(());
+        }
+        let before = work.stats().checkpoint_restarts;
+        let mut longest = 0;
+        until("the log begins anew, twice", || {
+            insert(&work, 0, 16 << 10).expect("a row");
+            longest = longest.max(length(&log_of(work.path())));
+            work.stats().checkpoint_restarts >= before + 2
+        });
+        println!("{longest} bytes of log, {:?}", work.stats());
+        ended.store(true, Ordering::Relaxed);
+        drop(stops);
+    });
+    runtime.close(LONG);
+
+    let control = processes::folder();
+    let file = processes::file(control.path());
+    let plain = plain_database(&file);
+    let readers = [processes::plain(&file), processes::plain(&file)];
+    readers[0].execute_batch("BEGIN; SELECT count(*) FROM item").expect("a read");
+    for part in 0..512_u32 {
+        plain.execute(INSERT, (1, part, text(16 << 10))).expect("a row");
+        if part % 16 == 0 {
+            let at = usize::from(part % 32 != 0);
+            readers[1 - at].execute_batch("BEGIN; SELECT count(*) FROM item").expect("the next read");
+            readers[at].execute_batch("COMMIT").expect("it ends");
+            plain.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").expect("as far as it goes");
+        }
+    }
+    assert!(length(&log_of(&file)) > 8 * MIB, "the control's log never begins anew");
+}
+
+/// A main file that may not grow: nothing can be worked off, and that is told once and tried again.
+#[test]
+fn a_checkpoint_that_fails_is_told_and_tried_again() {
+    let _alone = alone();
+    faults::install();
+    let mut limits = small();
+    limits.reader_age = Duration::from_secs(1);
+    let Place { runtime, work, log, home: _home } = place(limits);
+    let full = Effect::Fail(rowhouse::rusqlite::ffi::SQLITE_FULL);
+    let rules = [&work, &log].map(|database| faults::inject(&[Operation::Write], database.path(), full));
+    for part in 0..64 {
+        insert(&work, part, 16 << 10).expect("the log takes it");
+    }
+    until("health says so", || {
+        matches!(work.health(), Health::Degraded { reason, .. }
+            if reason.contains("could not be worked off") && reason.contains("each try fails"))
+    });
+    let tries = rules[0].hits();
+    until("it is tried again", || rules[0].hits() > tries + 1);
+    assert!(work.stats().checkpoint_busy_streak > 1, "{:?}", work.stats());
+    let error = (0..512).find_map(|part| insert(&log, part, 16 << 10).err()).expect("it is refused");
+    assert_eq!(error.kind(), ErrorKind::Full, "{error}");
+    assert!(error.message().contains("at its cap") && error.message().contains("each try fails"), "{error}");
+    let said = Said::of(&work, "cannot be worked off");
+    assert_eq!(said.len(), 1, "once, not at each try: {said:#?}");
+    drop(rules);
+    for database in [&work, &log] {
+        until("it is ready again", || database.health() == Health::Ready);
+        until("the streak ends", || database.stats().checkpoint_busy_streak == 0);
+    }
+    runtime.close(LONG);
 }
 
 /// The next process that is up cuts the log that five killed ones left, also when it writes nothing itself.

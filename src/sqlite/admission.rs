@@ -5,7 +5,8 @@
 //! 2. A best-effort database refuses at once while a bound is reached: nobody waits, nothing grows. A required one goes on
 //!    and only raises the alarm.
 //! 3. Work that makes room ([`Lane::Background`](crate::handoff::lanes::Lane)) is let in while only the file is too
-//!    large: SQLite itself refuses what would make it larger.
+//!    large, where SQLite itself refuses what would make it larger, or the disk too full: what filled it must be able to
+//!    give back. So that lane is for work that makes room, and not for what fills.
 //! 4. It ends by itself: whoever finds that a bound is not reached any more opens it.
 //!
 //! Tests: below; each bound where it is enforced.
@@ -42,7 +43,7 @@ impl Bound {
     fn refusing(lane: Lane) -> u8 {
         match lane {
             Lane::Normal => u8::MAX,
-            Lane::Background => !Self::Space.bit(),
+            Lane::Background => !(Self::Space.bit() | Self::DiskReserve.bit()),
         }
     }
 }
@@ -146,10 +147,12 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_room_is_let_in_while_only_the_file_is_too_large() {
+    fn what_makes_room_is_let_in_while_only_the_file_is_too_large_or_the_disk_too_full() {
         let admission = Admission::default();
         admission.reach(Bound::Space, why("space"), true);
         assert_eq!(refused(&admission, Lane::Normal).as_deref(), Some("space"));
+        assert_eq!(refused(&admission, Lane::Background), None);
+        admission.reach(Bound::DiskReserve, why("disk"), true);
         assert_eq!(refused(&admission, Lane::Background), None);
         admission.reach(Bound::LogCap, why("log"), true);
         assert_eq!(refused(&admission, Lane::Background).as_deref(), Some("log"));

@@ -482,13 +482,15 @@ pub(super) fn transact(core: &mut Core, shared: &Shared, run: impl FnOnce(&Tx) -
         return Some(Overruled::ByTrouble(error));
     }
     if core.tx.connection().is_autocommit() {
-        // Its own error says why, but for a full quota, which its statement met as a failed write. An answer that ignores
-        // it is not to be believed.
+        // Its own error says why, but for a full quota, which its statement met as a failed write, and the bound of the
+        // database, which it met as a full disk. An answer that ignores it is not to be believed.
         return match ran {
             Ran::Fine => {
                 Some(Error::new(ErrorKind::Constraint, "a statement rolled the whole transaction back"))
             }
-            Ran::Failed => ffi::full_quota(core.tx.connection()).map(Error::from),
+            Ran::Failed => ffi::full_quota(core.tx.connection())
+                .map(Error::from)
+                .or_else(|| space::refusal(core, &shared.spec)),
             Ran::Panicked => None,
         }
         .map(Overruled::ByJob);

@@ -1,7 +1,8 @@
 //! Works off the write-ahead log.
 //!
 //! Invariants:
-//! 1. No caller ever runs a checkpoint, and nobody waits for one but during its last piece.
+//! 1. No caller ever runs a checkpoint. Nobody waits for one but during its last piece, which is never more than the soft
+//!    limit and for which nobody is waited for.
 //! 2. The bulk runs by PASSIVE on a connection of its own, beside the writers.
 //! 3. A PASSIVE checkpoint beside a busy writer always ends a few pages short, and the log only starts anew when a
 //!    writer finds every page checkpointed. So the last piece runs while this process's writer is held between two
@@ -10,10 +11,13 @@
 //!    round is done, for at most a second.
 //! 5. A log that cannot be worked off (a reader pins it) is tried again after it grew by a mebibyte, and once a second
 //!    ([`log_cap`]), not in a loop; the writer is not held for it.
-//! 6. A log that was much too long, or whose file is when the database is opened, is cut to nothing when every page of it
-//!    is in the main file: with the writer held and the turn, for at most [`PATIENCE`], and only at a moment at which nobody
-//!    reads from it.
-//! 7. The thread starts when there is work for the first time: most processes end before, and start sooner without.
+//! 6. A log that is much too long, or whose file is when the database is opened, is cut to nothing in the last piece, if
+//!    nobody reads from it at that moment.
+//! 7. Reads that follow each other keep a log that is much too long: then the reads of this process wait, before they
+//!    begin, for those under way to end. For [`SHORTEST_WAIT`] first, for twice as long after each time that this was for
+//!    nothing, for [`LONGEST_WAIT`] at most, and never for a read that lasts longer. Those of other processes are not
+//!    waited for.
+//! 8. The thread starts when there is work for the first time: most processes end before, and start sooner without.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{OnceLock, Weak};
@@ -23,14 +27,15 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 
-use super::admission::Bound;
 use super::batch::latching;
 use super::connect;
 use super::ffi::{self, Checkpointed};
 use super::generation::{Counted, User};
 use super::log_cap::{self, Lengths, Progress};
+use super::readers::HeldBack;
 use super::shared::{Shared, warn};
 use super::stats;
+use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
 use crate::telemetry::span;
 
@@ -38,18 +43,21 @@ use crate::telemetry::span;
 pub(super) const PAGE: u64 = 4096;
 /// Pages by which a log that could not be worked off must grow before the next try: 1 MiB.
 const RETRY_AFTER: u64 = (1 << 20) / PAGE;
-/// The last piece is at most this long; with more to do, another bulk run comes first.
+/// With more to do than this, another bulk run comes before the last piece.
 const LAST_PIECE: u64 = 512;
-/// Bulk runs before the writer is held whatever is left.
+/// Bulk runs before the writer is held for what is left, or left alone when that is too much.
 const BULK_RUNS: u32 = 4;
 /// The writer pauses for at most this long: on a disk that slow, a long log is the smaller evil.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long the writer is held for a log that is much too long, while reads that need it end. Less than others wait for
-/// their turn before they go on without.
-const PATIENCE: Duration = Duration::from_millis(200);
-/// After that was for nothing, it is not held like this again for so many times as long.
-const IMPATIENCE: u32 = 10;
+/// How long a round waits for another process that is at it, while the writer pauses anyway.
+const AT_IT: Duration = Duration::from_millis(200);
+/// How long reads wait before they begin so that a log that is much too long can begin anew: at first,
+const SHORTEST_WAIT: Duration = Duration::from_millis(50);
+/// and at most. It is as long as a pause of the writer.
+const LONGEST_WAIT: Duration = LONGEST_PAUSE;
+/// After that was for nothing, it is not tried again for so many times as long.
+const IMPATIENCE: u32 = 5;
 
 /// Its connection is closed when there was nothing to do for so long.
 const IDLE: Duration = Duration::from_secs(10);
@@ -60,8 +68,7 @@ pub(super) struct Checkpointer {
     restarts: AtomicU64,
     /// The file was too long when it was opened, and is to be cut.
     too_long: AtomicBool,
-    /// Until then the writer is not held for long.
-    impatient_until: Mutex<Option<Instant>>,
+    tries: Mutex<Tries>,
     /// Pages at which the thread is woken next.
     wake_at: AtomicU64,
     /// Pages at which the writer pauses until the thread has done a round.
@@ -76,6 +83,30 @@ pub(super) struct Checkpointer {
     thread: Mutex<Option<JoinHandle<()>>>,
     /// What the thread works for.
     owner: OnceLock<Weak<Shared>>,
+}
+
+/// When a log that is much too long is tried to be cut next.
+struct Tries {
+    not_before: Option<Instant>,
+    /// How long reads wait for it.
+    patience: Duration,
+}
+
+impl Default for Tries {
+    fn default() -> Self {
+        Self { not_before: None, patience: SHORTEST_WAIT }
+    }
+}
+
+impl Tries {
+    fn is_due(&self, now: Instant) -> bool {
+        self.not_before.is_none_or(|at| now >= at)
+    }
+
+    fn failed(&mut self, now: Instant) {
+        self.not_before = Some(now + self.patience * IMPATIENCE);
+        self.patience = (self.patience * 2).min(LONGEST_WAIT);
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,7 +124,7 @@ impl Checkpointer {
             progress: Progress::default(),
             restarts: AtomicU64::new(0),
             too_long: AtomicBool::new(false),
-            impatient_until: Mutex::new(None),
+            tries: Mutex::default(),
             wake_at: AtomicU64::new(soft),
             pause_at: AtomicU64::new(pause_at(soft)),
             paused: AtomicBool::new(false),
@@ -115,29 +146,24 @@ impl Checkpointer {
         self.restarts.load(Ordering::Relaxed)
     }
 
+    /// Pages that are copied at most while the writer is held.
+    fn most_held(&self) -> u64 {
+        self.lengths.soft.max(LAST_PIECE)
+    }
+
     /// True while the log waits for somebody else, so that it should be tried again soon.
     pub(super) fn is_behind(&self) -> bool {
-        self.progress.streak() > 0 || self.too_long.load(Ordering::Relaxed)
+        let unfinished = self.progress.lag() > 0 && self.progress.log() >= self.lengths.soft;
+        unfinished || self.progress.streak() > 0 || self.too_long.load(Ordering::Relaxed)
     }
 
     /// The database is open, and the file of its log is this long: whoever had it before may have been killed.
     pub(super) fn look_at_file(&self, bytes: u64) {
-        if bytes > self.lengths.kept_bytes {
-            self.too_long.store(true, Ordering::Relaxed);
+        let too_long = bytes > self.lengths.kept_bytes;
+        self.too_long.store(too_long, Ordering::Relaxed);
+        // At first it is asked when there is a writer.
+        if too_long && self.owner.get().is_some() {
             self.ask();
-        }
-    }
-
-    /// How long the writer may be held from now on; `idle` when nothing is let in anyway.
-    fn patience(&self, now: Instant, idle: bool) -> Duration {
-        let impatient = !idle && self.impatient_until.lock().is_some_and(|until| now < until);
-        if impatient { Duration::ZERO } else { PATIENCE }
-    }
-
-    /// The writer was held so long for nothing.
-    fn held_for_nothing(&self, time: Duration) {
-        if !time.is_zero() {
-            *self.impatient_until.lock() = Some(Instant::now() + time * IMPATIENCE);
         }
     }
 
@@ -296,26 +322,26 @@ fn work(shared: &Shared) {
         let mut connection = own.connection.lock();
         // A log that belongs to another file by now must not be worked off into this one. Looked at with the lock: who
         // opens the files anew says so first, and lets go of the connection then.
-        if shared.health.is_writable() {
+        let round = shared.health.is_writable().then(|| {
             connection.take_if(|connection| shared.spec.check_current(connection).is_err());
             if connection.is_none() {
-                *connection = shared.spec.open_checkpointer(User::Checkpoint).ok();
+                *connection = Some(shared.spec.open_checkpointer(User::Checkpoint)?);
             }
-            if let Some(connection) = &*connection
-                && let Some(found) = run(shared, connection)
-            {
-                log_cap::judge(shared, connection, found);
-            }
-        }
-        drop(connection);
+            connection.as_ref().map_or(Ok(None), |connection| run(shared, connection).map(Some))
+        });
         own.look_again();
-        shared.show();
         let wish = own.wish.lock();
         if own.paused.swap(false, Ordering::AcqRel) {
             shared.gate.release();
             own.wished.notify_all();
         }
         drop(wish);
+        // Nobody waits for what follows.
+        if let Some(round) = round.and_then(Result::transpose) {
+            log_cap::judge(shared, connection.as_deref(), round);
+        }
+        drop(connection);
+        shared.show();
     }
 }
 
@@ -324,14 +350,55 @@ fn pause_at(soft: u64) -> u64 {
     soft * 5 / 2
 }
 
-/// One round: bulk, then the last piece. Answers what it left; `None` when a checkpoint failed.
-fn run(shared: &Shared, connection: &Connection) -> Option<Checkpointed> {
+/// One round: bulk, then the last piece. Answers what it left.
+fn run(shared: &Shared, connection: &Connection) -> Result<Checkpointed> {
     let _span = span!("checkpoint", database = shared.spec.domain.name());
     let own = &shared.checkpointer;
+    let mut done = bulk(shared, connection)?;
+    let now = Instant::now();
+    let much_too_long = done.log >= own.lengths.cut || own.too_long.load(Ordering::Relaxed);
+    let short = done.log < own.lengths.soft && !much_too_long;
+    if done.busy || short || own.progress.is_pinned_at(done, now) {
+        // Nothing can be done, or somebody else is at it, or did it, and the log has started anew.
+        return Ok(done);
+    }
+    let tries = much_too_long && own.tries.lock().is_due(now);
+    let held_back = tries.then(|| hold_reads_back(shared, now)).flatten();
+    if held_back.is_some() {
+        done = bulk(shared, connection)?;
+    }
+    // What is long was worked off by itself only up to where somebody needs it, or others write faster.
+    if done.busy || left(done) > own.most_held() {
+        if tries {
+            own.tries.lock().failed(Instant::now());
+        }
+        return Ok(done);
+    }
+    if much_too_long && !tries && left(done) == 0 {
+        // Only cutting it is left, and that was for nothing just now.
+        return Ok(done);
+    }
+    let (done, cut) = last_piece(shared, connection, tries)?;
+    drop(held_back);
+    if tries {
+        let mut tries = own.tries.lock();
+        if cut { *tries = Tries::default() } else { tries.failed(Instant::now()) }
+    }
+    Ok(done)
+}
+
+/// Everything that can be copied without anybody waiting for it; by several runs, because writers go on meanwhile.
+fn bulk(shared: &Shared, connection: &Connection) -> Result<Checkpointed> {
+    let own = &shared.checkpointer;
+    let until = Instant::now() + AT_IT;
     let mut done = passive(shared, connection)?;
+    // The writers of this process pause until the log is shorter, and so until the other process is through with it.
+    while done.busy && own.is_paused() && own.progress.streak() == 0 && Instant::now() < until {
+        connect::pause();
+        done = passive(shared, connection)?;
+    }
     for _ in 1..BULK_RUNS {
-        let is_paused = own.paused.load(Ordering::Acquire);
-        if done.busy || done.log.saturating_sub(done.done) <= LAST_PIECE || is_paused {
+        if done.busy || left(done) <= LAST_PIECE {
             break;
         }
         let before = std::mem::replace(&mut done, passive(shared, connection)?);
@@ -339,20 +406,36 @@ fn run(shared: &Shared, connection: &Connection) -> Option<Checkpointed> {
             break;
         }
     }
-    let is_paused = own.paused.load(Ordering::Acquire);
-    let short = done.log < own.lengths.soft && !own.too_long.load(Ordering::Relaxed);
-    let pinned = own.progress.is_pinned_at(done, Instant::now());
-    if (!done.busy && (pinned || short)) || (done.busy && !is_paused) {
-        // Nothing can be done, or somebody else is at it, or did it, and the log has started anew.
-        return left(shared, connection, done);
+    // A checkpoint that was busy does not tell how long the log is.
+    if done.busy { Ok(Checkpointed { busy: true, ..noop(shared, connection)? }) } else { Ok(done) }
+}
+
+/// The reads of this process that are under way end, and others wait, so that none needs a log that is much too long. Not
+/// tried when one of them already lasts longer than others may wait for it.
+fn hold_reads_back(shared: &Shared, now: Instant) -> Option<HeldBack> {
+    let began = shared.readers.oldest()?.0;
+    if now.saturating_duration_since(began) > LONGEST_WAIT {
+        return None;
     }
+    shared.readers.hold_back(now + shared.checkpointer.tries.lock().patience)
+}
+
+/// With the writer held and the turn; `cut` when the log's file is to be cut. Answers also whether it was.
+fn last_piece(shared: &Shared, connection: &Connection, cut: bool) -> Result<(Checkpointed, bool)> {
     shared.gate.reserve();
     let mut core = shared.gate.enter();
     shared.gate.release();
-    let within = core.as_mut()?;
+    let Some(within) = core.as_mut() else {
+        drop(core);
+        return Ok((noop(shared, connection)?, false));
+    };
     let has_turn = within.take_turn(shared.spec.limits.turn_wait);
     let from = Instant::now();
-    let done = last_piece(shared, connection);
+    let answer = copy_last_piece(shared, connection, cut);
+    if matches!(answer, Ok((_, true))) {
+        within.gauge.was_cut();
+        stats::set(&shared.counters.wal_pages, 0);
+    }
     if has_turn {
         within.turn.leave();
     }
@@ -362,83 +445,71 @@ fn run(shared: &Shared, connection: &Connection) -> Option<Checkpointed> {
     // Whoever is told of a failure may want to write.
     drop(core);
     stats::add(&shared.counters.checkpoints_held, 1);
-    let done = told(shared, done)?;
-    left(shared, connection, done)
+    let (done, cut) = answer.map_err(|error| failed(shared, &error))?;
+    count(shared, done);
+    Ok((done, cut))
 }
 
-/// With the writer held. While reads come and go all the time, one of them always needs a part of the log; but as nobody
-/// writes, those that come need less and less of it, and from when all is worked off nothing: so a log that is much too
-/// long gets to its end when the reads that are under way have ended.
-fn last_piece(shared: &Shared, connection: &Connection) -> rusqlite::Result<Checkpointed> {
+/// Waits for nobody, and copies no more than what a writer can be held for.
+fn copy_last_piece(
+    shared: &Shared,
+    connection: &Connection,
+    cut: bool,
+) -> rusqlite::Result<(Checkpointed, bool)> {
     let own = &shared.checkpointer;
-    let mut patience = None;
-    loop {
-        let mut done = ffi::checkpoint_passive(connection)?;
-        // While another process is at it, it does not tell how long the log is.
-        if !done.busy && done.log < own.lengths.cut && !own.too_long.load(Ordering::Relaxed) {
-            return Ok(done);
-        }
-        if is_complete(done) {
-            done = cut(own, connection)?;
-            if is_complete(done) {
-                return Ok(done);
-            }
-        }
-        let now = Instant::now();
-        // What there was to copy has taken its time: from here on it is waiting.
-        let (patience, until) = *patience.get_or_insert_with(|| {
-            let patience = own.patience(now, shared.admission.refuses(Bound::LogCap));
-            (patience, now + patience)
-        });
-        if now >= until || !shared.lanes.is_open() {
-            own.held_for_nothing(patience);
-            return Ok(done);
-        }
-        connect::pause();
+    let found = ffi::checkpoint_noop(connection)?;
+    if left(found) > own.most_held() {
+        // Others wrote faster, until now.
+        return Ok((found, false));
     }
+    let done = ffi::checkpoint_passive(connection)?;
+    if !cut || !is_complete(done) {
+        return Ok((if done.busy { Checkpointed { busy: true, ..found } } else { done }, false));
+    }
+    let gone = ffi::checkpoint_truncate(connection)?;
+    if gone.busy {
+        return Ok((done, false));
+    }
+    own.too_long.store(false, Ordering::Relaxed);
+    own.wal_pages.store(0, Ordering::Relaxed);
+    own.began_anew();
+    Ok((gone, true))
 }
 
-fn passive(shared: &Shared, connection: &Connection) -> Option<Checkpointed> {
-    told(shared, ffi::checkpoint_passive(connection))
-}
-
-/// Cuts the file of a log that is worked off. The writer is held.
-fn cut(own: &Checkpointer, connection: &Connection) -> rusqlite::Result<Checkpointed> {
-    let done = ffi::checkpoint_truncate(connection)?;
-    if !done.busy {
-        own.too_long.store(false, Ordering::Relaxed);
-        own.wal_pages.store(0, Ordering::Relaxed);
-        own.began_anew();
-    }
+fn passive(shared: &Shared, connection: &Connection) -> Result<Checkpointed> {
+    let done = ffi::checkpoint_passive(connection).map_err(|error| failed(shared, &error))?;
+    count(shared, done);
     Ok(done)
+}
+
+fn noop(shared: &Shared, connection: &Connection) -> Result<Checkpointed> {
+    ffi::checkpoint_noop(connection).map_err(|error| failed(shared, &error))
 }
 
 fn is_complete(done: Checkpointed) -> bool {
     !done.busy && done.done >= done.log
 }
 
-/// What is in the log after a round: a checkpoint that was busy does not always tell.
-fn left(shared: &Shared, connection: &Connection, done: Checkpointed) -> Option<Checkpointed> {
-    if done.busy { told_of(shared, ffi::checkpoint_noop(connection)) } else { Some(done) }
+/// Pages that are still to be copied.
+fn left(done: Checkpointed) -> u64 {
+    done.log.saturating_sub(done.done)
 }
 
-/// Counts a checkpoint.
-fn told(shared: &Shared, done: rusqlite::Result<Checkpointed>) -> Option<Checkpointed> {
-    let done = told_of(shared, done)?;
+fn count(shared: &Shared, done: Checkpointed) {
     stats::add(&shared.counters.checkpoints, 1);
     if is_complete(done) {
         stats::add(&shared.counters.checkpoints_complete, 1);
     }
-    Some(done)
 }
 
 /// A failed write or fsync here is as bad as one in a commit: at NORMAL, acknowledged commits stand on it.
-fn told_of(shared: &Shared, done: rusqlite::Result<Checkpointed>) -> Option<Checkpointed> {
-    done.map_err(|error| {
-        if let Some(error) = latching(&error) {
-            shared.latch(error);
-        }
-        warn(&format_args!("{}: a checkpoint failed: {error}", shared.spec.domain.name()));
-    })
-    .ok()
+fn failed(shared: &Shared, error: &rusqlite::Error) -> Error {
+    if let Some(error) = latching(error) {
+        shared.latch(error);
+    }
+    let error = error.sqlite_error().map_or_else(
+        || Error::new(ErrorKind::Io, error.to_string()),
+        |failure| rusqlite::Error::SqliteFailure(*failure, None).into(),
+    );
+    shared.name(error)
 }

@@ -316,7 +316,7 @@ impl Spec {
 
     /// Names the database, and who, or which file system, is in the way there.
     pub(super) fn name(&self, error: Error) -> Error {
-        let error = space::explain(disk_reserve::count(error, &self.path), self);
+        let error = disk_reserve::count(error, &self.path);
         let error = cantopen::explain(error, &self.path);
         let error = holders::blame(error, &self.path, &self.init_lock);
         home::blame_file_system(error, &self.path).in_database(self.domain.name(), &self.path)

@@ -148,12 +148,6 @@ unsafe fn told_apart(connection: *mut ffi::sqlite3, code: c_int) -> c_int {
     if code == ffi::SQLITE_IOERR_WRITE && system() == libc::EDQUOT { ffi::SQLITE_FULL } else { code }
 }
 
-/// True when the last failed call of the system under this connection met a full quota.
-pub(super) fn met_quota(connection: &Connection) -> bool {
-    // SAFETY: the handle is open while `connection` is borrowed.
-    unsafe { ffi::sqlite3_system_errno(connection.handle()) == libc::EDQUOT }
-}
-
 fn failure(code: c_int) -> Error {
     Error::SqliteFailure(ffi::Error::new(code), None)
 }
@@ -500,6 +494,9 @@ fn checkpoint(connection: &Connection, mode: c_int) -> Result<Checkpointed> {
 #[derive(Clone, Default)]
 pub(super) struct WalGauge(Arc<AtomicU64>);
 
+/// Beside the number of pages, which has half as many bits: there was a commit.
+const NEWS: u64 = 1 << 63;
+
 impl WalGauge {
     /// Lets `connection` report to this gauge instead of checkpointing by itself. The gauge must live as long as the
     /// connection.
@@ -516,7 +513,17 @@ impl WalGauge {
     }
 
     pub(super) fn pages(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed) & !NEWS
+    }
+
+    /// True when there was a commit since the last time it was asked.
+    pub(super) fn take_news(&self) -> bool {
+        self.0.fetch_and(!NEWS, Ordering::Relaxed) & NEWS != 0
+    }
+
+    /// The log was cut to nothing, with nobody writing.
+    pub(super) fn was_cut(&self) {
+        self.0.store(0, Ordering::Relaxed);
     }
 }
 
@@ -529,6 +536,6 @@ unsafe extern "C" fn on_commit(
 ) -> c_int {
     // SAFETY: `gauge` is the pointer given in `attach`, alive as long as the connection.
     let gauge = unsafe { &*gauge.cast::<AtomicU64>() };
-    gauge.store(u64::try_from(pages).unwrap_or(0), Ordering::Relaxed);
+    gauge.store(u64::try_from(pages).unwrap_or(0) | NEWS, Ordering::Relaxed);
     ffi::SQLITE_OK
 }

@@ -174,10 +174,11 @@ impl State {
         }
     }
 
-    /// Which bound is reached by now, if one is.
-    pub(super) fn bounded(&self, bound: Option<Error>) {
+    /// Which bound is reached by now, if one is. It is asked with the health locked: of two that tell it at once, the second
+    /// one asks after both changes.
+    pub(super) fn bounded(&self, bound: impl FnOnce() -> Option<Error>) {
         self.change(|detail| {
-            detail.bound = bound;
+            detail.bound = bound();
             let attached = detail.is_attached();
             if attached {
                 detail.tell();

@@ -29,11 +29,22 @@ use open_files::Wanted;
 
 /// The byte of a -shm file that a writer locks (<https://sqlite.org/walformat.html>, section 2.3.1).
 const WRITE_BYTE: u64 = 120;
+/// The one that a checkpoint locks.
+const CHECKPOINT_BYTE: u64 = 121;
 /// The first of the bytes of a -shm file that say which part of the log a snapshot needs: one for each read mark.
 const FIRST_MARK_BYTE: u64 = 123;
 /// The reserved byte of a main file, which a writer locks where there is no write-ahead log, and the bytes after it
 /// that belong to who has the file for itself (<https://sqlite.org/fileformat.html>, section 1.3.1).
 const RESERVED_BYTES: RangeInclusive<u64> = 0x4000_0001..=0x4000_01FF;
+
+/// How hard to look for who holds a lock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// In the table of all locks: well below a millisecond.
+    Table,
+    /// Where that shows nothing, in each process: as long as there are processes.
+    All,
+}
 
 /// A process that holds a database.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -91,16 +102,24 @@ pub(crate) fn flock_holder(lock_file: &Path) -> Option<Holder> {
     Some(named(pid, lock_file.parent().and_then(Path::parent), lock_file))
 }
 
-/// The processes inside a snapshot of a database that has one of these read marks: others before this one, and those
-/// that are stopped first.
-pub(crate) fn snapshot_holders(database: &Path, marks: &[u64]) -> Vec<Holder> {
+/// The processes inside a snapshot of a database that has the first of these read marks that somebody has: others before
+/// this one, and those that are stopped first.
+pub(crate) fn snapshot_holders(database: &Path, marks: &[u64], effort: Effort) -> Vec<Holder> {
     let shm = with_ending(database, "-shm");
     let byte = |mark: &u64| FIRST_MARK_BYTE + mark..=FIRST_MARK_BYTE + mark;
     let places: Vec<_> = marks.iter().map(|mark| (shm.as_path(), Kind::Posix, byte(mark))).collect();
-    let mut holders: Vec<_> =
-        owners(&places, false).into_iter().map(|pid| named(pid, database.parent(), database)).collect();
+    let mut by_mark = owners_of_each(&places, false, effort).into_iter();
+    let pids = by_mark.find(|pids| !pids.is_empty()).unwrap_or_default();
+    let mut holders: Vec<_> = pids.into_iter().map(|pid| named(pid, database.parent(), database)).collect();
     holders.sort_by_key(|holder| (holder.pid == std::process::id(), !holder.stopped, holder.pid));
     holders
+}
+
+/// The process inside a checkpoint of a database.
+pub(crate) fn checkpoint_holder(database: &Path) -> Option<Holder> {
+    let shm = with_ending(database, "-shm");
+    let pid = owner(&[(&shm, Kind::Posix, CHECKPOINT_BYTE..=CHECKPOINT_BYTE)])?;
+    Some(named(pid, database.parent(), database))
 }
 
 /// Has a `Busy` error that is about to be named after a database also name who is in the way there: who writes, else
@@ -120,22 +139,31 @@ fn owner(places: &[(&Path, Kind, RangeInclusive<u64>)]) -> Option<u32> {
 /// The owners of locks on some bytes of these files, in their order, each once. The table of all locks tells mostly; where
 /// it shows none, each process is asked.
 fn owners(places: &[(&Path, Kind, RangeInclusive<u64>)], exclusive: bool) -> Vec<u32> {
+    let mut seen = BTreeSet::new();
+    let each = owners_of_each(places, exclusive, Effort::All);
+    each.into_iter().flatten().filter(|pid| seen.insert(*pid)).collect()
+}
+
+/// The same for each place.
+fn owners_of_each(
+    places: &[(&Path, Kind, RangeInclusive<u64>)],
+    exclusive: bool,
+    effort: Effort,
+) -> Vec<Vec<u32>> {
     let mut wanted = Wanted::default();
     let places: Vec<_> =
         places.iter().filter_map(|(file, kind, bytes)| Some((wanted.add(file)?, *kind, bytes))).collect();
     let find = |locks: &dyn Fn(FileId) -> Vec<Lock>| {
-        let mut found = Vec::new();
-        for (file, kind, bytes) in &places {
+        let at = |(file, kind, bytes): &(FileId, Kind, &RangeInclusive<u64>)| {
             let held = |lock: &Lock| lock.exclusive == exclusive && lock.holds(*kind, bytes);
-            found.extend(locks(*file).into_iter().filter(held).map(|lock| lock.pid));
-        }
-        let mut seen = BTreeSet::new();
-        found.retain(|pid| seen.insert(*pid));
-        found
+            let pids: BTreeSet<_> = locks(*file).into_iter().filter(held).map(|lock| lock.pid).collect();
+            pids.into_iter().collect::<Vec<_>>()
+        };
+        places.iter().map(at).collect::<Vec<_>>()
     };
     let Some(table) = Locks::read() else { return Vec::new() };
     let shown = find(&|file| table.on(file).copied().collect());
-    if !shown.is_empty() {
+    if effort == Effort::Table || shown.iter().any(|pids| !pids.is_empty()) {
         return shown;
     }
     let open = open_files::look(&wanted, None);

@@ -8,10 +8,12 @@
 //!    transaction that is larger than that quarter still goes beyond the cap.
 //! 2. A required database goes on, and its health says who is in the way; also when the log has not moved for as long as
 //!    a read may last ([`Limits::reader_age`]), wherever the cap is.
-//! 3. Nothing a checkpoint answers is thrown away: a round that found work and moved nothing counts in the busy streak,
-//!    and the log is looked at again each second until one gets to the end.
+//! 3. Nothing a checkpoint answers is thrown away: a round that found work and moved nothing, or failed, counts in the busy
+//!    streak, and a long log is looked at again each second until one gets to the end.
 //! 4. A log that was long is cut to nothing once it is worked off, so that it does not keep its largest size for ever;
 //!    one of normal length is used again as it is.
+//! 5. Who is in the way is looked for at most once a second, and not while anybody waits; but for one look at the table of
+//!    locks in the commit that shuts a best-effort database.
 //!
 //! Tests: `tests/bounds_are_kept.rs`, and below.
 
@@ -24,17 +26,21 @@ use rusqlite::Connection;
 use super::admission::Bound;
 use super::checkpoint::PAGE;
 use super::ffi::Checkpointed;
+use super::holders::Effort;
 use super::pins::{self, Pin};
-use super::shared::Shared;
+use super::shared::{Shared, warn};
 use crate::config::Limits;
 use crate::domain::Domain;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 
 /// A page in the log, with its header (<https://sqlite.org/fileformat.html>, section 4.1).
 pub(super) const FRAME: u64 = PAGE + 24;
 
 /// A log that has not moved for so long is pinned by one read; before, it may be many that follow each other.
 const PINNED: Duration = Duration::from_secs(1);
+
+/// How often it is looked who is in the way.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The lengths of the log at which something happens, in pages; the two in bytes say so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +71,7 @@ impl Lengths {
 /// How the rounds of the checkpointer went.
 #[derive(Default)]
 pub(super) struct Progress {
+    log: AtomicU64,
     lag: AtomicU64,
     streak: AtomicU64,
     last: Mutex<Last>,
@@ -75,9 +82,20 @@ struct Last {
     log: u64,
     done: u64,
     stuck_since: Option<Instant>,
+    /// Why the last round failed, if it did.
+    failure: Option<Error>,
+    /// Another process was at it.
+    busy: bool,
+    /// When it was last looked who is in the way.
+    looked: Option<Instant>,
 }
 
 impl Progress {
+    /// Pages in the log after the last round.
+    pub(super) fn log(&self) -> u64 {
+        self.log.load(Ordering::Relaxed)
+    }
+
     /// Pages that the last round left in the log.
     pub(super) fn lag(&self) -> u64 {
         self.lag.load(Ordering::Relaxed)
@@ -100,15 +118,39 @@ impl Progress {
         let mut last = self.last.lock();
         let left = found.log.saturating_sub(found.done);
         let moved = found.done != last.done || found.log < last.log;
-        (last.log, last.done) = (found.log, found.done);
+        (last.log, last.done, last.busy, last.failure) = (found.log, found.done, found.busy, None);
+        self.log.store(found.log, Ordering::Relaxed);
         self.lag.store(left, Ordering::Relaxed);
         if left == 0 || moved {
             last.stuck_since = None;
             self.streak.store(0, Ordering::Relaxed);
             return Duration::ZERO;
         }
+        self.stuck(&mut last, now)
+    }
+
+    /// After a round that failed. Answers for how long none has moved anything, and whether the failure is news.
+    fn note_failure(&self, why: &Error, now: Instant) -> (Duration, bool) {
+        let mut last = self.last.lock();
+        let code = |error: &Error| (error.kind(), error.sqlite_code());
+        let before = last.failure.replace(why.clone());
+        let news = before.is_none_or(|before| code(&before) != code(why));
+        (self.stuck(&mut last, now), news)
+    }
+
+    fn stuck(&self, last: &mut Last, now: Instant) -> Duration {
         self.streak.fetch_add(1, Ordering::Relaxed);
         now.saturating_duration_since(*last.stuck_since.get_or_insert(now))
+    }
+
+    /// False when it was looked less than a second ago who is in the way.
+    fn may_look(&self, now: Instant) -> bool {
+        let mut last = self.last.lock();
+        let due = last.looked.is_none_or(|at| now.saturating_duration_since(at) >= LOOK_EVERY);
+        if due {
+            last.looked = Some(now);
+        }
+        due
     }
 }
 
@@ -117,42 +159,79 @@ pub(super) fn committed(shared: &Shared, connection: &Connection, pages: u64) {
     let lengths = shared.checkpointer.lengths();
     if pages >= lengths.shut {
         if shared.best_effort && !shared.admission.refuses(Bound::LogCap) {
-            shared.shut(Bound::LogCap, at_cap(shared, pins::find(shared, connection, pages)));
+            // Callers wait for this: the checkpointer looks closer.
+            shared.shut(Bound::LogCap, at_cap(shared, Some(connection), pages, Effort::Table));
         }
     } else if pages < lengths.soft {
         shared.open_again(Bound::LogCap);
     }
 }
 
-/// After a round of the checkpointer, which left the log like this.
-pub(super) fn judge(shared: &Shared, connection: &Connection, found: Checkpointed) {
-    let stuck = shared.checkpointer.progress.note(found, Instant::now());
-    let lengths = shared.checkpointer.lengths();
-    if found.log >= lengths.shut {
-        shared.shut(Bound::LogCap, at_cap(shared, pins::find(shared, connection, found.log)));
-    } else if stuck > shared.spec.limits.reader_age && found.log >= lengths.soft {
+/// After a round of the checkpointer, which left the log like this, or failed. `connection` is `None` when it could not be
+/// opened.
+pub(super) fn judge(shared: &Shared, connection: Option<&Connection>, round: Result<Checkpointed>) {
+    let (now, lengths) = (Instant::now(), shared.checkpointer.lengths());
+    let progress = &shared.checkpointer.progress;
+    let (stuck, log) = match round {
+        Ok(found) => (progress.note(found, now), found.log),
+        Err(why) => {
+            let (stuck, news) = progress.note_failure(&why, now);
+            if news {
+                let message = format!("the write-ahead log cannot be worked off: {}", why.message());
+                warn(&why.worded(message));
+            }
+            (stuck, shared.checkpointer.wal_pages().max(progress.log()))
+        }
+    };
+    let at_the_cap = log >= lengths.shut;
+    if !at_the_cap && (stuck <= shared.spec.limits.reader_age || log < lengths.soft) {
+        shared.open_again(Bound::LogCap);
+        return;
+    }
+    let refuses = at_the_cap && shared.best_effort;
+    let known =
+        shared.admission.is_reached(Bound::LogCap) && (!refuses || shared.admission.refuses(Bound::LogCap));
+    if !progress.may_look(now) && known {
+        return;
+    }
+    if at_the_cap {
+        shared.shut(Bound::LogCap, at_cap(shared, connection, log, Effort::All));
+    } else {
         let why = format!(
             "the write-ahead log could not be worked off for {} s and grows",
             shared.spec.limits.reader_age.as_secs()
         );
-        shared.alarm(Bound::LogCap, because(&why, pins::find(shared, connection, found.log)));
-    } else {
-        shared.open_again(Bound::LogCap);
+        shared.alarm(Bound::LogCap, because(&why, shared, connection, log, Effort::All));
     }
 }
 
-fn at_cap(shared: &Shared, pin: Option<Pin>) -> Error {
+fn at_cap(shared: &Shared, connection: Option<&Connection>, log: u64, effort: Effort) -> Error {
     let cap = size(shared.checkpointer.lengths().cap_bytes);
     let what = if shared.best_effort {
         format!("the write-ahead log is at its cap of {cap}, and writes are refused")
     } else {
         format!("the write-ahead log is at its cap of {cap} and grows")
     };
-    because(&what, pin)
+    because(&what, shared, connection, log, effort)
 }
 
-/// Who is in the way, and what to do about it.
-fn because(what: &str, pin: Option<Pin>) -> Error {
+/// What is in the way, and what to do about it.
+fn because(what: &str, shared: &Shared, connection: Option<&Connection>, log: u64, effort: Effort) -> Error {
+    let last = shared.checkpointer.progress.last.lock();
+    let (stuck_since, busy, failure) = (last.stuck_since, last.busy, last.failure.clone());
+    drop(last);
+    if let Some(why) = failure {
+        let advice = why.advice().unwrap_or("see what is wrong with that disk").to_owned();
+        return Error::new(ErrorKind::Full, format!("{what}: each try fails: {}", why.message()))
+            .advise(advice)
+            .retry_in(Duration::from_secs(1));
+    }
+    let checkpoint = if busy && effort == Effort::All { pins::find_checkpoint(shared) } else { None };
+    let snapshot = || pins::find(shared, connection?, log, stuck_since, effort);
+    blame(what, checkpoint.or_else(snapshot))
+}
+
+fn blame(what: &str, pin: Option<Pin>) -> Error {
     let full = |text: String| Error::new(ErrorKind::Full, text).retry_in(Duration::from_secs(1));
     match pin {
         Some(Pin::Process(holder)) => {
@@ -162,6 +241,12 @@ fn because(what: &str, pin: Option<Pin>) -> Error {
                 format!("end the read of process {0}, or the process", holder.pid)
             };
             full(format!("{what}: a snapshot of another process needs it"))
+                .held_by(Some(holder))
+                .advise(advice)
+        }
+        Some(Pin::Checkpoint(holder)) => {
+            let advice = format!("let process {0} go on (kill -CONT {0}), or end it", holder.pid);
+            full(format!("{what}: another process is in the middle of working it off"))
                 .held_by(Some(holder))
                 .advise(advice)
         }
@@ -234,5 +319,20 @@ mod tests {
         assert_eq!(progress.streak(), 1);
         progress.note(found(20, 20), at(36));
         assert_eq!((progress.streak(), progress.lag()), (0, 0), "nothing is left");
+    }
+
+    #[test]
+    fn a_round_that_fails_counts_as_stuck_and_is_news_once() {
+        let progress = Progress::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let why = |kind| Error::new(kind, "it failed");
+        assert_eq!(progress.note_failure(&why(ErrorKind::Full), at(0)), (Duration::ZERO, true));
+        assert_eq!(progress.note_failure(&why(ErrorKind::Full), at(2)), (Duration::from_secs(2), false));
+        assert!(progress.note_failure(&why(ErrorKind::Io), at(3)).1, "something else");
+        assert_eq!(progress.streak(), 3);
+        progress.note(found(20, 10), at(4));
+        assert_eq!(progress.streak(), 0);
+        assert!(progress.note_failure(&why(ErrorKind::Io), at(5)).1, "again");
     }
 }

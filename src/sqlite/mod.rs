@@ -180,6 +180,10 @@ impl Database {
             .name(format!("rowhouse-{}", shared.spec.domain.name()))
             .spawn(move || writer::work(&theirs, &|version| recorded(&theirs.spec, version)))
             .map_err(io)?;
+        // The log may have been too long already when the file was opened.
+        if shared.checkpointer.is_behind() {
+            shared.checkpointer.ask();
+        }
         shared.steps.belong_to(&shared);
         Ok(Self {
             owner: Arc::new(Owner { shared, writer: Arc::new(Mutex::new(Some(writer))) }),

@@ -4,7 +4,9 @@
 //! 1. Nothing is locked or tried to find out: the read marks are read in the index that SQLite has mapped, who holds the
 //!    lock of a mark is asked of the system.
 //! 2. Only marks that keep the log back count: a snapshot of its newest state does not.
-//! 3. Another process is named before this one: what is read here is bounded by its age, what others do is not.
+//! 3. Of several snapshots the one that keeps most is named. Where several processes have the same, another one is named
+//!    before this one: what is read here is bounded by its age, what others do is not.
+//! 4. A read of this process is only named when it began before the log stood still.
 //!
 //! Tests: `tests/bounds_are_kept.rs`.
 
@@ -13,42 +15,59 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::ffi;
-use super::holders::{self, Holder};
+use super::holders::{self, Effort, Holder};
 use super::label::Label;
 use super::shared::Shared;
 
 /// What keeps the log.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Pin {
-    /// Another process.
+    /// A snapshot of another process.
     Process(Holder),
+    /// A checkpoint of another process, which was stopped in the middle.
+    Checkpoint(Holder),
     /// A read of this process.
     Read { age: Duration, label: Label },
     /// This process, but none of its reads.
     Own,
 }
 
-/// Who needs a log of this many pages, as far as it can be told. `connection` has read the log.
-pub(super) fn find(shared: &Shared, connection: &Connection, log: u64) -> Option<Pin> {
+/// Who keeps a log of this many pages, as far as it can be told, when nothing of it has moved since `stuck_since`.
+/// `connection` has read the log.
+pub(super) fn find(
+    shared: &Shared,
+    connection: &Connection,
+    log: u64,
+    stuck_since: Option<Instant>,
+    effort: Effort,
+) -> Option<Pin> {
+    // What began later does not keep it.
     let own = || {
-        shared.readers.oldest().map(|(began, label)| {
-            let age = Instant::now().saturating_duration_since(began);
-            Pin::Read { age, label }
-        })
+        let (began, label) = shared.readers.oldest()?;
+        let keeps = stuck_since.is_none_or(|since| began <= since);
+        keeps.then(|| Pin::Read { age: Instant::now().saturating_duration_since(began), label })
     };
     if shared.spec.memory.is_some() {
         return own();
     }
     let marks = keeping(ffi::read_marks(connection), log);
-    let holder = holders::snapshot_holders(&shared.spec.path, &marks).into_iter().next()?;
+    let holder = holders::snapshot_holders(&shared.spec.path, &marks, effort).into_iter().next()?;
     if holder.pid == std::process::id() { own().or(Some(Pin::Own)) } else { Some(Pin::Process(holder)) }
 }
 
-/// The marks that keep a log of this length from being worked off. The first one means the main file as it is: whoever
-/// has it keeps everything back. Where the marks cannot be read, it may be any.
+/// The process that is inside a checkpoint, if it is another one.
+pub(super) fn find_checkpoint(shared: &Shared) -> Option<Pin> {
+    let holder = holders::checkpoint_holder(&shared.spec.path)?;
+    (holder.pid != std::process::id()).then_some(Pin::Checkpoint(holder))
+}
+
+/// The marks that keep a log of this length from being worked off, those that keep more of it first. The first mark means
+/// the main file as it is: whoever has it keeps everything back. Where the marks cannot be read, it may be any.
 fn keeping(marks: Option<[u32; 5]>, log: u64) -> Vec<u64> {
-    let keeps = |at: usize| at == 0 || marks.is_none_or(|marks| u64::from(marks[at]) < log);
-    (0..5).filter(|at| keeps(*at)).map(|at| at as u64).collect()
+    let needs = |at: usize| marks.filter(|_| at > 0).map_or(0, |marks| u64::from(marks[at]));
+    let mut keeping: Vec<usize> = (0..5).filter(|at| *at == 0 || needs(*at) < log).collect();
+    keeping.sort_by_key(|at| (*at > 0, needs(*at)));
+    keeping.into_iter().map(|at| at as u64).collect()
 }
 
 #[cfg(test)]
@@ -56,10 +75,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_marks_before_the_end_keep_the_log() {
+    fn only_marks_before_the_end_keep_the_log_and_the_lowest_keeps_most() {
         let marks = [0, 100, 40, u32::MAX, 100];
         assert_eq!(keeping(Some(marks), 100), [0, 2]);
-        assert_eq!(keeping(Some(marks), 101), [0, 1, 2, 4]);
+        assert_eq!(keeping(Some(marks), 101), [0, 2, 1, 4]);
         assert_eq!(keeping(None, 1), [0, 1, 2, 3, 4]);
     }
 
@@ -85,7 +104,7 @@ mod tests {
             at.iter().any(|at| u64::from(marks[usize::try_from(*at).expect("small")]) == pinned),
             "{marks:?}"
         );
-        let holders = holders::snapshot_holders(&folder.path().join("a.sqlite"), &[at[0]]);
+        let holders = holders::snapshot_holders(&folder.path().join("a.sqlite"), &[at[0]], Effort::All);
         assert!(!cfg!(target_os = "linux") || holders[0].pid == std::process::id());
     }
 }

@@ -7,11 +7,14 @@
 //! 4. No connection is opened before the database is attached.
 //! 5. Before the files are opened anew the read connections to the old ones are closed, unless one does not come back in
 //!    time: the helper thread that opened it may still hold on to the pool.
+//! 6. A read waits for nobody, but for a moment while the checkpointer lets a log that is much too long begin anew
+//!    ([`checkpoint`](super::checkpoint)).
 //!
 //! The pool is r2d2's. It opens connections on a helper thread and turns their errors into text, so ours keeps the
 //! typed error beside it.
 
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -20,7 +23,7 @@ use r2d2::{ManageConnection, NopErrorHandler, Pool, PooledConnection};
 use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::clock::instant_after;
-use super::connect::{Patience, Spec};
+use super::connect::{self, Patience, Spec};
 use super::ffi;
 use super::generation::User;
 use super::label::Label;
@@ -60,6 +63,42 @@ struct Open {
     count: Mutex<usize>,
     fewer: Condvar,
     reads: Mutex<Vec<Weak<UnderWay>>>,
+    door: Door,
+}
+
+/// Where reads wait before they begin, while the write-ahead log should begin anew.
+#[derive(Default)]
+struct Door {
+    shut: AtomicBool,
+    until: Mutex<Option<Instant>>,
+    opened: Condvar,
+}
+
+impl Door {
+    /// Waits until it is open; it opens by itself.
+    fn pass(&self, deadline: Instant) {
+        if !self.shut.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut until = self.until.lock();
+        while let Some(at) = *until {
+            if self.opened.wait_until(&mut until, at.min(deadline)).timed_out() {
+                return;
+            }
+        }
+    }
+}
+
+/// While it lives, reads of this process do not begin.
+pub(super) struct HeldBack(Arc<Open>);
+
+impl Drop for HeldBack {
+    fn drop(&mut self) {
+        let door = &self.0.door;
+        door.shut.store(false, Ordering::Relaxed);
+        *door.until.lock() = None;
+        door.opened.notify_all();
+    }
 }
 
 /// Since when a connection has been inside a read, and for whom.
@@ -70,7 +109,7 @@ pub(super) struct Reader {
     // Closed before it is counted as closed.
     snapshot: Snapshot,
     under_way: Arc<UnderWay>,
-    _counted: Counted,
+    counted: Counted,
 }
 
 struct Counted(Arc<Open>);
@@ -104,7 +143,7 @@ impl ManageConnection for Manager {
         reads.push(Arc::downgrade(&under_way));
         drop(reads);
         let opened = self.spec.open_reader(User::Read);
-        let answer = opened.map(|snapshot| Reader { snapshot, under_way, _counted: counted });
+        let answer = opened.map(|snapshot| Reader { snapshot, under_way, counted });
         *self.last_error.lock() = answer.as_ref().err().cloned();
         answer
     }
@@ -162,6 +201,22 @@ impl Readers {
         reads.iter().filter_map(|read| *read.lock()).min_by_key(|(began, _)| *began)
     }
 
+    /// Lets no read begin until `until`, and waits for those under way to end. `None` when they did not in time, and reads
+    /// go on. One that is just beginning may be overlooked.
+    pub(super) fn hold_back(&self, until: Instant) -> Option<HeldBack> {
+        let door = &self.open.door;
+        *door.until.lock() = Some(until);
+        door.shut.store(true, Ordering::Relaxed);
+        let held = HeldBack(self.open.clone());
+        while self.oldest().is_some() {
+            if Instant::now() >= until {
+                return None;
+            }
+            connect::pause();
+        }
+        Some(held)
+    }
+
     /// Closes what is idle; a read under way closes its connection when it ends, and is waited for until `deadline`.
     pub(super) fn close(&self, deadline: Instant) {
         // Closing takes as long as the disk takes; who comes meanwhile does not wait for that.
@@ -205,6 +260,7 @@ pub(super) fn read<R>(
     read: impl FnOnce(&Snapshot) -> Result<R>,
 ) -> Result<R> {
     let _patience = Patience::until(deadline);
+    reader.counted.0.door.pass(deadline);
     let snapshot = &reader.snapshot;
     snapshot.control().begin()?;
     let ended = Ended(reader);

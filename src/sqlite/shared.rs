@@ -205,6 +205,7 @@ impl Shared {
         self.spec.generation.attached(core.identity.marks());
         space::look(&mut core, self);
         self.steps.open_another_file();
+        write_rate::attached(self, core.tx.connection());
         *self.gate.enter() = Some(core);
         self.readers.open(&self.spec);
         self.health.set_warnings(warnings);
@@ -215,6 +216,7 @@ impl Shared {
         if schema_watch::shut_out(self, &access).is_ok() {
             self.health.attached();
             disk_reserve::look(self);
+            self.checkpointer.look_at_file(self.spec.log_bytes());
             self.steps.found(unfinished);
         }
         Ok(wrote)
@@ -460,7 +462,7 @@ impl Shared {
     fn raise(&self, bound: Bound, why: Error, refuses: bool) {
         let why = self.name(why);
         let news = self.admission.reach(bound, why.clone(), refuses);
-        self.health.bounded(self.admission.alarm());
+        self.health.bounded(|| self.admission.alarm());
         if news {
             warn(&why);
         }
@@ -470,7 +472,7 @@ impl Shared {
     pub(super) fn open_again(&self, bound: Bound) {
         if self.admission.is_reached(bound) {
             self.admission.open(bound);
-            self.health.bounded(self.admission.alarm());
+            self.health.bounded(|| self.admission.alarm());
         }
     }
 
@@ -704,12 +706,16 @@ impl Shared {
     /// After a commit, or a batch that came to none: who watches is told, the log is worked off when it is long, and the
     /// bounds are kept.
     pub(super) fn committed(&self, core: &mut Core) {
-        let pages = core.gauge.pages();
         self.changes.notify();
+        self.failed(core);
+        if !core.gauge.take_news() {
+            // How long the log is by now is not known.
+            return;
+        }
+        let pages = core.gauge.pages();
         log_cap::committed(self, core.tx.connection(), pages);
         write_rate::committed(self, pages);
         disk_reserve::committed(core, self);
-        self.failed(core);
         let too_long = self.checkpointer.watch(pages);
         stats::set(&self.counters.wal_pages, pages);
         stats::set(&self.counters.checkpoint_restarts, self.checkpointer.restarts());

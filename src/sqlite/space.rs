@@ -60,7 +60,7 @@ pub(super) fn met(core: &mut Core, shared: &Shared, error: &rusqlite::Error) -> 
     let bound = full
         && most_pages(&shared.spec).is_some()
         && (ffi::spills(core.tx.connection()) == 0
-            || (!ffi::met_quota(core.tx.connection()) && disk_has_room(&shared.spec)));
+            || (ffi::full_quota(core.tx.connection()).is_none() && disk_has_room(&shared.spec)));
     core.met_space |= bound;
     bound
 }
@@ -99,15 +99,17 @@ fn over(spec: &Spec) -> Error {
         .advise("delete rows (what is free inside the file is used again), or raise Domain::max_bytes")
 }
 
-/// Says of a full database that it is at its bound, when it is not the disk that is full.
-pub(super) fn explain(error: Error, spec: &Spec) -> Error {
-    let full = error.sqlite_code() == Some(code::SQLITE_FULL) && error.database().is_none();
-    if !full || spec.domain.max_bytes.is_none() || !disk_has_room(spec) {
-        return error;
-    }
-    let over = over(spec);
-    let message = format!("{}; nothing was done", over.message());
-    error.worded(message).advise(over.advice().unwrap_or_default().to_owned())
+/// What a job is told whose transaction the bound ended.
+pub(super) fn refusal(core: &Core, spec: &Spec) -> Option<Error> {
+    let last = ffi::last_error(core.tx.connection()).filter(|_| core.met_space)?;
+    let full = last.sqlite_error().is_some_and(|error| error.extended_code == code::SQLITE_FULL);
+    full.then(|| {
+        let over = over(spec);
+        let message = format!("{}; nothing was done", over.message());
+        let error = Error::from(last).worded(message).advise(over.advice().unwrap_or_default().to_owned());
+        // Named here: what is free on the disk has nothing to do with it.
+        error.in_database(spec.domain.name(), &spec.path)
+    })
 }
 
 fn disk_has_room(spec: &Spec) -> bool {

@@ -2,7 +2,8 @@
 //!
 //! A token bucket that holds a quarter of what may be written in the time given, and is full at the start. What is counted
 //! is how the write-ahead log grows from commit to commit, whoever wrote it: so all processes together keep the bound, as
-//! far as each of them commits. Each page counts twice, because it is copied to the main file later.
+//! far as each of them commits. Each page counts twice, because it is copied to the main file later. A transaction that is
+//! larger than the page cache writes some pages more than once, which is not counted.
 //!
 //! Invariants:
 //! 1. Counting costs a lock that nobody waits for and a look at the clock per commit, of domains that have the bound.
@@ -12,8 +13,11 @@
 
 use std::time::{Duration, Instant};
 
+use rusqlite::Connection;
+
 use super::admission::Bound;
 use super::checkpoint::PAGE;
+use super::ffi;
 use super::log_cap::{FRAME, size};
 use super::shared::Shared;
 use crate::error::{Error, ErrorKind};
@@ -70,12 +74,20 @@ impl WriteRate {
     fn wait(&mut self, now: Instant) -> Duration {
         self.fill(now);
         let missing = self.bucket() * AGAIN - self.left;
-        Duration::try_from_secs_f64(missing / self.per_second()).unwrap_or_default()
+        if missing < 0.0 || (missing == 0.0 && self.bytes > 0) {
+            return Duration::ZERO;
+        }
+        // Where nothing may be written, it is looked at again and stays so.
+        Duration::try_from_secs_f64(missing / self.per_second()).unwrap_or(self.per)
     }
 
     fn over(&mut self, now: Instant) -> Error {
-        let (bytes, hours) = (size(self.bytes), self.per.as_secs() / 3600);
-        let per = if hours > 0 { format!("{hours} h") } else { format!("{:?}", self.per) };
+        let (bytes, seconds) = (size(self.bytes), self.per.as_secs());
+        let per = match seconds {
+            _ if seconds > 0 && seconds.is_multiple_of(3600) => format!("{} h", seconds / 3600),
+            _ if seconds > 0 && seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
+            _ => format!("{:?}", self.per),
+        };
         Error::new(
             ErrorKind::Full,
             format!("more was written than the {bytes} in {per} that may be; writes are refused for a while"),
@@ -90,8 +102,18 @@ pub(super) fn committed(shared: &Shared, pages: u64) {
     let Some(rate) = &shared.write_rate else { return };
     let (mut rate, now) = (rate.lock(), Instant::now());
     if rate.grew_to(pages, now) && !shared.admission.is_reached(Bound::WriteRate) {
-        shared.shut(Bound::WriteRate, rate.over(now));
+        let over = rate.over(now);
+        // Others may be told of it now, and write.
+        drop(rate);
+        shared.shut(Bound::WriteRate, over);
     }
+}
+
+/// The files are open: what is in the log by now does not count.
+pub(super) fn attached(shared: &Shared, connection: &Connection) {
+    let Some(rate) = &shared.write_rate else { return };
+    // What keeps it from looking is met by the next write; the first commit does not count then.
+    rate.lock().log = ffi::checkpoint_noop(connection).ok().map(|found| found.log);
 }
 
 /// Lets work in again when it is time.
@@ -128,6 +150,15 @@ mod tests {
             }
         }
         assert!(written > bytes && written < bytes / 4 * 5 + (2 << 20), "{written}");
+    }
+
+    #[test]
+    fn where_nothing_may_be_written_it_stays_shut() {
+        let start = Instant::now();
+        let mut rate = WriteRate::new((0, Duration::from_mins(90)), start);
+        rate.grew_to(0, start);
+        assert!(rate.grew_to(1, start) && !rate.wait(start + Duration::from_hours(9)).is_zero());
+        assert!(rate.over(start).message().contains("0 MiB in 90 min"));
     }
 
     #[test]

@@ -156,7 +156,6 @@ impl Chores {
 /// The looks at bounds that are reached, and at the log.
 #[derive(Default)]
 struct Bounds {
-    began: bool,
     last: Option<Instant>,
 }
 
@@ -164,9 +163,6 @@ impl Bounds {
     fn look(&mut self, shared: &Shared, now: Instant) {
         if !shared.health.is_writable() {
             return;
-        }
-        if !std::mem::replace(&mut self.began, true) {
-            shared.checkpointer.look_at_file(shared.spec.log_bytes());
         }
         if !shared.admission.any_reached() && !shared.checkpointer.is_behind() {
             self.last = None;
