@@ -714,7 +714,7 @@ impl Shared {
         }
         let pages = core.gauge.pages();
         log_cap::committed(self, core.tx.connection(), pages);
-        write_rate::committed(self, pages);
+        write_rate::committed(self, core.tx.connection(), pages);
         disk_reserve::committed(core, self);
         let too_long = self.checkpointer.watch(pages);
         stats::set(&self.counters.wal_pages, pages);

@@ -6,7 +6,8 @@
 //! larger than the page cache writes some pages more than once, which is not counted.
 //!
 //! Invariants:
-//! 1. Counting costs a lock that nobody waits for and a look at the clock per commit, of domains that have the bound.
+//! 1. Counting costs a lock that nobody waits for, a look at the clock and one at the log's header per commit, of domains
+//!    that have the bound.
 //! 2. Who was over it is let in again when a 64th of the bucket is full, not for each byte.
 //!
 //! Tests: `tests/bounds_are_kept.rs`, and below.
@@ -27,14 +28,32 @@ const AT_ONCE: u64 = 4;
 /// The part of the bucket that is full before work is let in again.
 const AGAIN: f64 = 1.0 / 64.0;
 
+/// The log at one moment.
+#[derive(Clone, Copy)]
+struct Log {
+    pages: u64,
+    /// Its header's number, which is another one each time it begins anew (<https://sqlite.org/fileformat.html>, section
+    /// 4.1); none where there is no file.
+    begun: Option<[u8; 4]>,
+}
+
+impl Log {
+    fn of(connection: &Connection, pages: u64) -> Self {
+        let begun = ffi::read_log_header(connection)
+            .ok()
+            .map(|header| [header[12], header[13], header[14], header[15]]);
+        Self { pages, begun }
+    }
+}
+
 pub(super) struct WriteRate {
     bytes: u64,
     per: Duration,
     /// What may still be written, in bytes; below zero when it was too much.
     left: f64,
     filled: Instant,
-    /// How long the log was after the last commit; unknown at the start.
-    log: Option<u64>,
+    /// After the last commit; unknown at the start.
+    log: Option<Log>,
 }
 
 impl WriteRate {
@@ -60,11 +79,14 @@ impl WriteRate {
         self.left = (self.left + time * self.per_second()).min(self.bucket());
     }
 
-    /// The log is this long at `now`. True when nothing may be written any more.
-    fn grew_to(&mut self, pages: u64, now: Instant) -> bool {
-        let before = self.log.replace(pages).unwrap_or(pages);
-        // A shorter one began anew.
-        let new = pages.checked_sub(before).unwrap_or(pages);
+    /// The log is like this at `now`. True when nothing may be written any more.
+    fn grew_to(&mut self, log: Log, now: Instant) -> bool {
+        let before = self.log.replace(log).unwrap_or(log);
+        let new = match log.pages.checked_sub(before.pages) {
+            Some(new) if log.begun == before.begun => new,
+            // It began anew, also where others have made it longer than it was.
+            _ => log.pages,
+        };
         self.fill(now);
         self.left -= (new * (FRAME + PAGE)) as f64;
         self.left < 0.0
@@ -98,10 +120,11 @@ impl WriteRate {
 }
 
 /// After a commit that left the log this long.
-pub(super) fn committed(shared: &Shared, pages: u64) {
+pub(super) fn committed(shared: &Shared, connection: &Connection, pages: u64) {
     let Some(rate) = &shared.write_rate else { return };
+    let log = Log::of(connection, pages);
     let (mut rate, now) = (rate.lock(), Instant::now());
-    if rate.grew_to(pages, now) && !shared.admission.is_reached(Bound::WriteRate) {
+    if rate.grew_to(log, now) && !shared.admission.is_reached(Bound::WriteRate) {
         let over = rate.over(now);
         // Others may be told of it now, and write.
         drop(rate);
@@ -113,7 +136,7 @@ pub(super) fn committed(shared: &Shared, pages: u64) {
 pub(super) fn attached(shared: &Shared, connection: &Connection) {
     let Some(rate) = &shared.write_rate else { return };
     // What keeps it from looking is met by the next write; the first commit does not count then.
-    rate.lock().log = ffi::checkpoint_noop(connection).ok().map(|found| found.log);
+    rate.lock().log = ffi::checkpoint_noop(connection).ok().map(|found| Log::of(connection, found.log));
 }
 
 /// Lets work in again when it is time.
@@ -127,6 +150,23 @@ pub(super) fn look(shared: &Shared) {
 mod tests {
     use super::*;
 
+    fn at(pages: u64) -> Log {
+        Log { pages, begun: None }
+    }
+
+    #[test]
+    fn a_log_that_began_anew_and_is_longer_than_before_counts_whole() {
+        let start = Instant::now();
+        let mut rate = WriteRate::new((4 << 20, Duration::from_hours(1)), start);
+        let log = |pages, begun| Log { pages, begun: Some([0, 0, 0, begun]) };
+        rate.grew_to(log(100, 1), start);
+        let full = rate.left;
+        rate.grew_to(log(110, 1), start);
+        assert!((full - rate.left - (10 * (FRAME + PAGE)) as f64).abs() < 1.0);
+        rate.grew_to(log(115, 2), start);
+        assert!((full - rate.left - (125 * (FRAME + PAGE)) as f64).abs() < 1.0);
+    }
+
     /// Pages that take this many bytes.
     fn pages(bytes: u64) -> u64 {
         bytes / (FRAME + PAGE)
@@ -138,7 +178,7 @@ mod tests {
         let (bytes, hour) = (400 << 20, Duration::from_hours(1));
         let mut rate = WriteRate::new((bytes, hour), start);
         let (mut log, mut written, mut shut) = (0, 0, false);
-        rate.grew_to(0, start);
+        rate.grew_to(at(0), start);
         for second in 0..3600 {
             let now = start + Duration::from_secs(second);
             shut = shut && !rate.wait(now).is_zero();
@@ -146,7 +186,7 @@ mod tests {
                 // A storm: a mebibyte a second, and a log that begins anew when it is four long.
                 log = if log > pages(3 << 20) { pages(1 << 20) } else { log + pages(1 << 20) };
                 written += pages(1 << 20) * (FRAME + PAGE);
-                shut = rate.grew_to(log, now);
+                shut = rate.grew_to(at(log), now);
             }
         }
         assert!(written > bytes && written < bytes / 4 * 5 + (2 << 20), "{written}");
@@ -156,8 +196,8 @@ mod tests {
     fn where_nothing_may_be_written_it_stays_shut() {
         let start = Instant::now();
         let mut rate = WriteRate::new((0, Duration::from_mins(90)), start);
-        rate.grew_to(0, start);
-        assert!(rate.grew_to(1, start) && !rate.wait(start + Duration::from_hours(9)).is_zero());
+        rate.grew_to(at(0), start);
+        assert!(rate.grew_to(at(1), start) && !rate.wait(start + Duration::from_hours(9)).is_zero());
         assert!(rate.over(start).message().contains("0 MiB in 90 min"));
     }
 
@@ -166,9 +206,9 @@ mod tests {
         let start = Instant::now();
         let day = Duration::from_hours(24);
         let mut rate = WriteRate::new((4 << 30, day), start);
-        assert!(!rate.grew_to(1_000_000, start), "what was there before does not count");
-        assert!(!rate.grew_to(1_000_000 + pages(1 << 30), start), "a quarter at once");
-        assert!(rate.grew_to(1_000_000 + pages(1 << 30) + 2, start), "and not more");
+        assert!(!rate.grew_to(at(1_000_000), start), "what was there before does not count");
+        assert!(!rate.grew_to(at(1_000_000 + pages(1 << 30)), start), "a quarter at once");
+        assert!(rate.grew_to(at(1_000_000 + pages(1 << 30) + 2), start), "and not more");
         let wait = rate.wait(start);
         assert!(wait > Duration::from_mins(5) && wait < Duration::from_mins(7), "{wait:?}");
         assert!(rate.wait(start + wait).is_zero());
