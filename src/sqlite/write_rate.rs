@@ -2,8 +2,7 @@
 //!
 //! A token bucket that holds a quarter of what may be written in the time given, and is full at the start. What is counted
 //! is how the write-ahead log grows from commit to commit, whoever wrote it: so all processes together keep the bound, as
-//! far as each of them commits. Each page counts twice, because it is copied to the main file later. A transaction that is
-//! larger than the page cache writes some pages more than once, which is not counted.
+//! far as each of them commits. Each page counts twice, because it is copied to the main file later.
 //!
 //! Invariants:
 //! 1. Counting costs a lock that nobody waits for, a look at the clock and one at the log's header per commit, of domains
@@ -35,6 +34,9 @@ struct Log {
     /// Its header's number, which is another one each time it begins anew (<https://sqlite.org/fileformat.html>, section
     /// 4.1); none where there is no file.
     begun: Option<[u8; 4]>,
+    /// What this connection has written to it since it was opened; pages of a transaction that is larger than the page
+    /// cache more than once.
+    own: u32,
 }
 
 impl Log {
@@ -42,7 +44,7 @@ impl Log {
         let begun = ffi::read_log_header(connection)
             .ok()
             .map(|header| [header[12], header[13], header[14], header[15]]);
-        Self { pages, begun }
+        Self { pages, begun, own: ffi::pages_written(connection) }
     }
 }
 
@@ -54,13 +56,23 @@ pub(super) struct WriteRate {
     filled: Instant,
     /// After the last commit; unknown at the start.
     log: Option<Log>,
+    /// Pages that came to the log before that, since the commit before; and whether others wrote some of them.
+    last: u64,
+    beside_others: bool,
 }
 
 impl WriteRate {
     pub(super) fn new(bound: (u64, Duration), now: Instant) -> Self {
         let (bytes, per) = bound;
-        let mut rate =
-            Self { bytes, per: per.max(Duration::from_millis(1)), left: 0.0, filled: now, log: None };
+        let mut rate = Self {
+            bytes,
+            per: per.max(Duration::from_millis(1)),
+            left: 0.0,
+            filled: now,
+            log: None,
+            last: 0,
+            beside_others: false,
+        };
         rate.left = rate.bucket();
         rate
     }
@@ -82,11 +94,18 @@ impl WriteRate {
     /// The log is like this at `now`. True when nothing may be written any more.
     fn grew_to(&mut self, log: Log, now: Instant) -> bool {
         let before = self.log.replace(log).unwrap_or(log);
+        let own = u64::from(log.own.wrapping_sub(before.own) & (u32::MAX >> 1));
         let new = match log.pages.checked_sub(before.pages) {
-            Some(new) if log.begun == before.begun => new,
-            // It began anew, also where others have made it longer than it was.
-            _ => log.pages,
+            Some(new) if log.begun == before.begun => {
+                self.beside_others = new > own;
+                new
+            }
+            // It began anew, also where others have made it longer than it was. What they had added to the old one is not
+            // known: as much as the last time.
+            _ => log.pages + if self.beside_others { self.last } else { 0 },
         };
+        let new = new.max(own);
+        self.last = new;
         self.fill(now);
         self.left -= (new * (FRAME + PAGE)) as f64;
         self.left < 0.0
@@ -151,20 +170,33 @@ mod tests {
     use super::*;
 
     fn at(pages: u64) -> Log {
-        Log { pages, begun: None }
+        Log { pages, begun: None, own: 0 }
     }
 
     #[test]
     fn a_log_that_began_anew_and_is_longer_than_before_counts_whole() {
         let start = Instant::now();
         let mut rate = WriteRate::new((4 << 20, Duration::from_hours(1)), start);
-        let log = |pages, begun| Log { pages, begun: Some([0, 0, 0, begun]) };
+        let log = |pages, begun| Log { pages, begun: Some([0, 0, 0, begun]), own: 0 };
         rate.grew_to(log(100, 1), start);
         let full = rate.left;
         rate.grew_to(log(110, 1), start);
         assert!((full - rate.left - (10 * (FRAME + PAGE)) as f64).abs() < 1.0);
+        // And ten more, as many as others added the last time.
         rate.grew_to(log(115, 2), start);
-        assert!((full - rate.left - (125 * (FRAME + PAGE)) as f64).abs() < 1.0);
+        assert!((full - rate.left - (135 * (FRAME + PAGE)) as f64).abs() < 1.0);
+    }
+
+    #[test]
+    fn what_a_large_transaction_writes_twice_counts_twice_and_nobody_else_is_guessed_at() {
+        let start = Instant::now();
+        let mut rate = WriteRate::new((4 << 20, Duration::from_hours(1)), start);
+        let log = |pages, begun, own| Log { pages, begun: Some([0, 0, 0, begun]), own };
+        rate.grew_to(log(100, 1, 100), start);
+        let full = rate.left;
+        rate.grew_to(log(110, 1, 120), start);
+        rate.grew_to(log(30, 2, 150), start);
+        assert!((full - rate.left - (50 * (FRAME + PAGE)) as f64).abs() < 1.0);
     }
 
     /// Pages that take this many bytes.
@@ -177,7 +209,7 @@ mod tests {
         let start = Instant::now();
         let (bytes, hour) = (400 << 20, Duration::from_hours(1));
         let mut rate = WriteRate::new((bytes, hour), start);
-        let (mut log, mut written, mut shut) = (0, 0, false);
+        let (mut log, mut own, mut written, mut shut) = (0, 0, 0, false);
         rate.grew_to(at(0), start);
         for second in 0..3600 {
             let now = start + Duration::from_secs(second);
@@ -186,7 +218,8 @@ mod tests {
                 // A storm: a mebibyte a second, and a log that begins anew when it is four long.
                 log = if log > pages(3 << 20) { pages(1 << 20) } else { log + pages(1 << 20) };
                 written += pages(1 << 20) * (FRAME + PAGE);
-                shut = rate.grew_to(at(log), now);
+                own += u32::try_from(pages(1 << 20)).expect("a small number");
+                shut = rate.grew_to(Log { own, ..at(log) }, now);
             }
         }
         assert!(written > bytes && written < bytes / 4 * 5 + (2 << 20), "{written}");
