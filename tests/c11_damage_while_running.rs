@@ -274,3 +274,101 @@ fn a_broken_full_text_table_costs_no_database() {
     assert_eq!(words.health(), Health::Ready);
     assert!(words.damage().is_none() && sets(home.path(), "words").is_empty());
 }
+
+/// The rows of a small domain whose rows are only in its log: 0 to 199.
+fn small(home: &Path) -> (Runtime, rowhouse::Database) {
+    let migration = rowhouse::Migration { name: "V1__t", sql: "CREATE TABLE t(n INTEGER PRIMARY KEY)" };
+    let domain = Domain::new("work").migrations(&[migration]);
+    let runtime = Runtime::builder(Home::at(home)).domain(domain).open().expect("it opens");
+    let database = runtime.database("work").expect("the domain");
+    for n in 0..200 {
+        database.write(|tx| tx.execute("INSERT INTO t VALUES (?1)", [n])).expect("a row");
+    }
+    (runtime, database)
+}
+
+fn rows(database: &rowhouse::Database) -> rowhouse::Result<i64> {
+    database
+        .clone()
+        .within(Duration::from_secs(1))
+        .read(|at| at.row("SELECT count(*) FROM t", [], |row| row.get(0)))
+}
+
+/// SQLite would delete the log beside an empty file, and with it every row.
+#[test]
+fn a_file_that_somebody_empties_comes_back_with_what_its_log_held() {
+    let home = processes::folder();
+    let (_runtime, database) = small(home.path());
+    let emptied =
+        Command::new("sh").arg("-c").arg(": > \"$0\"").arg(home.path().join("work.sqlite")).status();
+    assert!(emptied.expect("a shell").success());
+    // Reads are what would open it anew.
+    until("every row", || rows(&database).is_ok_and(|rows| rows == 200) && database.damage().is_some());
+    assert_eq!(sets(home.path(), "work").len(), 1);
+    database.write(|tx| tx.execute("INSERT INTO t VALUES (200)", [])).expect("it is written again");
+}
+
+/// What is at the path is no reason to let go of what is open.
+#[test]
+fn what_is_open_is_kept_when_no_database_takes_its_place_and_a_read_meets_that_first() {
+    let home = processes::folder();
+    let (_runtime, database) = small(home.path());
+    let (file, other) = (home.path().join("work.sqlite"), home.path().join("letter"));
+    std::fs::write(&other, "dear all, ".repeat(2000)).expect("a letter");
+    std::fs::rename(&other, &file).expect("in its place");
+    until("it is noticed", || {
+        let _ = rows(&database);
+        database
+            .write(|tx| tx.execute("INSERT INTO t VALUES (999)", []))
+            .is_err_and(|error| error.kind() == ErrorKind::Replaced)
+    });
+    until("a copy", || {
+        let Ok(found) = std::fs::read_dir(home.path().join("quarantine")) else { return false };
+        found.flatten().any(|set| {
+            let copy = set.path().join("work.sqlite");
+            copy.exists()
+                && rowhouse::rusqlite::Connection::open(copy)
+                    .and_then(|copy| copy.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0)))
+                    .is_ok_and(|rows| rows >= 200)
+        })
+    });
+}
+
+/// What triggers made of the rows is among the rows: they are not run again.
+#[test]
+fn a_salvage_runs_no_triggers() {
+    let home = processes::folder();
+    let migration = rowhouse::Migration {
+        name: "V1__t",
+        sql: "CREATE TABLE item(n INTEGER PRIMARY KEY); CREATE TABLE outbox(id INTEGER PRIMARY KEY, n INTEGER);
+              CREATE TRIGGER send AFTER INSERT ON item BEGIN INSERT INTO outbox(n) VALUES (new.n); END;
+              CREATE TABLE text(id INTEGER PRIMARY KEY, body TEXT);
+              CREATE VIRTUAL TABLE words USING fts5(body, content='text', content_rowid='id');
+              CREATE TRIGGER word AFTER INSERT ON text BEGIN INSERT INTO words(rowid, body) VALUES (new.id, new.body); END;",
+    };
+    let domain = || Domain::new("work").migrations(&[migration]);
+    let runtime = Runtime::builder(Home::at(home.path())).domain(domain()).open().expect("it opens");
+    let database = runtime.database("work").expect("the domain");
+    let fill = |tx: &rowhouse::Tx| {
+        for n in 0..50 {
+            tx.execute("INSERT INTO item VALUES (?1)", [n])?;
+        }
+        tx.execute("DELETE FROM outbox WHERE n <> 7", [])?;
+        tx.execute("INSERT INTO text VALUES (1, 'hello there')", [])
+    };
+    database.write(fill).expect("rows");
+    drop((database, runtime));
+    // The log goes into the main file with the last close; its first page is what tells that it is a database.
+    overwrite(&home.path().join("work.sqlite"), 1, 0, true);
+    let runtime = Runtime::builder(Home::at(home.path())).domain(domain()).open().expect("it opens");
+    let database = runtime.database("work").expect("the domain");
+    let count = |sql: &str| {
+        database
+            .read(|at| at.row(sql, [], |row| row.get::<_, i64>(0)))
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
+    };
+    assert!(database.damage().is_some());
+    assert_eq!(count("SELECT count(*) FROM item"), 50);
+    assert_eq!(count("SELECT count(*) FROM outbox"), 1);
+    assert_eq!(count("SELECT count(*) FROM words WHERE words MATCH 'hello'"), 1);
+}

@@ -388,6 +388,10 @@ impl Spec {
         Ok(())
     }
 
+    fn is_cut_to_nothing(&self) -> bool {
+        self.memory.is_none() && std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.len() == 0)
+    }
+
     /// True when the write-ahead log holds something.
     pub(super) fn has_log(&self) -> bool {
         self.memory.is_none() && self.log().is_some_and(|found| found.len() > 0)
@@ -463,6 +467,10 @@ impl Spec {
     #[allow(clippy::disallowed_methods)] // the one place that opens a database
     fn open(&self, mode: OpenFlags, user: User, anew: bool) -> Result<Counted> {
         let entry = self.generation.enter(user)?;
+        // Whoever creates it is the writer. Anybody else's first statement would have SQLite delete the log.
+        if user != User::Writer && self.is_cut_to_nothing() {
+            return Err(damage::emptied());
+        }
         let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = match &self.memory {
             Some(_) => Connection::open_with_flags_and_vfs(&self.path, flags, memory::VFS)?,

@@ -154,6 +154,9 @@ impl Spec {
         if is_good(found) {
             return Ok(());
         }
+        // Whoever was killed while moving a damaged one may have moved its log: opened without it, what that held would be
+        // missing.
+        self.finish_unfinished()?;
         // A file that somebody took away has nothing to recover; opening says what is wrong with another's.
         if self.look()? > 0 {
             self.generation.refuse_left_over(&self.path)?;

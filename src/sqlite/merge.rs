@@ -199,7 +199,7 @@ impl rusqlite::ToSql for ToSqlRef<'_> {
     }
 }
 
-pub(super) fn quoted(name: &str) -> String {
+pub(in crate::sqlite) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

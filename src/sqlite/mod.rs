@@ -364,14 +364,22 @@ impl Database {
                 taken => break taken,
             }
         };
+        // What the reader's own code fails with may be about another file.
+        let looked_after = |at: &Snapshot| {
+            let answer = read(at);
+            if answer.is_err()
+                && let Some(met) = ffi::last_error(at.connection())
+            {
+                shared.met_in_a_read(&Error::from(met));
+            }
+            answer
+        };
         connection
+            .inspect_err(|error| shared.met_in_a_read(error))
             .and_then(|connection| {
-                readers::read(&connection, self.options.label, deadline, limits.reader_age, read)
+                readers::read(&connection, self.options.label, deadline, limits.reader_age, looked_after)
             })
-            .map_err(|error| {
-                shared.met_in_a_read(&error);
-                shared.name(shared.spec.read_only.explain(error))
-            })
+            .map_err(|error| shared.name(shared.spec.read_only.explain(error)))
     }
 
     /// A number that grows with every commit seen here, of any process. Take it before reading, and give it to

@@ -369,7 +369,9 @@ impl Shared {
                     warn(&self.name(error));
                 }
             }
-            check::Damage::Trees(error) => self.refuse_damaged(&error),
+            check::Damage::Trees(error) if self.health.is_writable() => self.refuse_damaged(&error),
+            // It is shut for another reason, which must not be forgotten for this one.
+            check::Damage::Trees(error) => warn(&self.name(error)),
         }
     }
 
@@ -401,7 +403,8 @@ impl Shared {
 
     /// The file is whole, or nothing can be said of it.
     pub(super) fn suspicion_passed(&self) {
-        if self.health.refusal().is_some_and(|refusal| refusal.kind() == ErrorKind::Corrupt) {
+        let of_this = self.health.refusal().is_some_and(|refusal| refusal.kind() == ErrorKind::Corrupt);
+        if of_this && !self.failed.load(Ordering::Relaxed) && self.gate.enter().is_some() {
             self.health.attached();
         }
     }

@@ -65,6 +65,11 @@ impl Visit {
         let note = Note::take(&spec.path)?;
         // A database without a log gets one by being opened: one at a time (see `connect`).
         let _lock = lock_until(&spec.init_lock, deadline)?;
+        if spec.is_being_set_right() {
+            return Err(Error::new(ErrorKind::Busy, "a repair of the database was broken off").advise(
+                "open it with its program, or run `rowhouse repair apply`; either finishes the repair",
+            ));
+        }
         let found = home::check_database_file(&spec.path)?
             .ok_or_else(|| Error::new(ErrorKind::NotFound, "the database file is missing"))?;
         if found.len() < connect::SMALLEST_DATABASE {

@@ -294,7 +294,8 @@ fn look(shared: &Shared) {
         shared.lost(lost);
         return;
     }
-    if shared.health.is_writable() && shared.is_unsettled() {
+    // Jobs that wait find out by themselves, and more than who has the lock.
+    if shared.health.is_writable() && shared.is_unsettled() && shared.lanes.len() == 0 {
         batch::look_at_lock(core, shared);
     }
     if shared.health.is_open() {

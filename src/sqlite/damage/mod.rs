@@ -130,6 +130,11 @@ impl Spec {
         self.carry_out(set)
     }
 
+    /// True when somebody left such work undone. The caller holds the init lock.
+    pub(super) fn is_being_set_right(&self) -> bool {
+        Set::unfinished(self).is_some()
+    }
+
     /// The caller holds the init lock.
     fn set_damaged_aside(&self, error: &Error) -> Result<DamageReport> {
         let set = Set::begin(self, error.message())?;

@@ -24,8 +24,9 @@ use std::time::{Duration, Instant};
 use crate::home;
 use crate::sqlite::connect::pause;
 
-/// The write lock and the checkpoint lock.
-const LOCKS: (libc::off_t, libc::off_t) = (120, 2);
+/// The write lock, without which nobody commits or begins the log anew, and the checkpoint lock: each by itself, so that a
+/// long checkpoint does not keep the first from being taken.
+const LOCKS: [libc::off_t; 2] = [120, 121];
 /// How long a commit or a checkpoint under way is waited for.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
@@ -37,9 +38,11 @@ impl Still {
     pub(super) fn hold(indexes: &[PathBuf]) -> Self {
         let until = Instant::now() + LONGEST_WAIT;
         let files: Vec<_> = indexes.iter().filter_map(|path| home::open_index(path).ok()).collect();
-        for file in &files {
-            while !try_lock(file) && Instant::now() < until {
-                pause();
+        for lock in LOCKS {
+            for file in &files {
+                while !try_lock(file, lock) && Instant::now() < until {
+                    pause();
+                }
             }
         }
         Self(files)
@@ -47,12 +50,12 @@ impl Still {
 }
 
 /// A lock of the open file description (fcntl(2)): it conflicts with SQLite's, and ends with the descriptor.
-fn try_lock(file: &File) -> bool {
+fn try_lock(file: &File, at: libc::off_t) -> bool {
     // SAFETY: a plain structure of numbers, for which zeros are valid; `l_pid` must be zero for this kind of lock.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = libc::F_WRLCK as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
-    (lock.l_start, lock.l_len) = LOCKS;
+    (lock.l_start, lock.l_len) = (at, 1);
     // SAFETY: the descriptor is open for as long as `file` lives, and the call only reads the structure.
     unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) == 0 }
 }

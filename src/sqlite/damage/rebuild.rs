@@ -11,6 +11,7 @@
 
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
@@ -62,7 +63,11 @@ pub(super) fn build(spec: &Spec, main: &Path, log: &Path, target: &Path) -> Resu
     let made_by_migrations = merge::tables_with_rows(&fresh)?;
     merge::empty(&new, &made_by_migrations)?;
     new.execute_batch("PRAGMA foreign_keys=ON")?;
+    // What triggers made of the rows is among the rows.
+    new.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     let found = salvage::fill(main, log, &Known::of(&new)?, &new, &SKIP)?;
+    new.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
+    index_texts(&new)?;
     let tables = report::tables(&found, &OWN_TABLES);
     let lossy: Vec<_> = made_by_migrations
         .into_iter()
@@ -149,4 +154,21 @@ fn shape_of(spec: &Spec, domain: &Domain) -> Result<Connection> {
     }
     migrate::migrate(&shape, domain, ("", ""))?;
     Ok(shape)
+}
+
+/// Fills the full-text indexes whose texts are in ordinary tables, which triggers would have done row by row. One that keeps
+/// its texts itself has lost them (<https://sqlite.org/fts5.html>, section 6.8).
+fn index_texts(new: &Connection) -> Result<()> {
+    let names: Vec<String> = new
+        .prepare(
+            "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL TABLE%fts5%'",
+        )?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    for name in names {
+        let name = merge::quoted(&name);
+        // One without any texts has nothing to be made from, and says so.
+        let _ = new.execute_batch(&format!("INSERT INTO {name}({name}) VALUES ('rebuild')"));
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@
 //! 1. One bad answer of SQLite moves nothing: the writer looks at the whole file with a connection of its own, off the hot
 //!    path. A query that fails over a broken full-text table or an index leaves the database as it is.
 //! 2. Nothing is written between a job that met damage and the verdict. Reads go on.
-//! 3. A file that was found whole is not looked at again for a while, however often a query fails.
+//! 3. A file that was not found damaged is not looked at again for a while, however often a query fails.
 //! 4. The database comes back by itself, with the new file, in every process that has it open.
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,13 +13,14 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::{Place, is_damage};
+use super::{Place, emptied, is_damage};
 use crate::domain::OnDamage;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sqlite::clock::instant_after;
 use crate::sqlite::connect::Patience;
 use crate::sqlite::generation::User;
 use crate::sqlite::health::Health;
+use crate::sqlite::identity::Lost;
 use crate::sqlite::recover::{self, Loss};
 use crate::sqlite::shared::{Shared, warn};
 
@@ -27,7 +28,7 @@ use crate::sqlite::shared::{Shared, warn};
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
 /// How often damage that such a look did not reach is met before it is believed.
 const MOST_UNSURE: u32 = 3;
-/// For how long a file that was found whole is not looked at again.
+/// For how long a file that was not found damaged is not looked at again.
 const CALM: Duration = Duration::from_mins(1);
 
 /// What was met, and what earlier looks said.
@@ -35,7 +36,7 @@ const CALM: Duration = Duration::from_mins(1);
 pub(in crate::sqlite) struct Suspicion {
     met: Mutex<Option<Error>>,
     unsure: AtomicU32,
-    found_whole: Mutex<Option<Instant>>,
+    looked: Mutex<Option<Instant>>,
 }
 
 impl Suspicion {
@@ -49,9 +50,9 @@ impl Suspicion {
         self.unsure.store(MOST_UNSURE, Ordering::Relaxed);
     }
 
-    /// True while a look just now found the file whole.
+    /// True while a look just now did not find the file damaged.
     pub(in crate::sqlite) fn is_calm(&self) -> bool {
-        self.found_whole.lock().is_some_and(|at| at.elapsed() < CALM)
+        self.looked.lock().is_some_and(|at| at.elapsed() < CALM)
     }
 }
 
@@ -109,21 +110,32 @@ pub(in crate::sqlite) fn run(shared: &Shared) {
         return;
     }
     let _opening = shared.opening.lock();
-    let Some(looked_at) = Place::of(&shared.spec.path) else { return };
+    let Some(looked_at) = still_ours(shared) else { return };
     let own = &shared.suspicion;
     let error = match look(shared) {
         Ok(Verdict::Damaged(found)) => Error::new(ErrorKind::Corrupt, found),
-        Ok(Verdict::Unsure) if own.unsure.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_UNSURE => met,
+        // A broken virtual table is met again and again, and is no damage of the file.
+        Ok(Verdict::Unsure)
+            if is_damage(&met) && own.unsure.fetch_add(1, Ordering::Relaxed) + 1 >= MOST_UNSURE =>
+        {
+            met
+        }
         Err(error) if is_damage(&error) => error,
         answer => {
+            if matches!(answer, Ok(Verdict::Whole | Verdict::Unsure)) {
+                *own.looked.lock() = Some(Instant::now());
+            }
             if matches!(answer, Ok(Verdict::Whole)) {
-                *own.found_whole.lock() = Some(Instant::now());
                 own.unsure.store(0, Ordering::Relaxed);
             }
             shared.suspicion_passed();
             return;
         }
     };
+    // Another file may have come into its place during that look.
+    if still_ours(shared) != Some(looked_at) {
+        return;
+    }
     own.unsure.store(0, Ordering::Relaxed);
     if refuses {
         shared.refuse_damaged(&error);
@@ -142,7 +154,26 @@ pub(in crate::sqlite) fn run(shared: &Shared) {
     }
 }
 
+/// The file that is open. `None` when another one is at its path, or its log is gone: then that is what happened, and what
+/// the open files hold is looked after.
+fn still_ours(shared: &Shared) -> Option<Place> {
+    let mut inside = shared.gate.enter();
+    let Some(core) = inside.as_mut() else { return Place::of(&shared.spec.path) };
+    match core.identity.check_now(core.tx.connection()) {
+        Ok(()) | Err(Lost::Damaged(_)) => core.identity.marks().place,
+        Err(lost @ (Lost::File(_) | Lost::Log(_))) => {
+            drop(inside);
+            shared.lost(lost);
+            None
+        }
+    }
+}
+
 fn look(shared: &Shared) -> Result<Verdict> {
+    if std::fs::symlink_metadata(&shared.spec.path).is_ok_and(|found| found.len() == 0) {
+        // SQLite would delete the log beside it.
+        return Err(emptied());
+    }
     let _patience = Patience::until(instant_after(LONGEST_LOOK));
     let connection = shared.spec.connect_anew(OpenFlags::SQLITE_OPEN_READ_ONLY, User::Read)?;
     check(&connection, Some(instant_after(LONGEST_LOOK)))
