@@ -6,6 +6,7 @@ mod common;
 mod processes;
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -371,4 +372,35 @@ fn a_salvage_runs_no_triggers() {
     assert_eq!(count("SELECT count(*) FROM item"), 50);
     assert_eq!(count("SELECT count(*) FROM outbox"), 1);
     assert_eq!(count("SELECT count(*) FROM words WHERE words MATCH 'hello'"), 1);
+}
+
+/// Half of a file looks like a damaged one.
+#[test]
+fn a_file_that_is_still_being_copied_is_waited_for() {
+    let home = processes::folder();
+    let (runtime, database) = small(home.path());
+    drop((database, runtime));
+    let file = home.path().join("work.sqlite");
+    let whole = std::fs::read(&file).expect("the database");
+    assert!(whole.len() >= 2 * 4096, "there is something to copy");
+    for ending in ["", "-wal", "-shm"] {
+        let _ = std::fs::remove_file(home.path().join(format!("work.sqlite{ending}")));
+    }
+    std::fs::write(&file, &whole[..4096]).expect("the first page");
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // As a slow copy does it. It is closed before anybody has locks on it.
+            let mut copy = std::fs::File::options().append(true).open(&file).expect("the copy");
+            for part in whole[4096..].chunks(1024) {
+                copy.write_all(part).expect("room");
+                let_pass(Duration::from_millis(10));
+            }
+        });
+        let migration = rowhouse::Migration { name: "V1__t", sql: "CREATE TABLE t(n INTEGER PRIMARY KEY)" };
+        let domain = Domain::new("work").migrations(&[migration]);
+        let runtime = Runtime::builder(Home::at(home.path())).domain(domain).open().expect("it opens");
+        let database = runtime.database("work").expect("the domain");
+        assert_eq!(rows(&database).expect("a count"), 200);
+    });
+    assert_eq!(sets(home.path(), "work").len(), 0, "nothing was damaged");
 }

@@ -12,14 +12,15 @@
 //!    opened the database. That costs one load.
 //! 2. Whoever sees a write fail makes the number odd before anybody is told, and before the turn is given back. A process
 //!    that writes without its turn may acknowledge in between, within those microseconds.
-//! 3. Odd becomes even only under the init lock, after [`prove`]: the whole log was read again and its checksums hold, all
-//!    of it was written into the main file anew, fsync of both files succeeded, and the log is empty. Whoever dies on the
-//!    way leaves it odd; the next one begins anew.
+//! 3. Odd becomes even only under the init lock, after [`prove`]: the whole log was read again and its checksums hold, what
+//!    of it had not been copied yet was written into the main file, fsync of both files succeeded, and the log is empty.
+//!    Whoever dies on the way leaves it odd; the next one begins anew.
 //! 4. A process whose own write failed stays latched until its `reopen()`. Others open the database again by themselves.
 //!
 //! What this does not promise: that the disk keeps what it says it has synced. Nothing is read back around the kernel's
-//! cache. What the kernel has dropped of a log shows in the checksums: then the log is not used before every process has
-//! closed it, and SQLite's own recovery cuts it there.
+//! cache. Pages that a checkpoint had copied before the failure, without an fsync since, are not written again: when it was
+//! their write-back that failed, the main file may lack them after a power cut. What the kernel has dropped of a log shows
+//! in the checksums: then the log is not used before every process has closed it, and SQLite's own recovery cuts it there.
 //!
 //! Tests: below; `tests/latch_across_processes.rs`.
 

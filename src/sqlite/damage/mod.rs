@@ -31,11 +31,11 @@ mod set;
 mod survey;
 pub(super) mod suspicion;
 
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{OpenFlags, ffi};
 
-use super::connect::{Spec, Whose, lock_until, whose};
+use super::connect::{Spec, Whose, lock_until, pause, whose};
 use super::generation::User;
 use super::history::Unusable;
 use super::identity::{Marks, Place};
@@ -46,6 +46,9 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) use header::{check as check_header, is_there as has_header, not_a_database};
 pub use report::{DamageReport, KeptRows};
 use set::Set;
+
+/// A file that changed within this time is still being written.
+const STILL_BEING_WRITTEN: Duration = Duration::from_millis(300);
 
 /// The mark of an error that says: the bytes of this file are not what SQLite wrote there.
 #[derive(Debug)]
@@ -90,6 +93,7 @@ impl Spec {
     /// # Errors
     /// Of opening it again; of moving and salvaging. What is not finished is finished by the next opener.
     pub(super) fn make_room(&self, deadline: Instant) -> Result<Option<DamageReport>> {
+        self.wait_until_written(deadline)?;
         let _lock = lock_until(&self.init_lock, deadline)?;
         if let Some(report) = self.finish_unfinished()? {
             return Ok(Some(report));
@@ -98,6 +102,36 @@ impl Spec {
             Err(error) if self.may_be_replaced(&error) => self.set_damaged_aside(&error).map(Some),
             answer => answer.map(|()| None),
         }
+    }
+
+    /// A file that somebody is just copying to its place looks damaged until it is all there.
+    ///
+    /// # Errors
+    /// `Busy` when it still changes at the deadline.
+    fn wait_until_written(&self, deadline: Instant) -> Result<()> {
+        let state =
+            || std::fs::symlink_metadata(&self.path).ok().map(|found| (found.len(), found.modified().ok()));
+        let written_long_ago = |found: &Option<(u64, Option<SystemTime>)>| {
+            let written = found.and_then(|(_, written)| written);
+            written.is_none_or(|at| at.elapsed().is_ok_and(|age| age > STILL_BEING_WRITTEN))
+        };
+        let (mut found, mut since) = (state(), Instant::now());
+        while !written_long_ago(&found) && since.elapsed() < STILL_BEING_WRITTEN {
+            if Instant::now() >= deadline {
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    "somebody is writing the database file from outside",
+                )
+                .advise("wait until it is copied, then try again")
+                .retry_in(Duration::from_secs(1)));
+            }
+            pause();
+            let now = state();
+            if now != found {
+                (found, since) = (now, Instant::now());
+            }
+        }
+        Ok(())
     }
 
     /// The same for a file that was confirmed to be damaged while it was open: `None` when it is not there any more.
