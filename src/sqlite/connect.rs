@@ -13,7 +13,6 @@
 
 use std::cell::Cell;
 use std::fs::{File, Metadata};
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -186,8 +185,9 @@ impl Spec {
     fn open_once(&self, deadline: Instant, found: &mut Option<Place>) -> Result<Opened> {
         // Before anything touches the file: it may be on another file system than its folder.
         let looking = self.times.enter(Phase::Look);
-        let length = self.look()?;
-        *found = Place::of(&self.path);
+        let seen = self.look_closely()?;
+        let length = seen.as_ref().map_or(0, Metadata::len);
+        *found = seen.as_ref().map(Place::found);
         self.check_writable()?;
         drop(looking);
         self.generation.refuse_left_over(&self.path)?;
@@ -360,12 +360,16 @@ impl Spec {
     /// Checks the file by name only; answers its length, 0 when it is missing. It is not opened: another connection of
     /// this process may have it open, and closing any descriptor would drop that one's locks.
     pub(super) fn look(&self) -> Result<u64> {
-        let length = home::check_database_file(&self.path)?.map_or(0, |found| found.len());
-        if (1..SMALLEST_DATABASE).contains(&length) {
+        Ok(self.look_closely()?.map_or(0, |found| found.len()))
+    }
+
+    fn look_closely(&self) -> Result<Option<Metadata>> {
+        let found = home::check_database_file(&self.path)?;
+        if found.as_ref().is_some_and(|found| (1..SMALLEST_DATABASE).contains(&found.len())) {
             // SQLite would take a file of one byte for an empty one.
             return Err(damage::not_a_database());
         }
-        Ok(length)
+        Ok(found)
     }
 
     /// Moves the log and the index of another generation away from the file that is at the path now: SQLite would
@@ -601,24 +605,8 @@ pub(crate) fn lock_until(path: &Path, deadline: Instant) -> Result<Locked> {
     }
 }
 
-/// Takes an exclusive flock if nobody has it.
-pub(crate) fn try_lock(path: &Path) -> Result<Option<Locked>> {
-    let file = home::open_lock_file(path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(Locked(file))),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-        Err(std::fs::TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
-    }
-}
-
 /// A flock that ends here, also when a process forked meanwhile has a copy of the descriptor.
 pub(crate) struct Locked(File);
-
-impl Locked {
-    pub(crate) fn descriptor(&self) -> i32 {
-        self.0.as_raw_fd()
-    }
-}
 
 impl Drop for Locked {
     fn drop(&mut self) {

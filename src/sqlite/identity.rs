@@ -74,7 +74,7 @@ impl Sidecars {
 pub(super) struct Place(u64, u64);
 
 impl Place {
-    fn found(found: &Metadata) -> Self {
+    pub(super) fn found(found: &Metadata) -> Self {
         Self(found.dev(), found.ino())
     }
 

@@ -26,12 +26,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::connect::{self, Locked, Spec};
+use super::connect::Spec;
 use super::holders::{self, Holder};
 use super::shared::{Shared, warn};
 use crate::error::{Error, Result};
-use crate::forks;
 use crate::home;
+use crate::presence::Held;
 use crate::sync::Arc;
 use pass::{Done, Pass, STEP};
 
@@ -116,32 +116,13 @@ struct State {
     told: CheckState,
     thread: Option<JoinHandle<()>>,
     /// The process's right to check, once it has it.
-    lock: Option<Right>,
+    lock: Option<Held>,
     /// Another process had it at the last try.
     refused: bool,
     /// What the files were like when the last pass began, and when.
     seen: Option<(Seen, Instant)>,
     /// No pass begins before.
     not_before: Option<Instant>,
-}
-
-/// Held for as long as the database is open, so forks let go of their copy at once.
-struct Right(Locked);
-
-impl Right {
-    fn take(spec: &Spec) -> Result<Option<Self>> {
-        let lock = connect::try_lock(&spec.check_lock)?;
-        Ok(lock.map(|lock| {
-            forks::close_in_child(lock.descriptor());
-            Self(lock)
-        }))
-    }
-}
-
-impl Drop for Right {
-    fn drop(&mut self) {
-        forks::forget(self.0.descriptor());
-    }
 }
 
 /// Changes when somebody writes to the file or its log.
@@ -201,7 +182,7 @@ impl Checker {
             return Ok(());
         }
         if state.lock.is_none() {
-            state.lock = Right::take(&shared.spec)?;
+            state.lock = Held::try_alone(&shared.spec.check_lock)?;
             state.refused = state.lock.is_none();
             if state.refused {
                 state.not_before = Some(now + shared.spec.limits.check_every);
