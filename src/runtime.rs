@@ -140,6 +140,12 @@ impl Runtime {
         crate::stores::Memories::of(self.database("state"))
     }
 
+    /// The log store, on the logs database.
+    #[cfg(feature = "agent")]
+    pub fn logs(&self) -> crate::stores::Logs {
+        crate::stores::Logs::of(self.database("logs"))
+    }
+
     /// The goal store, on the goals database.
     #[cfg(feature = "agent")]
     pub fn goals(&self) -> crate::stores::Goals {

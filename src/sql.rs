@@ -3,6 +3,8 @@
 //! Parameters are written `$1` to `$n`. SQLite numbers names by first appearance, so they are bound here through
 //! each name's own index; a text whose numbers have a gap is refused.
 
+mod cost;
+
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -10,6 +12,9 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sqlite::tx::{Snapshot, Tx};
+
+#[doc(hidden)]
+pub use cost::{StatementCost, statement_costs};
 
 /// A value bound to a statement or read from a row.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,13 +136,17 @@ impl Session for Snapshot {
     fn execute(&self, sql: &str, params: &[Value]) -> Result<u64> {
         let mut statement = self.prepare(sql)?;
         bind(&mut statement, params)?;
-        Ok(statement.raw_execute()? as u64)
+        cost::begin(&statement);
+        let changed = statement.raw_execute()?;
+        cost::end(&statement, sql, 0);
+        Ok(changed as u64)
     }
 
     fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>> {
         let mut statement = self.prepare(sql)?;
         bind(&mut statement, params)?;
         let columns: Arc<[String]> = statement.column_names().into_iter().map(str::to_owned).collect();
+        cost::begin(&statement);
         let mut cursor = statement.raw_query();
         let mut rows = Vec::new();
         while let Some(row) = cursor.next()? {
@@ -153,6 +162,8 @@ impl Session for Snapshot {
             }
             rows.push(Row { columns: columns.clone(), values });
         }
+        drop(cursor);
+        cost::end(&statement, sql, rows.len());
         Ok(rows)
     }
 }
@@ -213,6 +224,25 @@ mod tests {
         session.execute("INSERT INTO page VALUES ($1, $1)", &["same".into()]).expect("insert");
         let rows = session.query("SELECT url, body FROM page", &[]).expect("query");
         assert_eq!(rows[0].get::<String>("url").expect("url"), rows[0].get::<String>("body").expect("body"));
+    }
+
+    #[test]
+    fn a_scan_costs_more_than_a_search_and_only_while_somebody_counts() {
+        let session = session();
+        for url in 0..100_i64 {
+            session.execute("INSERT INTO page VALUES ($1, NULL)", &[url.to_string().into()]).expect("insert");
+        }
+        let all = "SELECT url FROM page WHERE body IS NOT NULL";
+        let one = "SELECT url FROM page WHERE url = $1";
+        let ((), costs) = statement_costs(|| {
+            session.query(all, &[]).expect("a scan");
+            session.query(one, &["7".into()]).expect("a search");
+        });
+        session.query(all, &[]).expect("not counted");
+        let of = |sql| costs.iter().find(|cost| cost.sql == sql).expect("counted").clone();
+        assert!(of(all).full_scan_steps >= 99 && of(all).rows == 0, "{costs:?}");
+        assert!(of(one).full_scan_steps == 0 && of(one).rows == 1, "{costs:?}");
+        assert!(of(all).vm_steps > 10 * of(one).vm_steps, "{costs:?}");
     }
 
     #[test]

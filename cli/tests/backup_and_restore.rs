@@ -2,30 +2,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 
+mod common;
+
 use std::path::Path;
 
-use assert_cmd::Command;
+use common::{document, rowhouse};
 use serde_json::Value;
-
-fn rowhouse(home: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = Command::cargo_bin("rowhouse")
-        .expect("the binary is built")
-        .env_remove("ROWHOUSE_HOME")
-        .arg("--home")
-        .arg(home)
-        .args(arguments)
-        .output()
-        .expect("the command runs");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
-fn document(home: &Path, arguments: &[&str]) -> (Option<i32>, Value) {
-    let arguments = [arguments, &["--json"]].concat();
-    let (code, stdout, stderr) = rowhouse(home, &arguments);
-    assert!(stderr.is_empty(), "{stderr}");
-    (code, serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}")))
-}
 
 /// A home with the built-in databases and some threads.
 fn home() -> tempfile::TempDir {

@@ -1,29 +1,12 @@
 //! `rowhouse stats`: what another process counted, to a person and to a script.
 
-use std::path::Path;
-use std::process::{Command, Output};
+mod common;
+
 use std::time::Duration;
 
+use common::{document, rowhouse};
 use rowhouse::{Home, Runtime};
-use serde_json::{Value, json};
-
-fn command(home: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } = Command::new(assert_cmd::cargo::cargo_bin("rowhouse"))
-        .env_remove("ROWHOUSE_HOME")
-        .arg("--home")
-        .arg(home)
-        .arg("stats")
-        .args(arguments)
-        .output()
-        .expect("the command runs");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (status.code(), text(stdout), text(stderr))
-}
-
-fn document(home: &Path, arguments: &[&str]) -> (Option<i32>, Value) {
-    let (code, stdout, stderr) = command(home, &[&["--json"], arguments].concat());
-    (code, serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}")))
-}
+use serde_json::json;
 
 #[test]
 fn a_script_and_a_person_read_what_this_process_counted() {
@@ -36,7 +19,7 @@ fn a_script_and_a_person_read_what_this_process_counted() {
     }
     state.write(|_| Ok(())).expect("written");
 
-    let (code, found) = document(&home, &["state"]);
+    let (code, found) = document(&home, &["stats", "state"]);
     assert_eq!((code, &found["schema_version"]), (Some(0), &json!(1)), "{found}");
     assert!(found["generated_at"].as_str().is_some_and(|at| at.ends_with('Z')), "{found}");
     let database = &found["databases"][0];
@@ -47,7 +30,7 @@ fn a_script_and_a_person_read_what_this_process_counted() {
     assert_eq!(process["stats"], json!(state.stats()), "the same as it knows itself");
     assert_eq!((&database["total"]["errors"]["invalid"], &database["total"]["jobs"]), (&json!(3), &json!(1)));
 
-    let (code, text, errors) = command(&home, &[]);
+    let (code, text, errors) = rowhouse(&home, &["stats"]);
     assert_eq!((code, errors.as_str()), (Some(0), ""), "{text}");
     assert!(text.starts_with("database") && !text.contains('\u{1b}'), "{text}");
     let own = std::process::id().to_string();
@@ -58,7 +41,7 @@ fn a_script_and_a_person_read_what_this_process_counted() {
 
     runtime.close(Duration::from_secs(5));
     drop((state, runtime));
-    let (_, text, _) = command(&home, &["state"]);
+    let (_, text, _) = rowhouse(&home, &["stats", "state"]);
     assert!(text.contains("nobody has it open"), "{text}");
 }
 
@@ -66,9 +49,9 @@ fn a_script_and_a_person_read_what_this_process_counted() {
 fn what_cannot_be_shown_is_said() {
     let folder = tempfile::tempdir().expect("a folder");
     let home = folder.path().join("home");
-    assert_eq!(command(&home, &[]).1, format!("no databases in {} yet\n", home.display()));
-    let (code, error) = document(&home, &["nowhere"]);
+    assert_eq!(rowhouse(&home, &["stats"]).1, format!("no databases in {} yet\n", home.display()));
+    let (code, error) = document(&home, &["stats", "nowhere"]);
     assert_eq!((code, &error["error"]["kind"]), (Some(1), &json!("not_found")), "{error}");
-    let (code, error) = document(&home, &["--watch"]);
+    let (code, error) = document(&home, &["stats", "--watch"]);
     assert_eq!((code, &error["error"]["kind"]), (Some(1), &json!("invalid")), "{error}");
 }

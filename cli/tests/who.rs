@@ -3,41 +3,26 @@
 #![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 #![cfg(target_os = "linux")]
 
+mod common;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use common::{document, rowhouse};
 use rowhouse::{Home, Runtime};
 use serde_json::Value;
 
-fn command(home: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
-    let Output { status, stdout, stderr } = Command::new(assert_cmd::cargo::cargo_bin("rowhouse"))
-        .env_remove("ROWHOUSE_HOME")
-        .arg("--home")
-        .arg(home)
-        .arg("who")
-        .args(arguments)
-        .output()
-        .expect("the command runs");
-    let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
-    (status.code(), text(stdout), text(stderr))
-}
-
 /// The answer for people, without what a sandbox hides from the tests.
 fn text(home: &Path, arguments: &[&str]) -> String {
-    let (code, stdout, stderr) = command(home, arguments);
+    let (code, stdout, stderr) = rowhouse(home, &[&["who"], arguments].concat());
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
     let seen = |line: &&str| !line.starts_with("not seen: ");
     stdout.lines().filter(seen).flat_map(|line| [line, "\n"]).collect()
-}
-
-fn document(home: &Path, arguments: &[&str]) -> (Option<i32>, Value) {
-    let (code, stdout, stderr) = command(home, &[&["--json"], arguments].concat());
-    (code, serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}")))
 }
 
 /// Runs `during` while a job of this process is inside the state database.
@@ -111,7 +96,7 @@ fn a_home_that_is_not_there_and_one_that_nobody_uses_are_sentences() {
     let place = home.display();
     assert_eq!(text(&home, &[]), format!("no databases in {place} yet\n"));
     assert!(!home.exists(), "looking creates nothing");
-    let (code, empty) = document(&home, &[]);
+    let (code, empty) = document(&home, &["who"]);
     assert_eq!((code, &empty["databases"]), (Some(0), &Value::Array(Vec::new())), "{empty}");
     assert_eq!(empty["complete"], true, "{empty}");
 
@@ -122,10 +107,10 @@ fn a_home_that_is_not_there_and_one_that_nobody_uses_are_sentences() {
     let told = text(&home, &["cache"]).replace(" that can be seen", "");
     assert_eq!(told, format!("nobody has cache in {place} open\n"));
 
-    let (code, stdout, stderr) = command(&home, &["nowhere"]);
+    let (code, stdout, stderr) = rowhouse(&home, &["who", "nowhere"]);
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
     assert!(stderr.contains("no database named nowhere") && stderr.contains("hint: "), "{stderr}");
-    let (code, error) = document(&home, &["nowhere"]);
+    let (code, error) = document(&home, &["who", "nowhere"]);
     assert_eq!((code, &error["error"]["kind"]), (Some(1), &"not_found".into()), "{error}");
 }
 
@@ -169,7 +154,7 @@ fn a_script_reads_one_document_of_a_stable_shape() {
     let folder = tempfile::tempdir().expect("a folder");
     let home = folder.path().canonicalize().expect("its path");
     writing(&home, || {
-        let (code, found) = document(&home, &["state"]);
+        let (code, found) = document(&home, &["who", "state"]);
         assert_eq!(code, Some(0), "{found}");
         let keys = |of: &Value| of.as_object().expect("an object").keys().cloned().collect::<Vec<_>>();
         assert_eq!(keys(&found), ["complete", "databases", "deleted", "home", "unseen"]);

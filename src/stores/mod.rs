@@ -1,12 +1,15 @@
 //! The stores of the built-in domains. Each speaks [`Session`](crate::sql::Session) and nothing else, so that its SQL
 //! runs on either engine.
 
+mod database;
 pub mod goals;
+pub mod logs;
 pub mod memories;
 pub mod spawn_edges;
 pub mod threads;
 
 pub use goals::Goals;
+pub use logs::{LogLevel, LogRow, Logs};
 pub use memories::Memories;
 pub use spawn_edges::SpawnEdges;
 pub use threads::{Direction, Sort, ThreadFacts, ThreadPage, ThreadQuery, ThreadRow, Threads, Upserted};

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Row, Session, Value};
 use crate::sqlite::{Database, now_unix_ms};
+use crate::stores::database::StoreDatabase;
 use crate::stores::threads::row::{canonical_id, thread_id};
 
 /// The most edges that one walk answers. Default of [`SpawnEdges::descendants`].
@@ -80,8 +81,7 @@ pub struct Descendants {
 /// ```
 #[derive(Clone)]
 pub struct SpawnEdges {
-    /// Or why there is none: told at the first use.
-    database: Result<Database>,
+    database: StoreDatabase,
 }
 
 const OF_PARENT: &str = "SELECT parent_id, child_id, status, created_at FROM spawn_edge \
@@ -99,11 +99,7 @@ impl SpawnEdges {
 
     /// The edges of a runtime; a runtime without the state domain answers so at every use.
     pub(crate) fn of(database: Result<Database>) -> Self {
-        Self { database: database.map(|database| database.label("spawn_edges")) }
-    }
-
-    fn database(&self) -> Result<&Database> {
-        self.database.as_ref().map_err(Error::clone)
+        Self { database: StoreDatabase::new(database, "spawn_edges") }
     }
 
     /// Records that `parent` started `child`: an open edge. One that is there already stays as it is. Answers whether it
@@ -118,7 +114,7 @@ impl SpawnEdges {
             return Err(Error::new(ErrorKind::Invalid, "a thread does not start itself"));
         }
         let now = i64::try_from(now_unix_ms()).unwrap_or(i64::MAX);
-        self.database()?.write(|tx| add(tx, &parent, &child, now))
+        self.database.get()?.write(|tx| add(tx, &parent, &child, now))
     }
 
     /// Who started the thread.
@@ -127,7 +123,7 @@ impl SpawnEdges {
     /// The engine's.
     pub fn parent(&self, child_id: &str) -> Result<Option<SpawnEdge>> {
         let Some(child) = canonical_id(child_id) else { return Ok(None) };
-        self.database()?.read(|at| edge_to(at, &child))
+        self.database.get()?.read(|at| edge_to(at, &child))
     }
 
     /// Whom the thread started, oldest first.
@@ -136,7 +132,7 @@ impl SpawnEdges {
     /// The engine's.
     pub fn children(&self, parent_id: &str, status: Option<SpawnStatus>) -> Result<Vec<SpawnEdge>> {
         let Some(parent) = canonical_id(parent_id) else { return Ok(Vec::new()) };
-        self.database()?.read(|at| below(at, &parent, 1, status))
+        self.database.get()?.read(|at| below(at, &parent, 1, status))
     }
 
     /// Everything below the thread, breadth first. With a status, only what is reached by edges of that status.
@@ -145,7 +141,7 @@ impl SpawnEdges {
     /// The engine's.
     pub fn descendants(&self, root_id: &str, status: Option<SpawnStatus>) -> Result<Descendants> {
         let Some(root) = canonical_id(root_id) else { return Ok(Descendants::default()) };
-        self.database()?.read(|at| walk(at, &root, status, LONGEST_WALK))
+        self.database.get()?.read(|at| walk(at, &root, status, LONGEST_WALK))
     }
 
     /// Closes or opens the edge to a thread. With `cascade` also those to everything below it. Answers how many edges
@@ -156,7 +152,7 @@ impl SpawnEdges {
     /// was changed; the engine's.
     pub fn set_status(&self, child_id: &str, status: SpawnStatus, cascade: bool) -> Result<u64> {
         let child = thread_id(child_id)?;
-        self.database()?.write(|tx| {
+        self.database.get()?.write(|tx| {
             let own = set(tx, &child, status)?;
             Ok(own + if cascade { set_below(tx, &child, status)? } else { 0 })
         })
@@ -168,7 +164,7 @@ impl SpawnEdges {
     /// As [`set_status`](Self::set_status).
     pub fn set_descendants(&self, root_id: &str, status: SpawnStatus) -> Result<u64> {
         let root = thread_id(root_id)?;
-        self.database()?.write(|tx| set_below(tx, &root, status))
+        self.database.get()?.write(|tx| set_below(tx, &root, status))
     }
 }
 

@@ -18,6 +18,7 @@ pub use model::{Accounting, Goal, GoalChange, GoalPatch, GoalStatus, NewGoal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Session, Value};
 use crate::sqlite::{Database, now_unix_ms};
+use crate::stores::database::StoreDatabase;
 use crate::stores::threads::Change;
 use crate::stores::threads::row::{self, canonical_id};
 
@@ -42,8 +43,7 @@ pub const LONGEST_OBJECTIVE: usize = 64 << 10;
 /// ```
 #[derive(Clone)]
 pub struct Goals {
-    /// Or why there is none: told at the first use.
-    database: Result<Database>,
+    database: StoreDatabase,
 }
 
 impl Goals {
@@ -54,11 +54,7 @@ impl Goals {
 
     /// The store of a runtime; a runtime without the goals domain answers so at every use.
     pub(crate) fn of(database: Result<Database>) -> Self {
-        Self { database: database.map(|database| database.label("goals")) }
-    }
-
-    fn database(&self) -> Result<&Database> {
-        self.database.as_ref().map_err(Error::clone)
+        Self { database: StoreDatabase::new(database, "goals") }
     }
 
     /// The goal of a thread, or `None`.
@@ -67,7 +63,7 @@ impl Goals {
     /// The engine's.
     pub fn get(&self, thread_id: &str) -> Result<Option<Goal>> {
         let Some(thread) = canonical_id(thread_id) else { return Ok(None) };
-        self.database()?.read(|at| read(at, &thread))
+        self.database.get()?.read(|at| read(at, &thread))
     }
 
     /// Gives the thread this goal, whatever it had: with an id of its own, and nothing used.
@@ -77,7 +73,7 @@ impl Goals {
     /// and a budget below one; the engine's.
     pub fn replace(&self, thread_id: &str, goal: &NewGoal) -> Result<Goal> {
         let params = row_of(thread_id, goal)?;
-        self.database()?.write(|tx| only(tx, sql::REPLACE, &params)?.ok_or_else(vanished))
+        self.database.get()?.write(|tx| only(tx, sql::REPLACE, &params)?.ok_or_else(vanished))
     }
 
     /// Gives the thread this goal when it has none, or a complete one. `None` when it has one that is not complete, which
@@ -87,7 +83,7 @@ impl Goals {
     /// As [`replace`](Self::replace).
     pub fn insert(&self, thread_id: &str, goal: &NewGoal) -> Result<Option<Goal>> {
         let params = row_of(thread_id, goal)?;
-        self.database()?.write(|tx| only(tx, sql::INSERT, &params))
+        self.database.get()?.write(|tx| only(tx, sql::INSERT, &params))
     }
 
     /// Changes what the patch names. An empty patch is a read.
@@ -98,7 +94,7 @@ impl Goals {
         let thread = row::thread_id(thread_id)?;
         patch.check()?;
         if patch.is_empty() {
-            let found = self.database()?.read(|at| read(at, &thread))?;
+            let found = self.database.get()?.read(|at| read(at, &thread))?;
             return Ok(GoalChange::unchanged(found, patch.expected_goal_id.as_deref()));
         }
         self.change(
@@ -147,7 +143,7 @@ impl Goals {
         let thread = row::thread_id(thread_id)?;
         let (seconds, tokens) = (seconds.max(0), tokens.max(0));
         if (seconds, tokens) == (0, 0) {
-            let found = self.database()?.read(|at| read(at, &thread))?;
+            let found = self.database.get()?.read(|at| read(at, &thread))?;
             return Ok(GoalChange::unchanged(found, expected_goal_id));
         }
         self.change(
@@ -164,7 +160,7 @@ impl Goals {
     /// As [`pause`](Self::pause).
     pub fn delete(&self, thread_id: &str) -> Result<Option<Goal>> {
         let thread = row::thread_id(thread_id)?;
-        self.database()?.write(|tx| only(tx, sql::DELETE, &[thread.as_str().into()]))
+        self.database.get()?.write(|tx| only(tx, sql::DELETE, &[thread.as_str().into()]))
     }
 
     fn stop(&self, thread_id: &str, status: GoalStatus) -> Result<GoalChange> {
@@ -182,7 +178,7 @@ impl Goals {
     ) -> Result<GoalChange> {
         let meant = [thread.into(), expected.map(str::to_ascii_lowercase).into()];
         let params: Vec<Value> = meant.into_iter().chain(rest).collect();
-        self.database()?.write(|tx| match only(tx, statement, &params)? {
+        self.database.get()?.write(|tx| match only(tx, statement, &params)? {
             Some(goal) => Ok(GoalChange::Changed(goal)),
             None => Ok(GoalChange::unchanged(read(tx, thread)?, expected)),
         })

@@ -44,7 +44,7 @@ impl Memories {
         let now = self.now();
         let lease_until = after(now, self.limits.lease);
         let cooled = |finished: i64| after(finished, self.limits.cooldown) <= now;
-        self.database()?.write(|tx| claim(tx, now, lease_until, cooled))
+        self.database.get()?.write(|tx| claim(tx, now, lease_until, cooled))
     }
 
     /// Keeps the job for another lease. False when it is somebody else's by now.
@@ -53,7 +53,8 @@ impl Memories {
     /// The engine's.
     pub fn heartbeat(&self, token: &str) -> Result<bool> {
         let lease_until = after(self.now(), self.limits.lease);
-        self.database()?
+        self.database
+            .get()?
             .write(|tx| Ok(Session::execute(tx, HEARTBEAT, &[token.into(), lease_until.into()])? == 1))
     }
 
@@ -64,7 +65,7 @@ impl Memories {
     /// The engine's.
     pub fn consolidated(&self, token: &str, watermark: i64, used: &[UsedOutput]) -> Result<bool> {
         let now = self.now();
-        self.database()?.write(|tx| done(tx, token, watermark, now, used))
+        self.database.get()?.write(|tx| done(tx, token, watermark, now, used))
     }
 
     /// It failed: to be tried again after [`MemoryLimits::retry_after`](super::MemoryLimits). False when it is somebody
@@ -77,7 +78,7 @@ impl Memories {
         let now = self.now();
         let retry_at = after(now, self.limits.retry_after);
         let params: [Value; 4] = [token.into(), now.into(), retry_at.into(), why.into()];
-        self.database()?.write(|tx| Ok(Session::execute(tx, FAILED, &params)? == 1))
+        self.database.get()?.write(|tx| Ok(Session::execute(tx, FAILED, &params)? == 1))
     }
 }
 

@@ -71,7 +71,7 @@ impl Memories {
             earliest: before(now, self.limits.age),
             lease_until: after(now, self.limits.lease),
         };
-        self.database()?.write(|tx| self.claim(tx, most, &current, &wanted))
+        self.database.get()?.write(|tx| self.claim(tx, most, &current, &wanted))
     }
 
     fn claim(
@@ -134,7 +134,9 @@ impl Memories {
             claim.source_updated_at.into(),
             now.into(),
         ];
-        self.database()?.write(|tx| finish(tx, claim, now, |tx| Session::execute(tx, PUT, &output).map(drop)))
+        self.database
+            .get()?
+            .write(|tx| finish(tx, claim, now, |tx| Session::execute(tx, PUT, &output).map(drop)))
     }
 
     /// Nothing was to be drawn from a thread: what was drawn earlier goes. False, and nothing is changed, when the job is
@@ -145,7 +147,8 @@ impl Memories {
     pub fn extract_without_output(&self, claim: &ExtractClaim) -> Result<bool> {
         let now = self.now();
         let thread = [Value::from(claim.thread_id.as_str())];
-        self.database()?
+        self.database
+            .get()?
             .write(|tx| finish(tx, claim, now, |tx| Session::execute(tx, REMOVE, &thread).map(drop)))
     }
 
@@ -164,7 +167,7 @@ impl Memories {
             after(now, self.limits.retry_after).into(),
             why.into(),
         ];
-        self.database()?.write(|tx| Ok(Session::execute(tx, FAILED, &params)? == 1))
+        self.database.get()?.write(|tx| Ok(Session::execute(tx, FAILED, &params)? == 1))
     }
 }
 

@@ -25,6 +25,7 @@ pub use model::{
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sqlite::{Database, now_unix_ms};
+use crate::stores::database::StoreDatabase;
 
 /// The memories of a `state` database. Cheap to clone.
 ///
@@ -43,8 +44,7 @@ use crate::sqlite::{Database, now_unix_ms};
 /// ```
 #[derive(Clone)]
 pub struct Memories {
-    /// Or why there is none: told at the first use.
-    database: Result<Database>,
+    database: StoreDatabase,
     limits: MemoryLimits,
     clock: fn() -> i64,
 }
@@ -58,7 +58,7 @@ impl Memories {
     /// The memories of a runtime; a runtime without the state domain answers so at every use.
     pub(crate) fn of(database: Result<Database>) -> Self {
         Self {
-            database: database.map(|database| database.label("memories")),
+            database: StoreDatabase::new(database, "memories"),
             limits: MemoryLimits::default(),
             clock: || i64::try_from(now_unix_ms()).unwrap_or(i64::MAX),
         }
@@ -76,10 +76,6 @@ impl Memories {
     pub fn clock(mut self, clock: fn() -> i64) -> Self {
         self.clock = clock;
         self
-    }
-
-    fn database(&self) -> Result<&Database> {
-        self.database.as_ref().map_err(Error::clone)
     }
 
     fn now(&self) -> i64 {

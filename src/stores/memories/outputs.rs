@@ -61,7 +61,7 @@ impl Memories {
     /// The engine's.
     pub fn output(&self, thread: &str) -> Result<Option<MemoryOutput>> {
         let Some(thread) = canonical_id(thread) else { return Ok(None) };
-        let rows = self.database()?.read(|at| Session::query(at, GET, &[thread.as_str().into()]))?;
+        let rows = self.database.get()?.read(|at| Session::query(at, GET, &[thread.as_str().into()]))?;
         rows.first().map(MemoryOutput::from_row).transpose()
     }
 
@@ -72,7 +72,7 @@ impl Memories {
     /// The engine's.
     pub fn select(&self, most: u32, max_unused: Duration) -> Result<Selection> {
         let since = before(self.now(), max_unused);
-        self.database()?.read(|at| select(at, most, since))
+        self.database.get()?.read(|at| select(at, most, since))
     }
 
     /// Memories were of use. Ids that have none are passed over; answers how many had.
@@ -82,7 +82,7 @@ impl Memories {
     pub fn used(&self, threads: &[&str]) -> Result<u64> {
         let threads = threads.iter().map(|id| thread_id(id)).collect::<Result<Vec<_>>>()?;
         let now = self.now();
-        self.database()?.write(|tx| {
+        self.database.get()?.write(|tx| {
             threads
                 .iter()
                 .map(|thread| Session::execute(tx, USED, &[thread.as_str().into(), now.into()]))
@@ -97,7 +97,7 @@ impl Memories {
     /// The engine's.
     pub fn prune(&self, max_unused: Duration, most: u32) -> Result<u64> {
         let params: [Value; 2] = [before(self.now(), max_unused).into(), i64::from(most).into()];
-        self.database()?.write(|tx| Session::execute(tx, PRUNE, &params))
+        self.database.get()?.write(|tx| Session::execute(tx, PRUNE, &params))
     }
 
     /// Nothing is drawn from this thread any more, and what was leaves the next selection. False when that was so already,
@@ -107,7 +107,7 @@ impl Memories {
     /// `Invalid` when the id is no UUID; the engine's.
     pub fn pollute(&self, thread: &str) -> Result<bool> {
         let thread = [Value::from(thread_id(thread)?)];
-        self.database()?.write(|tx| Ok(Session::execute(tx, POLLUTE, &thread)? == 1))
+        self.database.get()?.write(|tx| Ok(Session::execute(tx, POLLUTE, &thread)? == 1))
     }
 
     /// How far memories are.
@@ -116,7 +116,7 @@ impl Memories {
     /// The engine's.
     pub fn status(&self) -> Result<MemoryStatus> {
         let now = self.now();
-        let rows = self.database()?.read(|at| Session::query(at, STATUS, &[now.into()]))?;
+        let rows = self.database.get()?.read(|at| Session::query(at, STATUS, &[now.into()]))?;
         let Some(row) = rows.first() else { return Ok(MemoryStatus::default()) };
         Ok(MemoryStatus {
             outputs: row.get("outputs")?,

@@ -21,6 +21,7 @@ pub use row::{Change, FileStamp, GitFacts, MemoryMode, ThreadFacts, ThreadRow, U
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Row, Session, Value};
 use crate::sqlite::Database;
+use crate::stores::database::StoreDatabase;
 use cursor::Cursor;
 use merge::merge;
 use row::{StoredThread, canonical_id};
@@ -40,8 +41,7 @@ use row::{StoredThread, canonical_id};
 /// ```
 #[derive(Clone)]
 pub struct Threads {
-    /// Or why there is none: told at the first use.
-    database: Result<Database>,
+    database: StoreDatabase,
 }
 
 /// One page of a list.
@@ -77,22 +77,18 @@ pub(crate) struct KnownFile {
 impl Threads {
     /// The store in this database, which holds the tables of the `state` domain.
     pub fn new(database: Database) -> Self {
-        Self { database: Ok(database.label("threads")) }
+        Self::of(Ok(database))
     }
 
     /// The store of a runtime; a runtime without the state domain answers so at every use.
     pub(crate) fn of(database: Result<Database>) -> Self {
-        Self { database: database.map(|database| database.label("threads")) }
-    }
-
-    fn database(&self) -> Result<&Database> {
-        self.database.as_ref().map_err(Error::clone)
+        Self { database: StoreDatabase::new(database, "threads") }
     }
 
     /// The same store; its writes go to the background lane.
     #[must_use]
     pub fn background(self) -> Self {
-        Self { database: self.database.map(Database::background) }
+        Self { database: self.database.background() }
     }
 
     /// One page of threads.
@@ -107,7 +103,7 @@ impl Threads {
             None => Cursor::before_all(query),
         };
         let wanted = query.page_size() + 1;
-        let mut threads = self.database()?.read(|at| walk(at, query, &start, wanted))?;
+        let mut threads = self.database.get()?.read(|at| walk(at, query, &start, wanted))?;
         let more = threads.len() as u64 >= wanted;
         threads.truncate(query.page_size() as usize);
         let next_cursor = threads
@@ -129,7 +125,7 @@ impl Threads {
     /// The engine's.
     pub fn get(&self, id: &str) -> Result<Option<ThreadRow>> {
         let Some(id) = canonical_id(id) else { return Ok(None) };
-        Ok(self.database()?.read(|at| stored(at, &id))?.map(|found| found.row))
+        Ok(self.database.get()?.read(|at| stored(at, &id))?.map(|found| found.row))
     }
 
     /// Brings derived facts into the store, all of them or none.
@@ -145,12 +141,12 @@ impl Threads {
                 Error::new(ErrorKind::Invalid, "a thread's id is a UUID")
                     .advise("leave out threads without one")
             })?;
-        self.database()?.write(|tx| upsert(tx, &ids, facts))
+        self.database.get()?.write(|tx| upsert(tx, &ids, facts))
     }
 
     /// For each file, whether a row holds what this file at this path says.
     pub(crate) fn are_read(&self, files: &[(&str, FileStamp)]) -> Result<Vec<bool>> {
-        self.database()?.read(|at| {
+        self.database.get()?.read(|at| {
             files
                 .iter()
                 .map(|(path, stamp)| {
@@ -164,7 +160,7 @@ impl Threads {
 
     /// For each id, the transcript its row was read from.
     pub(crate) fn files_of(&self, ids: &[&str]) -> Result<Vec<Option<KnownFile>>> {
-        self.database()?.read(|at| {
+        self.database.get()?.read(|at| {
             ids.iter()
                 .map(|id| {
                     let rows = at.query(sql::FILE_OF, &[(*id).into()])?;
