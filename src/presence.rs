@@ -106,6 +106,12 @@ impl Held {
         }
     }
 
+    /// True while it is what has this name.
+    #[cfg(feature = "device-keys")]
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        home::is_at(&self.file, path)
+    }
+
     fn open_to_share(home: &PreparedHome) -> Result<Option<Self>> {
         let path = lock_file(home);
         if home.read_only().is_none() {

@@ -72,6 +72,9 @@ struct Inner {
     page: Option<StatusPage>,
     /// Does the steps of its databases.
     steps: Arc<Runner>,
+    /// The device keys when nothing is kept.
+    #[cfg(feature = "device-keys")]
+    memory_keys: Arc<crate::stores::device_keys::MemoryKeys>,
 }
 
 /// The runtimes of this process, by canonical home, and by whether they keep anything.
@@ -150,6 +153,17 @@ impl Runtime {
     #[cfg(feature = "agent")]
     pub fn goals(&self) -> crate::stores::Goals {
         crate::stores::Goals::of(self.database("goals"))
+    }
+
+    /// The device keys, on the device keys database; their private parts are in files of the home, or, when nothing is kept,
+    /// in the memory of this runtime.
+    #[cfg(feature = "device-keys")]
+    pub fn device_keys(&self) -> crate::stores::DeviceKeys {
+        let database = self.database("device_keys");
+        if self.is_ephemeral() {
+            return crate::stores::DeviceKeys::in_memory(database, self.inner.memory_keys.clone());
+        }
+        crate::stores::DeviceKeys::in_home(database, self.inner.folder.path())
     }
 
     /// Its home.
@@ -405,6 +419,8 @@ impl Builder {
             memory: self.ephemeral.then(|| Memory::new().map(Arc::new)).transpose()?,
             databases: RwLock::default(),
             steps: Arc::default(),
+            #[cfg(feature = "device-keys")]
+            memory_keys: Arc::default(),
         })
     }
 

@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Import(crate::import::ImportArguments),
     /// The threads of a home
     Threads(crate::threads::ThreadsArguments),
+    /// The keys of this device that sign for an account and a client
+    Keys(crate::keys::KeysArguments),
     /// Copy all databases at one instant, while programs go on writing
     Backup(crate::backup::BackupArguments),
     /// Put the databases of a backup in place of those that are there

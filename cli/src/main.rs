@@ -7,7 +7,9 @@ mod children;
 mod demo;
 mod failure;
 mod import;
+mod keys;
 mod maintain;
+mod open;
 mod output;
 mod repair;
 mod restore;
@@ -46,6 +48,7 @@ fn run(arguments: &Arguments, output: &Output) -> Result<()> {
         Command::Who(who) => who::run(&arguments.home()?, who, output),
         Command::Import(import) => import::run(&arguments.home()?, import, output),
         Command::Threads(threads) => threads::run(&arguments.home()?, threads, output),
+        Command::Keys(keys) => keys::run(&arguments.home()?, keys, output),
         Command::Backup(backup) => backup::run(&arguments.home()?, backup, output),
         Command::Repair(repair) => repair::run(&arguments.home()?, repair, output),
         Command::Restore(restore) => restore::run(&arguments.home()?, restore, output),

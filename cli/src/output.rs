@@ -1,12 +1,13 @@
 //! Where words go: documents and tables to standard output, everything else to standard error.
 
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
+use rowhouse::{Error, ErrorKind};
 use serde::Serialize;
 
 pub(crate) const HEADING: Style = Style::new().bold();
@@ -41,6 +42,13 @@ impl Output {
         self.json
     }
 
+    /// Bytes for a program or a file.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<()> {
+        debug_assert!(!self.json, "standard output belongs to the document");
+        let mut stdout = io::stdout().lock();
+        written(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+    }
+
     /// The one document of `--json`.
     pub(crate) fn document(&self, document: &impl Serialize) -> Result<()> {
         debug_assert!(self.json, "documents are for --json");
@@ -60,6 +68,29 @@ impl Output {
         debug_assert!(!self.json, "standard output belongs to the document");
         let mut stdout = anstream::stdout().lock();
         written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
+    }
+
+    /// Whether somebody is there to be asked.
+    ///
+    /// # Errors
+    /// `Invalid` with `advice` when not.
+    pub(crate) fn can_ask(&self, advice: &'static str) -> Result<()> {
+        if !self.json && io::stdin().is_terminal() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Invalid, "nobody is there to be asked").advise(advice).into())
+    }
+
+    /// Asks a person on the terminal, and answers whether they want it.
+    ///
+    /// # Errors
+    /// As [`can_ask`](Self::can_ask); of reading the answer.
+    pub(crate) fn agreed(&self, question: &str, advice: &'static str) -> Result<bool> {
+        self.can_ask(advice)?;
+        line(question);
+        let mut answer = String::new();
+        io::stdin().lock().read_line(&mut answer)?;
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
 }
 

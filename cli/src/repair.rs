@@ -1,12 +1,11 @@
 //! `rowhouse repair`: what is damaged, what setting it right would keep, and doing it.
 
 use std::fmt::Write;
-use std::io::{BufRead, IsTerminal};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use rowhouse::repair::{self, Finding};
-use rowhouse::{DamageReport, Domain, Error, ErrorKind, Holder, Home, KeptRows, OnDamage};
+use rowhouse::{DamageReport, Domain, Holder, Home, KeptRows, OnDamage};
 use serde::Serialize;
 
 use crate::bench::count;
@@ -186,18 +185,12 @@ fn apply(home: &Home, database: Option<&str>, yes: bool, output: &Output) -> Res
 
 /// Shows the plan to a person, and asks. False when there is nothing to do, or they do not want it.
 fn confirmed(home: &Home, database: Option<&str>, output: &Output) -> Result<bool> {
-    if output.is_json() || !std::io::stdin().is_terminal() {
-        return Err(Error::new(ErrorKind::Invalid, "nobody is there to be asked")
-            .advise("look at `rowhouse repair plan`, then say --yes")
-            .into());
-    }
+    const ADVICE: &str = "look at `rowhouse repair plan`, then say --yes";
+    output.can_ask(ADVICE)?;
     let plan = look(home, database)?;
     output.text(&plan_text(&plan))?;
     if !plan.databases.iter().any(|looked| matches!(looked.state, State::Damaged(_))) {
         return Ok(false);
     }
-    output::line("do it? [y/N]");
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    output.agreed("do it? [y/N]", ADVICE)
 }

@@ -6,9 +6,10 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use rowhouse::stores::{self, Direction, ThreadRow};
-use rowhouse::{Domain, Error, ErrorKind, Home, Runtime, RuntimeDbRegistry, ThreadQuery};
+use rowhouse::{Error, Home, ThreadQuery};
 use serde::Serialize;
 
+use crate::open;
 use crate::output::{self, Output};
 use crate::table::{GAP, Table, age, fit, rfc3339, rfc3339_option, time};
 
@@ -195,7 +196,7 @@ impl Sort {
     }
 }
 
-fn widest(rows: &[[String; 6]], header: &[&str; 6], column: usize) -> usize {
+pub(crate) fn widest<const N: usize>(rows: &[[String; N]], header: &[&str; N], column: usize) -> usize {
     let cells = rows.iter().map(|row| row[column].as_str());
     cells.chain([header[column]]).map(unicode_width::UnicodeWidthStr::width).max().unwrap_or(0)
 }
@@ -208,7 +209,7 @@ fn tilde(folder: &Path, home: Option<&Path>) -> String {
     }
 }
 
-fn tokens(used: i64) -> String {
+pub(crate) fn tokens(used: i64) -> String {
     match used {
         ..=0 => String::new(),
         1..10_000 => used.to_string(),
@@ -217,27 +218,14 @@ fn tokens(used: i64) -> String {
     }
 }
 
-fn short(id: &str) -> String {
+pub(crate) fn short(id: &str) -> String {
     let letters = id.chars().count();
     id.chars().skip(letters.saturating_sub(SHORT_ID)).collect()
 }
 
 /// One page, as it is shown.
 pub(crate) fn list(home: &Home, query: &ThreadQuery) -> rowhouse::Result<Page> {
-    // To look at threads creates no home.
-    if !RuntimeDbRegistry::new(home).list()?.iter().any(|found| found.name == "state" && found.present) {
-        return Err(Error::new(ErrorKind::NotFound, "this home holds no threads yet")
-            .at_path(home.path())
-            .advise(
-                "`rowhouse import DIR` brings transcripts in; --home or ROWHOUSE_HOME names another home",
-            ));
-    }
-    // Only what is looked at: a home that may not be written need not hold the others.
-    let runtime = Runtime::builder(home.clone()).domain(Domain::state()).open()?;
-    for warning in runtime.database("state")?.warnings() {
-        output::warn(&warning);
-    }
-    let page = runtime.threads().list(query)?;
+    let page = open::state(home)?.threads().list(query)?;
     Ok(Page {
         threads: page.threads.into_iter().map(Row::from).collect(),
         next_cursor: page.next_cursor,

@@ -7,11 +7,11 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::ErrorKind as Os;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::home::{self, sync_folder};
+use crate::home::{self, is_at, sync_folder};
 use crate::telemetry;
 
 /// How many names are tried; each is taken by somebody who is working right now, or was swept that moment.
@@ -103,13 +103,6 @@ fn sweep(parent: &Path, prefix: &str) {
                 entry.path().display()
             ));
         }
-    }
-}
-
-fn is_at(opened: &File, path: &Path) -> bool {
-    match (opened.metadata(), fs::symlink_metadata(path)) {
-        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
-        _ => false,
     }
 }
 

@@ -154,6 +154,58 @@ pub(crate) fn open_to_read(path: &Path) -> std::io::Result<File> {
     File::open(path)
 }
 
+/// The content of a file of at most `longest` bytes, and what was found of it; `None` when there is none. For secrets: only a
+/// plain file with one name, never through a link; what was read of it is erased when it is dropped.
+///
+/// # Errors
+/// `Invalid` for everything else, and for a longer one; of the system.
+#[cfg(feature = "device-keys")]
+pub(crate) fn read_private_file(
+    path: &Path,
+    longest: usize,
+) -> Result<Option<(zeroize::Zeroizing<Vec<u8>>, Metadata)>> {
+    use std::io::Read;
+    debug_assert!(!may_be_a_database(path));
+    let failed = |error| Error::io("read the file", path, error);
+    let refused = |what| {
+        Err(Error::new(ErrorKind::Invalid, what)
+            .at_path(path)
+            .advise("move it away; put the file itself in its place"))
+    };
+    // O_NONBLOCK: a pipe without a writer does not keep us.
+    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path);
+    let mut file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == Os::NotFound => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => {
+            return refused("the file is a symbolic link");
+        }
+        Err(error) => return Err(failed(error)),
+    };
+    let found = file.metadata().map_err(failed)?;
+    if !found.is_file() {
+        return refused("this is not a regular file");
+    }
+    if found.nlink() > 1 {
+        return refused("the file has a second name (a hard link)");
+    }
+    let length = match usize::try_from(found.len()) {
+        Ok(length) if length <= longest => length,
+        _ => return refused("the file is longer than any of its kind"),
+    };
+    let mut bytes = zeroize::Zeroizing::new(vec![0; length]);
+    file.read_exact(&mut bytes).map_err(failed)?;
+    Ok(Some((bytes, found)))
+}
+
+/// True while the name leads to the open file.
+pub(crate) fn is_at(opened: &File, path: &Path) -> bool {
+    match (opened.metadata(), fs::symlink_metadata(path)) {
+        (Ok(one), Ok(other)) => (one.dev(), one.ino()) == (other.dev(), other.ino()),
+        _ => false,
+    }
+}
+
 /// True for the names of databases and of what lies beside them.
 fn may_be_a_database(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().contains(".sqlite"))

@@ -2,12 +2,16 @@
 //! runs on either engine.
 
 mod database;
+#[cfg(feature = "device-keys")]
+pub mod device_keys;
 pub mod goals;
 pub mod logs;
 pub mod memories;
 pub mod spawn_edges;
 pub mod threads;
 
+#[cfg(feature = "device-keys")]
+pub use device_keys::DeviceKeys;
 pub use goals::Goals;
 pub use logs::{LogLevel, LogRow, Logs};
 pub use memories::Memories;

@@ -1,0 +1,45 @@
+//! Opening one database of a home to look at it, or to change what is there.
+
+use rowhouse::{Domain, Error, ErrorKind, Home, Runtime, RuntimeDbRegistry};
+
+use crate::output;
+
+/// The threads of a home, and what belongs to them.
+///
+/// # Errors
+/// `NotFound` when there are none yet; the engine's.
+pub(crate) fn state(home: &Home) -> rowhouse::Result<Runtime> {
+    const ADVICE: &str =
+        "`rowhouse import DIR` brings transcripts in; --home or ROWHOUSE_HOME names another home";
+    existing(home, Domain::state(), "this home holds no threads yet", ADVICE)
+}
+
+/// A runtime with this domain alone: a home that may not be written need not hold the others. Its warnings are told.
+///
+/// # Errors
+/// `NotFound` with `missing` and `advice` when the home has no such database yet: to look at a home creates none.
+pub(crate) fn existing(
+    home: &Home,
+    domain: Domain,
+    missing: &'static str,
+    advice: &'static str,
+) -> rowhouse::Result<Runtime> {
+    let name = domain.name();
+    if !RuntimeDbRegistry::new(home).list()?.iter().any(|found| found.name == name && found.present) {
+        return Err(Error::new(ErrorKind::NotFound, missing).at_path(home.path()).advise(advice));
+    }
+    or_new(home, domain)
+}
+
+/// The same; a database that is not there yet is created.
+///
+/// # Errors
+/// The engine's.
+pub(crate) fn or_new(home: &Home, domain: Domain) -> rowhouse::Result<Runtime> {
+    let name = domain.name().to_owned();
+    let runtime = Runtime::builder(home.clone()).domain(domain).open()?;
+    for warning in runtime.database(&name)?.warnings() {
+        output::warn(&warning);
+    }
+    Ok(runtime)
+}
