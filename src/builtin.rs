@@ -14,7 +14,13 @@ impl Domain {
 
     /// Threads and what belongs to them. Required; a commit survives a power cut.
     pub fn state() -> Self {
-        Self::own("state").migrations(rowhouse::migrations!("migrations_state"))
+        let state = Self::own("state")
+            .migrations(rowhouse::migrations!("migrations_state"))
+            // What a person deletes is overwritten, in tables and in the search index, not only given free.
+            .on_connect(|connection| connection.execute_batch("PRAGMA secure_delete=ON"));
+        #[cfg(feature = "agent")]
+        let state = state.step(crate::stores::threads::search_index::step());
+        state
     }
 
     /// Log rows. Best effort: a program runs without them, and a power cut may take the last commits. At most 256 MiB on the

@@ -56,12 +56,14 @@ fn left_by_a_release(name: &str, text: &str) -> (tempfile::TempDir, PathBuf) {
     (home, file)
 }
 
-/// Opens it with the newest program, waits until it is attached, and closes it; answers the warnings.
+/// Opens it with the newest program, waits until it is attached and its steps are done, and closes it; answers the
+/// warnings.
 fn upgrade(home: &Path, domain: Domain) -> rowhouse::Result<Vec<String>> {
     let name = domain.name().to_owned();
     let runtime = Runtime::builder(Home::at(home)).domain(domain).open()?;
     let database = runtime.database(&name)?;
     database.read(|at| at.row("SELECT 1", [], |row| row.get::<_, i64>(0)))?;
+    database.wait_for_steps(std::time::Duration::from_mins(2))?;
     Ok(database.warnings())
 }
 

@@ -6,9 +6,11 @@ mod bench;
 mod children;
 mod demo;
 mod failure;
+mod goals;
 mod import;
 mod keys;
 mod maintain;
+mod memories;
 mod open;
 mod output;
 mod repair;
@@ -49,6 +51,8 @@ fn run(arguments: &Arguments, output: &Output) -> Result<()> {
         Command::Import(import) => import::run(&arguments.home()?, import, output),
         Command::Threads(threads) => threads::run(&arguments.home()?, threads, output),
         Command::Keys(keys) => keys::run(&arguments.home()?, keys, output),
+        Command::Goals(goals) => goals::run(&arguments.home()?, goals, output),
+        Command::Memories(memories) => memories::run(&arguments.home()?, memories, output),
         Command::Backup(backup) => backup::run(&arguments.home()?, backup, output),
         Command::Repair(repair) => repair::run(&arguments.home()?, repair, output),
         Command::Restore(restore) => restore::run(&arguments.home()?, restore, output),

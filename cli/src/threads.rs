@@ -1,11 +1,15 @@
-//! `rowhouse threads`: what was worked on, newest first.
+//! `rowhouse threads`: what was worked on, newest first; what is found in it; who started whom.
+
+mod search;
+mod tree;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
-use rowhouse::stores::{self, Direction, ThreadRow};
+use rowhouse::stores::threads::TranscriptState;
+use rowhouse::stores::{self, Direction, ThreadRow, Threads};
 use rowhouse::{Error, Home, ThreadQuery};
 use serde::Serialize;
 
@@ -31,6 +35,39 @@ enum ThreadsCommand {
         after_help = "Examples:\n  rowhouse threads list --cwd . --limit 10\n  rowhouse threads list --sort created --asc --json | jq -r '.threads[].title'\n  rowhouse threads list --cursor CURSOR        (the next page: its cursor ends each page)"
     )]
     List(ListArguments),
+    /// Find threads by words of their name, title and first message
+    #[command(
+        after_help = "Examples:\n  rowhouse threads search flaky test\n  rowhouse threads search parser --by recency --cwd . --limit 10\n  rowhouse threads search 解析 --json | jq -r '.threads[].id'\n\nEvery word has to be found; the last one may be the beginning of a word. Quotes and signs are no more than spaces."
+    )]
+    Search(search::SearchArguments),
+    /// Show which threads a thread started, and those in turn
+    #[command(
+        after_help = "Examples:\n  rowhouse threads tree 0badcafe\n  rowhouse threads tree 0193a1b2-0000-7000-8000-00000badcafe --json | jq -r '.descendants[] | select(.status == \"open\").id'"
+    )]
+    Tree(tree::TreeArguments),
+}
+
+/// Which threads, for lists and searches.
+#[derive(Args)]
+struct FilterArguments {
+    /// Only threads of this folder; may be repeated
+    #[arg(long, value_name = "DIR")]
+    cwd: Vec<PathBuf>,
+    /// Only threads started from here (cli, vscode, exec, …); may be repeated
+    #[arg(long, value_name = "SOURCE")]
+    source: Vec<String>,
+    /// Only threads of this model provider; may be repeated
+    #[arg(long, value_name = "PROVIDER")]
+    provider: Vec<String>,
+    /// Only threads that this one started; the end of its id is enough
+    #[arg(long, value_name = "ID")]
+    children_of: Option<String>,
+    /// Only threads below this one; the end of its id is enough
+    #[arg(long, value_name = "ID")]
+    descendants_of: Option<String>,
+    /// Archived threads instead of live ones
+    #[arg(long)]
+    archived: bool,
 }
 
 #[derive(Args)]
@@ -41,12 +78,8 @@ struct ListArguments {
     /// Oldest first
     #[arg(long)]
     asc: bool,
-    /// Only threads of this folder; may be repeated
-    #[arg(long, value_name = "DIR")]
-    cwd: Vec<PathBuf>,
-    /// Archived threads instead of live ones
-    #[arg(long)]
-    archived: bool,
+    #[command(flatten)]
+    filter: FilterArguments,
     /// Threads on a page
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
     limit: u32,
@@ -82,6 +115,8 @@ pub(crate) struct Row {
     pub(crate) model: Option<String>,
     pub(crate) tokens_used: i64,
     pub(crate) rollout_path: Option<PathBuf>,
+    /// Whether the transcript is there; `None` when nobody can tell.
+    pub(crate) transcript: Option<TranscriptState>,
     #[serde(serialize_with = "rfc3339")]
     pub(crate) created_at: i64,
     #[serde(serialize_with = "rfc3339")]
@@ -93,37 +128,74 @@ pub(crate) struct Row {
 }
 
 pub(crate) fn run(home: &Home, arguments: &ThreadsArguments, output: &Output) -> Result<()> {
-    let ThreadsCommand::List(list_arguments) = &arguments.command;
-    let query = list_arguments.query()?;
-    let page = list(home, &query)?;
-    if output.is_json() {
-        return output.document(&page);
+    match &arguments.command {
+        ThreadsCommand::List(arguments) => arguments.run(home, output),
+        ThreadsCommand::Search(arguments) => search::run(home, arguments, output),
+        ThreadsCommand::Tree(arguments) => tree::run(home, arguments, output),
     }
-    if page.threads.is_empty() {
-        return output.text("no threads\n");
-    }
-    output.text(&table(&page.threads, list_arguments.sort, output::width()))?;
-    if let Some(cursor) = &page.next_cursor {
-        output::note(&format!("more: the same command with --cursor {cursor}"));
-    }
-    Ok(())
 }
 
-impl ListArguments {
-    fn query(&self) -> Result<ThreadQuery> {
-        let direction = if self.asc { Direction::Ascending } else { Direction::Descending };
-        let mut query = ThreadQuery::recent()
-            .sort(self.sort.into())
-            .direction(direction)
-            .archived(self.archived)
-            .limit(self.limit);
-        if !self.cwd.is_empty() {
-            query = query.cwds(self.cwd.iter().map(|folder| absolute(folder)).collect::<Result<Vec<_>>>()?);
+/// Applies the filters to a query of either kind.
+macro_rules! filtered {
+    ($query:expr, $filter:expr, $threads:expr) => {{
+        let (mut query, filter, threads): (_, &FilterArguments, &rowhouse::stores::Threads) =
+            ($query, $filter, $threads);
+        query = query.archived(filter.archived);
+        if !filter.cwd.is_empty() {
+            query = query.cwds(filter.cwd.iter().map(|folder| absolute(folder)).collect::<Result<Vec<_>>>()?);
         }
-        Ok(match &self.cursor {
-            Some(cursor) => query.cursor(cursor),
-            None => query,
-        })
+        if !filter.source.is_empty() {
+            query = query.sources(filter.source.iter().map(String::as_str));
+        }
+        if !filter.provider.is_empty() {
+            query = query.model_providers(filter.provider.iter().map(String::as_str));
+        }
+        if let Some(id) = &filter.children_of {
+            query = query.children_of(&threads.find_id(id)?);
+        }
+        if let Some(id) = &filter.descendants_of {
+            query = query.descendants_of(&threads.find_id(id)?);
+        }
+        query
+    }};
+}
+use filtered;
+
+impl ListArguments {
+    fn run(&self, home: &Home, output: &Output) -> Result<()> {
+        let runtime = open::state(home)?;
+        let threads = runtime.threads();
+        let direction = if self.asc { Direction::Ascending } else { Direction::Descending };
+        let query = ThreadQuery::recent().sort(self.sort.into()).direction(direction).limit(self.limit);
+        let mut query = filtered!(query, &self.filter, &threads);
+        if let Some(cursor) = &self.cursor {
+            query = query.cursor(cursor);
+        }
+        let page = Page::of(&threads, &query)?;
+        if output.is_json() {
+            return output.document(&page);
+        }
+        if page.threads.is_empty() && page.next_cursor.is_none() {
+            return output.text("no threads\n");
+        }
+        output.text(&table(&page.threads, self.sort, output::width()))?;
+        tell_missing(&page.threads);
+        if let Some(cursor) = &page.next_cursor {
+            output::note(&format!("more: the same command with --cursor {cursor}"));
+        }
+        Ok(())
+    }
+}
+
+/// Says which transcripts are gone.
+fn tell_missing(threads: &[Row]) {
+    let missing: Vec<_> = threads
+        .iter()
+        .filter(|thread| thread.transcript == Some(TranscriptState::Missing))
+        .map(|thread| short(&thread.id))
+        .collect();
+    if !missing.is_empty() {
+        output::warn(&format!("no transcript is where the thread says: {}", missing.join(", ")));
     }
 }
 
@@ -225,17 +297,24 @@ pub(crate) fn short(id: &str) -> String {
 
 /// One page, as it is shown.
 pub(crate) fn list(home: &Home, query: &ThreadQuery) -> rowhouse::Result<Page> {
-    let page = open::state(home)?.threads().list(query)?;
-    Ok(Page {
-        threads: page.threads.into_iter().map(Row::from).collect(),
-        next_cursor: page.next_cursor,
-        backwards_cursor: page.backwards_cursor,
-    })
+    Page::of(&open::state(home)?.threads(), query)
+}
+
+impl Page {
+    fn of(threads: &Threads, query: &ThreadQuery) -> rowhouse::Result<Self> {
+        let page = threads.list(query)?;
+        Ok(Self {
+            threads: page.threads.into_iter().map(Row::from).collect(),
+            next_cursor: page.next_cursor,
+            backwards_cursor: page.backwards_cursor,
+        })
+    }
 }
 
 impl From<ThreadRow> for Row {
     fn from(thread: ThreadRow) -> Self {
         Self {
+            transcript: thread.transcript_state().ok(),
             title: thread.name.or(thread.title).or(thread.preview),
             cwd: thread.cwd.map(PathBuf::from),
             model: thread.model,

@@ -246,6 +246,8 @@ impl Spec {
                 rebuilt::recognise(&connection, &self.domain)?;
                 // The marks belong in the main file; in WAL mode they would go to the log.
                 connection.query_row("PRAGMA journal_mode=DELETE", [], |_| Ok(()))?;
+                // A dump leaves out the numbers of rows, by which a full-text index knows them.
+                damage::index_texts(&connection)?;
                 stamp(&connection)?;
                 notes.push(rebuilt::NOTE.to_owned());
             }

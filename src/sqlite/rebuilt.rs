@@ -3,7 +3,7 @@
 //!
 //! | what is left | what happens |
 //! |---|---|
-//! | tables and record (`VACUUM INTO` keeps the marks as well) | it is marked again, and a warning says so |
+//! | tables and record (`VACUUM INTO` keeps the marks as well) | it is marked again, its full-text indexes are made anew, and a warning says so |
 //! | tables of ours, and a record that is gone or makes no sense | the record is *unusable* ([`Unusable`]): an error; a best-effort domain's file goes to [`quarantine`](super::quarantine), and a new one is made |
 //! | no table of ours | another program's database: an error, and it stays where it is |
 //!

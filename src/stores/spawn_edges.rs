@@ -3,7 +3,7 @@
 //! Invariants:
 //! - A thread has at most one parent, for good.
 //! - A walk is breadth first, visits each thread once, and so ends also where the edges form a cycle. It is one snapshot.
-//! - A walk reads as many edges as it answers, and one statement per thread that it looks under.
+//! - A walk looks at most at [`LONGEST_WALK`] edges, by one statement per thread that it looks under.
 //!
 //! Tests: `tests/spawn_edges.rs`.
 
@@ -17,7 +17,7 @@ use crate::sqlite::{Database, now_unix_ms};
 use crate::stores::database::StoreDatabase;
 use crate::stores::threads::row::{canonical_id, thread_id};
 
-/// The most edges that one walk answers. Default of [`SpawnEdges::descendants`].
+/// The most edges that one walk looks at.
 pub const LONGEST_WALK: usize = 10_000;
 
 /// One thread and the one that started it.
@@ -60,7 +60,7 @@ impl SpawnStatus {
 pub struct Descendants {
     /// Breadth first; children of one thread oldest first.
     pub edges: Vec<SpawnEdge>,
-    /// True when there are more than [`LONGEST_WALK`].
+    /// True when there are more than [`LONGEST_WALK`], whatever their status: these are of the first ones.
     pub truncated: bool,
 }
 
@@ -84,8 +84,11 @@ pub struct SpawnEdges {
     database: StoreDatabase,
 }
 
+/// $1 parent, $2 how many.
 const OF_PARENT: &str = "SELECT parent_id, child_id, status, created_at FROM spawn_edge \
-     WHERE parent_id = $1 ORDER BY created_at, child_id";
+     WHERE parent_id = $1 ORDER BY created_at, child_id LIMIT $2";
+const CHILDREN: &str =
+    "SELECT child_id FROM spawn_edge WHERE parent_id = $1 ORDER BY created_at, child_id LIMIT $2";
 const OF_CHILD: &str = "SELECT parent_id, child_id, status, created_at FROM spawn_edge WHERE child_id = $1";
 const ADD: &str =
     "INSERT INTO spawn_edge(child_id, parent_id, status, created_at) VALUES ($1, $2, 'open', $3)";
@@ -129,10 +132,19 @@ impl SpawnEdges {
     /// Whom the thread started, oldest first.
     ///
     /// # Errors
-    /// The engine's.
+    /// `Unsupported` when it started more than [`LONGEST_WALK`]; the engine's.
     pub fn children(&self, parent_id: &str, status: Option<SpawnStatus>) -> Result<Vec<SpawnEdge>> {
         let Some(parent) = canonical_id(parent_id) else { return Ok(Vec::new()) };
-        self.database.get()?.read(|at| below(at, &parent, 1, status))
+        let mut edges = self.database.get()?.read(|at| below(at, &parent, 1, LONGEST_WALK + 1))?;
+        if edges.len() > LONGEST_WALK {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "the thread started too many others to name them all",
+            )
+            .advise("ask for its descendants, which answers the first ones"));
+        }
+        edges.retain(|edge| status.is_none_or(|one| one == edge.status));
+        Ok(edges)
     }
 
     /// Everything below the thread, breadth first. With a status, only what is reached by edges of that status.
@@ -184,40 +196,66 @@ fn set(tx: &impl Session, child: &str, status: SpawnStatus) -> Result<u64> {
 fn set_below(tx: &impl Session, root: &str, status: SpawnStatus) -> Result<u64> {
     let found = walk(tx, root, None, LONGEST_WALK)?;
     if found.truncated {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            "too many threads are below this one; nothing was changed",
-        )
-        .advise("do it for its children, one by one"));
+        return Err(too_many("too many threads are below this one; nothing was changed"));
     }
     found.edges.iter().map(|edge| set(tx, &edge.child_id, status)).sum()
+}
+
+/// The threads that this one started, for a filter.
+///
+/// # Errors
+/// `Unsupported` when there are more than [`LONGEST_WALK`]; the engine's.
+pub(super) fn children_of(at: &impl Session, parent: &str) -> Result<Vec<String>> {
+    let rows = at.query(CHILDREN, &[parent.into(), (LONGEST_WALK as i64 + 1).into()])?;
+    if rows.len() > LONGEST_WALK {
+        return Err(too_many("too many threads were started by this one to list them"));
+    }
+    rows.iter().map(|row| row.get("child_id")).collect()
+}
+
+/// The threads below this one, for a filter.
+///
+/// # Errors
+/// `Unsupported` when there are more than [`LONGEST_WALK`]; the engine's.
+pub(super) fn descendants_of(at: &impl Session, root: &str) -> Result<Vec<String>> {
+    let found = walk(at, root, None, LONGEST_WALK)?;
+    if found.truncated {
+        return Err(too_many("too many threads are below this one to list them"));
+    }
+    Ok(found.edges.into_iter().map(|edge| edge.child_id).collect())
+}
+
+fn too_many(message: &'static str) -> Error {
+    Error::new(ErrorKind::Unsupported, message).advise("do it for its children, one by one")
 }
 
 fn walk(at: &impl Session, root: &str, status: Option<SpawnStatus>, most: usize) -> Result<Descendants> {
     let mut seen = HashSet::from([root.to_owned()]);
     let mut to_look_under = VecDeque::from([(root.to_owned(), 1)]);
     let mut edges = Vec::new();
+    let mut left = most;
     while let Some((parent, depth)) = to_look_under.pop_front() {
-        for edge in below(at, &parent, depth, status)? {
-            if !seen.insert(edge.child_id.clone()) {
-                continue;
+        let mut found = below(at, &parent, depth, left + 1)?;
+        let truncated = found.len() > left;
+        found.truncate(left);
+        left -= found.len();
+        for edge in found {
+            if status.is_none_or(|one| one == edge.status) && seen.insert(edge.child_id.clone()) {
+                to_look_under.push_back((edge.child_id.clone(), depth + 1));
+                edges.push(edge);
             }
-            if edges.len() == most {
-                return Ok(Descendants { edges, truncated: true });
-            }
-            to_look_under.push_back((edge.child_id.clone(), depth + 1));
-            edges.push(edge);
+        }
+        if truncated {
+            return Ok(Descendants { edges, truncated });
         }
     }
     Ok(Descendants { edges, truncated: false })
 }
 
-fn below(at: &impl Session, parent: &str, depth: u32, status: Option<SpawnStatus>) -> Result<Vec<SpawnEdge>> {
-    let rows = at.query(OF_PARENT, &[parent.into()])?;
-    let edges = rows.iter().map(|row| edge(row, depth));
-    edges
-        .filter(|edge| edge.as_ref().map_or(true, |edge| status.is_none_or(|one| one == edge.status)))
-        .collect()
+/// Up to `most` of the children of a thread.
+fn below(at: &impl Session, parent: &str, depth: u32, most: usize) -> Result<Vec<SpawnEdge>> {
+    let rows = at.query(OF_PARENT, &[parent.into(), (most as i64).into()])?;
+    rows.iter().map(|row| edge(row, depth)).collect()
 }
 
 fn edge_to(at: &impl Session, child: &str) -> Result<Option<SpawnEdge>> {

@@ -158,7 +158,10 @@ fn shape_of(spec: &Spec, domain: &Domain) -> Result<Connection> {
 
 /// Fills the full-text indexes whose texts are in ordinary tables, which triggers would have done row by row. One that keeps
 /// its texts itself has lost them (<https://sqlite.org/fts5.html>, section 6.8).
-fn index_texts(new: &Connection) -> Result<()> {
+///
+/// # Errors
+/// Of SQLite.
+pub(in crate::sqlite) fn index_texts(new: &Connection) -> Result<()> {
     let names: Vec<String> = new
         .prepare(
             "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL TABLE%fts5%'",

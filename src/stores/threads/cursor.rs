@@ -5,55 +5,72 @@
 
 use std::fmt;
 
-use super::query::{Direction, Sort, ThreadQuery};
+use super::query::{Direction, Sort};
 use super::row::{ThreadRow, canonical_id};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The first letters of every cursor: what it is, and the version of its form.
 const FORM: &str = "t1";
 
+/// What a cursor is good for. `filters` is a hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Scope {
+    pub(super) sort: Sort,
+    pub(super) direction: Direction,
+    pub(super) filters: u64,
+}
+
+impl Scope {
+    /// The same list from its other end.
+    pub(super) fn reversed(self) -> Self {
+        Self { direction: self.direction.reversed(), ..self }
+    }
+}
+
+/// A place in a list: behind this sort value and id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
-    sort: Sort,
-    direction: Direction,
-    filters: u64,
+    scope: Scope,
     pub(super) value: i64,
     pub(super) id: String,
 }
 
 impl Cursor {
     /// The position in front of the first row.
-    pub(super) fn before_all(query: &ThreadQuery) -> Self {
-        let (value, id) = match query.direction {
+    pub(super) fn before_all(scope: Scope) -> Self {
+        let (value, id) = match scope.direction {
             Direction::Ascending => (i64::MIN, ""),
             // Ids are hexadecimal digits and hyphens: all of them lie below.
             Direction::Descending => (i64::MAX, "~"),
         };
-        Self {
-            sort: query.sort,
-            direction: query.direction,
-            filters: query.filter_hash(),
-            value,
-            id: id.to_owned(),
-        }
+        Self { scope, value, id: id.to_owned() }
     }
 
-    /// The position behind this row, walking that way.
-    pub(super) fn after(query: &ThreadQuery, sort: Sort, direction: Direction, row: &ThreadRow) -> Self {
-        Self { sort, direction, filters: query.filter_hash(), value: sort.of(row), id: row.id.clone() }
+    /// The position behind this sort value and id.
+    pub(super) fn behind(scope: Scope, value: i64, id: String) -> Self {
+        Self { scope, value, id }
     }
 
-    /// The cursor of this text, for this query.
-    pub(super) fn parse_for(query: &ThreadQuery, text: &str) -> Result<Self> {
+    /// The position behind this row.
+    pub(super) fn after(scope: Scope, row: &ThreadRow) -> Self {
+        Self::behind(scope, scope.sort.of(row), row.id.clone())
+    }
+
+    /// The cursor of this text, or the first position without one.
+    pub(super) fn start_of(scope: Scope, text: Option<&str>) -> Result<Self> {
+        text.map_or_else(|| Ok(Self::before_all(scope)), |text| Self::parse_for(scope, text))
+    }
+
+    fn parse_for(scope: Scope, text: &str) -> Result<Self> {
         let cursor = parse(text).ok_or_else(|| {
             Error::new(ErrorKind::Invalid, "this is no cursor of a thread list")
                 .advise("pass next_cursor or backwards_cursor of a page unchanged, or start without a cursor")
         })?;
-        if cursor.filters != query.filter_hash() || cursor.sort != query.sort {
+        if cursor.scope.filters != scope.filters || cursor.scope.sort != scope.sort {
             return Err(Error::new(ErrorKind::Invalid, "the cursor belongs to another query")
                 .advise("keep sort and filters while paging, or start without a cursor"));
         }
-        if cursor.direction != query.direction {
+        if cursor.scope.direction != scope.direction {
             return Err(Error::new(ErrorKind::Invalid, "the cursor walks in the other direction").advise(
                 "next_cursor goes with the direction of its query, backwards_cursor with the opposite one",
             ));
@@ -64,19 +81,19 @@ impl Cursor {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sort = match self.sort {
+        let sort = match self.scope.sort {
             Sort::Created => 'c',
             Sort::Updated => 'u',
             Sort::Recency => 'r',
         };
-        let direction = match self.direction {
+        let direction = match self.scope.direction {
             Direction::Ascending => 'a',
             Direction::Descending => 'd',
         };
         write!(
             f,
             "{FORM}{sort}{direction}-{:016x}-{:x}-{}",
-            self.filters,
+            self.scope.filters,
             self.value,
             self.id.replace('-', "")
         )
@@ -110,9 +127,7 @@ fn parse(text: &str) -> Option<Cursor> {
     }
     let id = format!("{}-{}-{}-{}-{}", &id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
     Some(Cursor {
-        sort,
-        direction,
-        filters: hex(filters, 16)?,
+        scope: Scope { sort, direction, filters: hex(filters, 16)? },
         value: hex(value, 16)? as i64,
         id: canonical_id(&id)?,
     })
@@ -121,15 +136,10 @@ fn parse(text: &str) -> Option<Cursor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stores::threads::ThreadQuery;
 
     fn cursor(query: &ThreadQuery, value: i64) -> Cursor {
-        Cursor {
-            sort: query.sort,
-            direction: query.direction,
-            filters: query.filter_hash(),
-            value,
-            id: "019b76da-5a3e-7c41-9d52-0c1f9a6be001".to_owned(),
-        }
+        Cursor::behind(query.scope(), value, "019b76da-5a3e-7c41-9d52-0c1f9a6be001".to_owned())
     }
 
     #[test]
@@ -139,7 +149,10 @@ mod tests {
                 for value in [i64::MIN, -1, 0, 1_767_225_600_000, i64::MAX] {
                     let query = ThreadQuery::recent().sort(sort).direction(direction).cwd("/home/ada");
                     let cursor = cursor(&query, value);
-                    assert_eq!(Cursor::parse_for(&query, &cursor.to_string()).expect("its own"), cursor);
+                    assert_eq!(
+                        Cursor::parse_for(query.scope(), &cursor.to_string()).expect("its own"),
+                        cursor
+                    );
                 }
             }
         }
@@ -152,15 +165,17 @@ mod tests {
         for other in [
             ThreadQuery::recent(),
             query.clone().archived(true),
+            query.clone().sources(["cli"]),
+            query.clone().children_of("019b76da-5a3e-7c41-9d52-0c1f9a6be001"),
             query.clone().sort(Sort::Created),
             query.clone().direction(Direction::Ascending),
             ThreadQuery::recent().cwd("/home/bob"),
         ] {
-            let error = Cursor::parse_for(&other, &text).expect_err("another query");
+            let error = Cursor::parse_for(other.scope(), &text).expect_err("another query");
             assert_eq!(error.kind(), ErrorKind::Invalid);
             assert!(error.advice().is_some());
         }
-        Cursor::parse_for(&query.limit(7), &text).expect("the page size may change");
+        Cursor::parse_for(query.limit(7).scope(), &text).expect("the page size may change");
     }
 
     #[test]
@@ -180,7 +195,7 @@ mod tests {
         ];
         bad.extend((0..good.len()).map(|end| good[..end].to_owned()));
         for text in bad {
-            let error = Cursor::parse_for(&query, &text).expect_err(&text);
+            let error = Cursor::parse_for(query.scope(), &text).expect_err(&text);
             assert_eq!(error.kind(), ErrorKind::Invalid);
             assert!(error.advice().is_some());
             assert!(text.len() < 5 || !error.to_string().contains(&text));

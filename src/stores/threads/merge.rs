@@ -64,7 +64,8 @@ pub(super) fn merge(before: Option<&StoredThread>, id: &str, facts: &ThreadFacts
     }
 }
 
-fn present(text: Option<&String>) -> Option<String> {
+/// The text, unless it is empty.
+pub(super) fn present(text: Option<&String>) -> Option<String> {
     text.filter(|text| !text.is_empty()).cloned()
 }
 

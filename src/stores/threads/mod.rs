@@ -6,20 +6,33 @@
 //! - Facts derived from a transcript never overwrite what a user set, `recency_at` only moves forward, and a row
 //!   that would not change is not written.
 //! - Reads never write.
+//! - A page takes megabytes at most, however long the texts of its rows (`bounds`).
 
+mod bounds;
 mod cursor;
+mod filter;
+mod list;
 mod merge;
+mod patch;
 mod query;
 pub(crate) mod row;
+mod script;
+mod search;
+pub(crate) mod search_index;
+mod short_id;
 mod sql;
+mod transcript;
 
-use std::cmp::Ordering;
-
-pub use query::{Direction, Sort, ThreadQuery};
+pub use filter::LONGEST_FILTER;
+pub use patch::{GitPatch, LONGEST_NAME, LONGEST_TEXT, ThreadPatch};
+pub use query::{Direction, LOOKS, Sort, ThreadQuery};
 pub use row::{Change, FileStamp, GitFacts, MemoryMode, ThreadFacts, ThreadRow, UserField, UserSet};
+pub use search::{LONGEST_SEARCH, SEARCHED_HITS, SearchOrder, SearchPage, ThreadSearch};
+pub use short_id::{IDS_LOOKED_AT, SHORTEST_ID};
+pub use transcript::TranscriptState;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::{Row, Session, Value};
+use crate::sql::{Row, Session};
 use crate::sqlite::Database;
 use crate::stores::database::StoreDatabase;
 use cursor::Cursor;
@@ -91,32 +104,65 @@ impl Threads {
         Self { database: self.database.background() }
     }
 
-    /// One page of threads.
+    /// One page of threads. Titles, names and previews are cut after 500 letters, first messages and sandbox policies after
+    /// 4,096: [`get`](Self::get) has them whole.
     ///
     /// # Errors
     /// `Invalid` for a limit outside 1 to 500, and for a cursor that is no cursor or belongs to another query; the
     /// engine's.
     pub fn list(&self, query: &ThreadQuery) -> Result<ThreadPage> {
         query.check()?;
-        let start = match query.cursor_text() {
-            Some(text) => Cursor::parse_for(query, text)?,
-            None => Cursor::before_all(query),
-        };
-        let wanted = query.page_size() + 1;
-        let mut threads = self.database.get()?.read(|at| walk(at, query, &start, wanted))?;
-        let more = threads.len() as u64 >= wanted;
-        threads.truncate(query.page_size() as usize);
-        let next_cursor = threads
-            .last()
-            .filter(|_| more)
-            .map(|last| Cursor::after(query, query.sort, query.direction, last));
-        let backwards_cursor =
-            threads.first().map(|first| Cursor::after(query, query.sort, query.direction.reversed(), first));
-        Ok(ThreadPage {
-            threads,
-            next_cursor: next_cursor.map(|cursor| cursor.to_string()),
-            backwards_cursor: backwards_cursor.map(|cursor| cursor.to_string()),
+        let start = Cursor::start_of(query.scope(), query.cursor_text())?;
+        if query.filter.matches_nothing() {
+            return Ok(ThreadPage::default());
+        }
+        self.database.get()?.read(|at| list::page(at, query, &start))
+    }
+
+    /// Threads in whose name, title or preview all words of a text are found.
+    ///
+    /// # Errors
+    /// `Invalid` for a text without a word, longer than [`LONGEST_SEARCH`] or with a NUL in it, for a limit outside 1 to
+    /// 500, for a cursor of another search, and for filters as in [`list`](Self::list); the engine's.
+    pub fn search(&self, search: &ThreadSearch) -> Result<SearchPage> {
+        let question = search.question()?;
+        if search.filter.matches_nothing() {
+            return Ok(SearchPage::default());
+        }
+        let database = self.database.get()?;
+        // Asked first: what is indexed meanwhile is found, and may be missed in the answer only if it says so.
+        let partial = !search_index::is_complete(database)?;
+        let page = database.read(|at| search.page(at, &question))?;
+        Ok(SearchPage { partial, ..page })
+    }
+
+    /// The threads of these ids, in their order; `None` where there is none.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn get_all(&self, ids: &[&str]) -> Result<Vec<Option<ThreadRow>>> {
+        self.database.get()?.read(|at| {
+            let one = |id: &&str| match canonical_id(id) {
+                Some(id) => Ok(stored(at, &id)?.map(|found| found.row)),
+                None => Ok(None),
+            };
+            ids.iter().map(one).collect()
         })
+    }
+
+    /// The id of the one thread whose id ends in these letters, at least [`SHORTEST_ID`] of them, hyphens left out or
+    /// not: as a list shows them. A whole id is answered as it is written in the store, whether there is such a thread or
+    /// not. Of each of live and archived threads the [`IDS_LOOKED_AT`] last used are looked at.
+    ///
+    /// # Errors
+    /// `Invalid` when it is too short or no part of an id; `NotFound` when there is none; `Conflict` when there are
+    /// several; the engine's.
+    pub fn find_id(&self, text: &str) -> Result<String> {
+        if let Some(id) = canonical_id(text) {
+            return Ok(id);
+        }
+        let end = short_id::letters_of(text)?;
+        self.database.get()?.read(|at| short_id::find(at, &end))
     }
 
     /// The thread of this id, or `None`.
@@ -128,7 +174,8 @@ impl Threads {
         Ok(self.database.get()?.read(|at| stored(at, &id))?.map(|found| found.row))
     }
 
-    /// Brings derived facts into the store, all of them or none.
+    /// Brings derived facts into the store, all of them or none. Titles, names and previews are cut after 500 letters, other
+    /// texts after 64 KiB.
     ///
     /// # Errors
     /// `Invalid` when an id is not a UUID; the engine's.
@@ -142,6 +189,22 @@ impl Threads {
                     .advise("leave out threads without one")
             })?;
         self.database.get()?.write(|tx| upsert(tx, &ids, facts))
+    }
+
+    /// Changes a thread, all of it or nothing; answers the row as it is afterwards. A patch that leaves everything as it is
+    /// only reads.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no such thread; `Invalid` when the id is no UUID, a text is longer than
+    /// [`LONGEST_NAME`] or [`LONGEST_TEXT`] or has a NUL in it, or tokens are negative; the engine's.
+    pub fn patch(&self, id: &str, patch: &ThreadPatch) -> Result<ThreadRow> {
+        let id = row::thread_id(id)?;
+        patch.check()?;
+        let database = self.database.get()?;
+        if patch.is_empty() {
+            return Ok(database.read(|at| known(at, &id))?.row);
+        }
+        database.write(|tx| patched(tx, &id, patch))
     }
 
     /// For each file, whether a row holds what this file at this path says.
@@ -174,60 +237,33 @@ impl Threads {
     }
 }
 
-/// Up to `wanted` threads from `start` on. Several folders are merged walks, each of up to eight folders.
-fn walk(at: &impl Session, query: &ThreadQuery, start: &Cursor, wanted: u64) -> Result<Vec<ThreadRow>> {
-    let position = || [Value::Integer(start.value), Value::Text(start.id.clone())];
-    let limit = Value::Integer(wanted as i64);
-    let mut found = Vec::new();
-    match query.folders() {
-        None => {
-            let [value, id] = position();
-            for row in at.query(sql::page(query), &[value, id, limit])? {
-                found.push(ThreadRow::from_row(&row)?);
-            }
-        }
-        Some([one]) => {
-            let [value, id] = position();
-            for row in at.query(sql::page_of_folder(query), &[value, id, limit, one.as_str().into()])? {
-                found.push(ThreadRow::from_row(&row)?);
-            }
-        }
-        Some(folders) => {
-            for eight in folders.chunks(sql::FOLDERS_PER_WALK) {
-                let mut params = position().to_vec();
-                params.push(limit.clone());
-                params.extend(eight.iter().map(|folder| Value::from(folder.as_str())));
-                params.resize(3 + sql::FOLDERS_PER_WALK, Value::Null);
-                for row in at.query(sql::page_of_folders(query), &params)? {
-                    found.push(ThreadRow::from_row(&row)?);
-                }
-            }
-            if folders.len() > sql::FOLDERS_PER_WALK {
-                found.sort_by(|a, b| order(query, a, b));
-                found.truncate(wanted as usize);
-            }
-        }
-    }
-    Ok(found)
-}
-
-fn order(query: &ThreadQuery, a: &ThreadRow, b: &ThreadRow) -> Ordering {
-    let ascending = (query.sort.of(a), &a.id).cmp(&(query.sort.of(b), &b.id));
-    match query.direction {
-        Direction::Ascending => ascending,
-        Direction::Descending => ascending.reverse(),
-    }
-}
-
 fn stored(at: &impl Session, id: &str) -> Result<Option<StoredThread>> {
     at.query(sql::BY_ID, &[id.into()])?.first().map(StoredThread::from_row).transpose()
+}
+
+/// # Errors
+/// `NotFound`.
+fn known(at: &impl Session, id: &str) -> Result<StoredThread> {
+    stored(at, id)?.ok_or_else(|| {
+        Error::new(ErrorKind::NotFound, "there is no such thread")
+            .advise("look for it with: rowhouse threads list")
+    })
+}
+
+fn patched(tx: &impl Session, id: &str, patch: &ThreadPatch) -> Result<ThreadRow> {
+    let before = known(tx, id)?;
+    let after = patch.applied_to(&before);
+    if after != before {
+        tx.execute(sql::PUT, &after.params())?;
+    }
+    Ok(after.row)
 }
 
 fn upsert(tx: &impl Session, ids: &[String], facts: &[ThreadFacts]) -> Result<Upserted> {
     let mut done = Upserted::default();
     for (id, facts) in ids.iter().zip(facts) {
         let before = stored(tx, id)?;
-        let after = merge(before.as_ref(), id, facts);
+        let after = bounds::bounded(merge(before.as_ref(), id, facts));
         if before.as_ref() == Some(&after) {
             done.unchanged += 1;
             continue;

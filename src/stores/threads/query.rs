@@ -1,9 +1,15 @@
 //! What to list: order, filters, page size, and where to go on.
 
-use std::path::Path;
-
-use super::row::{ThreadRow, directory_text};
+use super::cursor::Scope;
+use super::filter::{Filter, Fnv, filter_methods};
+use super::row::ThreadRow;
 use crate::error::{Error, ErrorKind, Result};
+
+/// How many rows one page of a list looks at, at most, where no index has its filters. Default of
+/// [`ThreadQuery::looks`].
+pub const LOOKS: u32 = 20_000;
+
+const LARGEST_PAGE: u32 = 500;
 
 /// By which time a list is ordered; ties go by id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -37,6 +43,14 @@ impl Sort {
             Self::Recency => row.recency_at,
         }
     }
+
+    pub(super) fn column(self) -> &'static str {
+        match self {
+            Self::Created => "created_at",
+            Self::Updated => "updated_at",
+            Self::Recency => "recency_at",
+        }
+    }
 }
 
 impl Direction {
@@ -50,8 +64,8 @@ impl Direction {
     }
 }
 
-/// A list of threads, to be asked for page by page. Default: live threads of every folder, by recency, newest first,
-/// 50 a page.
+/// A list of threads, to be asked for page by page: those for which all filters hold. Default: all live threads, by
+/// recency, newest first, 50 a page.
 ///
 /// ```
 /// use rowhouse::{ThreadQuery, stores::{Direction, Sort}};
@@ -67,10 +81,9 @@ impl Direction {
 pub struct ThreadQuery {
     pub(super) sort: Sort,
     pub(super) direction: Direction,
-    pub(super) archived: bool,
-    /// Sorted, each once; `None` matches all.
-    cwds: Option<Vec<String>>,
+    pub(super) filter: Filter,
     limit: u32,
+    budget: u32,
     cursor: Option<String>,
 }
 
@@ -81,16 +94,16 @@ impl Default for ThreadQuery {
 }
 
 impl ThreadQuery {
-    const LARGEST_PAGE: u32 = 500;
+    filter_methods!();
 
     /// Live threads, the most recently used first.
     pub fn recent() -> Self {
         Self {
             sort: Sort::Recency,
             direction: Direction::Descending,
-            archived: false,
-            cwds: None,
+            filter: Filter::default(),
             limit: 50,
+            budget: LOOKS,
             cursor: None,
         }
     }
@@ -109,33 +122,19 @@ impl ThreadQuery {
         self
     }
 
-    /// Only threads of this working directory.
-    #[must_use]
-    pub fn cwd(self, directory: impl AsRef<Path>) -> Self {
-        self.cwds([directory])
-    }
-
-    /// Only threads of these working directories; an empty list matches nothing.
-    #[must_use]
-    pub fn cwds<D: AsRef<Path>>(mut self, directories: impl IntoIterator<Item = D>) -> Self {
-        let mut cwds: Vec<_> = directories.into_iter().map(|one| directory_text(one.as_ref())).collect();
-        cwds.sort_unstable();
-        cwds.dedup();
-        self.cwds = Some(cwds);
-        self
-    }
-
-    /// Archived threads instead of live ones, or live ones again; never both. Default live.
-    #[must_use]
-    pub fn archived(mut self, archived: bool) -> Self {
-        self.archived = archived;
-        self
-    }
-
     /// Threads per page, 1 to 500; checked when listing. Default 50.
     #[must_use]
     pub fn limit(mut self, threads: u32) -> Self {
         self.limit = threads;
+        self
+    }
+
+    /// How many rows one page may look at when no index has the filters, at least 1: sources, model providers, more than
+    /// 64 working directories, or both of these and several directories. A page that has looked at so many answers what
+    /// it found, which may be nothing, with a cursor that goes on. Default [`LOOKS`].
+    #[must_use]
+    pub fn looks(mut self, rows: u32) -> Self {
+        self.budget = rows.max(1);
         self
     }
 
@@ -147,51 +146,38 @@ impl ThreadQuery {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        if (1..=Self::LARGEST_PAGE).contains(&self.limit) {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::Invalid, "a page holds 1 to 500 threads")
-            .advise("ask for less and go on with the next cursor"))
+        check_page_size(self.limit)?;
+        self.filter.check()
     }
 
-    pub(super) fn page_size(&self) -> u64 {
-        u64::from(self.limit)
+    pub(super) fn page_size(&self) -> usize {
+        self.limit as usize
     }
 
-    pub(super) fn folders(&self) -> Option<&[String]> {
-        self.cwds.as_deref()
+    pub(super) fn budget(&self) -> i64 {
+        i64::from(self.budget)
     }
 
     pub(super) fn cursor_text(&self) -> Option<&str> {
         self.cursor.as_deref()
     }
 
-    /// A hash of the filters, the same in every process and version. FNV-1a, 64 bits.
-    pub(super) fn filter_hash(&self) -> u64 {
+    /// What a cursor of this query is good for.
+    pub(super) fn scope(&self) -> Scope {
         let mut hash = Fnv::default();
-        hash.add(&[u8::from(self.archived), u8::from(self.cwds.is_some())]);
-        for cwd in self.cwds.iter().flatten() {
-            hash.add(&(cwd.len() as u64).to_le_bytes());
-            hash.add(cwd.as_bytes());
-        }
-        hash.0
+        self.filter.hash_into(&mut hash);
+        Scope { sort: self.sort, direction: self.direction, filters: hash.finish() }
     }
 }
 
-struct Fnv(u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
+/// # Errors
+/// `Invalid`.
+pub(super) fn check_page_size(limit: u32) -> Result<()> {
+    if (1..=LARGEST_PAGE).contains(&limit) {
+        return Ok(());
     }
-}
-
-impl Fnv {
-    fn add(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
+    Err(Error::new(ErrorKind::Invalid, "a page holds 1 to 500 threads")
+        .advise("ask for less and go on with the next cursor"))
 }
 
 #[cfg(test)]
@@ -202,7 +188,7 @@ mod tests {
     fn the_order_and_repetition_of_folders_do_not_make_another_query() {
         let one = ThreadQuery::recent().cwds(["/b", "/a", "/b/"]);
         assert_eq!(one, ThreadQuery::recent().cwds(["/a", "/b"]));
-        assert_eq!(one.filter_hash(), ThreadQuery::recent().cwds(["/a", "/b"]).filter_hash());
+        assert_eq!(one.scope(), ThreadQuery::recent().cwds(["/a", "/b"]).scope());
     }
 
     #[test]
@@ -215,8 +201,15 @@ mod tests {
             ThreadQuery::recent().cwd("/a"),
             ThreadQuery::recent().cwds(["/a", "/b"]),
             ThreadQuery::recent().cwd("/a/b"),
+            ThreadQuery::recent().sources(none),
+            ThreadQuery::recent().sources(["/a"]),
+            ThreadQuery::recent().model_providers(none),
+            ThreadQuery::recent().model_providers(["/a"]),
+            ThreadQuery::recent().cwd("/a").sources(["/b"]),
+            ThreadQuery::recent().children_of("/a"),
+            ThreadQuery::recent().descendants_of("/a"),
         ];
-        let hashes: std::collections::BTreeSet<_> = all.iter().map(ThreadQuery::filter_hash).collect();
+        let hashes: std::collections::BTreeSet<_> = all.iter().map(|query| query.scope().filters).collect();
         assert_eq!(hashes.len(), all.len());
     }
 

@@ -1,7 +1,8 @@
 //! The texts. One list is one constant text, chosen by sort, direction and filter; nothing is built from input.
 //!
 //! Text keys are compared by bytes: the default collation of a file does so, a text for a server says `COLLATE "C"`.
-//! Sort keys are never null, so that no order needs a place for nulls.
+//! Sort keys are never null, so that no order needs a place for nulls. Lists of any length are one parameter: JSON, or
+//! null where the filter is not set; a text for a server says `jsonb_array_elements_text` for `json_each`.
 
 use super::query::{Direction, Sort, ThreadQuery};
 
@@ -17,6 +18,17 @@ macro_rules! columns {
     };
 }
 
+/// The same for a page: what messages and policies are made of, no longer than `bounds` says.
+macro_rules! listed {
+    () => {
+        "id, rollout_path, created_at, updated_at, recency_at, archived_at, source, model_provider, model, \
+         reasoning_effort, cwd, substr(title, 1, 500) AS title, substr(name, 1, 500) AS name, \
+         substr(preview, 1, 500) AS preview, substr(first_user_message, 1, 4096) AS first_user_message, \
+         cli_version, substr(sandbox_policy, 1, 4096) AS sandbox_policy, approval_mode, tokens_used, git_sha, \
+         git_branch, git_origin_url, agent_nickname, agent_role, forked_from_id, is_pinned, memory_mode, user_set"
+    };
+}
+
 macro_rules! ordered {
     ($sort:literal, $direction:literal) => {
         concat!(" ORDER BY ", $sort, " ", $direction, ", id ", $direction, " LIMIT $3")
@@ -24,10 +36,10 @@ macro_rules! ordered {
 }
 
 macro_rules! walk {
-    ($sort:literal, $after:literal, $archived:literal) => {
+    ($columns:expr, $sort:literal, $after:literal, $archived:literal) => {
         concat!(
             "SELECT ",
-            columns!(),
+            $columns,
             " FROM thread WHERE archived_at ",
             $archived,
             " AND (",
@@ -41,35 +53,140 @@ macro_rules! walk {
 
 macro_rules! all {
     ($sort:literal, $after:literal, $direction:literal, $archived:literal) => {
-        concat!(walk!($sort, $after, $archived), ordered!($sort, $direction))
+        concat!(walk!(listed!(), $sort, $after, $archived), ordered!($sort, $direction))
     };
 }
 
 macro_rules! folder {
     ($sort:literal, $after:literal, $direction:literal, $archived:literal) => {
-        concat!(walk!($sort, $after, $archived), " AND cwd = $4", ordered!($sort, $direction))
+        concat!(walk!(listed!(), $sort, $after, $archived), " AND cwd = $4", ordered!($sort, $direction))
     };
 }
 
 macro_rules! folders {
     ($sort:literal, $after:literal, $direction:literal, $archived:literal) => {
         concat!(
-            walk!($sort, $after, $archived),
+            walk!(listed!(), $sort, $after, $archived),
             " AND cwd = $4 UNION ALL ",
-            walk!($sort, $after, $archived),
+            walk!(listed!(), $sort, $after, $archived),
             " AND cwd = $5 UNION ALL ",
-            walk!($sort, $after, $archived),
+            walk!(listed!(), $sort, $after, $archived),
             " AND cwd = $6 UNION ALL ",
-            walk!($sort, $after, $archived),
+            walk!(listed!(), $sort, $after, $archived),
             " AND cwd = $7 UNION ALL ",
-            walk!($sort, $after, $archived),
+            walk!(listed!(), $sort, $after, $archived),
             " AND cwd = $8 UNION ALL ",
-            walk!($sort, $after, $archived),
+            walk!(listed!(), $sort, $after, $archived),
             " AND cwd = $9 UNION ALL ",
-            walk!($sort, $after, $archived),
+            walk!(listed!(), $sort, $after, $archived),
             " AND cwd = $10 UNION ALL ",
-            walk!($sort, $after, $archived),
+            walk!(listed!(), $sort, $after, $archived),
             " AND cwd = $11",
+            ordered!($sort, $direction)
+        )
+    };
+}
+
+/// The filters that no index has: sources `$5`, model providers `$6`.
+macro_rules! rows_match {
+    () => {
+        " ($5 IS NULL OR source IN (SELECT value FROM json_each($5))) \
+         AND ($6 IS NULL OR model_provider IN (SELECT value FROM json_each($6)))"
+    };
+}
+
+/// The same, and folders `$7`.
+macro_rules! rows_and_folders_match {
+    () => {
+        concat!(rows_match!(), " AND ($7 IS NULL OR cwd IN (SELECT value FROM json_each($7)))")
+    };
+}
+
+// The inner walk is a coroutine: it gives its rows in its order, one by one, and ends where the outer limit is reached.
+macro_rules! scan {
+    ($sort:literal, $after:literal, $direction:literal, $archived:literal) => {
+        concat!(
+            "SELECT ",
+            listed!(),
+            " FROM (",
+            walk!(columns!(), $sort, $after, $archived),
+            " ORDER BY ",
+            $sort,
+            " ",
+            $direction,
+            ", id ",
+            $direction,
+            " LIMIT $4) WHERE",
+            rows_and_folders_match!(),
+            " LIMIT $3"
+        )
+    };
+}
+
+macro_rules! scan_folder {
+    ($sort:literal, $after:literal, $direction:literal, $archived:literal) => {
+        concat!(
+            "SELECT ",
+            listed!(),
+            " FROM (",
+            walk!(columns!(), $sort, $after, $archived),
+            " AND cwd = $7 ORDER BY ",
+            $sort,
+            " ",
+            $direction,
+            ", id ",
+            $direction,
+            " LIMIT $4) WHERE",
+            rows_match!(),
+            " LIMIT $3"
+        )
+    };
+}
+
+macro_rules! place {
+    ($sort:literal, $after:literal, $direction:literal, $archived:literal) => {
+        concat!(
+            walk!(concat!($sort, ", id"), $sort, $after, $archived),
+            " ORDER BY ",
+            $sort,
+            " ",
+            $direction,
+            ", id ",
+            $direction,
+            " LIMIT 1 OFFSET $3"
+        )
+    };
+}
+
+macro_rules! place_in_folder {
+    ($sort:literal, $after:literal, $direction:literal, $archived:literal) => {
+        concat!(
+            walk!(concat!($sort, ", id"), $sort, $after, $archived),
+            " AND cwd = $4 ORDER BY ",
+            $sort,
+            " ",
+            $direction,
+            ", id ",
+            $direction,
+            " LIMIT 1 OFFSET $3"
+        )
+    };
+}
+
+// What has to be sorted are ids: whole rows would go through temporary files when a page of them is large.
+// The join in this order, whatever the planner thinks: the ids are few.
+macro_rules! among {
+    ($sort:literal, $after:literal, $direction:literal, $archived:literal) => {
+        concat!(
+            "SELECT id FROM (SELECT value AS wanted FROM json_each($4)) CROSS JOIN thread ON thread.id = wanted \
+             WHERE archived_at ",
+            $archived,
+            " AND (",
+            $sort,
+            ", id) ",
+            $after,
+            " ($1, $2) AND",
+            rows_and_folders_match!(),
             ordered!($sort, $direction)
         )
     };
@@ -77,7 +194,7 @@ macro_rules! folders {
 
 macro_rules! by_direction {
     ($shape:ident, $query:expr, $sort:literal) => {
-        match ($query.direction, $query.archived) {
+        match ($query.direction, $query.filter.archived) {
             (Direction::Descending, false) => $shape!($sort, "<", "DESC", "IS NULL"),
             (Direction::Descending, true) => $shape!($sort, "<", "DESC", "IS NOT NULL"),
             (Direction::Ascending, false) => $shape!($sort, ">", "ASC", "IS NULL"),
@@ -110,6 +227,108 @@ pub(super) fn page_of_folder(query: &ThreadQuery) -> &'static str {
 pub(super) fn page_of_folders(query: &ThreadQuery) -> &'static str {
     by_sort!(folders, query)
 }
+
+/// Every folder, looking at `$4` rows at most: sources `$5`, model providers `$6`, folders `$7`.
+pub(super) fn scan(query: &ThreadQuery) -> &'static str {
+    by_sort!(scan, query)
+}
+
+/// One folder `$7`, looking at `$4` rows at most: sources `$5`, model providers `$6`.
+pub(super) fn scan_of_folder(query: &ThreadQuery) -> &'static str {
+    by_sort!(scan_folder, query)
+}
+
+/// Sort value and id of the row that lies `$3` rows behind the next one.
+pub(super) fn place(query: &ThreadQuery) -> &'static str {
+    by_sort!(place, query)
+}
+
+/// The same in one folder, `$4`.
+pub(super) fn place_in_folder(query: &ThreadQuery) -> &'static str {
+    by_sort!(place_in_folder, query)
+}
+
+/// Which of these ids, `$4`; the others as in [`scan`].
+pub(super) fn page_among(query: &ThreadQuery) -> &'static str {
+    by_sort!(among, query)
+}
+
+macro_rules! hits {
+    ($score:literal) => {
+        concat!(
+            "SELECT rowid AS number",
+            $score,
+            " FROM thread_search WHERE thread_search MATCH $1 ORDER BY rowid DESC LIMIT $2"
+        )
+    };
+}
+
+macro_rules! found {
+    ($score:literal, $archived:literal, $behind:literal, $order:literal) => {
+        concat!(
+            "SELECT id FROM (",
+            hits!($score),
+            ") CROSS JOIN thread ON thread.rowid = number WHERE archived_at ",
+            $archived,
+            " AND",
+            rows_and_folders_match!(),
+            " AND ($4 IS NULL OR id IN (SELECT value FROM json_each($4)))",
+            $behind,
+            " ORDER BY ",
+            $order,
+            " LIMIT $3"
+        )
+    };
+}
+
+macro_rules! found_by_rank {
+    ($archived:literal) => {
+        found!(
+            ", bm25(thread_search, 10.0, 5.0, 1.0) AS score",
+            $archived,
+            "",
+            "score, recency_at DESC, id DESC"
+        )
+    };
+}
+
+macro_rules! found_by_recency {
+    ($archived:literal) => {
+        found!("", $archived, " AND (recency_at, id) < ($8, $9)", "recency_at DESC, id DESC")
+    };
+}
+
+/// Which are the best of the `$2` newest hits of `$1`, `$3` of them: ids `$4`, sources `$5`, model providers `$6`, folders `$7`. A
+/// word in a name counts ten times as much as one in a preview. What was last stored is newest: an index of texts has no
+/// other order that it could be walked in.
+pub(super) fn found_by_rank(archived: bool) -> &'static str {
+    if archived { found_by_rank!("IS NOT NULL") } else { found_by_rank!("IS NULL") }
+}
+
+/// The same, the last used first, behind recency `$8` and id `$9`.
+pub(super) fn found_by_recency(archived: bool) -> &'static str {
+    if archived { found_by_recency!("IS NOT NULL") } else { found_by_recency!("IS NULL") }
+}
+
+/// Whether `$1` has more than `$2` hits.
+pub(super) const HAS_MORE_HITS: &str =
+    "SELECT rowid FROM thread_search WHERE thread_search MATCH $1 ORDER BY rowid DESC LIMIT 1 OFFSET $2";
+
+macro_rules! ids_that_end {
+    ($archived:literal) => {
+        concat!(
+            "SELECT id FROM (SELECT id FROM thread WHERE archived_at ",
+            $archived,
+            " ORDER BY recency_at DESC, id DESC LIMIT $3) WHERE substr(replace(id, '-', ''), -$2) = $1 LIMIT 2"
+        )
+    };
+}
+
+/// Up to two ids whose last `$2` digits are `$1`, of the `$3` last used threads: the live ones, the archived ones.
+pub(super) const IDS_THAT_END: [&str; 2] = [ids_that_end!("IS NULL"), ids_that_end!("IS NOT NULL")];
+
+/// A row of a page.
+pub(super) const LISTED: &str = concat!("SELECT ", listed!(), " FROM thread WHERE id = $1");
 
 pub(super) const BY_ID: &str = concat!(
     "SELECT ",
@@ -185,7 +404,7 @@ mod tests {
 
     /// Rows found and virtual machine steps taken by a page of 51 behind this position.
     fn cost(connection: &Connection, query: &ThreadQuery, position: (i64, &str)) -> (usize, i32) {
-        let folders = query.folders().unwrap_or_default();
+        let folders = query.filter.folders().unwrap_or_default();
         let sql = match folders.len() {
             0 => page(query),
             1 => page_of_folder(query),

@@ -1,0 +1,34 @@
+//! The full-text index of threads: how threads that were there before it come into it, and whether all are in.
+//!
+//! Triggers keep the index in step (`migrations_state/V4__thread_search.sql`), whoever writes a thread: also a program
+//! that knows nothing of it. What it is made from is in the thread table, so a salvage makes it anew
+//! (`sqlite/damage/rebuild.rs`).
+//!
+//! Tests: `tests/threads_search.rs`.
+
+use crate::error::Result;
+use crate::sqlite::Database;
+use crate::sqlite::steps::Step;
+
+const NAME: &str = "index_threads";
+
+/// The schema that has the index.
+const SINCE: i64 = 4;
+
+/// Most of what is measured for a thread is a third of this; Chinese texts take more.
+const BYTES_PER_THREAD: &str = "SELECT count(*) * 1024 FROM (SELECT 1 FROM thread LIMIT 10000000)";
+
+const INDEX: &str = "INSERT INTO thread_search (rowid, name, title, preview)
+    SELECT number, name, title, preview FROM thread_text WHERE number BETWEEN ?1 AND ?2
+    AND NOT EXISTS (SELECT 1 FROM thread_search_docsize WHERE id = number)";
+
+/// Brings the threads in that no trigger has.
+pub(crate) fn step() -> Step {
+    Step::over_rows(NAME, SINCE, "thread", |tx, rows| tx.execute(INDEX, rows))
+        .needs_bytes(|at| at.row(BYTES_PER_THREAD, [], |row| row.get(0)).map(i64::cast_unsigned))
+}
+
+/// True when every thread is in it.
+pub(super) fn is_complete(database: &Database) -> Result<bool> {
+    Ok(database.steps()?.iter().any(|step| step.name == NAME && step.is_done()))
+}
