@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
 use rowhouse::stores::goals::{
-    Accounting, Goal, GoalChange, GoalPatch, GoalStatus, Goals, LONGEST_OBJECTIVE, NewGoal,
+    Accounting, Goal, GoalChange, GoalPatch, GoalQuery, GoalStatus, Goals, LONGEST_OBJECTIVE, NewGoal,
 };
 use rowhouse::{Domain, ErrorKind, Home, Runtime};
 
@@ -269,7 +269,14 @@ proptest! {
 #[test]
 fn child_entry() {
     let Some(arguments) = processes::role() else { return };
-    let [_, home, number, rounds] = &arguments[..] else { panic!("four arguments: {arguments:?}") };
+    match &arguments[..] {
+        [role, home, number, rounds] if role == "use" => use_at_once(home, number, rounds),
+        [role, home] if role == "account" => account_as_told(home.as_ref()),
+        other => panic!("no such role: {other:?}"),
+    }
+}
+
+fn use_at_once(home: &str, number: &str, rounds: &str) {
     let number: i64 = number.parse().expect("a number");
     let rounds: i64 = rounds.parse().expect("a number");
     let (_runtime, goals) = open(home.as_ref());
@@ -307,4 +314,117 @@ fn what_processes_use_at_once_adds_up_exactly() {
         .sum();
     let goal = goals.get(THREAD).expect("read").expect("a goal");
     assert_eq!((goal.tokens_used, goal.time_used_seconds), (used, PROCESSES * 4 * rounds));
+}
+
+/// Seconds, tokens, and how they count.
+type Delta = (i64, i64, usize);
+
+/// Adds what each line says, and answers what of it counted.
+fn account_as_told(home: &Path) {
+    let (_runtime, goals) = open(home);
+    processes::ready();
+    loop {
+        let line = processes::listen();
+        if line.is_empty() {
+            return;
+        }
+        let deltas: Vec<Delta> = serde_json::from_str(&line).expect("deltas");
+        let mut counted = (0, 0);
+        for (seconds, tokens, accounting) in deltas {
+            let answer = goals.account(THREAD, seconds, tokens, ACCOUNTINGS[accounting], None).expect("used");
+            if let GoalChange::Changed(_) = answer {
+                counted = (counted.0 + seconds.max(0), counted.1 + tokens.max(0));
+            }
+        }
+        processes::say(&serde_json::to_string(&counted).expect("two numbers"));
+    }
+}
+
+/// Whatever several processes add at once, in whatever ways of counting, with a budget or none.
+#[test]
+fn whatever_processes_use_at_once_adds_up_exactly() {
+    let home = folder();
+    let (_runtime, goals) = open(home.path());
+    let path = home.path().to_str().expect("text");
+    let mut children: Vec<_> = (0..3).map(|_| Child::start("account", &[path])).collect();
+    processes::start_together(&mut children);
+    let children = std::cell::RefCell::new(children);
+    let deltas = proptest::collection::vec((-2i64..5, -50i64..200, 0..ACCOUNTINGS.len()), 1..12);
+    let case = (proptest::option::of(1i64..3_000), proptest::collection::vec(deltas, 3));
+    let cases = u32::try_from(rounds(12)).expect("a small number");
+    let config = ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() };
+    let outcome = proptest::test_runner::TestRunner::new(config).run(&case, |(budget, deltas)| {
+        let mut children = children.borrow_mut();
+        let new = NewGoal { token_budget: budget, ..NewGoal::new("Ship it") };
+        goals.replace(THREAD, &new).expect("a goal");
+        for (child, deltas) in children.iter_mut().zip(&deltas) {
+            child.tell(&serde_json::to_string(deltas).expect("numbers"));
+        }
+        let counted = children.iter().map(|child| child.line().expect("an answer"));
+        let counted: Vec<(i64, i64)> =
+            counted.map(|line| serde_json::from_str(&line).expect("two numbers")).collect();
+        let goal = goals.get(THREAD).expect("read").expect("a goal");
+        prop_assert_eq!(goal.time_used_seconds, counted.iter().map(|one| one.0).sum::<i64>());
+        prop_assert_eq!(goal.tokens_used, counted.iter().map(|one| one.1).sum::<i64>());
+        let limited = budget.is_some_and(|budget| goal.tokens_used >= budget);
+        prop_assert_eq!(goal.status == GoalStatus::BudgetLimited, limited);
+        Ok(())
+    });
+    outcome.unwrap_or_else(|failure| panic!("{failure}"));
+    children.into_inner().into_iter().for_each(Child::finish);
+}
+
+/// Control: read, add, write in two statements, as a store without a counting statement would, loses what others add.
+#[test]
+fn adding_in_two_steps_would_lose_what_others_add() {
+    let home = folder();
+    let (runtime, goals) = open(home.path());
+    goals.replace(THREAD, &NewGoal::new("Ship it")).expect("a goal");
+    let database = runtime.database("goals").expect("the domain");
+    let read = || database.read(|at| at.row("SELECT tokens_used FROM goal", [], |row| row.get::<_, i64>(0)));
+    let (one, other) = (read().expect("a number"), read().expect("a number"));
+    for seen in [one, other] {
+        database.write(|tx| tx.execute("UPDATE goal SET tokens_used = ?1", [seen + 10])).expect("written");
+    }
+    assert_eq!(read().expect("a number"), 10, "one of two was lost");
+    for _ in 0..2 {
+        goals.account(THREAD, 0, 10, Accounting::ActiveOnly, None).expect("used");
+    }
+    assert_eq!(read().expect("a number"), 30);
+}
+
+#[test]
+fn goals_are_listed_newest_thread_first_whatever_happens_to_them_meanwhile() {
+    let (_runtime, goals) = in_memory();
+    let thread = |number: usize| format!("019cadf1-7a5e-7b04-8f21-{number:012x}");
+    for number in 0..25 {
+        goals.replace(&thread(number), &NewGoal::new(format!("Goal {number}"))).expect("a goal");
+    }
+    let mut query = GoalQuery::new().limit(4);
+    let mut seen = Vec::new();
+    loop {
+        let page = goals.list(&query).expect("a page");
+        seen.extend(page.goals.into_iter().map(|goal| goal.thread_id));
+        // What is used, replaced, set anew in front or removed behind moves none of the others.
+        goals.account(&thread(3), 1, 1, Accounting::ActiveOnly, None).expect("used");
+        goals.replace(&thread(12), &NewGoal::new("Another")).expect("replaced");
+        goals.replace(&thread(1_000), &NewGoal::new("New")).expect("a goal");
+        match page.next_cursor {
+            Some(cursor) => query = query.cursor(cursor),
+            None => break,
+        }
+    }
+    assert_eq!(seen, (0..25).rev().map(thread).collect::<Vec<_>>());
+
+    goals.pause(&thread(5)).expect("paused");
+    let found = |query: &GoalQuery| goals.list(query).expect("a page").goals.len();
+    assert_eq!(found(&GoalQuery::new().statuses([GoalStatus::Paused])), 1);
+    assert_eq!(found(&GoalQuery::new().statuses([GoalStatus::Paused, GoalStatus::Active])), 26);
+    assert_eq!(found(&GoalQuery::new().statuses([])), 0, "an empty list matches nothing");
+    for limit in [0, 501] {
+        assert_eq!(
+            goals.list(&GoalQuery::new().limit(limit)).expect_err("refused").kind(),
+            ErrorKind::Invalid
+        );
+    }
 }

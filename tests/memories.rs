@@ -4,14 +4,16 @@
 mod processes;
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use proptest::prelude::*;
 use rowhouse::stores::memories::{
     ConsolidateClaim, ExtractClaim, Memories, MemoryLimits, NewMemory, UsedOutput,
 };
+use rowhouse::stores::threads::MemoryMode;
 use rowhouse::stores::{ThreadFacts, Threads};
 use rowhouse::{Domain, ErrorKind, Home, Runtime};
 
@@ -180,6 +182,52 @@ fn a_lost_lease_makes_every_mark_false() {
 }
 
 #[test]
+fn success_keeps_all_that_was_drawn_and_counts_its_use() {
+    let place = place();
+    thread(&place, 1, 13 * HOUR);
+    let drawn = NewMemory {
+        raw_memory: "They like short answers".to_owned(),
+        rollout_summary: "About the build".to_owned(),
+        rollout_slug: Some("about-the-build".to_owned()),
+    };
+    let claim = claim(&place, 1).remove(0);
+    pass(60);
+    assert!(place.memories.extracted(&claim, &drawn).expect("kept"));
+    let output = || place.memories.output(&id(1).to_uppercase()).expect("read").expect("an output");
+    let source = NOW - 13 * HOUR;
+    let kept = output();
+    assert_eq!((&kept.memory, kept.source_updated_at, kept.generated_at), (&drawn, source, NOW + 60));
+    assert_eq!((kept.usage_count, kept.last_used_at), (0, source), "never used: as old as its source");
+    pass(DAY);
+    assert_eq!(place.memories.used(&[&id(1)]).expect("counted"), 1);
+    assert_eq!((output().usage_count, output().last_used_at), (1, CLOCK.get()));
+    thread(&place, 1, 12 * HOUR);
+    let again = place.memories.claim_extracts(1, None).expect("claims").remove(0);
+    assert!(place.memories.extracted(&again, &memory("More")).expect("kept"));
+    assert_eq!((output().usage_count, output().memory), (1, memory("More")), "how often it was of use stays");
+}
+
+#[test]
+fn nothing_is_drawn_where_a_user_said_no() {
+    let place = place();
+    thread(&place, 1, 13 * HOUR);
+    let facts = |mode| ThreadFacts {
+        id: id(1),
+        created_at: NOW - 13 * HOUR,
+        updated_at: NOW - 13 * HOUR,
+        recency_at: NOW - 13 * HOUR,
+        memory_mode: Some(mode),
+        ..ThreadFacts::default()
+    };
+    for mode in [MemoryMode::Disabled, MemoryMode::Polluted] {
+        place.threads.upsert(&[facts(mode)]).expect("a thread");
+        assert_eq!(claim(&place, 1).len(), 0, "{mode:?}");
+    }
+    place.threads.upsert(&[facts(MemoryMode::Enabled)]).expect("a thread");
+    assert_eq!(claim(&place, 1).len(), 1);
+}
+
+#[test]
 fn success_without_output_removes_what_was_there() {
     let place = place();
     thread(&place, 1, 13 * HOUR);
@@ -310,9 +358,12 @@ fn one_at_a_time_makes_the_book_and_not_too_often() {
 #[test]
 fn child_entry() {
     let Some(arguments) = processes::role() else { return };
-    let [_, home] = &arguments[..] else { panic!("two arguments: {arguments:?}") };
+    let [role, home] = &arguments[..] else { panic!("two arguments: {arguments:?}") };
     let place = on(Runtime::builder(Home::at(home)).domain(Domain::state()).open().expect("a runtime"));
     processes::ready();
+    if role == "claim" {
+        return processes::say(&claim(&place, 40).len().to_string());
+    }
     loop {
         let claims = claim(&place, 3);
         if claims.is_empty() {
@@ -323,6 +374,25 @@ fn child_entry() {
             processes::say(&format!("did {}", claim.thread_id));
         }
     }
+}
+
+/// The bound is counted inside the claim: processes that claim at the same moment share it.
+#[test]
+fn never_more_than_the_bound_are_worked_on_by_all_processes() {
+    let home = folder();
+    let place =
+        on(Runtime::builder(Home::at(home.path())).domain(Domain::state()).open().expect("a runtime"));
+    for number in 0..200 {
+        thread(&place, number, 13 * HOUR);
+    }
+    let path = home.path().to_str().expect("text");
+    let mut children: Vec<_> = (0..4).map(|_| Child::start("claim", &[path])).collect();
+    processes::start_together(&mut children);
+    let claimed =
+        children.iter().map(|child| child.line().expect("a number").parse::<i64>().expect("a number"));
+    assert_eq!(claimed.sum::<i64>(), 64, "four asked for 40 each");
+    children.into_iter().for_each(Child::finish);
+    assert_eq!(place.memories.status().expect("read").extracting, 64);
 }
 
 #[test]
@@ -341,4 +411,216 @@ fn processes_never_work_on_one_thread_twice() {
     let done: Vec<&str> = said.iter().filter_map(|line| line.strip_prefix("did ")).collect();
     assert_eq!(done.len(), 60, "none twice");
     assert_eq!(done.into_iter().collect::<BTreeSet<_>>().len(), 60, "none left out");
+}
+
+/// What one of several workers does, or the clock.
+#[derive(Clone, Debug)]
+enum Move {
+    /// Forwards or backwards.
+    Pass(i64),
+    /// A thread grows, and comes to rest again.
+    Grow(usize),
+    Claim,
+    /// Marks one of all claims that were ever made: extracted, without output, failed.
+    Mark(usize, u8),
+    ClaimBook,
+    Heartbeat(usize),
+    /// Done or failed.
+    MarkBook(usize, bool),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let one = prop_oneof![
+        3 => (-3 * HOUR..3 * HOUR).prop_map(Move::Pass),
+        1 => (0usize..4).prop_map(Move::Grow),
+        3 => Just(Move::Claim),
+        4 => (any::<usize>(), 0u8..3).prop_map(|(which, how)| Move::Mark(which, how)),
+        3 => Just(Move::ClaimBook),
+        2 => any::<usize>().prop_map(Move::Heartbeat),
+        2 => (any::<usize>(), any::<bool>()).prop_map(|(which, how)| Move::MarkBook(which, how)),
+    ];
+    proptest::collection::vec(one, 1..60)
+}
+
+/// Who has a job, by the token, and until when.
+#[derive(Clone, Debug)]
+struct Owner {
+    token: String,
+    until: i64,
+}
+
+impl Owner {
+    fn new(token: &str) -> Self {
+        Self { token: token.to_owned(), until: CLOCK.get() + HOUR }
+    }
+
+    /// What a claim makes of a lease that ends later than one that begins now.
+    fn cut(&mut self) {
+        self.until = self.until.min(CLOCK.get() + HOUR);
+    }
+
+    fn is_alive(&self) -> bool {
+        self.until > CLOCK.get()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever workers do, in whatever order, and wherever the clock jumps: a job has at most one owner, nobody alive loses
+    /// one, and a mark is true for the owner alone.
+    #[test]
+    fn a_job_has_at_most_one_owner(moves in moves()) {
+        CLOCK.set(NOW);
+        let place = place();
+        for number in 0..4 {
+            thread(&place, number, 20 * HOUR);
+        }
+        let mut claims: Vec<ExtractClaim> = Vec::new();
+        let mut owners: BTreeMap<String, Owner> = BTreeMap::new();
+        let mut tokens: Vec<String> = Vec::new();
+        let mut book: Option<Owner> = None;
+        for one in moves {
+            match one {
+                Move::Pass(time) => pass(time),
+                Move::Grow(number) => thread(&place, number, 13 * HOUR),
+                Move::Claim => {
+                    owners.values_mut().for_each(Owner::cut);
+                    for new in claim(&place, 2) {
+                        let before = owners.insert(new.thread_id.clone(), Owner::new(&new.token));
+                        prop_assert!(!before.as_ref().is_some_and(Owner::is_alive), "{before:?} lost {new:?}");
+                        claims.push(new);
+                    }
+                }
+                Move::Mark(which, how) if !claims.is_empty() => {
+                    let marked = &claims[which % claims.len()];
+                    let answer = match how {
+                        0 => place.memories.extracted(marked, &memory("a")),
+                        1 => place.memories.extract_without_output(marked),
+                        _ => place.memories.extract_failed(marked, "no model"),
+                    };
+                    let owns = owners.get(&marked.thread_id).is_some_and(|owner| owner.token == marked.token);
+                    prop_assert_eq!(answer.expect("an answer"), owns);
+                    if owns {
+                        owners.remove(&marked.thread_id);
+                    }
+                }
+                Move::ClaimBook => {
+                    book.iter_mut().for_each(Owner::cut);
+                    let alive = book.as_ref().is_some_and(Owner::is_alive);
+                    match place.memories.claim_consolidate().expect("an answer") {
+                        ConsolidateClaim::Claimed { token, .. } => {
+                            prop_assert!(!alive, "{book:?} lost the book");
+                            book = Some(Owner::new(&token));
+                            tokens.push(token);
+                        }
+                        other => prop_assert_eq!(alive, other == ConsolidateClaim::Running),
+                    }
+                }
+                Move::Heartbeat(which) if !tokens.is_empty() => {
+                    let token = &tokens[which % tokens.len()];
+                    let owns = book.as_ref().is_some_and(|owner| owner.token == *token);
+                    prop_assert_eq!(place.memories.heartbeat(token).expect("an answer"), owns);
+                    if owns {
+                        book = Some(Owner::new(token));
+                    }
+                }
+                Move::MarkBook(which, done) if !tokens.is_empty() => {
+                    let token = &tokens[which % tokens.len()];
+                    let answer = if done {
+                        place.memories.consolidated(token, 1, &[])
+                    } else {
+                        place.memories.consolidate_failed(token, "no model")
+                    };
+                    let owns = book.as_ref().is_some_and(|owner| owner.token == *token);
+                    prop_assert_eq!(answer.expect("an answer"), owns);
+                    if owns {
+                        book = None;
+                    }
+                }
+                Move::Mark(..) | Move::Heartbeat(_) | Move::MarkBook(..) => {}
+            }
+        }
+    }
+}
+
+/// A clock that was years ahead when jobs were claimed, failed or done is set right: nobody alive loses a job at once, and
+/// nothing lasts longer than it can.
+#[test]
+fn a_clock_set_back_keeps_nothing_for_ever() {
+    const YEARS: i64 = 1_000 * DAY;
+    let place = place();
+    let book = || place.memories.claim_consolidate().expect("an answer");
+    let token = |claim| match claim {
+        ConsolidateClaim::Claimed { token, .. } => token,
+        other => panic!("not claimed: {other:?}"),
+    };
+    pass(YEARS);
+    thread(&place, 1, 13 * HOUR);
+    let lost = claim(&place, 1).remove(0);
+    let first = token(book());
+    CLOCK.set(NOW);
+    thread(&place, 1, 13 * HOUR);
+    assert_eq!(claim(&place, 1).len(), 0, "its owner may be alive");
+    assert_eq!(book(), ConsolidateClaim::Running);
+    pass(HOUR);
+    let held = claim(&place, 1).remove(0);
+    assert!(!place.memories.extracted(&lost, &memory("late")).expect("lost"));
+    let second = token(book());
+    assert!(!place.memories.heartbeat(&first).expect("lost"));
+
+    pass(YEARS);
+    assert!(place.memories.extract_failed(&held, "no model").expect("told"));
+    assert!(place.memories.consolidate_failed(&second, "no model").expect("told"));
+    CLOCK.set(NOW + 2 * HOUR);
+    assert_eq!(claim(&place, 1).len(), 1, "a retry of years is due");
+    assert_eq!(book(), ConsolidateClaim::RetryLater);
+    pass(HOUR);
+    let third = token(book());
+
+    pass(YEARS);
+    assert!(place.memories.consolidated(&third, 0, &[]).expect("done"));
+    CLOCK.set(NOW + 4 * HOUR);
+    assert_eq!(book(), ConsolidateClaim::Cooldown);
+    assert_eq!(place.memories.status().expect("read").cooldown_until, Some(NOW + 10 * HOUR));
+    pass(6 * HOUR);
+    token(book());
+}
+
+/// A clock that is set ahead ends leases early: who had the job is told so, and keeps nothing.
+#[test]
+fn a_clock_set_ahead_ends_a_lease_early_and_says_so() {
+    let place = place();
+    thread(&place, 1, 13 * HOUR);
+    let first = claim(&place, 1).remove(0);
+    pass(DAY);
+    let second = claim(&place, 1).remove(0);
+    CLOCK.set(NOW);
+    assert!(!place.memories.extracted(&first, &memory("late")).expect("lost"));
+    assert!(place.memories.extracted(&second, &memory("held")).expect("kept"));
+}
+
+#[test]
+fn the_status_says_when_the_next_book_may_be_made() {
+    let place = place();
+    with_outputs(&place, 1);
+    let status = || place.memories.status().expect("read");
+    assert_eq!((status().consolidated_at, status().cooldown_until), (None, None));
+    let ConsolidateClaim::Claimed { token, watermark } = place.memories.claim_consolidate().expect("a claim")
+    else {
+        panic!("nobody else is there")
+    };
+    assert!(status().consolidating);
+    assert!(place.memories.consolidated(&token, watermark, &[]).expect("done"));
+    let made = CLOCK.get();
+    assert_eq!(status().cooldown_until, Some(made + 6 * HOUR));
+    pass(6 * HOUR);
+    let ConsolidateClaim::Claimed { token, .. } = place.memories.claim_consolidate().expect("a claim") else {
+        panic!("it cooled")
+    };
+    assert!(place.memories.consolidate_failed(&token, "no model").expect("told"));
+    let status = status();
+    assert_eq!(status.consolidated_at, Some(made), "the last success, not the failure after it");
+    assert_eq!((status.cooldown_until, status.retry_at), (None, Some(CLOCK.get() + HOUR)));
+    assert_eq!((status.done, status.extracting, status.lost, status.failed), (1, 0, 0, 0));
 }

@@ -46,6 +46,21 @@ fn a_walk_is_breadth_first_and_says_how_deep() {
 }
 
 #[test]
+fn children_are_named_with_or_without_a_status() {
+    let (_runtime, edges) = open();
+    family(&edges);
+    edges.set_status(&id(2), SpawnStatus::Closed, false).expect("closed");
+    let children = |status| {
+        let found = edges.children(&id(1), status).expect("children");
+        found.into_iter().map(|edge| (edge.child_id, edge.status)).collect::<Vec<_>>()
+    };
+    let (closed, open) = ((id(2), SpawnStatus::Closed), (id(3), SpawnStatus::Open));
+    assert_eq!(children(None), [closed.clone(), open.clone()]);
+    assert_eq!(children(Some(SpawnStatus::Open)), [open]);
+    assert_eq!(children(Some(SpawnStatus::Closed)), [closed]);
+}
+
+#[test]
 fn a_walk_ends_on_a_cycle() {
     let (_runtime, edges) = open();
     family(&edges);

@@ -12,6 +12,7 @@ Examples:
   rowhouse demo                                 see it work, in a folder that is removed again
   rowhouse import ~/.myagent/sessions           index the transcripts of a folder
   rowhouse threads list --cwd . --limit 20      what was worked on here
+  rowhouse goals list --status active            what threads are to reach, and what they used
   rowhouse status --json | jq .databases        which databases there are, for scripts
   rowhouse stats --watch                        what the programs that use them do
   rowhouse who                                  which processes use them, and which one is in the way
@@ -51,6 +52,10 @@ pub(crate) enum Command {
     Threads(crate::threads::ThreadsArguments),
     /// The keys of this device that sign for an account and a client
     Keys(crate::keys::KeysArguments),
+    /// The goals of threads, with what they may use and what they used
+    Goals(crate::goals::GoalsArguments),
+    /// The memories that are drawn from threads
+    Memories(crate::memories::MemoriesArguments),
     /// Copy all databases at one instant, while programs go on writing
     Backup(crate::backup::BackupArguments),
     /// Put the databases of a backup in place of those that are there

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bench::workloads::Synchronous;
 use crate::bench::workloads::callers::{Measured, insert_for};
+use crate::bench::workloads::goals;
 use crate::bench::workloads::opens::{self, Opener};
 use crate::bench::workloads::storm::{self, Second};
 use crate::bench::workloads::subjects::Kind;
@@ -34,6 +35,8 @@ pub(crate) enum Task {
     Keep(PathBuf),
     /// Submits events to the logs of a home, on so many threads, for a while.
     Storm(PathBuf, usize, Duration),
+    /// Adds to the goal of a home, with so many callers, for a while.
+    Account(PathBuf, usize, Duration),
     /// Is inside a write transaction on these databases of a home until it is let go.
     Hold(PathBuf, Vec<String>),
 }
@@ -70,6 +73,11 @@ pub(crate) fn work(arguments: &WorkerArguments) -> Result<()> {
             wait_for_the_start()?;
             // Closed before the report, so that what it promises is on disk when the parent counts.
             insert_for(&subject, work.callers, work.time)?
+        }
+        Task::Account(home, callers, time) => {
+            let runtime = goals::open(&home)?;
+            wait_for_the_start()?;
+            goals::account_for(&runtime, callers, time)?
         }
         Task::Open(opener, home) => {
             wait_for_the_start()?;
@@ -123,6 +131,19 @@ pub(crate) fn insert(
 /// As for [`insert`].
 pub(crate) fn open(processes: usize, opener: Opener, home: &Path) -> Result<Vec<Measured>> {
     Group::start(processes, &Task::Open(opener, home.to_owned()))?.run(Duration::ZERO, &mut || Ok(()))
+}
+
+/// Lets several processes add to the goal of a home at once and answers what each of them saw.
+///
+/// # Errors
+/// As for [`insert`].
+pub(crate) fn account(
+    processes: usize,
+    home: &Path,
+    callers: usize,
+    time: Duration,
+) -> Result<Vec<Measured>> {
+    Group::start(processes, &Task::Account(home.to_owned(), callers, time))?.run(time, &mut || Ok(()))
 }
 
 /// Lets several processes submit events to the logs of a home and answers what each of them saw in each second. `look` runs

@@ -164,7 +164,7 @@ fn writing(holder: &Holder, now: jiff::Timestamp) -> String {
     }
 }
 
-fn duration(seconds: i64) -> String {
+pub(crate) fn duration(seconds: i64) -> String {
     match seconds {
         ..1 => "less than 1 s".to_owned(),
         1..120 => format!("{seconds} s"),

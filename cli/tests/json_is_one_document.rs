@@ -197,6 +197,31 @@ fn starting_is_measured_alone_together_and_beside_a_held_lock() {
 }
 
 #[test]
+fn stores_are_measured_with_few_rows_and_many_by_one_process_and_two() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let little = ["bench", "stores", "--quick", "--rounds", "1", "--seconds", "0.1", "--threads", "2000"];
+    let only = ["--only", "thread_page", "--only", "goal_account_1", "--only", "goal_account_2x1"];
+    let (code, document) = rowhouse(folder.path(), &[&little[..], &only[..]].concat());
+    assert_eq!((code, &document["bench"]), (Some(0), &"stores".into()), "{document}");
+    let rows = document["rows"].as_array().expect("rows");
+    let of = |work: &str| rows.iter().filter(|row| row["work"] == work).collect::<Vec<_>>();
+    let stored: Vec<_> = of("thread_page_8_folders").iter().map(|row| row["stored"].as_u64()).collect();
+    assert_eq!(stored, [Some(1_000), Some(2_000)], "{document}");
+    for (work, processes) in [("goal_account_1", 1), ("goal_account_2x1", 2)] {
+        let [row] = of(work)[..] else { panic!("one row of {work}: {document}") };
+        assert_eq!(
+            (&row["processes"], row["ops_per_s"].as_f64() > Some(0.0)),
+            (&processes.into(), true),
+            "{row}"
+        );
+    }
+    let names: Vec<_> =
+        document["targets"].as_array().expect("targets").iter().map(|target| &target["name"]).collect();
+    assert_eq!(names, ["thread_page"], "{document}");
+    assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0, "nothing is left behind");
+}
+
+#[test]
 fn a_misunderstood_command_line_is_a_document_too() {
     let folder = tempfile::tempdir().expect("a folder");
     let (code, document) = rowhouse(folder.path(), &["status", "--nonsense"]);

@@ -6,6 +6,7 @@ mod machine;
 mod render;
 mod report;
 mod startup;
+mod stores;
 pub(crate) mod workloads;
 
 use std::path::{Path, PathBuf};
@@ -46,6 +47,11 @@ enum Bench {
         after_help = "Examples:\n  rowhouse bench growth\n  rowhouse bench growth --seconds 600 --processes 4\n  rowhouse bench growth --dir /mnt/data --json > here.json"
     )]
     Growth(GrowthArguments),
+    /// The built-in stores: a page of threads among few and among many, and use added to a goal
+    #[command(
+        after_help = "Examples:\n  rowhouse bench stores --quick\n  rowhouse bench stores --only goal_account\n  rowhouse bench stores --only thread_page --threads 100000 --json > here.json"
+    )]
+    Stores(StoresArguments),
 }
 
 #[derive(Args)]
@@ -102,6 +108,28 @@ struct GrowthArguments {
     quick: bool,
 }
 
+#[derive(Args)]
+struct StoresArguments {
+    /// Measure on the disk of this folder (in a folder of its own there, removed afterwards) [default: the current one]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Time for each work in each round, in seconds [default: 2, with --quick 0.5]
+    #[arg(long, value_name = "S", value_parser = positive_seconds)]
+    seconds: Option<Duration>,
+    /// How often each work is done; medians of the rounds are reported
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Threads in the large store [default: 1000000, with --quick 50000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    threads: Option<u32>,
+    /// Short runs and fewer rows: an impression, not a result
+    #[arg(long)]
+    quick: bool,
+    /// Only this work, or those that begin so; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = stores::known)]
+    only: Vec<String>,
+}
+
 fn positive_seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if !(0.01..=3600.0).contains(&seconds) {
@@ -115,7 +143,21 @@ pub(crate) fn run(arguments: &BenchArguments, output: &Output) -> Result<()> {
         Bench::Contention(arguments) => run_contention(arguments, output),
         Bench::Startup(arguments) => run_startup(arguments, output),
         Bench::Growth(arguments) => run_growth(arguments, output),
+        Bench::Stores(arguments) => run_stores(arguments, output),
     }
+}
+
+fn run_stores(arguments: &StoresArguments, output: &Output) -> Result<()> {
+    document("stores", arguments.dir.as_deref(), arguments.quick, output, |folder, document| {
+        let usual = if arguments.quick { Duration::from_millis(500) } else { Duration::from_secs(2) };
+        let setting = stores::Setting {
+            folder: folder.to_owned(),
+            seconds: arguments.seconds.unwrap_or(usual),
+            rounds: arguments.rounds,
+            threads: arguments.threads.unwrap_or(if arguments.quick { 50_000 } else { 1_000_000 }),
+        };
+        stores::run(&setting, &arguments.only, document)
+    })
 }
 
 fn run_growth(arguments: &GrowthArguments, output: &Output) -> Result<()> {

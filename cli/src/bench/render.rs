@@ -77,6 +77,9 @@ fn growth(rows: &[&Row]) -> String {
 
 /// Works that measure one subject in several ways tell which way.
 fn subject(row: &Row) -> String {
+    if let Some(stored) = row.stored {
+        return format!("{}, {} rows", row.subject, count(stored as f64));
+    }
     match (row.wal_max_bytes, row.processes) {
         (Some(_), Some(1)) => format!("{}, 1 process", row.subject),
         (Some(_), Some(processes)) => format!("{}, {processes} processes", row.subject),

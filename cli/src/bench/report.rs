@@ -31,6 +31,9 @@ pub(crate) struct Row {
     pub(crate) callers: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) processes: Option<usize>,
+    /// Rows in the store that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stored: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) synchronous: Option<&'static str>,
     pub(crate) ops_per_s: f64,

@@ -7,12 +7,15 @@
 //!   makes it `budget_limited` in the same statement.
 //! - A caller that names the goal it has seen (`expected_goal_id`) changes no other.
 //! - What changes nothing is not written.
+//! - A list neither skips nor repeats a goal that is there throughout.
 //!
-//! Tests: `tests/goals.rs`.
+//! Tests: `tests/goals.rs`; what a statement may look at: `tests/stores_look_at_little.rs`.
 
+mod list;
 mod model;
 mod sql;
 
+pub use list::{GoalPage, GoalQuery};
 pub use model::{Accounting, Goal, GoalChange, GoalPatch, GoalStatus, NewGoal};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -21,6 +24,7 @@ use crate::sqlite::{Database, now_unix_ms};
 use crate::stores::database::StoreDatabase;
 use crate::stores::threads::Change;
 use crate::stores::threads::row::{self, canonical_id};
+use list::Walk;
 
 /// The longest objective, in bytes of UTF-8.
 pub const LONGEST_OBJECTIVE: usize = 64 << 10;
@@ -64,6 +68,16 @@ impl Goals {
     pub fn get(&self, thread_id: &str) -> Result<Option<Goal>> {
         let Some(thread) = canonical_id(thread_id) else { return Ok(None) };
         self.database.get()?.read(|at| read(at, &thread))
+    }
+
+    /// One page of goals. A rare status may answer a short page, also an empty one, with a cursor to go on.
+    ///
+    /// # Errors
+    /// `Invalid` for a limit outside 1 to 500, and for a cursor that is no cursor or belongs to another query; the
+    /// engine's.
+    pub fn list(&self, query: &GoalQuery) -> Result<GoalPage> {
+        let walk = Walk::of(query)?;
+        self.database.get()?.read(|at| walk.page(at))
     }
 
     /// Gives the thread this goal, whatever it had: with an id of its own, and nothing used.

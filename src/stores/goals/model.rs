@@ -49,7 +49,8 @@ pub enum GoalStatus {
 }
 
 impl GoalStatus {
-    const ALL: [Self; 6] =
+    /// Every status.
+    pub const ALL: [Self; 6] =
         [Self::Active, Self::Paused, Self::Blocked, Self::UsageLimited, Self::BudgetLimited, Self::Complete];
 
     /// The status as one lower-case word, as it is stored and appears in JSON.

@@ -10,6 +10,20 @@ macro_rules! columns {
 
 pub(super) const GET: &str = concat!("SELECT ", columns!(), " FROM goal WHERE thread_id = $1");
 
+/// $1 below this thread, $2 how many to look at, $3 how many, $4 to $9 the statuses, NULL where there are fewer.
+pub(super) const LIST: &str = concat!(
+    "SELECT ",
+    columns!(),
+    " FROM (SELECT ",
+    columns!(),
+    " FROM goal WHERE thread_id < $1 ORDER BY thread_id DESC LIMIT $2) AS g \
+     WHERE status IN ($4, $5, $6, $7, $8, $9) ORDER BY thread_id DESC LIMIT $3"
+);
+
+/// The last one that [`LIST`] may look at: $1 below this thread, $2 how many to look at, less one.
+pub(super) const LAST_OF_SCAN: &str =
+    "SELECT thread_id FROM goal WHERE thread_id < $1 ORDER BY thread_id DESC LIMIT 1 OFFSET $2";
+
 pub(super) const DELETE: &str = concat!("DELETE FROM goal WHERE thread_id = $1 RETURNING ", columns!());
 
 /// $1 thread, $2 goal, $3 objective, $4 status, $5 budget, $6 now.

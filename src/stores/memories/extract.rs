@@ -1,15 +1,22 @@
 //! One job per thread: draw a memory from it.
 
+use super::consolidate::NEW_SOURCE;
 use super::model::{ExtractClaim, NewMemory};
-use super::{Memories, after, before, check_text};
+use super::{Memories, after, before, check_text, reason};
 use crate::error::Result;
 use crate::sql::{Session, Value};
 use crate::stores::threads::row::thread_id;
 
-const RUNNING: &str = "SELECT count(*) AS n FROM memory_job \
+/// $1 now.
+pub(super) const RUNNING: &str = "SELECT count(*) AS n FROM memory_job \
      WHERE kind = 'extract' AND status = 'running' AND lease_until > $1";
 
-/// $1 latest and $2 earliest change, $3 how many to look at, $4 not this thread, $5 now, $6 how many.
+/// $1 where a lease ends that begins now.
+const CUT_LEASES: &str = "UPDATE memory_job SET lease_until = $1 \
+     WHERE kind = 'extract' AND status = 'running' AND lease_until > $1";
+
+/// $1 latest and $2 earliest change, $3 how many to look at, $4 not this thread, $5 now, $6 how many, $7 when a retry is
+/// due after a failure now.
 const CANDIDATES: &str = "SELECT t.id, t.updated_at, j.source, j.retries_left \
      FROM (SELECT id, updated_at, memory_mode FROM thread \
            WHERE archived_at IS NULL AND updated_at <= $1 AND updated_at >= $2 \
@@ -19,7 +26,7 @@ const CANDIDATES: &str = "SELECT t.id, t.updated_at, j.source, j.retries_left \
        AND (j.thread_id IS NULL \
          OR ((j.done_source IS NULL OR j.done_source < t.updated_at) \
            AND (j.status <> 'running' OR j.lease_until <= $5) \
-           AND (j.source < t.updated_at OR (j.retry_at <= $5 AND j.retries_left > 0)))) \
+         AND (j.source < t.updated_at OR (j.retries_left > 0 AND (j.retry_at <= $5 OR j.retry_at > $7))))) \
      ORDER BY t.updated_at DESC, t.id DESC LIMIT $6";
 
 /// $1 thread, $2 token, $3 lease, $4 retries, $5 source.
@@ -53,6 +60,7 @@ struct Wanted {
     latest: i64,
     earliest: i64,
     lease_until: i64,
+    retry_at: i64,
 }
 
 impl Memories {
@@ -70,6 +78,7 @@ impl Memories {
             latest: before(now, self.limits.idle),
             earliest: before(now, self.limits.age),
             lease_until: after(now, self.limits.lease),
+            retry_at: after(now, self.limits.retry_after),
         };
         self.database.get()?.write(|tx| self.claim(tx, most, &current, &wanted))
     }
@@ -81,7 +90,8 @@ impl Memories {
         current: &str,
         wanted: &Wanted,
     ) -> Result<Vec<ExtractClaim>> {
-        let &Wanted { now, latest, earliest, lease_until } = wanted;
+        let &Wanted { now, latest, earliest, lease_until, retry_at } = wanted;
+        tx.execute(CUT_LEASES, &[lease_until.into()])?;
         let running = match tx.query(RUNNING, &[now.into()])?.first() {
             Some(row) => row.get::<i64>("n")?,
             None => 0,
@@ -91,8 +101,15 @@ impl Memories {
             return Ok(Vec::new());
         }
         let scan = i64::from(self.limits.scan);
-        let params: [Value; 6] =
-            [latest.into(), earliest.into(), scan.into(), current.into(), now.into(), room.into()];
+        let params: [Value; 7] = [
+            latest.into(),
+            earliest.into(),
+            scan.into(),
+            current.into(),
+            now.into(),
+            room.into(),
+            retry_at.into(),
+        ];
         let mut claims = Vec::new();
         for row in tx.query(CANDIDATES, &params)? {
             let (thread_id, source): (String, i64) = (row.get("id")?, row.get("updated_at")?);
@@ -120,7 +137,7 @@ impl Memories {
     /// job is not this claim's any more.
     ///
     /// # Errors
-    /// `Invalid` for a text with a NUL; the engine's.
+    /// `Invalid` for a text with a NUL or of more than 1 MiB; the engine's.
     pub fn extracted(&self, claim: &ExtractClaim, memory: &NewMemory) -> Result<bool> {
         let slug = memory.rollout_slug.as_deref();
         [&memory.raw_memory, &memory.rollout_summary].into_iter().try_for_each(|text| check_text(text))?;
@@ -134,9 +151,12 @@ impl Memories {
             claim.source_updated_at.into(),
             now.into(),
         ];
-        self.database
-            .get()?
-            .write(|tx| finish(tx, claim, now, |tx| Session::execute(tx, PUT, &output).map(drop)))
+        self.database.get()?.write(|tx| {
+            finish(tx, claim, now, |tx| {
+                Session::execute(tx, PUT, &output)?;
+                Session::execute(tx, NEW_SOURCE, &[claim.source_updated_at.into()]).map(drop)
+            })
+        })
     }
 
     /// Nothing was to be drawn from a thread: what was drawn earlier goes. False, and nothing is changed, when the job is
@@ -156,9 +176,9 @@ impl Memories {
     /// when the job is not this claim's any more.
     ///
     /// # Errors
-    /// `Invalid` when `why` holds a NUL; the engine's.
+    /// `Invalid` when `why` holds a NUL, of which the first 4 KiB are kept; the engine's.
     pub fn extract_failed(&self, claim: &ExtractClaim, why: &str) -> Result<bool> {
-        check_text(why)?;
+        let why = reason(why)?;
         let now = self.now();
         let params: [Value; 5] = [
             claim.thread_id.as_str().into(),

@@ -10,8 +10,13 @@
 //! - A thread whose work fails, or whose worker dies, is tried [`MemoryLimits::retries`] times more, until there is more in
 //!   it.
 //! - What the last consolidation used is not pruned.
+//! - No clock makes two owners of a job, or an owner for ever. Set ahead, it ends a lease early: somebody else may claim,
+//!   and the marks of who had the job answer false. Set back, a lease, a retry or a cooldown would last longer than it
+//!   can: it is cut to what it would be if it began now (the retry of an extract is due at once), so that nobody alive
+//!   loses a job, and one of a dead owner is free a lease later.
+//! - No statement looks at more than [`MemoryLimits::scan`] threads, 5,000 outputs, or 20,000 of each for the status.
 //!
-//! Tests: `tests/memories.rs`.
+//! Tests: `tests/memories.rs`; what a statement may look at: `tests/stores_look_at_little.rs`.
 
 mod consolidate;
 mod extract;
@@ -83,12 +88,30 @@ impl Memories {
     }
 }
 
+/// The longest text of a memory, in bytes of UTF-8.
+const LONGEST_TEXT: usize = 1 << 20;
+/// The longest reason of a failure that is kept.
+const LONGEST_REASON: usize = 4 << 10;
+
 /// A text that SQLite and PostgreSQL both keep as it is.
 fn check_text(text: &str) -> Result<()> {
+    if text.len() > LONGEST_TEXT {
+        return Err(Error::new(ErrorKind::Invalid, "a text of a memory has at most 1 MiB"));
+    }
+    no_nul(text)
+}
+
+fn no_nul(text: &str) -> Result<()> {
     if text.contains('\0') {
         return Err(Error::new(ErrorKind::Invalid, "a text of a memory holds no NUL character"));
     }
     Ok(())
+}
+
+/// Why something failed, as it is kept: a failure that is told at length is told nevertheless.
+fn reason(why: &str) -> Result<&str> {
+    no_nul(why)?;
+    Ok(&why[..why.floor_char_boundary(LONGEST_REASON)])
 }
 
 /// A time so much earlier or later, at the end of time if there is no such.

@@ -19,7 +19,8 @@ pub struct MemoryLimits {
     pub idle: Duration,
     /// How old a thread may be. Default 30 days.
     pub age: Duration,
-    /// How long a claimed job belongs to who claimed it. Default 1 h.
+    /// How long a claimed job belongs to who claimed it. Default 1 h. The same in all programs of a home: a claim cuts
+    /// leases that end later than its own would.
     pub lease: Duration,
     /// How often a job that failed is tried again. Default 3.
     pub retries: u32,
@@ -65,7 +66,7 @@ pub enum ConsolidateClaim {
     Claimed {
         /// Says whose job it is.
         token: String,
-        /// The newest source among the outputs.
+        /// The newest source that an output was made from; 0 while there is none.
         watermark: i64,
     },
     /// Somebody else is at it.
@@ -76,7 +77,7 @@ pub enum ConsolidateClaim {
     Cooldown,
 }
 
-/// What was drawn from a thread.
+/// What was drawn from a thread. Each text has at most 1 MiB, without NUL.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewMemory {
     /// The memory itself.
@@ -140,7 +141,7 @@ impl From<&SelectedOutput> for UsedOutput {
     }
 }
 
-/// How far memories are.
+/// How far memories are. Times are Unix milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemoryStatus {
     /// Outputs that are kept.
@@ -149,12 +150,22 @@ pub struct MemoryStatus {
     pub selected: i64,
     /// Threads that are worked on now.
     pub extracting: i64,
+    /// Threads whose worker let its lease end.
+    pub lost: i64,
+    /// Threads from which all was drawn that was there.
+    pub done: i64,
     /// Threads whose last try failed.
     pub failed: i64,
+    /// True when there are more than 20,000 outputs or threads with a job: the counts are of the first ones.
+    pub truncated: bool,
     /// Somebody makes a book now.
     pub consolidating: bool,
-    /// When the last book was made, in Unix milliseconds.
+    /// When the last book was made.
     pub consolidated_at: Option<i64>,
+    /// Until when no book is made because one was made not long ago; may have passed.
+    pub cooldown_until: Option<i64>,
+    /// Until when no book is made because it failed not long ago; may have passed.
+    pub retry_at: Option<i64>,
 }
 
 impl MemoryOutput {

@@ -1,4 +1,4 @@
-//! Many callers, one insert per call, for a while: what each call took, and how evenly they were served.
+//! Many callers, one call after the other, for a while: what each call took, and how evenly they were served.
 
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
@@ -71,10 +71,25 @@ impl Measured {
 /// # Errors
 /// The first one that a caller met.
 pub(crate) fn insert_for(subject: &Subject, callers: usize, time: Duration) -> Result<Measured> {
+    call_for(callers, time, || {
+        let mut caller = subject.caller();
+        move |number| caller.insert(number)
+    })
+}
+
+/// Lets `callers` threads make calls, each numbered from 0, until the time is up.
+///
+/// # Errors
+/// The first one that a caller met.
+pub(crate) fn call_for<C: FnMut(i64) -> Result<()>>(
+    callers: usize,
+    time: Duration,
+    caller: impl Fn() -> C + Sync,
+) -> Result<Measured> {
     let start = Barrier::new(callers);
     let parts = std::thread::scope(|scope| {
         let threads: Vec<_> =
-            (0..callers).map(|_| scope.spawn(|| insert_alone(subject, &start, time))).collect();
+            (0..callers).map(|_| scope.spawn(|| call_alone(caller(), &start, time))).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
@@ -83,15 +98,14 @@ pub(crate) fn insert_for(subject: &Subject, callers: usize, time: Duration) -> R
     Ok(Measured::together(&parts))
 }
 
-fn insert_alone(subject: &Subject, start: &Barrier, time: Duration) -> Result<Measured> {
-    let mut caller = subject.caller();
+fn call_alone(mut call: impl FnMut(i64) -> Result<()>, start: &Barrier, time: Duration) -> Result<Measured> {
     let mut latency = Histogram::default();
     let mut ops = 0;
     start.wait();
     let begun = Instant::now();
     let mut before = begun;
     while before - begun < time {
-        caller.insert(ops)?;
+        call(ops)?;
         let after = Instant::now();
         latency.record(after - before);
         before = after;

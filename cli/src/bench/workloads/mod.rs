@@ -3,6 +3,7 @@
 
 pub(crate) mod bulk;
 pub(crate) mod callers;
+pub(crate) mod goals;
 pub(crate) mod histogram;
 pub(crate) mod opens;
 pub(crate) mod reads;
