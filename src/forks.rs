@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 /// How many forks lie between the first process that asked and this one.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
-/// Descriptors that can be noted: those of 128 databases. What comes on top is not closed in a fork.
-const DESCRIPTORS: usize = 256;
+/// Descriptors that can be noted: those of 128 databases, and of 3,800 transcripts that are written. What comes on top is
+/// not closed in a fork.
+const DESCRIPTORS: usize = 4096;
 const NONE: i32 = -1;
 
 /// The open lock files of this process.

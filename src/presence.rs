@@ -106,8 +106,19 @@ impl Held {
         }
     }
 
+    /// The open lock file.
+    #[cfg(feature = "agent")]
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// False in a fork of the process that took it.
+    pub(crate) fn is_ours(&self) -> bool {
+        forks::current() == self.owner
+    }
+
     /// True while it is what has this name.
-    #[cfg(feature = "device-keys")]
+    #[cfg(feature = "agent")]
     pub(crate) fn is_at(&self, path: &Path) -> bool {
         home::is_at(&self.file, path)
     }
@@ -133,7 +144,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         // In a fork the descriptor is closed already, and its number may be somebody else's.
-        if forks::current() == self.owner {
+        if self.is_ours() {
             forks::forget(self.file.as_raw_fd());
             // SAFETY: taken out once, here, where the value ends.
             drop(unsafe { ManuallyDrop::take(&mut self.file) });

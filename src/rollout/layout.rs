@@ -9,6 +9,9 @@ use std::fs::{self, DirEntry, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+use jiff::civil::Date;
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::stores::threads::FileStamp;
 use crate::stores::threads::row::canonical_id;
@@ -32,10 +35,28 @@ pub struct RolloutFile {
 impl RolloutFile {
     /// The thread its name tells; the file's first line has the last word.
     pub fn id_in_name(&self) -> Option<String> {
-        let name = self.path.file_name()?.to_str()?;
-        let stem = name.strip_suffix(".zst").unwrap_or(name).strip_suffix(".jsonl")?;
-        canonical_id(stem.get(stem.len().checked_sub(36)?..)?)
+        id_in_name(&self.path)
     }
+}
+
+pub(super) fn id_in_name(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let stem = name.strip_suffix(".zst").unwrap_or(name).strip_suffix(".jsonl")?;
+    canonical_id(stem.get(stem.len().checked_sub(36)?..)?)
+}
+
+/// The name of a transcript that begins at this time, in UTC: `rollout-2026-01-31T10-20-30-<id>.jsonl`.
+pub(super) fn name(id: &str, started: Timestamp) -> String {
+    format!("rollout-{}-{id}.jsonl", started.strftime("%Y-%m-%dT%H-%M-%S"))
+}
+
+/// The folders of a live transcript below its home, by the day in its name: `sessions`, year, month, day. `None` for a name
+/// without one.
+pub(super) fn folders(path: &Path) -> Option<[&str; 4]> {
+    let name = path.file_name()?.to_str()?.strip_prefix("rollout-")?;
+    let day: Date = name.get(..10)?.parse().ok()?;
+    let (year, month, of_month) = (name.get(..4)?, name.get(5..7)?, name.get(8..10)?);
+    (day.year() >= 0).then_some(["sessions", year, month, of_month])
 }
 
 pub(super) fn stamp(metadata: &Metadata) -> FileStamp {
@@ -44,6 +65,11 @@ pub(super) fn stamp(metadata: &Metadata) -> FileStamp {
         mtime_ns: metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec()),
         inode: metadata.ino() as i64,
     }
+}
+
+/// Whether its name is that of a compressed transcript.
+pub(super) fn is_compressed(path: &Path) -> bool {
+    path.extension().is_some_and(|ending| ending == "zst")
 }
 
 /// Whether it lies directly in `archived_sessions`.
@@ -172,7 +198,7 @@ fn look_at(path: PathBuf) -> Result<Option<RolloutFile>> {
         Ok(metadata) if metadata.is_file() => Ok(Some(RolloutFile {
             stamp: stamp(&metadata),
             archived: lies_archived(&path),
-            compressed: path.extension().is_some_and(|ending| ending == "zst"),
+            compressed: is_compressed(&path),
             path,
         })),
         Ok(_) => Ok(None),

@@ -4,14 +4,13 @@
 //! beginning the first message counts, of everything else the last word. Errors name the file and the line and never
 //! repeat its text.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use super::layout::{lies_archived, stamp};
+use super::layout::{is_compressed, lies_archived, stamp};
 use super::records::{Line, SessionMeta};
+use super::said::UserFacts;
 use super::scan::Scan;
-use super::windows;
+use super::{compressed, disk, windows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::stores::threads::row::canonical_id;
 use crate::stores::threads::{Change, ThreadFacts, UserField};
@@ -21,6 +20,8 @@ use crate::stores::threads::{Change, ThreadFacts, UserField};
 pub struct RolloutFacts {
     /// What a store takes.
     pub thread: ThreadFacts,
+    /// What the user said about the thread, its goal included, as the last snapshot has it.
+    pub said: UserFacts,
     /// Lines, among those read, that are no record.
     pub bad_lines: u64,
     /// The last line is unfinished: its writer died, or is at it.
@@ -41,11 +42,12 @@ pub(super) struct BadRollout {
 
 /// Reads what a list shows of a transcript: at most 64 KiB from either end, and a longer first line to its end.
 ///
-/// A thread is archived when its file lies in `archived_sessions`.
+/// A thread is archived when its file lies in `archived_sessions`. Of a compressed transcript that this library made, the
+/// last frame is such an end; any other is decompressed to its end.
 ///
 /// # Errors
 /// `Invalid`, naming the line, when the first line is no `session_meta` with a thread's id, or is longer than 4 MiB;
-/// `Unsupported` for compressed transcripts; the operating system's.
+/// `Unsupported` for a compressed one without the feature `zstd`, `Corrupt` for a damaged one; the operating system's.
 pub fn read_metadata(path: &Path) -> Result<RolloutFacts> {
     read(path).map_err(|bad| bad.error)
 }
@@ -53,23 +55,18 @@ pub fn read_metadata(path: &Path) -> Result<RolloutFacts> {
 pub(super) fn read(path: &Path) -> Result<RolloutFacts, BadRollout> {
     let refused =
         |line, error: Error, bytes_read| BadRollout { line, error: error.at_path(path), bytes_read };
-    if path.extension().is_some_and(|ending| ending == "zst") {
-        let error = Error::new(ErrorKind::Unsupported, "compressed transcripts are not read yet");
-        return Err(refused(None, error.advise("decompress it with zstd -d"), 0));
-    }
     let os = |error| {
         let error = Error::io("read the transcript", path, error);
         refused(None, error.advise("make it a file that you may read, and import again"), 0)
     };
-    let file = open(path).map_err(os)?;
+    let file = disk::open_to_read(path).map_err(os)?;
     let metadata = file.metadata().map_err(os)?;
-    if !metadata.is_file() {
-        return Err(refused(None, Error::new(ErrorKind::Invalid, "a transcript is a plain file"), 0));
-    }
-    let Some(windows) = windows::read(&file, metadata.len()).map_err(os)? else {
-        let error = Error::new(ErrorKind::Invalid, "line 1 is longer than 4 MiB");
-        return Err(refused(Some(1), error, windows::WIDEST));
+    let windows = if is_compressed(path) {
+        compressed::windows(&file, path).map_err(|error| refused(None, error, 0))?
+    } else {
+        windows::read(&file, metadata.len()).map_err(os)?
     };
+    let Some(windows) = windows else { return Err(refused(Some(1), too_long(), windows::WIDEST)) };
     let first_end =
         windows.head.iter().position(|byte| *byte == b'\n').map_or(windows.head.len(), |at| at + 1);
     let (first, rest) = windows.head.split_at(first_end);
@@ -86,6 +83,7 @@ pub(super) fn read(path: &Path) -> Result<RolloutFacts, BadRollout> {
     thread.stamp = Some(stamp);
     Ok(RolloutFacts {
         thread,
+        said: scan.said(),
         bad_lines: scan.bad_lines,
         torn: scan.torn,
         whole: windows.tail.is_none(),
@@ -93,10 +91,25 @@ pub(super) fn read(path: &Path) -> Result<RolloutFacts, BadRollout> {
     })
 }
 
-/// Never through a symbolic link, and never waiting for a pipe's other end.
-#[allow(clippy::disallowed_methods, reason = "a transcript, found by its name, is no database")]
-fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+/// The thread whose transcript this is, by its first line.
+///
+/// # Errors
+/// As [`read_metadata`].
+pub(super) fn id_of(path: &Path) -> Result<String> {
+    let failed = |error| Error::io("read the transcript", path, error);
+    let file = disk::open_to_read(path).map_err(failed)?;
+    let first = if is_compressed(path) {
+        compressed::first_line(file, path)?
+    } else {
+        let length = file.metadata().map_err(failed)?.len();
+        windows::first_line(&file, length).map_err(failed)?
+    };
+    let first = first.ok_or_else(|| too_long().at_path(path))?;
+    first_line(&first).map(|(_, _, id)| id).map_err(|error| error.at_path(path))
+}
+
+fn too_long() -> Error {
+    Error::new(ErrorKind::Invalid, "line 1 is longer than 4 MiB")
 }
 
 fn first_line(text: &[u8]) -> Result<(Line<'_>, SessionMeta, String)> {

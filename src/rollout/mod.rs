@@ -1,17 +1,64 @@
 //! Transcripts: one JSON Lines file per thread, the truth behind its row.
 //!
 //! A line is `{"timestamp":…,"type":…,"payload":…}`; the first one is a `session_meta` with the thread's id. Files lie
-//! in `sessions/YYYY/MM/DD/rollout-YYYY-MM-DDThh-mm-ss-<uuid>.jsonl`, archived ones flat in `archived_sessions/`.
-//! [`walk`] finds them, [`read_metadata`] reads what a list shows of one, [`import`] brings a folder into a store.
+//! in `sessions/YYYY/MM/DD/rollout-YYYY-MM-DDThh-mm-ss-<uuid>.jsonl`, archived ones flat in `archived_sessions/`; both may
+//! be compressed (`.jsonl.zst`, with the feature `zstd`). What a user said about a thread stands in it as well, as
+//! `thread_metadata` lines.
+//!
+//! [`Rollouts`] is the transcripts of a home: it creates and resumes them ([`Recorder`]), reads them beside their writer
+//! ([`Reader`]), archives, compresses and removes them. [`walk`] finds the transcripts of any folder, [`read_metadata`]
+//! reads what a list shows of one, [`import`] brings a folder into a store.
+//!
+//! | file | what |
+//! |---|---|
+//! | `rollouts`, `locate` | the transcripts of a home, and where one is |
+//! | `recorder`, `new_rollout`, `item`, `said` | writing: the first line, any line, what the user said |
+//! | `append_file`, `torn` | bytes: what is written, what is durable, what a crash left |
+//! | `lease` | one writer per thread across processes |
+//! | `reader`, `backwards`, `line` | reading in both directions |
+//! | `archive`, `compressed` | moving, compressing, throwing away |
+//! | `metadata`, `windows`, `scan`, `records`, `first_message` | what a list shows, from both ends |
+//! | `layout`, `import` | a folder of transcripts |
+//! | `disk`, `faults` | each step on the disk, and where a test can stop it |
 
+mod append_file;
+mod archive;
+mod backwards;
+#[cfg_attr(not(feature = "zstd"), path = "not_compressed.rs")]
+mod compressed;
+mod disk;
+#[doc(hidden)]
+pub mod faults;
 mod first_message;
 mod import;
+mod item;
 mod layout;
+mod lease;
+mod line;
+mod locate;
 mod metadata;
+mod new_rollout;
+mod reader;
+mod recorder;
 mod records;
+mod rollouts;
+mod said;
 mod scan;
+mod torn;
 mod windows;
 
+pub use archive::{COMPRESSED_AFTER, CompressReport};
+pub use backwards::Backwards;
 pub use import::{ImportProblem, ImportReport, Progress, import};
+pub use item::{Item, LONGEST_LINE};
 pub use layout::{RolloutFile, Walk, walk};
+pub use lease::WriterLease;
+pub use line::RolloutLine;
+pub use locate::{Located, Stale, StalePath};
 pub use metadata::{RolloutFacts, read_metadata};
+pub use new_rollout::NewRollout;
+pub use reader::{Position, Reader};
+pub use recorder::{Appended, Recorder};
+pub use rollouts::Rollouts;
+pub use said::UserFacts;
+pub use torn::TornTail;

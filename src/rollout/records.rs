@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::scan::plain;
-use crate::stores::threads::{Change, GitFacts};
+use crate::stores::threads::GitFacts;
 
 /// Any line. What is not needed stays unread.
 #[derive(Debug, Deserialize)]
@@ -154,17 +154,6 @@ struct TokenUsage {
     total_tokens: Lenient<i64>,
 }
 
-/// `thread_metadata`: everything that was said about the thread so far. A field that is absent was never set, null
-/// was set and taken back.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct ThreadMetadata {
-    pub(super) name: Change<String>,
-    pub(super) is_pinned: Change<bool>,
-    pub(super) archived_at: Change<i64>,
-    pub(super) git: Change<Git>,
-}
-
 /// `event_msg` of type `user_message`
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -216,14 +205,6 @@ mod tests {
             line(r#"{"type":"event_msg","payload":{ "at": 1, "type" : "token_count" }}"#).payload_kind(),
             "token_count"
         );
-    }
-
-    #[test]
-    fn absent_null_and_a_value_are_three_things() {
-        let said: ThreadMetadata =
-            line(r#"{"type":"thread_metadata","payload":{"name":"Ledger","archived_at":null}}"#).read();
-        assert_eq!(said.name, Change::Set("Ledger".to_owned()));
-        assert_eq!((said.archived_at, said.is_pinned), (Change::Clear, Change::Leave));
     }
 
     #[test]

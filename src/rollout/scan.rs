@@ -8,7 +8,8 @@ use jiff::tz::TimeZone;
 use serde_json::value::RawValue;
 
 use super::first_message::FirstMessage;
-use super::records::{Git, Line, SessionMeta, ThreadMetadata, TokenCount, TurnContext, read};
+use super::records::{Git, Line, SessionMeta, TokenCount, TurnContext, read};
+use super::said::UserFacts;
 use crate::stores::threads::{Change, GitFacts, MemoryMode, ThreadFacts, UserField};
 
 /// What was found so far: of messages the first, of everything else the last.
@@ -111,6 +112,11 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// What the last snapshot says.
+    pub(super) fn said(&self) -> UserFacts {
+        UserFacts::of_payload(self.user)
+    }
+
     /// Everything found, as facts. `otherwise` dates a transcript that does not date itself, or whose end does not.
     pub(super) fn facts(&mut self, id: String, meta: SessionMeta, otherwise: i64) -> ThreadFacts {
         let last = |work_only: bool| {
@@ -157,13 +163,13 @@ impl<'a> Scan<'a> {
             memory_mode: meta.memory_mode.0.as_deref().and_then(MemoryMode::from_word),
             ..ThreadFacts::default()
         };
-        say(&mut facts, read(self.user));
+        say(&mut facts, self.said());
         facts
     }
 }
 
 /// Puts what a user said over what was derived.
-fn say(facts: &mut ThreadFacts, user: ThreadMetadata) {
+fn say(facts: &mut ThreadFacts, user: UserFacts) {
     let mut said = facts.user_set;
     if user.name != Change::Leave {
         said = said.with(UserField::Name);
@@ -179,7 +185,7 @@ fn say(facts: &mut ThreadFacts, user: ThreadMetadata) {
     }
     if !matches!(user.git, Change::Leave) {
         said = said.with(UserField::Git);
-        facts.git = if let Change::Set(git) = user.git { git.facts() } else { GitFacts::default() };
+        facts.git = if let Change::Set(git) = user.git { git } else { GitFacts::default() };
     }
     facts.user_set = said;
 }

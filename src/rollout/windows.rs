@@ -11,6 +11,8 @@ use std::os::unix::fs::FileExt;
 pub(super) const WINDOW: u64 = 64 << 10;
 /// Bytes up to which a window is widened.
 pub(super) const WIDEST: u64 = 4 << 20;
+/// Bytes in which mostly the first line ends.
+const FIRST: u64 = 4 << 10;
 
 /// Whole lines of either end, and possibly a torn one last.
 pub(super) struct Windows {
@@ -65,8 +67,35 @@ pub(super) fn read(file: &File, size: u64) -> io::Result<Option<Windows>> {
     }
 }
 
+/// The first line with its newline; the whole text where it has none. `None` when it is longer than 4 MiB.
+pub(super) fn first_line(file: &File, size: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut line = Vec::new();
+    let mut wanted = FIRST;
+    loop {
+        let from = line.len() as u64;
+        append(file, &mut line, from, wanted.min(size), &mut 0)?;
+        if let Some(at) = line.iter().position(|byte| *byte == b'\n') {
+            line.truncate(at + 1);
+            return Ok(Some(line));
+        }
+        if wanted >= size {
+            return Ok(Some(line));
+        }
+        if wanted >= WIDEST {
+            return Ok(None);
+        }
+        wanted *= 4;
+    }
+}
+
 /// Appends the bytes `from..to`, or fewer when the file became shorter.
-fn append(file: &File, to: &mut Vec<u8>, from: u64, until: u64, bytes_read: &mut u64) -> io::Result<()> {
+pub(super) fn append(
+    file: &File,
+    to: &mut Vec<u8>,
+    from: u64,
+    until: u64,
+    bytes_read: &mut u64,
+) -> io::Result<()> {
     let begin = to.len();
     to.resize(begin + until.saturating_sub(from) as usize, 0);
     let mut done = begin;

@@ -171,7 +171,7 @@ fn owners_of_each(
 }
 
 /// Names the process, with what it published about the database that the file is named after.
-fn named(pid: u32, home: Option<&Path>, file: &Path) -> Holder {
+pub(crate) fn named(pid: u32, home: Option<&Path>, file: &Path) -> Holder {
     let pages = home.map(|home| status_page::read_all(&home.join("run"))).unwrap_or_default();
     let name = file.file_name().and_then(|name| name.to_str()).and_then(|name| name.split('.').next());
     describe(pid, &pages, name.unwrap_or_default())

@@ -1,0 +1,293 @@
+//! What is done to whole transcripts: moving, compressing, decompressing, throwing away.
+//!
+//! Invariants, and where they are tested (`tests/rollout_crashes.rs`, `tests/rollout_archive.rs`):
+//! 1. After a crash at any point there is one good copy that counts: the plain one where it is there, else the compressed
+//!    one. The copy that is to go goes only after the other one was written, read back, made durable and named.
+//! 2. An unfinished copy is called `.<name>.new`: nobody takes it for a transcript, and the next attempt begins it anew.
+//! 3. Nothing that is there is ever replaced, but for a compressed copy of which the plain one is there and says more.
+//! 4. Everything here happens under the thread's lease.
+
+use std::fs;
+use std::io::ErrorKind as Os;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::lease::WriterLease;
+use super::{Rollouts, compressed, disk, layout};
+use crate::error::{Error, ErrorKind, Result};
+use crate::home::{refuse_too_full, with_ending};
+use crate::sqlite::now_unix_ms;
+
+/// After how long an archived transcript is compressed: 7 days.
+pub const COMPRESSED_AFTER: Duration = Duration::from_hours(7 * 24);
+/// Problems that a report names; all are counted.
+const NAMED_PROBLEMS: usize = 100;
+
+/// What a round of compressing did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CompressReport {
+    /// Transcripts that were compressed.
+    pub compressed: u64,
+    /// Their bytes before.
+    pub bytes_before: u64,
+    /// Their bytes now.
+    pub bytes_after: u64,
+    /// Transcripts that were left for the next round: somebody writes them, or they could not be read.
+    pub left: u64,
+    /// Why, for the first 100 of them.
+    pub problems: Vec<String>,
+}
+
+impl Rollouts {
+    /// Compresses the archived transcripts that nobody changed for so long, oldest first; at most `most` of them.
+    ///
+    /// # Errors
+    /// `Unsupported` without the feature `zstd`; `Full`; when the archive cannot be listed. What is wrong with one file
+    /// leaves that one for the next round.
+    pub fn compress_archived(&self, older_than: Duration, most: u64) -> Result<CompressReport> {
+        let mut report = CompressReport::default();
+        let folder = self.home.path().join("archived_sessions");
+        if !cfg!(feature = "zstd") {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "this program was built without compressed transcripts",
+            )
+            .advise("build with the feature `zstd`"));
+        }
+        if !folder.is_dir() {
+            return Ok(report);
+        }
+        let before = i64::try_from(now_unix_ms()).unwrap_or(i64::MAX)
+            - i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX);
+        let left = |report: &mut CompressReport, error: &Error| {
+            report.left += 1;
+            if report.problems.len() < NAMED_PROBLEMS {
+                report.problems.push(error.to_string());
+            }
+        };
+        let mut old = Vec::new();
+        for file in layout::walk(&folder)? {
+            match file {
+                Ok(file) if file.compressed || file.stamp.mtime_ns / 1_000_000 > before => {}
+                Ok(file) => old.push(file),
+                Err(error) => left(&mut report, &error),
+            }
+        }
+        old.sort_by_key(|file| file.stamp.mtime_ns);
+        for file in old {
+            // What cannot be compressed does not keep the others from it.
+            if report.compressed >= most {
+                break;
+            }
+            match self.compress(&file.path) {
+                Ok(after) => {
+                    report.compressed += 1;
+                    report.bytes_before += file.stamp.size as u64;
+                    report.bytes_after += after;
+                }
+                Err(error) if error.kind() == ErrorKind::Full => return Err(error),
+                Err(error) => left(&mut report, &error),
+            }
+        }
+        Ok(report)
+    }
+
+    /// Compresses a transcript; tells its bytes afterwards.
+    ///
+    /// # Errors
+    /// `Conflict`, naming the owner, when somebody writes it; `Full` when there is no room for both; `Unsupported` without
+    /// the feature `zstd`; `Invalid` for what is no transcript, lies outside this home, or ends in a torn line; of the system.
+    pub fn compress(&self, path: &Path) -> Result<u64> {
+        let path = &self.own(path)?;
+        let id = super::metadata::id_of(path)?;
+        let _lease = self.lease(&id, Duration::ZERO)?;
+        let failed = |error| Error::io("compress the transcript", path, error);
+        // Looked at again under the lease: it may have moved.
+        let plain = disk::open_to_read(path).map_err(failed)?;
+        let length = plain.metadata().map_err(failed)?.len();
+        if super::torn::whole_lines(&plain, length).map_err(failed)? != length {
+            return Err(Error::new(ErrorKind::Invalid, "the transcript ends in a torn line")
+                .at_path(path)
+                .advise("resume the thread once"));
+        }
+        let folder = path.parent().unwrap_or(path);
+        refuse_too_full(length, folder, "compressing a transcript")?;
+        let target = with_ending(path, ".zst");
+        // Left by a crash before the plain one was removed, or older than the plain one.
+        let there = disk::open_to_read(&target).ok();
+        if !there.is_some_and(|there| holds(&there, &plain).unwrap_or(false)) {
+            let new = unfinished(&target);
+            let copy = create_anew(&new)?;
+            compressed::compress(&plain, &copy, &new)
+                .map_err(|error| Error::io("compress the transcript", path, error))?;
+            if !holds(&copy, &plain).map_err(failed)? {
+                return Err(not_as_written(path));
+            }
+            disk::sync(&copy, &new).map_err(failed)?;
+            remove_if_there(&target)?;
+            rename_durably(&new, &target)?;
+        }
+        disk::remove(path).map_err(failed)?;
+        disk::sync_folder(folder)?;
+        Ok(target.metadata().map_or(0, |found| found.len()))
+    }
+
+    /// Puts the plain form of a compressed transcript into its place; its path. The caller has the lease.
+    ///
+    /// # Errors
+    /// `Conflict` when another plain one is there; `Full`; `Corrupt`; of the system.
+    pub(super) fn decompress(path: &Path) -> Result<PathBuf> {
+        let failed = |error| Error::io("decompress the transcript", path, error);
+        let target = path.with_extension("");
+        if target.symlink_metadata().is_ok() {
+            let error =
+                Error::new(ErrorKind::Conflict, "a plain file of that name is there, and is no transcript");
+            return Err(error.at_path(&target).advise("move one of the two away"));
+        }
+        let new = unfinished(&target);
+        let copy = create_anew(&new)?;
+        let from = disk::open_to_read(path).map_err(failed)?;
+        let length = compressed::decompress(from.try_clone().map_err(failed)?, path, &copy, &new)?;
+        if !holds(&from, &copy).map_err(failed)? || copy.metadata().map_err(failed)?.len() != length {
+            return Err(not_as_written(&new));
+        }
+        disk::sync(&copy, &new).map_err(failed)?;
+        rename_durably(&new, &target)?;
+        remove_compressed_copy(&target)?;
+        Ok(target)
+    }
+
+    /// Moves everything that is a thread's to `trash/<id>/`: its transcripts, plain and compressed, live and archived, and
+    /// the torn lines kept beside them. Tells what was moved; nothing where nothing is.
+    ///
+    /// Done again after a crash, it moves what is left.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub fn trash(&self, lease: &WriterLease) -> Result<Vec<PathBuf>> {
+        lease.check()?;
+        let mut found = Vec::new();
+        for file in layout::walk(self.home.path())? {
+            let file = match file {
+                // A link is nobody's transcript.
+                Err(error) if error.kind() == ErrorKind::Unsupported => continue,
+                file => file?,
+            };
+            // A name may lie; what cannot be read is what its name says.
+            let is_another = |path: &Path| super::metadata::id_of(path).is_ok_and(|id| id != lease.id());
+            if file.id_in_name().as_deref() == Some(lease.id()) && !is_another(&file.path) {
+                let plain = if file.compressed { file.path.with_extension("") } else { file.path.clone() };
+                found.push(file.path);
+                found.push(with_ending(&plain, ".torn"));
+                found.push(unfinished(&plain));
+                found.push(unfinished(&with_ending(&plain, ".zst")));
+                // It stayed where it was when the transcript moved.
+                found.push(with_ending(&self.live_path(&plain), ".torn"));
+                found.push(with_ending(&self.archived_path(&plain), ".torn"));
+            }
+        }
+        found.retain(|path| path.symlink_metadata().is_ok());
+        found.sort();
+        found.dedup();
+        if found.is_empty() {
+            return Ok(found);
+        }
+        let trash = disk::create_folder(self.home.path(), "trash")?;
+        let folder = disk::create_folder(&trash, lease.id())?;
+        let mut moved = Vec::new();
+        // The transcripts last: what is beside them is found through them.
+        found.sort_by_key(|path| layout::id_in_name(path).is_some());
+        for path in found {
+            let name = path.file_name().unwrap_or_default();
+            let mut target = folder.join(name);
+            let mut again = 1;
+            while target.symlink_metadata().is_ok() {
+                again += 1;
+                target = folder.join(format!("{}-{again}", name.to_string_lossy()));
+            }
+            rename_durably(&path, &target)?;
+            moved.push(target);
+        }
+        Ok(moved)
+    }
+
+    /// Removes what [`trash`](Self::trash) moved of a thread; tells how many files. Nothing where nothing is.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no id; of the system.
+    pub fn empty_trash(&self, id: &str) -> Result<u64> {
+        let folder = self.home.path().join("trash").join(crate::stores::threads::row::thread_id(id)?);
+        let failed = |error| Error::io("empty the trash", &folder, error);
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == Os::NotFound => return Ok(0),
+            entries => entries.map_err(failed)?,
+        };
+        let mut removed = 0;
+        for entry in entries {
+            disk::remove(&entry.map_err(failed)?.path()).map_err(failed)?;
+            removed += 1;
+        }
+        disk::remove_folder(&folder).map_err(failed)?;
+        disk::sync_folder(folder.parent().unwrap_or(&folder))?;
+        Ok(removed)
+    }
+}
+
+/// Removes the compressed copy beside a plain transcript, which a crash left there, when the plain one holds all of it.
+/// The caller has the lease.
+pub(super) fn remove_compressed_copy(plain: &Path) -> Result<()> {
+    let copy = with_ending(plain, ".zst");
+    let Ok(compressed) = disk::open_to_read(&copy) else { return Ok(()) };
+    let failed = |error| Error::io("look at the compressed copy", &copy, error);
+    let plain = disk::open_to_read(plain).map_err(failed)?;
+    if matches!(compressed::length_in(&compressed, &plain), Ok(Some(_))) {
+        disk::remove(&copy).map_err(failed)?;
+        disk::sync_folder(copy.parent().unwrap_or(&copy))?;
+    }
+    Ok(())
+}
+
+/// Gives a file another name that nothing has, so that it has exactly one after a power cut as well.
+pub(super) fn rename_durably(from: &Path, to: &Path) -> Result<()> {
+    disk::rename(from, to).map_err(|error| {
+        if error.kind() == Os::AlreadyExists {
+            return Error::new(ErrorKind::Conflict, "a file of that name is there already").at_path(to);
+        }
+        Error::io("move the transcript", from, error)
+    })?;
+    let (source, target) = (from.parent().unwrap_or(from), to.parent().unwrap_or(to));
+    // The new name first: never none.
+    disk::sync_folder(target)?;
+    if source == target { Ok(()) } else { disk::sync_folder(source) }
+}
+
+/// Whether a compressed transcript holds exactly what the plain one does.
+fn holds(compressed: &fs::File, plain: &fs::File) -> std::io::Result<bool> {
+    Ok(compressed::length_in(compressed, plain)? == Some(plain.metadata()?.len()))
+}
+
+fn not_as_written(path: &Path) -> Error {
+    Error::new(ErrorKind::Io, "a copy of the transcript did not read back as it was written")
+        .at_path(path)
+        .advise("look at the disk and the memory of this machine; the transcript is as it was")
+}
+
+fn unfinished(target: &Path) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    target.with_file_name(format!(".{name}.new"))
+}
+
+/// An empty file, instead of what a crash left there.
+fn create_anew(path: &Path) -> Result<fs::File> {
+    remove_if_there(path)?;
+    disk::create(path)
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    if path.symlink_metadata().is_err() {
+        return Ok(());
+    }
+    disk::remove(path).map_err(|error| Error::io("remove an old copy", path, error))
+}

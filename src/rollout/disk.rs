@@ -1,0 +1,152 @@
+//! Every step by which a transcript changes on the disk, one function each.
+//!
+//! Invariants:
+//! 1. Nothing else in [`rollout`](super) creates, writes, cuts, syncs, renames or removes a file. So a test that stops
+//!    a process before each step has stopped it everywhere it can leave traces (`tests/rollout_crashes.rs`).
+//! 2. Nothing here opens a database: the names are those of transcripts and of what lies beside them.
+//! 3. A rename never replaces a file.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+
+use super::faults::{Outcome, Step, ask};
+use crate::home;
+
+/// Opens a transcript: never through a symbolic link, and never waiting for a pipe's other end.
+pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    open(path, false)
+}
+
+/// The same, to append to it.
+pub(super) fn open_to_write(path: &Path) -> io::Result<File> {
+    open(path, true)
+}
+
+#[allow(clippy::disallowed_methods, reason = "a transcript, found by its name, is no database")]
+fn open(path: &Path, write: bool) -> io::Result<File> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let file = OpenOptions::new().read(true).write(write).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "not a plain file"));
+    }
+    Ok(file)
+}
+
+/// Creates a file that was not there, mode 0600, open to read and write.
+pub(super) fn create(path: &Path) -> crate::Result<File> {
+    go(&Step::Create(path)).map_err(|error| crate::Error::io("create the file", path, error))?;
+    home::create_private_file(path)
+}
+
+/// Creates a folder in another one, unless it is there.
+pub(super) fn create_folder(parent: &Path, name: &str) -> crate::Result<std::path::PathBuf> {
+    let path = parent.join(name);
+    if !path.is_dir() {
+        go(&Step::Create(&path)).map_err(|error| crate::Error::io("create the folder", &path, error))?;
+    }
+    home::private_folder(parent, name)
+}
+
+/// Writes at a place; all of it, or an error and some of it.
+pub(super) fn write_at(file: &File, path: &Path, bytes: &[u8], at: u64) -> io::Result<()> {
+    match ask(&Step::Write { path, at, bytes }) {
+        Outcome::Goes => file.write_all_at(bytes, at),
+        Outcome::Fails(code) => Err(io::Error::from_raw_os_error(code)),
+        Outcome::Stops { after, code } => {
+            file.write_all_at(&bytes[..after.min(bytes.len())], at)?;
+            Err(io::Error::from_raw_os_error(code))
+        }
+    }
+}
+
+/// Makes a file's content durable.
+pub(super) fn sync(file: &File, path: &Path) -> io::Result<()> {
+    go(&Step::Sync(path))?;
+    file.sync_data()
+}
+
+/// Makes the names in a folder durable.
+pub(super) fn sync_folder(folder: &Path) -> crate::Result<()> {
+    go(&Step::SyncFolder(folder))
+        .map_err(|error| crate::Error::io("make the folder durable", folder, error))?;
+    home::sync_folder(folder)
+}
+
+/// Cuts a file off.
+pub(super) fn cut(file: &File, path: &Path, to: u64) -> io::Result<()> {
+    go(&Step::Cut { path, to })?;
+    file.set_len(to)
+}
+
+/// Gives a file another name, which nothing may have yet.
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    go(&Step::Rename { from, to })?;
+    rename_new(from, to)
+}
+
+/// Removes a file.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    go(&Step::Remove(path))?;
+    fs::remove_file(path)
+}
+
+/// Removes an empty folder.
+pub(super) fn remove_folder(path: &Path) -> io::Result<()> {
+    go(&Step::Remove(path))?;
+    fs::remove_dir(path)
+}
+
+fn go(step: &Step<'_>) -> io::Result<()> {
+    match ask(step) {
+        Outcome::Goes => Ok(()),
+        Outcome::Fails(code) | Outcome::Stops { code, .. } => Err(io::Error::from_raw_os_error(code)),
+    }
+}
+
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    use rustix::io::Errno;
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that has no such rename.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => link_and_remove(from, to),
+        renamed => renamed.map_err(Into::into),
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
+fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    link_and_remove(from, to)
+}
+
+/// A crash between the two leaves one file with two names.
+fn link_and_remove(from: &Path, to: &Path) -> io::Result<()> {
+    fs::hard_link(from, to)?;
+    fs::remove_file(from)
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test prepares files")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rename_never_replaces_a_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for (name, rename) in
+            [("kernel", rename_new as fn(&Path, &Path) -> io::Result<()>), ("links", link_and_remove)]
+        {
+            let (from, to) =
+                (folder.path().join(format!("{name}-from")), folder.path().join(format!("{name}-to")));
+            fs::write(&from, "new").expect("written");
+            fs::write(&to, "old").expect("written");
+            assert_eq!(rename(&from, &to).expect_err("taken").kind(), ErrorKind::AlreadyExists);
+            assert_eq!(fs::read_to_string(&to).expect("text"), "old");
+            fs::remove_file(&to).expect("removed");
+            rename(&from, &to).expect("renamed");
+            assert!(!from.exists() && fs::read_to_string(&to).expect("text") == "new");
+        }
+    }
+}

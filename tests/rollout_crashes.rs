@@ -1,0 +1,286 @@
+//! A process that dies at any step of creating, appending, archiving, taking back, compressing or throwing away leaves a
+//! thread that opens, with everything that was flushed, and no line merged with another.
+//!
+//! The steps are found, not guessed: a child runs the operation and kills itself before its first step, another one before
+//! its second, and so on, until one comes through. Of a write both are tried, dying before it and after half of it. Each
+//! ending is looked at twice: as the kernel has it, and as a power cut may leave it, with every file cut to what was synced.
+
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
+#![cfg(feature = "agent")]
+
+#[allow(unreachable_pub, reason = "shared with the tests of the engine")]
+mod processes;
+mod rollouts;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use processes::{Child, say, text};
+use rollouts::{AT_ONCE, ID, Place, item, numbers, transcripts};
+use rowhouse::rollout::faults::{Outcome, Step, watch};
+use rowhouse::rollout::{Rollouts, read_metadata};
+
+/// Twice the number of the step to die before; one more: after half of it, when it is a write.
+static DIES_AT: AtomicUsize = AtomicUsize::new(usize::MAX);
+static SEEN: AtomicUsize = AtomicUsize::new(0);
+
+#[test]
+fn child_entry() {
+    let Some(role) = processes::role() else { return };
+    let rollouts = rollouts::open(Path::new(&role[1]));
+    DIES_AT.store(role[2].parse().expect("a number"), Ordering::Relaxed);
+    watch(|step| {
+        let seen = SEEN.fetch_add(1, Ordering::Relaxed);
+        let dies_at = DIES_AT.load(Ordering::Relaxed);
+        match step {
+            Step::Write { path, at, bytes } if dies_at == 2 * seen + 1 => {
+                let file = fs::OpenOptions::new().write(true).open(path).expect("opens");
+                file.write_all_at(&bytes[..bytes.len() / 2], *at).expect("half of it");
+                die();
+            }
+            _ if dies_at == 2 * seen => {
+                if matches!(step, Step::Write { .. }) {
+                    say("before a write");
+                }
+                die();
+            }
+            Step::Sync(path) => {
+                let length = fs::metadata(path).map_or(0, |found| found.len());
+                say(&format!("synced {length} {}", path.display()));
+            }
+            Step::Create(path) => say(&format!("synced 0 {}", path.display())),
+            Step::Rename { from, to } => say(&format!("renamed {} {}", from.display(), to.display())),
+            _ => {}
+        }
+        Outcome::Goes
+    });
+    run(&role[0], &rollouts);
+    say("done");
+}
+
+/// As a crash does.
+fn die() -> ! {
+    // SAFETY: ends this process.
+    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    unreachable!("it was killed")
+}
+
+/// Nothing in a path of these tests has a space in it.
+fn run(operation: &str, rollouts: &Rollouts) {
+    match operation {
+        "create" => {
+            let mut recorder = rollouts.create(&rollouts::new()).expect("a recorder");
+            let _ = recorder.append(&[item(0, 300), item(1, 300)]).expect("taken");
+            recorder.flush().expect("flushed");
+            say("flushed 2");
+        }
+        "append" => {
+            let mut recorder = rollouts.resume(ID, None, AT_ONCE).expect("resumed");
+            for n in 2..5 {
+                let _ = recorder.append(&[item(n, 300)]).expect("taken");
+                if n != 3 {
+                    recorder.flush().expect("flushed");
+                    say(&format!("flushed {}", n + 1));
+                }
+            }
+        }
+        "archive" => rollouts.resume(ID, None, AT_ONCE).expect("resumed").archive(5_000).expect("archived"),
+        "unarchive" => rollouts.resume(ID, None, AT_ONCE).expect("resumed").unarchive().expect("back"),
+        "compress" => {
+            let path = rollouts.locate(ID, None).expect("found").path;
+            rollouts.compress(&path).expect("compressed");
+        }
+        "trash" => {
+            let lease = rollouts.lease(ID, AT_ONCE).expect("the lease");
+            rollouts.trash(&lease).expect("moved");
+            rollouts.empty_trash(ID).expect("removed");
+        }
+        other => panic!("no operation {other}"),
+    }
+}
+
+/// A home that an operation is to be tried in.
+fn prepare(before: &[&str]) -> Place {
+    let place = Place::new();
+    for operation in before {
+        match *operation {
+            "torn" => {
+                use std::io::Write;
+                let mut file = fs::OpenOptions::new().append(true).open(place.live()).expect("opens");
+                file.write_all(b"{\"timestamp\":\"2026").expect("torn");
+            }
+            operation => run_quietly(operation, &place.rollouts),
+        }
+    }
+    place
+}
+
+fn run_quietly(operation: &str, rollouts: &Rollouts) {
+    match operation {
+        "create" => {
+            let mut recorder = rollouts.create(&rollouts::new()).expect("a recorder");
+            let _ = recorder.append(&[item(0, 300), item(1, 300)]).expect("taken");
+            recorder.flush().expect("flushed");
+        }
+        other => run(other, rollouts),
+    }
+}
+
+/// What of each file is on the disk for sure, as the child told; and how many items it flushed.
+fn told(lines: &[String]) -> (BTreeMap<PathBuf, u64>, Option<usize>) {
+    let (mut synced, mut flushed) = (BTreeMap::new(), None);
+    for line in lines {
+        let words: Vec<_> = line.split(' ').collect();
+        match words[..] {
+            ["synced", length, path] => {
+                synced.insert(PathBuf::from(path), length.parse().expect("a number"));
+            }
+            ["renamed", from, to] => {
+                if let Some(length) = synced.remove(Path::new(from)) {
+                    synced.insert(PathBuf::from(to), length);
+                }
+            }
+            ["flushed", items] => flushed = Some(items.parse().expect("a number")),
+            _ => {}
+        }
+    }
+    (synced, flushed)
+}
+
+/// Runs the operation to every one of its steps; `check` is given the home after the crash, and what was flushed.
+fn die_at_every_step(operation: &str, before: &[&str], check: impl Fn(&Place, Option<usize>, &str)) -> usize {
+    let mut dies_at = 0;
+    loop {
+        let place = prepare(before);
+        let child = Child::start(operation, &[text(place.folder.path()), &dies_at.to_string()]);
+        let (lines, status) = child.end();
+        let came_through = lines.iter().any(|line| line == "done");
+        assert!(came_through || status.signal() == Some(libc::SIGKILL), "{operation}: {status} {lines:?}");
+        let (synced, flushed) = told(&lines);
+        let what = format!("{operation} after {before:?}, died at {dies_at}");
+        for power_cut in [false, true] {
+            let copy = Place::new();
+            copy_all(&place.path(""), &copy.path(""));
+            if power_cut {
+                for (path, length) in &synced {
+                    let path = copy.path("").join(path.strip_prefix(place.path("")).expect("below"));
+                    let found = fs::metadata(&path).ok().filter(fs::Metadata::is_file);
+                    if found.is_some_and(|found| found.len() > *length) {
+                        let file = fs::OpenOptions::new().write(true).open(&path).expect("opens");
+                        file.set_len(*length).expect("cut");
+                    }
+                }
+            }
+            check(&copy, flushed, &format!("{what}, power cut: {power_cut}"));
+        }
+        if came_through {
+            return dies_at / 2;
+        }
+        dies_at += if lines.iter().any(|line| line == "before a write") { 1 } else { 2 - dies_at % 2 };
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).expect("a folder").flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            fs::create_dir_all(&target).expect("a folder");
+            copy_all(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
+/// The thread opens, has at least so many items, and takes another one.
+fn opens_with(place: &Place, at_least: usize, what: &str) {
+    let mut recorder =
+        place.rollouts.resume(ID, None, AT_ONCE).unwrap_or_else(|error| panic!("{what}: {error}"));
+    let found = numbers(recorder.path());
+    assert_eq!(found, (0..found.len()).collect::<Vec<_>>(), "{what}");
+    assert!(found.len() >= at_least, "{what}: {found:?}");
+    let _ = recorder.append(&[item(found.len(), 50)]).expect("taken").written().expect("written");
+    recorder.flush().expect("flushed");
+    let path = recorder.path().to_owned();
+    drop(recorder);
+    assert_eq!(numbers(&path).len(), found.len() + 1, "{what}");
+    assert_eq!(transcripts(place.folder.path()), [path], "{what}: one copy is left");
+}
+
+#[test]
+fn creating_leaves_a_thread_or_nothing() {
+    let steps = die_at_every_step("create", &[], |place, flushed, what| {
+        if let Some(flushed) = flushed {
+            return opens_with(place, flushed, what);
+        }
+        match place.rollouts.resume(ID, None, AT_ONCE) {
+            Ok(recorder) => assert!(numbers(recorder.path()).len() <= 2, "{what}"),
+            // Not even its first line is there.
+            Err(error) => assert_eq!(error.kind(), rowhouse::ErrorKind::NotFound, "{what}: {error}"),
+        }
+    });
+    assert!(steps >= 5, "{steps}");
+}
+
+#[test]
+fn appending_loses_nothing_that_was_flushed() {
+    for before in [&["create"][..], &["create", "torn"]] {
+        let steps = die_at_every_step("append", before, |place, flushed, what| {
+            opens_with(place, flushed.unwrap_or(2), what);
+        });
+        assert!(steps >= 5, "{steps}");
+    }
+}
+
+#[test]
+fn archiving_and_taking_back_leave_it_in_one_place() {
+    for (operation, before) in [
+        ("archive", &["create"][..]),
+        ("archive", &["create", "torn"]),
+        ("unarchive", &["create", "archive"]),
+    ] {
+        let steps = die_at_every_step(operation, before, |place, _, what| {
+            let path = place.rollouts.locate(ID, None).expect("found").path;
+            let facts = read_metadata(&path).expect("facts");
+            // Where it lies is what a list shows.
+            let archived = matches!(facts.thread.archived_at, rowhouse::stores::threads::Change::Set(_));
+            assert_eq!(archived, path == place.archived(), "{what}");
+            opens_with(place, 2, what);
+        });
+        assert!(steps >= 5, "{operation}: {steps}");
+    }
+}
+
+#[cfg(feature = "zstd")]
+#[test]
+fn compressing_and_decompressing_leave_one_good_copy_that_counts() {
+    for (operation, before) in [
+        ("compress", &["create", "archive"][..]),
+        ("append", &["create", "archive", "compress"]),
+        ("unarchive", &["create", "archive", "compress"]),
+    ] {
+        let steps = die_at_every_step(operation, before, |place, flushed, what| {
+            read_metadata(&place.rollouts.locate(ID, None).expect("found").path).expect("facts");
+            opens_with(place, flushed.unwrap_or(2), what);
+            assert!(place.rollouts.compress(&place.rollouts.locate(ID, None).expect("found").path).is_ok());
+            assert_eq!(transcripts(place.folder.path()).len(), 1, "{what}");
+            opens_with(place, flushed.unwrap_or(2) + 1, what);
+        });
+        assert!(steps >= 5, "{operation}: {steps}");
+    }
+}
+
+#[test]
+fn throwing_away_is_finished_by_doing_it_again() {
+    let steps = die_at_every_step("trash", &["create", "archive"], |place, _, what| {
+        let lease = place.rollouts.lease(ID, AT_ONCE).expect("the lease");
+        place.rollouts.trash(&lease).unwrap_or_else(|error| panic!("{what}: {error}"));
+        place.rollouts.empty_trash(ID).unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert!(place.files().is_empty(), "{what}: {:?}", place.files());
+    });
+    assert!(steps > 5, "{steps}");
+}
