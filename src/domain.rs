@@ -174,8 +174,8 @@ impl Domain {
     /// what is added to the write-ahead log, twice, because it is copied to the database later: the true number is lower
     /// when pages are written again before they are copied, and higher for a transaction larger than
     /// [`Limits::page_cache`](crate::Limits), which writes some pages more than once. Over it a best-effort database refuses work with
-    /// [`ErrorKind::Full`] until a 64th of what may be written at once is free again. Each process counts from when it
-    /// opened the database.
+    /// [`ErrorKind::Full`] until a 64th of what may be written at once is free again. A process that starts finds what the
+    /// others left. What programs write without this library is not counted.
     #[must_use]
     pub fn max_write_rate(mut self, bytes: u64, per: Duration) -> Self {
         self.max_write_rate = Some((bytes, per));

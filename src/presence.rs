@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::backup;
 use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
 use crate::home::{self, PreparedHome};
@@ -43,7 +44,7 @@ impl Presence {
                 Ok(()) => return Ok(Self(Arc::new(Mutex::new(Some(Arc::new(held)))))),
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => pause(),
                 Err(TryLockError::WouldBlock) => {
-                    return Err(Error::new(ErrorKind::Busy, "a backup is being restored into this home")
+                    return Err(Error::new(ErrorKind::Busy, had_alone(home))
                         .at_path(home.path())
                         .held_by(flock_holder(&lock_file(home)))
                         .retry_in(Duration::from_secs(1)));
@@ -61,6 +62,15 @@ impl Presence {
     /// This part ends.
     pub(crate) fn leave(&self) {
         *self.0.lock() = None;
+    }
+}
+
+/// What somebody does who has the home alone.
+fn had_alone(home: &PreparedHome) -> &'static str {
+    if backup::is_interrupted(home) {
+        "a backup is being restored into this home"
+    } else {
+        "databases of this home are being repaired or compacted, or a backup is about to be restored"
     }
 }
 

@@ -24,6 +24,7 @@ use crate::domain::{Domain, OnDamage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{Home, PreparedHome};
 use crate::presence::{Alone, Presence};
+use crate::runtime;
 use crate::sqlite::connect::Spec;
 use crate::sqlite::damage::{DamageReport, KeptRows};
 
@@ -42,8 +43,8 @@ pub struct Finding {
     pub found: String,
     /// What [`apply`] would do: [`OnDamage::Salvage`] or [`OnDamage::Fresh`].
     pub action: OnDamage,
-    /// Rows that can be kept, by table. `None` when nothing would be salvaged, and while somebody has the home open: the
-    /// files are only read then when nobody writes them.
+    /// Rows that can be kept, by table. `None` when nothing would be salvaged, and when somebody has the home open, or opened
+    /// it meanwhile: they are counted in files that nobody writes.
     pub rows: Option<Vec<KeptRows>>,
     /// An earlier repair was broken off, and would be finished.
     pub unfinished: bool,
@@ -52,7 +53,7 @@ pub struct Finding {
 /// Looks for damage; changes nothing. `domains` are those whose schemas the program knows; only these are looked at, or of
 /// them the one called `name`.
 ///
-/// Each whole file is read once.
+/// Each whole file is read once, a damaged one twice. Nobody waits for that: programs start and write meanwhile.
 ///
 /// # Errors
 /// `NotFound` when `name` is none of them; of a database that cannot be looked at for another reason than damage: `Busy`,
@@ -63,20 +64,34 @@ pub fn plan(home: &Home, domains: &[Domain], name: Option<&str>) -> Result<Vec<F
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    // Nobody opens it while the files are read.
-    let alone = match Alone::try_enter(&folder) {
-        // It is looked at all the same.
-        Err(error) if error.kind() == ErrorKind::ReadOnly => None,
-        answer => answer?,
-    };
     let mut findings = Vec::new();
     for domain in chosen(domains, name)? {
         let spec = spec(domain, &folder, &Presence::default());
-        if let Some(found) = spec.named(spec.find_damage(alone.is_some()))? {
+        if let Some(mut found) = spec.named(spec.find_damage())? {
+            if !found.unfinished && found.action == OnDamage::Salvage {
+                found.rows = unless_open(&folder, || spec.named(spec.count_rows()))?.flatten();
+            }
             findings.push(found);
         }
     }
     Ok(findings)
+}
+
+/// Does it while this process does not have the home open, nor opens it; no other process has it open at the beginning.
+/// `None` when somebody has.
+fn unless_open<T>(folder: &PreparedHome, read: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    let here = || match Alone::try_enter(folder) {
+        Ok(Some(alone)) => {
+            // Others need not wait for what is read.
+            drop(alone);
+            read().map(Some)
+        }
+        Ok(None) => Ok(None),
+        // A user who may not take the lock cannot know.
+        Err(error) if error.kind() == ErrorKind::ReadOnly => Ok(None),
+        Err(error) => Err(error),
+    };
+    runtime::unless_open_here(folder, here).unwrap_or(Ok(None))
 }
 
 /// Sets right what [`plan`] would list, and answers what was done. A database that is not damaged stays as it is.

@@ -642,6 +642,14 @@ fn enter(folder: &PreparedHome, deadline: Instant) -> Result<Presence> {
     }
 }
 
+/// Does something while this process neither has the home open nor opens it: who opens it meanwhile waits. `None` when it
+/// has.
+pub(crate) fn unless_open_here<T>(folder: &PreparedHome, then: impl FnOnce() -> T) -> Option<T> {
+    let place = OPEN.lock().entry((folder.path().to_owned(), false)).or_default().clone();
+    let place = place.try_lock()?;
+    place.upgrade().is_none().then(then)
+}
+
 /// The databases of a home, by name: those declared here, and those that the registry knows.
 fn candidates(
     home: &Home,

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use faults::{Effect, Operation};
-use processes::Child;
+use processes::{Child, said};
 use rowhouse::rusqlite::Connection;
 use rowhouse::rusqlite::config::DbConfig;
 use rowhouse::{Database, Domain, Durability, Error, ErrorKind, Health, Home, Limits, Runtime};
@@ -23,35 +23,9 @@ const MIB: u64 = 1 << 20;
 /// Longer than anything here takes.
 const LONG: Duration = Duration::from_mins(1);
 
-/// Of what the library says: what the tests in this binary look for.
-struct Said(Mutex<Vec<String>>);
-
-static SAID: Said = Said(Mutex::new(Vec::new()));
-
-impl log::Log for Said {
-    fn enabled(&self, _: &log::Metadata) -> bool {
-        true
-    }
-
-    fn log(&self, record: &log::Record) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(record.args().to_string());
-    }
-
-    fn flush(&self) {}
-}
-
-impl Said {
-    fn listen() {
-        // A second test finds it there.
-        let _ = log::set_logger(&SAID).map(|()| log::set_max_level(log::LevelFilter::Trace));
-    }
-
-    /// What was said of this database and `what`.
-    fn of(database: &Database, what: &str) -> Vec<String> {
-        let own = database.path().display().to_string();
-        let said = SAID.0.lock().unwrap_or_else(PoisonError::into_inner);
-        said.iter().filter(|line| line.contains(&own) && line.contains(what)).cloned().collect()
-    }
+/// What was said of this database and `what`.
+fn said_of(database: &Database, what: &str) -> Vec<String> {
+    said::with(&[&database.path().display().to_string(), what])
 }
 
 /// They measure, and write much: one after another.
@@ -78,6 +52,23 @@ fn child_entry() {
             }
             processes::say("reading");
             processes::listen();
+        }
+        // A program that logs until it is refused, and says how much that was.
+        ["one after another", home] => {
+            let bounded = schema("log").best_effort().max_write_rate(16 * MIB, Duration::from_hours(1));
+            let home = Home::at(Path::new(home));
+            let runtime = Runtime::builder(home).domain(bounded).open().expect("opens");
+            let log = runtime.database("log").expect("the domain");
+            let mut taken = 0;
+            let error = loop {
+                match insert(&log, taken, 16 << 10) {
+                    Ok(_) => taken += 1,
+                    Err(error) => break error,
+                }
+            };
+            assert!(error.message().contains("more was written"), "{error}");
+            processes::say(&format!("taken {taken}"));
+            runtime.close(LONG);
         }
         // A program whose log grows because it also reads, until it is killed.
         ["grower", home, bytes] => {
@@ -181,7 +172,7 @@ fn domains(home: &Path, limits: Limits) -> Runtime {
 }
 
 fn place_of(limits: Limits, work: Domain, log: Domain) -> Place {
-    Said::listen();
+    said::listen();
     let home = processes::folder();
     let runtime = Runtime::builder(Home::at(home.path()))
         .domain(work)
@@ -259,7 +250,7 @@ fn w1_a_pinned_log_sheds_and_names_the_process() {
             matches!(database.health(), Health::Degraded { holder: Some(holder), .. }
                 if i64::from(holder.pid) == i64::from(child.pid()) && holder.stopped)
         });
-        let said = Said::of(database, "write-ahead log");
+        let said = said_of(database, "write-ahead log");
         assert_eq!(said.len(), 1, "one warning at the change, not one per job: {said:#?}");
     }
     assert!(work.stats().checkpoint_busy_streak > 0, "{:?}", work.stats());
@@ -451,7 +442,7 @@ fn a_checkpoint_that_fails_is_told_and_tried_again() {
     let error = (0..512).find_map(|part| insert(&log, part, 16 << 10).err()).expect("it is refused");
     assert_eq!(error.kind(), ErrorKind::Full, "{error}");
     assert!(error.message().contains("at its cap") && error.message().contains("each try fails"), "{error}");
-    let said = Said::of(&work, "cannot be worked off");
+    let said = said_of(&work, "cannot be worked off");
     assert_eq!(said.len(), 1, "once, not at each try: {said:#?}");
     drop(rules);
     for database in [&work, &log] {
@@ -530,7 +521,7 @@ fn w3_a_busy_checkpoint_is_not_a_finished_one() {
         matches!(work.health(), Health::Degraded { reason, holder: Some(holder) }
             if reason.contains("could not be worked off") && i64::from(holder.pid) == i64::from(child.pid()))
     });
-    let said = Said::of(&work, "write-ahead log");
+    let said = said_of(&work, "write-ahead log");
     assert!(said.len() == 1 && said[0].contains("could not be worked off"), "{said:#?}");
 
     let control = processes::plain(work.path());
@@ -576,7 +567,7 @@ fn a_best_effort_database_stays_within_its_bytes_and_takes_work_again_after_rows
     let stats = log.stats();
     assert!(stats.shed + 100 > refused.len() as u64 && stats.shed > 0, "{stats:?}");
     assert!(matches!(log.health(), Health::Degraded { .. }), "{:?}", log.health());
-    let said = Said::of(&log, "no room left");
+    let said = said_of(&log, "no room left");
     assert_eq!(said.len(), 1, "{said:#?}");
     assert!(rows(&log) > 200, "it was used");
 
@@ -670,4 +661,25 @@ fn no_more_is_written_than_may_be_and_work_is_let_in_again_with_time() {
         assert!(began.elapsed() < LONG, "the machine is too slow to tell");
     }
     runtime.close(LONG);
+}
+
+/// Programs that are started one after the other, as by a crash loop, share what may be written at once.
+///
+/// Control: the first of another home may write a quarter of the bound, as each of them could without the shared number.
+#[test]
+fn a_program_that_is_started_again_gets_no_new_share_of_what_may_be_written() {
+    let _alone = alone();
+    let taken = |home: &Path| -> u64 {
+        let child = Child::start("one after another", &[processes::text(home)]);
+        let taken = child.wait_for("taken").parse().expect("a number");
+        child.finish();
+        taken
+    };
+    let homes = [processes::folder(), processes::folder()];
+    let first = taken(homes[0].path());
+    let later: u64 = (0..3).map(|_| taken(homes[0].path())).sum();
+    let control = taken(homes[1].path());
+    println!("{first} rows, then {later} of three programs; {control} in another home");
+    assert!(first > 50 && control > 50, "{first} {control}");
+    assert!(later < first / 4, "{later} after {first}");
 }

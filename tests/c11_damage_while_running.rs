@@ -295,6 +295,124 @@ fn rows(database: &rowhouse::Database) -> rowhouse::Result<i64> {
         .read(|at| at.row("SELECT count(*) FROM t", [], |row| row.get(0)))
 }
 
+/// Rows of 3 kB in a table of their own, and random bytes over one page of it: a job that reads the whole table meets it.
+fn damaged_leaf(home: &Path, on_damage: OnDamage) -> (Runtime, rowhouse::Database) {
+    let migration = rowhouse::Migration {
+        name: "V1__t",
+        sql: "CREATE TABLE t(n INTEGER PRIMARY KEY); CREATE TABLE long(n INTEGER PRIMARY KEY, body BLOB)",
+    };
+    let domain = || Domain::new("work").migrations(&[migration]).on_damage(on_damage);
+    let open = || Runtime::builder(Home::at(home)).domain(domain()).open().expect("it opens");
+    let runtime = open();
+    let database = runtime.database("work").expect("the domain");
+    let fill = |tx: &rowhouse::Tx| {
+        (0..100).try_for_each(|n| tx.execute("INSERT INTO long VALUES (?1, randomblob(3000))", [n]).map(drop))
+    };
+    database.write(fill).expect("rows");
+    drop((database, runtime));
+    overwrite(&home.join("work.sqlite"), 1, 60, true);
+    let runtime = open();
+    let database = runtime.database("work").expect("the domain");
+    (runtime, database)
+}
+
+const READ_ALL: &str = "SELECT sum(length(hex(body))) FROM long";
+
+/// Nothing is committed to a file from the moment on when a job met damage in it: its neighbours in the batch wait for the
+/// verdict. Then they run in the new file, or are refused, and nothing of them was done.
+///
+/// Scale: a batch of four jobs, one of which reads a page of random bytes; once each for both kinds of domain.
+///
+/// Control: a plain connection meets the same damage, is refused its COMMIT, and commits into the same file at once when it
+/// tries again without the job that met it.
+#[test]
+fn the_neighbours_of_a_job_that_met_damage_are_not_committed_to_the_damaged_file() {
+    for on_damage in [OnDamage::Salvage, OnDamage::Refuse] {
+        let home = processes::folder();
+        let (runtime, database) = damaged_leaf(home.path(), on_damage);
+        let hold = common::Hold::writer(&database);
+        let insert = |n: i64| {
+            database.submit(move |tx| tx.execute("INSERT INTO t VALUES (?1)", [n])).expect("there is room")
+        };
+        let before = [insert(1), insert(2)];
+        let reader =
+            database.submit(|tx| tx.row(READ_ALL, [], |row| row.get::<_, i64>(0))).expect("there is room");
+        let after = [insert(3)];
+        hold.release();
+        let error = reader.wait().expect_err("it met it");
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        let answers: Vec<_> = before.into_iter().chain(after).map(rowhouse::Ticket::wait).collect();
+        let of_the_file = |file: &Path| -> Vec<i64> {
+            let connection = processes::plain(file);
+            let mut rows = connection.prepare("SELECT n FROM t ORDER BY n").expect("a query");
+            rows.query_map([], |row| row.get(0)).expect("rows").map(|n| n.expect("a number")).collect()
+        };
+        let file = home.path().join("work.sqlite");
+        if on_damage == OnDamage::Salvage {
+            assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+            drop((database, runtime));
+            assert_eq!(of_the_file(&file), [1, 2, 3]);
+            let old = sets(home.path(), "work").remove(0).join("work.sqlite");
+            assert_eq!(of_the_file(&old), [] as [i64; 0], "nothing was written there");
+        } else {
+            for answer in answers {
+                let error = answer.expect_err("refused");
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+                assert!(error.to_string().contains("nothing was done"), "{error}");
+            }
+            drop((database, runtime));
+            assert_eq!(of_the_file(&file), [] as [i64; 0]);
+            let mut control = processes::plain(&file);
+            let transaction = control.transaction().expect("begun");
+            transaction.execute("INSERT INTO t VALUES (1)", []).expect("a row");
+            transaction.query_row(READ_ALL, [], |_| Ok(())).expect_err("damage");
+            transaction.commit().expect_err("SQLite remembers it for one transaction");
+            let transaction = control.transaction().expect("begun");
+            transaction.execute("INSERT INTO t VALUES (1)", []).expect("a row");
+            transaction.commit().expect("the control is committed");
+        }
+    }
+}
+
+/// A backup of this process has the damaged files open: they are moved when it has ended, so that nothing it does changes
+/// them, and no lock of it is lost.
+///
+/// Control: without the wait the files are in quarantine while the backup reads them.
+#[test]
+fn a_damaged_file_is_set_aside_after_a_backup_of_this_process_has_ended() {
+    let home = processes::folder();
+    let (runtime, database) = damaged_leaf(home.path(), OnDamage::Salvage);
+    let out = processes::folder();
+    let (inside, entered) = std::sync::mpsc::channel();
+    let (go_on, released) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        let (runtime, database) = (&runtime, &database);
+        scope.spawn(move || {
+            let options = rowhouse::BackupOptions::to(out.path().join("a"));
+            let _ = runtime.backup(&options, &mut |_| {
+                let _ = inside.send(());
+                let _ = released.recv_timeout(common::LONG);
+            });
+        });
+        entered.recv_timeout(common::LONG).expect("it copies");
+        database.write(|tx| tx.row(READ_ALL, [], |row| row.get::<_, i64>(0))).expect_err("damage");
+        until("the file was looked at", || {
+            database.health() == Health::Latched && sets(home.path(), "work").is_empty()
+        });
+        for _ in 0..20 {
+            let_pass(Duration::from_millis(10));
+            assert!(sets(home.path(), "work").iter().all(|set| !set.join("work.sqlite").exists()));
+            database
+                .read(|at| at.row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0)))
+                .expect("a read");
+        }
+        drop(go_on);
+        until("it comes back", || database.damage().is_some() && database.health() == Health::Ready);
+    });
+    database.write(|tx| tx.execute("INSERT INTO t VALUES (1)", [])).expect("it is written again");
+    assert_eq!(sets(home.path(), "work").len(), 1);
+}
+
 /// SQLite would delete the log beside an empty file, and with it every row.
 #[test]
 fn a_file_that_somebody_empties_comes_back_with_what_its_log_held() {

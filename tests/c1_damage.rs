@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 
 mod common;
+mod faults;
 mod processes;
 
 use std::collections::BTreeMap;
@@ -10,50 +11,19 @@ use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, Once};
 use std::time::{Duration, Instant};
 
 use common::until;
-use log::{LevelFilter, Log, Metadata, Record};
-use processes::{BUILT_IN, Child, Numbers};
+use processes::{BUILT_IN, Child, Numbers, said};
 use rowhouse::{Database, Domain, ErrorKind, Health, Home, Migration, OnDamage, Runtime, repair};
 
 /// Rows of each database; the first half is in the main file, the second only in the log.
 const ROWS: i64 = 400;
 const PAGE: usize = 4096;
 
-/// What was said at the level of warnings and errors.
-static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-struct Warnings;
-
-impl Log for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::Level::Warn
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            SAID.lock().expect("no panic there").push(record.args().to_string());
-        }
-    }
-
-    fn flush(&self) {}
-}
-
 /// What was said so far about files in this home.
 fn said_about(home: &Path) -> Vec<String> {
-    let home = home.canonicalize().expect("the home");
-    let of_home = |line: &&String| line.contains(processes::text(&home));
-    SAID.lock().expect("no panic there").iter().filter(of_home).cloned().collect()
-}
-
-fn listen_to_warnings() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        log::set_logger(&Warnings).expect("the only logger");
-        log::set_max_level(LevelFilter::Warn);
-    });
+    said::warnings_with(&[processes::text(&home.canonicalize().expect("the home"))])
 }
 
 /// How a row of each built-in database is written, and how its number is read back without an index.
@@ -130,10 +100,26 @@ fn child_entry() {
             processes::say("filled");
         }
         "start" => start(home),
+        "plan" => slow(home, |home, domains| repair::plan(home, domains, None).expect("a plan").len()),
+        "apply" => slow(home, |home, domains| repair::apply(home, domains, None).expect("a repair").len()),
         "naive" => naive(&home.join("state.sqlite")),
         "log" => long_log(&home.join("state.sqlite"), arguments[2].parse().expect("a number")),
         other => panic!("no such role: {other}"),
     }
+}
+
+/// Looks for damage in the goals; the first read of the file takes until somebody says so.
+fn slow(home: &Path, look: fn(&Home, &[Domain]) -> usize) {
+    let file = home.canonicalize().expect("the home").join("goals.sqlite");
+    let endless = faults::Effect::Delay(Duration::from_hours(1));
+    let slow = faults::inject(&[faults::Operation::Read], file, endless);
+    let home = Home::at(home);
+    let looking = std::thread::spawn(move || look(&home, &[Domain::goals()]));
+    until("it reads", || slow.hits() > 0);
+    processes::say("inside");
+    processes::listen();
+    drop(slow);
+    processes::say(&format!("found {}", looking.join().expect("no panic")));
 }
 
 /// A home with [`ROWS`] rows in each database, whose process is gone.
@@ -277,7 +263,7 @@ fn plain_start(file: &Path, name: &str) -> Result<Vec<i64>, String> {
 /// started; or says nothing and has lost the rows of the log, and their bytes.
 #[test]
 fn c1_a_damaged_database_stops_no_start() {
-    listen_to_warnings();
+    said::listen();
     for kind in KINDS {
         let home = filled(kind.ended);
         let mut damaged = BTreeMap::new();
@@ -662,6 +648,96 @@ fn a_repair_is_planned_and_applied() {
     assert_eq!(plan(), []);
     let runtime = open(home.path()).expect("it opens");
     assert!(all_but_one_page(&numbers(&runtime.database("state").expect("it"), "state").expect("rows")));
+}
+
+/// A plan reads whole files, and nobody waits for that: a program starts and writes meanwhile. What it finds is right all the
+/// same.
+///
+/// Scale: a plan whose first read of the file takes until the program has written.
+///
+/// Control: a repair that is applied has the home alone, and the program is told so.
+#[test]
+fn programs_start_and_write_while_a_repair_is_planned() {
+    let home = filled("closed");
+    for role in ["plan", "apply"] {
+        let mut child = Child::start(role, &[processes::text(home.path())]);
+        child.wait_for("inside");
+        let mut limits = rowhouse::Limits::default();
+        limits.deadline = Duration::from_secs(2);
+        let opened = Runtime::builder(Home::at(home.path())).domain(Domain::goals()).limits(limits).open();
+        if role == "plan" {
+            let goals = opened.expect("nobody has it alone").database("goals").expect("the domain");
+            insert(&goals, "goals", ROWS..ROWS + 1);
+            child.tell("go on");
+            assert_eq!(child.wait_for("found"), "0");
+            child.finish();
+        } else {
+            let error = opened.expect_err("somebody has it alone");
+            assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+            assert!(
+                error.message().contains("repaired") && !error.message().contains("into this home"),
+                "{error}"
+            );
+            child.kill();
+        }
+    }
+}
+
+/// A full-text index over another table, here through a view, is whole after a salvage: what is found is what is there, and
+/// it is kept in step with what is written later.
+#[test]
+fn a_full_text_index_over_another_table_works_after_a_salvage() {
+    let migration = Migration {
+        name: "V1__item",
+        sql: "CREATE TABLE item(id TEXT PRIMARY KEY, body TEXT);
+              CREATE VIEW item_text AS SELECT item.rowid AS number, lower(body) AS body FROM item;
+              CREATE VIRTUAL TABLE words USING fts5(body, content='item_text', content_rowid='number');
+              CREATE TRIGGER words_in AFTER INSERT ON item BEGIN
+                  INSERT INTO words(rowid, body) SELECT number, body FROM item_text WHERE number = new.rowid; END;
+              CREATE TRIGGER words_out BEFORE DELETE ON item BEGIN
+                  INSERT INTO words(words, rowid, body) SELECT 'delete', number, body FROM item_text WHERE number = old.rowid; END;
+              CREATE VIRTUAL TABLE bare USING fts5(body, content='')",
+    };
+    let home = processes::folder();
+    let open = || {
+        let domain = Domain::new("work").migrations(&[migration]);
+        Runtime::builder(Home::at(home.path())).domain(domain).open().expect("it opens")
+    };
+    let runtime = open();
+    let fill = |tx: &rowhouse::Tx| {
+        for n in 0..300 {
+            let body = format!("Word{n} {}", "filler ".repeat(60));
+            tx.execute("INSERT INTO item VALUES (?1, ?2)", (format!("id{n}"), body))?;
+        }
+        tx.execute("DELETE FROM item WHERE id = 'id7'", [])
+    };
+    runtime.database("work").expect("the domain").write(fill).expect("rows");
+    runtime.close(common::LONG);
+    drop(runtime);
+    let file = home.path().join("work.sqlite");
+    overwrite(&file, 0, &[0; PAGE]);
+    overwrite(&file, 20 * PAGE, &random(PAGE));
+
+    let runtime = open();
+    let work = runtime.database("work").expect("the domain");
+    let report = work.damage().expect("it was damaged");
+    assert_eq!(report.not_read, ["bare"], "{report}");
+    assert!(report.to_string().contains("the rows of bare"), "{report}");
+    let rows: Vec<String> =
+        work.read(|at| at.rows("SELECT id FROM item", [], |row| row.get(0))).expect("rows");
+    assert!((250..299).contains(&rows.len()), "a page is lost: {}", rows.len());
+    for n in [0, 7, 100, 299] {
+        let sql = format!("SELECT count(*) FROM words WHERE words MATCH 'word{n}'");
+        let found: i64 = work.read(|at| at.row(&sql, [], |row| row.get(0))).expect("found");
+        assert_eq!(found == 1, rows.contains(&format!("id{n}")), "{n}");
+    }
+    work.write(|tx| {
+        tx.execute("DELETE FROM item WHERE id = ?1", [&rows[0]])?;
+        tx.execute("INSERT INTO item VALUES ('later', 'Later')", [])?;
+        // It compares the index with the texts.
+        tx.execute("INSERT INTO words(words, rank) VALUES ('integrity-check', 1)", [])
+    })
+    .expect("in step");
 }
 
 const V1: Migration = Migration {

@@ -11,8 +11,11 @@ use std::time::Duration;
 
 use faults::{Effect, Injected, Operation};
 use processes::{Child, SCHEMA, file, folder, integrity, listen, plain, role, say, seconds, text};
-use rowhouse::rusqlite::ffi;
-use rowhouse::{Database, Domain, Durability, Home, Result, Runtime, Tx};
+use rowhouse::rusqlite::{self, ffi};
+use rowhouse::{
+    BackupOptions, Builder, Database, Domain, Durability, ErrorKind, Home, MaintainOptions, Migration,
+    Result, Runtime, Tx,
+};
 
 const INSERT: &str = "INSERT INTO item(id, job, part) VALUES (?1, 0, 0)";
 
@@ -20,9 +23,13 @@ fn insert(id: i64) -> impl Fn(&Tx) -> Result<()> + Send + 'static {
     move |tx| tx.execute(INSERT, [id]).map(drop)
 }
 
-fn open(home: &Path, durability: Durability) -> Result<Runtime> {
+fn builder(home: &Path, durability: Durability) -> Builder {
     let domain = Domain::new("work").migrations(SCHEMA).durability(durability);
-    Runtime::builder(Home::at(home)).domain(domain).open()
+    Runtime::builder(Home::at(home)).domain(domain)
+}
+
+fn open(home: &Path, durability: Durability) -> Result<Runtime> {
+    builder(home, durability).open()
 }
 
 fn word<T>(answer: &Result<T>) -> String {
@@ -286,4 +293,165 @@ fn processes_whose_disks_fail_in_turn_lose_nothing() {
     let found = ids(&file(folder.path()));
     assert!(acknowledged.is_subset(&found), "{:?}", acknowledged.difference(&found));
     assert_eq!(integrity(&file(folder.path())), "ok");
+}
+
+/// A home with a row in the log of its database, closed as by a process that was killed; and the database's file.
+fn with_a_log() -> (tempfile::TempDir, std::path::PathBuf) {
+    faults::install();
+    let home = folder();
+    drop(open(home.path(), Durability::Full).expect("created"));
+    let file = file(&home.path().canonicalize().expect("a home"));
+    let connection = plain(&file);
+    connection
+        .set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .and_then(|_| connection.execute(INSERT, [1]))
+        .expect("a row in the log");
+    drop(connection);
+    assert!(log_bytes(&file) > 0);
+    (home, file)
+}
+
+fn log_bytes(file: &Path) -> u64 {
+    std::fs::metadata(file.with_extension("sqlite-wal")).map_or(0, |found| found.len())
+}
+
+fn latch(home: &Path) -> u8 {
+    std::fs::read(home.join("locks/work.latch")).expect("the latch")[0]
+}
+
+/// As if a process had failed that is not there any more.
+fn fail_elsewhere(home: &Path) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::options().write(true).open(home.join("locks/work.latch")).expect("the latch");
+    let odd = latch(home) + 1;
+    file.write_all_at(&[odd], 0).expect("written");
+}
+
+fn maintain(home: &Path) -> Result<()> {
+    builder(home, Durability::Full).maintain(&MaintainOptions::default(), &mut |_| {}).map(drop)
+}
+
+fn compact(home: &Path) -> Result<()> {
+    builder(home, Durability::Full).compact(&MaintainOptions::default(), &mut |_| {}).map(drop)
+}
+
+/// Maintaining and compacting work a log off, so a failed fsync of theirs counts as much as a writer's; and before they do
+/// it, they recover what failed before.
+///
+/// Scale: each of the two calls, on a disk that fails and on one that works again.
+///
+/// Control: a plain checkpoint into the same files at that moment is told that all is well.
+#[test]
+fn maintaining_and_compacting_look_at_the_latch_and_raise_it() {
+    for call in [maintain, compact] {
+        let (home, file) = with_a_log();
+        let home = home.path();
+        let broken = broken("sync", &file);
+        let error = call(home).expect_err("the disk fails");
+        assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+        assert_eq!(latch(home), 1, "all are told");
+        let error = call(home).expect_err("the disk still fails");
+        assert_eq!(error.kind(), ErrorKind::Latched, "{error}");
+        assert_eq!(latch(home), 1);
+        drop(broken);
+        let connection = plain(&file);
+        connection
+            .set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+            .expect("known");
+        connection
+            .query_row("PRAGMA wal_checkpoint", [], |row| row.get::<_, i64>(0))
+            .expect("the control notices nothing");
+        drop(connection);
+        call(home).expect("recovered, and done");
+        assert_eq!((latch(home), log_bytes(&file)), (2, 0));
+        assert_eq!((ids(&file), integrity(&file)), (BTreeSet::from([1]), "ok".to_owned()));
+    }
+}
+
+/// Beside a program that writes: what maintenance failed at is recovered by the program, which goes on by itself.
+#[test]
+fn a_program_goes_on_after_maintenance_beside_it_failed() {
+    let (home, file) = with_a_log();
+    let home = home.path();
+    let mut other = Obedient::start(home, "full");
+    assert_eq!(other.ask("write 2"), "fine");
+    let broken = broken("sync", &file);
+    maintain(home).expect_err("the disk fails here");
+    drop(broken);
+    other.until("write 3", "fine");
+    assert_eq!(latch(home), 2, "it was recovered");
+    drop(other);
+    assert_eq!(ids(&file), BTreeSet::from([1, 2, 3]));
+}
+
+/// A backup writes nothing: it is made also while the disk of the home fails, and recovers the database where it can.
+#[test]
+fn a_backup_is_made_while_the_disk_fails() {
+    let (home, file) = with_a_log();
+    let home = home.path();
+    fail_elsewhere(home);
+    let out = folder();
+    let backup = |name: &str| {
+        let options = BackupOptions::to(out.path().join(name));
+        builder(home, Durability::Full).backup(&options, &mut |_| {}).expect("a backup");
+        assert_eq!(ids(&out.path().join(name).join("work.sqlite")), BTreeSet::from([1]));
+    };
+    let broken = broken("sync", &file);
+    backup("a");
+    assert_eq!(latch(home), 1, "nobody could recover it");
+    drop(broken);
+    backup("b");
+    assert_eq!(latch(home), 2);
+}
+
+/// A migration whose COMMIT fails is told to all, and done by the next one that opens the database.
+#[test]
+fn a_failed_migration_raises_the_latch() {
+    const NEWER: &[Migration] = &[SCHEMA[0], Migration { name: "V2__more", sql: "CREATE TABLE more(a);" }];
+    let (home, file) = with_a_log();
+    let newer = || {
+        let domain = Domain::new("work").migrations(NEWER).durability(Durability::Full);
+        Runtime::builder(Home::at(home.path())).domain(domain).open()
+    };
+    let broken = broken("sync", &file);
+    let error = newer().map(drop).expect_err("the disk fails");
+    assert_eq!((error.kind(), latch(home.path())), (ErrorKind::Io, 1), "{error}");
+    drop(broken);
+    drop(newer().expect("recovered, and migrated"));
+    assert_eq!(latch(home.path()), 2);
+    plain(&file).query_row("SELECT count(*) FROM more", [], |_| Ok(())).expect("a table");
+}
+
+/// Who closes the last connection works the log off: when that fails all are told, and after a failure of somebody else it
+/// is left to whoever recovers the database.
+///
+/// Control: a plain connection that is closed last says nothing, and empties the log at the next try.
+#[test]
+fn closing_looks_at_the_latch_and_raises_it() {
+    let (home, file) = with_a_log();
+    let home = home.path();
+    let runtime = open(home, Durability::Full).expect("opened");
+    let trouble = broken("sync", &file);
+    drop(runtime);
+    assert_eq!(latch(home), 1, "all are told");
+    drop(trouble);
+    assert!(log_bytes(&file) > 0, "the log is there");
+    drop(open(home, Durability::Full).expect("recovered"));
+    assert_eq!(latch(home), 2);
+
+    let runtime = open(home, Durability::Full).expect("opened");
+    runtime.database("work").expect("the domain").write(insert(2)).expect("acknowledged");
+    fail_elsewhere(home);
+    drop(runtime);
+    assert!(log_bytes(&file) > 0, "an fsync would have answered that all is well");
+    drop(open(home, Durability::Full).expect("recovered"));
+    assert_eq!(latch(home), 4);
+    assert_eq!(ids(&file), BTreeSet::from([1, 2]));
+
+    let (_home, file) = with_a_log();
+    let trouble = broken("sync", &file);
+    drop(plain(&file).query_row("SELECT count(*) FROM item", [], |_| Ok(())));
+    drop(trouble);
+    drop(plain(&file).query_row("SELECT count(*) FROM item", [], |_| Ok(())));
+    assert_eq!(log_bytes(&file), 0, "the control emptied it");
 }

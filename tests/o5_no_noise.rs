@@ -7,8 +7,7 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-use log::{LevelFilter, Log, Metadata, Record};
-use processes::Child;
+use processes::{Child, said};
 use rowhouse::Health;
 
 const PROCESSES: usize = 4;
@@ -19,35 +18,15 @@ const LONG_WAIT: Duration = Duration::from_secs(1);
 /// A plain program says "busy" at most so often, as Nix does it: by one clock for the whole process.
 const PLAIN_SILENCE: Duration = Duration::from_millis(500);
 
-/// What was said at the level of warnings and errors.
-static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-struct Warnings;
-
-impl Log for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= log::Level::Warn
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if self.enabled(record.metadata()) {
-            SAID.lock().expect("no panic there").push(record.args().to_string());
-        }
-    }
-
-    fn flush(&self) {}
-}
-
 #[test]
 fn child_entry() {
     let Some(arguments) = processes::role() else { return };
     let [role, home, seconds] = &arguments[..] else { panic!("three arguments: {arguments:?}") };
-    log::set_logger(&Warnings).expect("the only logger");
-    log::set_max_level(LevelFilter::Trace);
+    said::listen();
     let lasting = Duration::from_secs_f64(seconds.parse().expect("seconds"));
     let home: &Path = home.as_ref();
     let longest = if role == "engine" { engine(home, lasting) } else { plain(home, lasting) };
-    let said = SAID.lock().expect("no panic there").clone();
+    let said = said::warnings_with(&[]);
     processes::say(&format!("done {} {} {}", longest.as_millis(), said.len(), said.join(" | ")));
 }
 
@@ -77,7 +56,7 @@ fn engine(home: &Path, lasting: Duration) -> Duration {
         database.write(|tx| tx.execute(INSERT, [])).expect("a write");
         let health = database.health();
         if health != Health::Ready {
-            SAID.lock().expect("no panic there").push(format!("{health:?}"));
+            log::warn!("{health:?}");
         }
     })
 }

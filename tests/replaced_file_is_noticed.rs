@@ -323,3 +323,27 @@ fn what_cannot_be_copied_is_told_and_left_when_somebody_reopens() {
     let told = place.db.warnings().join("; ");
     assert!(told.contains("could not be copied"), "{told}");
 }
+
+/// A header that cannot be read says nothing about whose file it is: one failed read disturbs nobody, and while it goes on
+/// a commit is not acknowledged, nothing is moved or copied, and no `reopen()` is needed.
+#[test]
+fn a_header_that_cannot_be_read_is_no_other_file() {
+    faults::install();
+    let place = Place::new();
+    place.db.write(insert("a")).expect("a row");
+    let file = place.file().canonicalize().expect("the file");
+    let fail = faults::Effect::Fail(rowhouse::rusqlite::ffi::SQLITE_IOERR_READ);
+    let once = faults::inject_times(1, &[faults::Operation::Read], &file, fail);
+    place.db.write(insert("b")).expect("one failure is passed over");
+    assert!(once.hits() > 1);
+    drop(once);
+    let broken = faults::inject(&[faults::Operation::Read], &file, fail);
+    let error = place.db.write(insert("c")).expect_err("nobody can tell whose file it is");
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+    assert!(error.message().contains("header"), "{error}");
+    assert_eq!(place.db.health(), Health::Ready);
+    drop(broken);
+    place.db.write(insert("d")).expect("it goes on");
+    assert_eq!(keys(&place.db), ["a", "b", "c", "d"]);
+    assert!(kept(&place).is_empty(), "nothing was copied");
+}

@@ -215,7 +215,13 @@ impl Intent {
         // It is empty, or will be swept by the next restore.
         let _ = fs::remove_dir(&staging);
         // The restore is done, whatever becomes of older ones.
-        let _ = bound(home.path(), Sets::OfRestores, 0, Limits::default().quarantine_sets);
+        let _ = bound(
+            home.path(),
+            Sets::OfRestores,
+            &self.quarantine(home),
+            0,
+            Limits::default().quarantine_sets,
+        );
         Ok(())
     }
 }

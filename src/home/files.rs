@@ -235,6 +235,28 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     sync_folder(folder)
 }
 
+/// Gives a file another name, which nothing has. In one step where the file system can (renameat2(2)); elsewhere somebody who
+/// takes the name at that very moment loses it.
+///
+/// # Errors
+/// `AlreadyExists`; of the system.
+pub(crate) fn rename_to_free_name(from: &Path, to: &Path) -> std::io::Result<()> {
+    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+    {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        use rustix::io::Errno;
+        match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {}
+            done => return done.map_err(Into::into),
+        }
+    }
+    match fs::symlink_metadata(to) {
+        Ok(_) => Err(Os::AlreadyExists.into()),
+        Err(error) if error.kind() == Os::NotFound => fs::rename(from, to),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes the names in a folder durable.
 ///
 /// # Errors
@@ -325,6 +347,25 @@ mod tests {
         assert_eq!(create_private_file(&path).expect_err("exists").kind(), ErrorKind::Conflict);
         symlink(folder.path().join("elsewhere"), folder.path().join("link")).expect("a link");
         assert!(create_private_file(&folder.path().join("link")).is_err());
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_left_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [from, to, link] = ["from", "to", "link"].map(|name| folder.path().join(name));
+        fs::write(&from, "new").expect("a file");
+        fs::write(&to, "old").expect("a file");
+        symlink(folder.path().join("nowhere"), &link).expect("a link");
+        for taken in [&to, &link] {
+            let error = rename_to_free_name(&from, taken).expect_err("taken");
+            assert_eq!(error.kind(), Os::AlreadyExists);
+        }
+        assert_eq!(fs::read_to_string(&to).expect("a file"), "old");
+        fs::remove_file(&to).expect("removed");
+        rename_to_free_name(&from, &to).expect("free");
+        assert_eq!(fs::read_to_string(&to).expect("a file"), "new");
+        let error = rename_to_free_name(&from, &folder.path().join("other")).expect_err("there is none");
+        assert_eq!(error.kind(), Os::NotFound);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Invariants:
 //! 1. Of a database at most [`Limits::quarantine_sets`](crate::Limits) finished sets stay, and at most twice the size of
 //!    the largest of them, or of the database when that is larger.
-//! 2. The newest set stays. So does the first of a series: it is what was there before anything was repaired, and the later
+//! 2. The newest set, which was made just now, stays, whatever the clock says. So does the first of a series: it is what was there before anything was repaired, and the later
 //!    ones of a loop are mostly copies of the repair. A first one that is older than [`SERIES`] makes room like any other.
 //! 3. A set that somebody is still making, or will finish, is neither counted nor touched; nor is what no manifest tells.
 //! 4. A set goes whole: it loses its name first.
@@ -65,11 +65,17 @@ struct Set {
     bytes: u64,
 }
 
-/// Called when a set was finished. `database_bytes` is the size of the database that is there now.
+/// Called when a set was finished, `newest`. `database_bytes` is the size of the database that is there now.
 ///
 /// # Errors
 /// Of the system; what could be removed is.
-pub(crate) fn bound(home: &Path, which: Sets<'_>, database_bytes: u64, most_sets: usize) -> Result<()> {
+pub(crate) fn bound(
+    home: &Path,
+    which: Sets<'_>,
+    newest: &Path,
+    database_bytes: u64,
+    most_sets: usize,
+) -> Result<()> {
     let quarantine = home.join(FOLDER);
     let mut sets = Vec::new();
     for entry in fs::read_dir(&quarantine).map_err(|error| Error::io("list", &quarantine, error))?.flatten() {
@@ -81,7 +87,10 @@ pub(crate) fn bound(home: &Path, which: Sets<'_>, database_bytes: u64, most_sets
             sets.extend(finished(home, &folder, which));
         }
     }
-    sets.sort_by(|one, other| (one.at, &one.folder).cmp(&(other.at, &other.folder)));
+    let is_newest = |set: &Set| set.folder.file_name() == newest.file_name();
+    sets.sort_by(|one, other| {
+        (is_newest(one), one.at, &one.folder).cmp(&(is_newest(other), other.at, &other.folder))
+    });
     let most_bytes = 2 * sets.iter().map(|set| set.bytes).max().unwrap_or(0).max(database_bytes);
     for at in superfluous(&sets, most_sets.max(2), most_bytes, Timestamp::now()) {
         remove(&quarantine, &sets[at].folder)?;
@@ -206,7 +215,7 @@ mod tests {
             names.sort();
             names
         };
-        bound(home.path(), Sets::Of("a"), 1 << 20, 3).expect("bounded");
+        bound(home.path(), Sets::Of("a"), Path::new("done-4"), 1 << 20, 3).expect("bounded");
         assert_eq!(
             (left("copy"), left("done")),
             (vec!["copy-1".to_owned()], vec!["done-3".into(), "done-4".into()])
@@ -216,10 +225,11 @@ mod tests {
         }
         assert!(left(".removed").is_empty());
         fs::write(home.path().join("restore.json"), "{}").expect("a restore under way");
-        bound(home.path(), Sets::OfRestores, 1 << 20, 2).expect("bounded");
+        let newest = quarantine.join("restore-2");
+        bound(home.path(), Sets::OfRestores, &newest, 1 << 20, 2).expect("bounded");
         assert_eq!(left("restore").len(), 4, "it may not be finished");
         fs::remove_file(home.path().join("restore.json")).expect("finished");
-        bound(home.path(), Sets::OfRestores, 1 << 20, 2).expect("bounded");
-        assert_eq!(left("restore"), ["restore-1", "restore-4"]);
+        bound(home.path(), Sets::OfRestores, &newest, 1 << 20, 2).expect("bounded");
+        assert_eq!(left("restore"), ["restore-1", "restore-2"], "the clock was set back before it was made");
     }
 }

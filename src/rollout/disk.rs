@@ -83,7 +83,7 @@ pub(super) fn cut(file: &File, path: &Path, to: u64) -> io::Result<()> {
 /// Gives a file another name, which nothing may have yet.
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     go(&Step::Rename { from, to })?;
-    rename_new(from, to)
+    home::rename_to_free_name(from, to)
 }
 
 /// Removes a file.
@@ -102,51 +102,5 @@ fn go(step: &Step<'_>) -> io::Result<()> {
     match ask(step) {
         Outcome::Goes => Ok(()),
         Outcome::Fails(code) | Outcome::Stops { code, .. } => Err(io::Error::from_raw_os_error(code)),
-    }
-}
-
-#[cfg(any(target_os = "linux", target_vendor = "apple"))]
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    use rustix::io::Errno;
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // A file system that has no such rename.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => link_and_remove(from, to),
-        renamed => renamed.map_err(Into::into),
-    }
-}
-
-#[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    link_and_remove(from, to)
-}
-
-/// A crash between the two leaves one file with two names.
-fn link_and_remove(from: &Path, to: &Path) -> io::Result<()> {
-    fs::hard_link(from, to)?;
-    fs::remove_file(from)
-}
-
-#[cfg(test)]
-#[allow(clippy::disallowed_methods, reason = "a test prepares files")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_rename_never_replaces_a_file() {
-        let folder = tempfile::tempdir().expect("a folder");
-        for (name, rename) in
-            [("kernel", rename_new as fn(&Path, &Path) -> io::Result<()>), ("links", link_and_remove)]
-        {
-            let (from, to) =
-                (folder.path().join(format!("{name}-from")), folder.path().join(format!("{name}-to")));
-            fs::write(&from, "new").expect("written");
-            fs::write(&to, "old").expect("written");
-            assert_eq!(rename(&from, &to).expect_err("taken").kind(), ErrorKind::AlreadyExists);
-            assert_eq!(fs::read_to_string(&to).expect("text"), "old");
-            fs::remove_file(&to).expect("removed");
-            rename(&from, &to).expect("renamed");
-            assert!(!from.exists() && fs::read_to_string(&to).expect("text") == "new");
-        }
     }
 }

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{
-    Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, params_from_iter,
+    Connection, ErrorCode, OptionalExtension, Transaction, TransactionBehavior, ffi as code, params_from_iter,
 };
 
 use super::report::Report;
-use super::schema::{Known, SEQUENCE, quoted};
+use super::schema::{Known, SEQUENCE, full_text_indexes, quoted};
 use super::{Row, salvage};
 use crate::error::{Error, Result};
 
@@ -18,11 +18,13 @@ use crate::error::{Error, Result};
 /// `target` has the schema already, and its connection the functions and collations that the schema needs; `skip` names
 /// tables that are left as they are, such as the history of migrations. A row that the schema refuses, whose key is
 /// taken, or whose parent by a foreign key was lost, is left out and counted. Columns that the target lacks are left
-/// out; columns that the damaged file lacks take their defaults. Triggers run, so that full-text indexes fill
-/// themselves. AUTOINCREMENT goes on behind the highest id that either file ever gave.
+/// out; columns that the damaged file lacks take their defaults. Triggers run. Every FTS5 index is made anew, from the texts
+/// that it keeps itself or from the table that has them; one that has no texts stays empty, as other virtual tables do.
+/// AUTOINCREMENT goes on behind the highest id that either file ever gave.
 ///
 /// # Errors
-/// As [`salvage`]; of SQLite when the target cannot take rows at all (full, locked). Then it is as it was.
+/// As [`salvage`]; of SQLite when the target cannot take rows at all (full, locked, in defensive mode with an FTS5 table that
+/// keeps its texts). Then it is as it was.
 pub fn fill(
     source: &Path,
     wal: Option<&Path>,
@@ -65,8 +67,37 @@ pub fn fill(
             (table.kept, table.kept_from_strays) = (0, 0);
         }
     }
+    let indexed = index_texts(target)?;
+    report.virtual_tables.retain(|name| !indexed.contains(name));
     transaction.commit()?;
     Ok(report)
+}
+
+/// Makes all full-text indexes anew from their texts; answers the names of those that have any.
+///
+/// # Errors
+/// Of SQLite.
+pub(crate) fn index_texts(target: &Connection) -> Result<Vec<String>> {
+    let mut indexed = Vec::new();
+    for name in full_text_indexes(target)? {
+        if make_anew(target, &name)? {
+            indexed.push(name);
+        }
+    }
+    Ok(indexed)
+}
+
+/// Makes a full-text index anew from its texts; false when it has none (<https://sqlite.org/fts5.html>, section 6.10).
+fn make_anew(target: &Connection, name: &str) -> Result<bool> {
+    let name = quoted(name);
+    match target.execute(&format!("INSERT INTO {name}({name}) VALUES ('rebuild')"), []) {
+        Ok(_) => Ok(true),
+        // Without texts, or without the table that should have them, it says that it cannot.
+        Err(error) if error.sqlite_error().is_some_and(|error| error.extended_code == code::SQLITE_ERROR) => {
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// How rows of a table go into the target.

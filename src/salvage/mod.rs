@@ -59,6 +59,7 @@ use std::path::Path;
 use rusqlite::types::ValueRef;
 
 pub use fill::fill;
+pub(crate) use fill::index_texts;
 pub use report::{Report, TableReport};
 pub use schema::Known;
 pub use wal::WalReport;
@@ -119,7 +120,7 @@ pub fn salvage(
         unassigned_pages,
         schema_read,
         wal,
-        virtual_tables: known.virtual_tables.clone(),
+        virtual_tables: known.not_read(),
     })
 }
 

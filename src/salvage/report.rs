@@ -20,7 +20,9 @@ pub struct Report {
     pub schema_read: bool,
     /// What was used of the log, where one was given.
     pub wal: Option<WalReport>,
-    /// Virtual tables, whose rows this does not read; those with triggers on ordinary tables fill themselves.
+    /// Virtual tables, whose rows this does not read; those with triggers on ordinary tables fill themselves. The texts that
+    /// an FTS5 table keeps itself are read, as the rows of its `_content` table. After [`fill`](super::fill): those that have
+    /// none of their rows.
     pub virtual_tables: Vec<String>,
 }
 

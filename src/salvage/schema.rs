@@ -20,8 +20,25 @@ pub(super) const SEQUENCE: &str = "sqlite_sequence";
 #[derive(Clone, Debug)]
 pub struct Known {
     pub(super) tables: Vec<Table>,
-    /// Tables whose rows are not kept by rows: virtual tables. Their shadow tables are not salvaged.
+    /// Virtual tables. Of what they are made of only the texts of those in `full_text` are salvaged.
     pub(super) virtual_tables: Vec<String>,
+    /// FTS5 tables (<https://sqlite.org/fts5.html>).
+    pub(super) full_text: Vec<String>,
+    /// What virtual tables are made of, but for texts. Known so that no page of theirs is taken for another table's.
+    shadows: Vec<String>,
+}
+
+/// The names of all full-text indexes of this version.
+pub(super) fn full_text_indexes(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let names = "SELECT name FROM main.sqlite_schema
+             WHERE type = 'table' AND rootpage = 0 AND sql LIKE 'CREATE VIRTUAL TABLE%USING%fts5%'";
+    connection.prepare(names)?.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Where an FTS5 table keeps its texts, unless they are in another table, or nowhere
+/// (<https://sqlite.org/fts5.html>, section 4.4).
+pub(super) fn texts_of(full_text: &str) -> String {
+    format!("{full_text}_content")
 }
 
 impl Known {
@@ -32,7 +49,13 @@ impl Known {
     /// # Errors
     /// Of SQLite.
     pub fn of(connection: &Connection) -> Result<Self> {
-        let mut known = Self { tables: Vec::new(), virtual_tables: Vec::new() };
+        let mut known = Self {
+            tables: Vec::new(),
+            virtual_tables: Vec::new(),
+            full_text: Vec::new(),
+            shadows: Vec::new(),
+        };
+        known.full_text = full_text_indexes(connection)?;
         let mut list = connection.prepare(
             "SELECT l.name, l.type, l.wr, l.strict, s.sql, s.rootpage
              FROM pragma_table_list AS l JOIN main.sqlite_schema AS s ON s.name = l.name AND s.type = 'table'
@@ -41,13 +64,22 @@ impl Known {
         let mut rows = list.query([])?;
         while let Some(row) = rows.next()? {
             let name: String = row.get(0)?;
-            match row.get::<_, String>(1)?.as_str() {
-                "table" => {
+            let kind: String = row.get(1)?;
+            match kind.as_str() {
+                "table" | "shadow" => {
                     let mut table = table(connection, name.clone(), row.get(2)?, row.get(3)?)?;
                     table.sql = row.get(4)?;
                     table.usual_root = row.get(5)?;
                     if name == SEQUENCE {
                         table = sequence(table);
+                    }
+                    if kind == "shadow" {
+                        // They are always written whole, with no column that came later.
+                        table.fields.iter_mut().for_each(|field| field.default = None);
+                        // A full-text table's texts are rows like any others, and all that its index is made from.
+                        if !known.full_text.iter().any(|own| texts_of(own) == name) {
+                            known.shadows.push(name.clone());
+                        }
                     }
                     let at = known.tables.len();
                     known.tables.push(table);
@@ -114,7 +146,15 @@ impl Known {
     /// A table in which a virtual table keeps what it is made of.
     pub(super) fn is_shadow(&self, name: &str) -> bool {
         let of = |own: &String| name.strip_prefix(own.as_str()).is_some_and(|rest| rest.starts_with('_'));
-        self.virtual_tables.iter().any(of) && self.table(name).is_none()
+        self.shadows.iter().any(|own| own == name)
+            || (self.virtual_tables.iter().any(of) && self.table(name).is_none())
+    }
+
+    /// Virtual tables of which no rows are read.
+    pub(super) fn not_read(&self) -> Vec<String> {
+        let has_texts =
+            |name: &String| self.full_text.contains(name) && self.table(&texts_of(name)).is_some();
+        self.virtual_tables.iter().filter(|name| !has_texts(name)).cloned().collect()
     }
 
     pub(super) fn table(&self, name: &str) -> Option<&Table> {

@@ -11,6 +11,9 @@
 //!    sure, it goes back to the backlog, in order. That is so for whatever failed before COMMIT, and for a COMMIT for
 //!    which the log had no room: its last frame is not in it. A COMMIT that failed otherwise may be in the log, and a
 //!    replaced file is found out after it: those jobs are told so, and never run again.
+//! 6. Nothing is committed from the moment on when a job met damage until that was looked into
+//!    ([`suspicion`](super::damage::suspicion)). Its neighbours wait for the verdict: they run in the file that was found
+//!    whole or in the new one, or are refused; nothing of them was done until then.
 //!
 //! A batch first runs without savepoints, which cost as much as a small insert. The first job that fails ends that
 //! attempt: it is rolled back and run again with a savepoint around each job. A batch that met a failure makes the
@@ -113,6 +116,16 @@ enum Outcome {
     /// A write or fsync failed, or the file was replaced; in a best-effort database, also a full disk and damage. Nothing
     /// is run again now.
     Fatal(Error),
+    /// Rolled back because this job met damage in a required database, which is to be looked into first.
+    Suspected(usize),
+}
+
+/// What a job met that is more than its own trouble.
+enum Met {
+    /// As [`Outcome::Fatal`].
+    Trouble(Error),
+    /// As [`Outcome::Suspected`].
+    Damage,
 }
 
 /// What overrules a job's own answer.
@@ -171,6 +184,7 @@ pub(super) fn run(core: &mut Core, shared: &Shared, queue: &mut VecDeque<Entry>)
     match outcome {
         Outcome::Committed => done.extend(batch.into_iter().flatten()),
         Outcome::Fatal(error) => give_up(shared, batch, &error, queue, &mut done),
+        Outcome::Suspected(by) => suspected(shared, batch, by, queue, &mut done),
         Outcome::Lost(culprit) => {
             core.wary = WARY_BATCHES;
             stats::add(&shared.counters.batches_retried, 1);
@@ -205,6 +219,14 @@ fn recover(
                 batch[at] = culprit;
             }
             give_up(shared, batch, &error, queue, done);
+            return;
+        }
+        Outcome::Suspected(by) => {
+            // Whoever lost the transaction waits with the others.
+            if let Some(at) = blamed {
+                batch[at] = culprit;
+            }
+            suspected(shared, batch, by, queue, done);
             return;
         }
         Outcome::Lost(_) | Outcome::Unprotected => {
@@ -291,10 +313,17 @@ fn attempt_from(
             return (lost(core, shared, None), looked_at);
         }
         let ran = run_job(&core.tx, shared, entry);
-        if let Some(error) = trouble_of_a_job(core, shared, ran) {
-            blame(batch[at].as_mut(), &error);
-            let _ = rollback(core);
-            return (Outcome::Fatal(error), looked_at);
+        match trouble_of_a_job(core, shared, ran) {
+            Some(Met::Trouble(error)) => {
+                blame(batch[at].as_mut(), &error);
+                let _ = rollback(core);
+                return (Outcome::Fatal(error), looked_at);
+            }
+            Some(Met::Damage) => {
+                let _ = rollback(core);
+                return (Outcome::Suspected(at), looked_at);
+            }
+            None => {}
         }
         let connection = core.tx.connection();
         if connection.is_autocommit() {
@@ -477,9 +506,13 @@ fn run_alone(core: &mut Core, shared: &Shared, mut entry: Entry, begun: bool) ->
 /// is something.
 pub(super) fn transact(core: &mut Core, shared: &Shared, run: impl FnOnce(&Tx) -> Ran) -> Option<Overruled> {
     let ran = run(&core.tx);
-    if let Some(error) = trouble_of_a_job(core, shared, ran) {
+    if let Some(met) = trouble_of_a_job(core, shared, ran) {
         let _ = rollback(core);
-        return Some(Overruled::ByTrouble(error));
+        return match met {
+            Met::Trouble(error) => Some(Overruled::ByTrouble(error)),
+            // What it answers itself.
+            Met::Damage => None,
+        };
     }
     if core.tx.connection().is_autocommit() {
         // Its own error says why, but for a full quota, which its statement met as a failed write, and the bound of the
@@ -686,7 +719,7 @@ fn fatal(core: &mut Core, shared: &Shared) -> Option<Error> {
 
 /// Looks for trouble of the disk behind a job that ended its transaction; in a best-effort database behind any that
 /// failed.
-fn trouble_of_a_job(core: &mut Core, shared: &Shared, ran: Ran) -> Option<Error> {
+fn trouble_of_a_job(core: &mut Core, shared: &Shared, ran: Ran) -> Option<Met> {
     if ran == Ran::Failed
         && let Some(error) = damage_met(core)
     {
@@ -696,11 +729,11 @@ fn trouble_of_a_job(core: &mut Core, shared: &Shared, ran: Ran) -> Option<Error>
         }
         if !shared.best_effort {
             shared.suspect(error);
-            return None;
+            return Some(Met::Damage);
         }
     }
     let suspect = core.tx.connection().is_autocommit() || (shared.best_effort && ran == Ran::Failed);
-    if suspect { fatal(core, shared) } else { None }
+    if suspect { fatal(core, shared).map(Met::Trouble) } else { None }
 }
 
 /// What SQLite said last, if that is that what it read makes no sense.
@@ -764,6 +797,25 @@ fn give_up(
     *queue = back;
 }
 
+/// The end of a batch one of whose jobs met damage: that one is answered, the others wait until it was looked into.
+fn suspected(
+    shared: &Shared,
+    mut batch: Vec<Option<Entry>>,
+    by: usize,
+    queue: &mut VecDeque<Entry>,
+    done: &mut Vec<Entry>,
+) {
+    done.extend(batch[by].take());
+    let refusal = shared.health.refusal().unwrap_or_else(|| shared.busy());
+    not_run(shared, batch.into_iter().flatten(), &not_done(refusal), queue);
+}
+
+/// What keeps a database from being written, as the answer of a job that was queued.
+pub(super) fn not_done(refusal: Error) -> Error {
+    let message = format!("{}; nothing was done", refusal.message());
+    refusal.worded(message)
+}
+
 /// The same for jobs of which nothing counts whatever the error is: they were not run, or their batch was lost before.
 fn not_run(
     shared: &Shared,
@@ -772,10 +824,11 @@ fn not_run(
     queue: &mut VecDeque<Entry>,
 ) {
     let mut back = VecDeque::new();
-    // What comes while it is opened anew waits, and so does what was here before.
-    let opened_anew = !shared.best_effort && shared.health.is_attaching() && shared.lanes.is_open();
+    // What comes while it is opened anew waits, and so does what was here before; also for the verdict on damage.
+    let passes = shared.health.is_attaching() || shared.suspicion.is_raised();
+    let waits = passes && !shared.best_effort && shared.lanes.is_open();
     for entry in entries {
-        if (opened_anew || can_wait(shared, &entry)) && entry.task.put_back() {
+        if (waits || can_wait(shared, &entry)) && entry.task.put_back() {
             back.push_back(entry);
         } else {
             turn_away(shared, Some(entry), error.clone());

@@ -31,6 +31,7 @@ use super::batch::latching;
 use super::connect;
 use super::ffi::{self, Checkpointed};
 use super::generation::{Counted, User};
+use super::latch;
 use super::log_cap::{self, Lengths, Progress};
 use super::readers::HeldBack;
 use super::shared::{Shared, warn};
@@ -425,8 +426,9 @@ fn last_piece(shared: &Shared, connection: &Connection, cut: bool) -> Result<(Ch
     shared.gate.reserve();
     let mut core = shared.gate.enter();
     shared.gate.release();
-    let Some(within) = core.as_mut() else {
+    let Some(within) = core.as_mut().filter(|core| core.is_sound()) else {
         drop(core);
+        check_latch(shared)?;
         return Ok((noop(shared, connection)?, false));
     };
     let has_turn = within.take_turn(shared.spec.limits.turn_wait);
@@ -477,6 +479,7 @@ fn copy_last_piece(
 }
 
 fn passive(shared: &Shared, connection: &Connection) -> Result<Checkpointed> {
+    check_latch(shared)?;
     let done = ffi::checkpoint_passive(connection).map_err(|error| failed(shared, &error))?;
     count(shared, done);
     Ok(done)
@@ -500,6 +503,13 @@ fn count(shared: &Shared, done: Checkpointed) {
     if is_complete(done) {
         stats::add(&shared.counters.checkpoints_complete, 1);
     }
+}
+
+/// After a failed write nothing is worked off before the database is recovered: an fsync would answer that all is well, and
+/// whoever writes next would begin the log anew.
+fn check_latch(shared: &Shared) -> Result<()> {
+    // The writer looks after it.
+    if shared.spec.latch.holds() { Ok(()) } else { Err(shared.name(latch::failed_elsewhere())) }
 }
 
 /// A failed write or fsync here is as bad as one in a commit: at NORMAL, acknowledged commits stand on it.

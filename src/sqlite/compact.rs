@@ -42,7 +42,7 @@ impl Original {
     pub(crate) fn open(spec: &Spec, wait: Duration) -> Result<Self> {
         let visit = Visit::begin(spec, User::Maintenance, wait)?;
         let open = || {
-            let log = ffi::checkpoint_passive(visit.connection())?;
+            let log = visit.judge(ffi::checkpoint_passive(visit.connection()))?;
             if log.busy || log.done < log.log {
                 return Err(Error::new(
                     ErrorKind::Busy,
@@ -102,8 +102,9 @@ impl Original {
     /// Closes it, when its file still holds everything.
     ///
     /// # Errors
-    /// `Busy` when that is not so any more; of SQLite.
+    /// `Busy` when that is not so any more; `Latched` after a failed write of somebody else; of SQLite.
     pub(crate) fn close(self) -> Result<()> {
+        self.visit.check_latch()?;
         let log = ffi::checkpoint_noop(self.connection())?;
         if log.done < log.log {
             return Err(Error::new(ErrorKind::Busy, "somebody wrote into the database meanwhile")

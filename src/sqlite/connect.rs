@@ -28,7 +28,7 @@ use super::ffi::{self, WalGauge};
 use super::generation::{Counted, Generation, User};
 use super::holders;
 use super::identity::{Marks, Place, Sidecars};
-use super::latch::Latch;
+use super::latch::{self, Latch};
 use super::log_cap::Lengths;
 use super::memory::{self, Memory};
 use super::migrate::{self, Access};
@@ -43,6 +43,7 @@ use crate::domain::{Domain, Durability};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, PreparedHome, access};
 use crate::presence::Presence;
+use crate::salvage;
 
 /// "rowh": the application id of every database this library creates (<https://sqlite.org/pragma.html#pragma_application_id>).
 pub(crate) const APPLICATION_ID: u32 = 0x726f_7768;
@@ -168,16 +169,31 @@ impl Spec {
             return self.create_or_migrate();
         }
         let mut found = None;
-        match self.open_once(deadline, &mut found) {
+        match self.open_soundly(deadline, &mut found) {
             // It was being set aside while it was opened: what comes into its place counts.
-            Err(_) if self.was_set_aside(found) => self.open_once(deadline, &mut found),
+            Err(_) if self.was_set_aside(found) => self.open_soundly(deadline, &mut found),
             Err(error) if self.may_be_replaced(&error) => {
                 let damage = self.make_room(deadline)?;
-                let mut opened = self.open_once(deadline, &mut found)?;
+                let mut opened = self.open_soundly(deadline, &mut found)?;
                 opened.damage = opened.damage.or(damage);
                 Ok(opened)
             }
             answer => answer,
+        }
+    }
+
+    /// What was created or migrated while a write of another process failed may be behind a gap in the log: it is recovered,
+    /// and opened again. A failed write of its own is told to all.
+    fn open_soundly(&self, deadline: Instant, found: &mut Option<Place>) -> Result<Opened> {
+        loop {
+            let opened = self.open_once(deadline, found).inspect_err(|error| {
+                if latch::is_of_the_disk(error) {
+                    self.latch.raise();
+                }
+            })?;
+            if opened.wrote.is_none() || self.latch.holds() {
+                return Ok(opened);
+            }
         }
     }
 
@@ -247,7 +263,7 @@ impl Spec {
                 // The marks belong in the main file; in WAL mode they would go to the log.
                 connection.query_row("PRAGMA journal_mode=DELETE", [], |_| Ok(()))?;
                 // A dump leaves out the numbers of rows, by which a full-text index knows them.
-                damage::index_texts(&connection)?;
+                salvage::index_texts(&connection)?;
                 stamp(&connection)?;
                 notes.push(rebuilt::NOTE.to_owned());
             }
@@ -340,12 +356,12 @@ impl Spec {
         Ok(())
     }
 
-    /// To be called when a set of this database was added to the quarantine, and is finished.
-    pub(super) fn bound_quarantine(&self) {
+    /// To be called when this set of the database was added to the quarantine, and is finished.
+    pub(super) fn bound_quarantine(&self, set: &Path) {
         let home = self.path.parent().unwrap_or(&self.path);
         let sets = home::quarantine::Sets::Of(self.domain.name());
         let bytes = std::fs::symlink_metadata(&self.path).map_or(0, |found| found.len());
-        if let Err(error) = home::quarantine::bound(home, sets, bytes, self.limits.quarantine_sets) {
+        if let Err(error) = home::quarantine::bound(home, sets, set, bytes, self.limits.quarantine_sets) {
             // What was added is safe; the next one tries again.
             warn(&self.name(error));
         }

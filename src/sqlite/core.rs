@@ -7,7 +7,7 @@ use rusqlite::config::DbConfig;
 use super::blocked::Blocked;
 use super::connect::Spec;
 use super::disk_reserve::Looked;
-use super::ffi::WalGauge;
+use super::ffi::{self, WalGauge};
 use super::identity::{Identity, Lost, Sidecars};
 use super::latch::Joined;
 use super::schema_watch::SchemaWatch;
@@ -44,11 +44,26 @@ pub(super) const PATIENCE_IN_A_MOVING_LINE: u32 = 8;
 
 impl Core {
     /// Closes the connection for good. The last one of all processes works the log off, unless other files are at its paths
-    /// by now, or the file is damaged.
+    /// by now, the file is damaged, or a write to it failed: whoever opens it next recovers it then.
     pub(super) fn close(mut self) {
-        if self.identity.check_now(self.tx.connection()).is_err() {
+        if self.identity.check_now(self.tx.connection()).is_err() || !self.is_sound() {
             self.leave_log();
+            return;
         }
+        // SQLite would do so when it closes the last one, and not say whether it worked.
+        if let Some(latch) = &self.latch
+            && let Err(error) = self.work_off_last()
+        {
+            self.leave_log();
+            drop(latch.judge(Err::<(), _>(error.into())));
+        }
+    }
+
+    fn work_off_last(&self) -> rusqlite::Result<()> {
+        if ffi::shut_others_out(self.tx.connection())? {
+            ffi::checkpoint_passive(self.tx.connection())?;
+        }
+        Ok(())
     }
 
     /// Closes the connection, to open the files anew; the log stays as it is. When other files are at the paths by now, it
@@ -57,7 +72,7 @@ impl Core {
         self.leave_log();
         match self.identity.check_now(self.tx.connection()) {
             // The log belongs to the damaged file, and stays with it.
-            Ok(()) | Err(Lost::Damaged(_)) => None,
+            Ok(()) | Err(Lost::Damaged(_) | Lost::Unread(_)) => None,
             Err(Lost::File(_) | Lost::Log(_)) => Some(self.identity.marks().sidecars),
         }
     }

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::Write;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rusqlite::{Connection, Error, Result, ffi};
 
@@ -152,7 +152,7 @@ fn failure(code: c_int) -> Error {
     Error::SqliteFailure(ffi::Error::new(code), None)
 }
 
-fn check(code: c_int) -> Result<()> {
+pub(super) fn check(code: c_int) -> Result<()> {
     if code == ffi::SQLITE_OK { Ok(()) } else { Err(failure(code)) }
 }
 
@@ -260,6 +260,20 @@ pub(super) fn read_log(connection: &Connection, bytes: &mut [u8], at: u64) -> Re
     read_file(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER, bytes, at)
 }
 
+/// Writes `bytes` into the write-ahead log, through SQLite's own descriptor.
+pub(super) fn write_log(connection: &Connection, bytes: &[u8], at: u64) -> Result<()> {
+    let too_big = || failure(ffi::SQLITE_TOOBIG);
+    let at = ffi::sqlite3_int64::try_from(at).map_err(|_| too_big())?;
+    let length = c_int::try_from(bytes.len()).map_err(|_| too_big())?;
+    let Some((file, methods)) = file_of(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER)? else {
+        return Err(failure(ffi::SQLITE_MISUSE));
+    };
+    let Some(write) = methods.xWrite else { return Err(failure(ffi::SQLITE_MISUSE)) };
+    // SAFETY: the file is open while `connection` is borrowed, and the method is its own; it reads the `length` bytes that
+    // it is given, which are borrowed.
+    check(unsafe { write(file, bytes.as_ptr().cast(), length, at) })
+}
+
 /// True when a file ended before what was to be read.
 pub(super) fn is_short_read(error: &Error) -> bool {
     error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHORT_READ)
@@ -274,6 +288,24 @@ pub(super) fn sync_files(connection: &Connection) -> Result<()> {
         check(unsafe { sync(file, ffi::SQLITE_SYNC_FULL) })?;
     }
     Ok(())
+}
+
+/// True when no other connection of any process has the database open. From then on none can be opened before this one
+/// closes, as when SQLite itself closes the last one (<https://sqlite.org/wal.html>, section 6). The connection has read.
+pub(super) fn shut_others_out(connection: &Connection) -> Result<bool> {
+    let Some((file, methods)) = main_file(connection)? else { return Ok(false) };
+    let (Some(lock), Some(unlock)) = (methods.xLock, methods.xUnlock) else { return Ok(false) };
+    // SAFETY: the file is open while `connection` is borrowed, and the methods are its own. A connection to a log has the
+    // shared lock as long as it is open, so it may ask for the exclusive one, and keeps the shared one when that is refused.
+    unsafe {
+        match lock(file, ffi::SQLITE_LOCK_EXCLUSIVE) {
+            ffi::SQLITE_OK => Ok(true),
+            code if code & 0xff == ffi::SQLITE_BUSY => {
+                check(unlock(file, ffi::SQLITE_LOCK_SHARED)).map(|()| false)
+            }
+            code => Err(failure(code)),
+        }
+    }
 }
 
 /// Bytes of the main file from `at` on.
@@ -316,6 +348,13 @@ fn read_file(connection: &Connection, which: c_int, bytes: &mut [u8], at: ffi::s
     check(unsafe { read(file, bytes.as_mut_ptr().cast(), length, at) })
 }
 
+/// The main file and its methods, for calls that SQLite itself makes no other way; `None` when it is not open.
+pub(super) fn main_file(
+    connection: &Connection,
+) -> Result<Option<(*mut ffi::sqlite3_file, &ffi::sqlite3_io_methods)>> {
+    file_of(connection, ffi::SQLITE_FCNTL_FILE_POINTER)
+}
+
 /// The main file or its log, whichever `which` asks for, and its methods; `None` when it is not open.
 fn file_of(
     connection: &Connection,
@@ -335,47 +374,6 @@ fn file_of(
     // methods are those of the VFS that opened it, which are never freed, and null for a file that is not open.
     let methods = unsafe { file.as_ref().and_then(|file| file.pMethods.as_ref()) };
     Ok(methods.map(|methods| (file, methods)))
-}
-
-/// Read marks in the index of the log: up to where the log is needed by the snapshots that hold each mark's lock
-/// (<https://sqlite.org/walformat.html>, section 2.2; the first mark means the main file alone). `None` where there is no
-/// index in shared memory.
-pub(super) fn read_marks(connection: &Connection) -> Option<[u32; 5]> {
-    const REGION: c_int = 32768;
-    /// In words of four bytes.
-    const MARKS_AT: usize = 25;
-    let mut file: *mut ffi::sqlite3_file = ptr::null_mut();
-    // SAFETY: the handle is open while `connection` is borrowed; this file control writes one pointer.
-    let code = unsafe {
-        ffi::sqlite3_file_control(
-            connection.handle(),
-            c"main".as_ptr(),
-            ffi::SQLITE_FCNTL_FILE_POINTER,
-            (&raw mut file).cast::<c_void>(),
-        )
-    };
-    check(code).ok()?;
-    let mut region: *mut c_void = ptr::null_mut();
-    // SAFETY: the pointer is the connection's main file, whose methods are those of the VFS that opened it; xShmMap, where
-    // there is one (since version 2 of the methods), answers the index's first region, which this connection mapped when
-    // it first read the log, and with 0 for `extend` maps no more than the file has; the out pointer is ours.
-    unsafe {
-        let methods = file.as_ref()?.pMethods.as_ref()?;
-        if methods.iVersion < 2 {
-            return None;
-        }
-        let map = methods.xShmMap?;
-        check(map(file, 0, REGION, 0, (&raw mut region).cast())).ok()?;
-    }
-    if region.is_null() {
-        return None;
-    }
-    // SAFETY: the region is 32 KiB long, aligned to a page, and stays mapped while the connection is open. Others change
-    // the marks at any time, always as whole atomic words, as they are read here.
-    let mark = |at: usize| unsafe {
-        AtomicU32::from_ptr(region.cast::<u32>().add(MARKS_AT + at)).load(Ordering::Relaxed)
-    };
-    Some(std::array::from_fn(mark))
 }
 
 /// How often pages were written in the middle of a transaction because the page cache was full

@@ -168,6 +168,11 @@ impl Generation {
         }
     }
 
+    /// True while a backup or maintenance of this process has the database open.
+    pub(super) fn is_visited(&self) -> bool {
+        self.0.lock().open.values().any(|open| matches!(open.user, User::Backup | User::Maintenance))
+    }
+
     /// Notes which files a connection has open that has read something.
     pub(super) fn joined(&self, connection: &Counted, marks: &Marks) {
         let Some(entry) = &connection.entry else { return };

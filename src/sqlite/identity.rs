@@ -50,6 +50,8 @@ pub(super) enum Lost {
     Log(Error),
     /// The file is ours, and what is in it is no database any more.
     Damaged(Error),
+    /// Nothing: what is at the paths is ours, and the header could not be read.
+    Unread(Error),
 }
 
 /// Which files the write-ahead log and its index are, by inode.
@@ -193,14 +195,18 @@ impl Identity {
             self.seen = None;
             self.look_for_main().map_err(Lost::File)?;
         }
-        self.check_header(connection)?;
+        // That the header cannot be read says nothing about the log.
+        let unread = match self.check_header(connection) {
+            Err(Lost::Unread(error)) => Err(Lost::Unread(error)),
+            answer => Ok(answer?),
+        };
         if !unchanged {
             if Sidecars::of(&self.main) != self.marks.sidecars {
                 return Err(Lost::Log(log_lost()));
             }
             self.seen = found.filter(|found| settled(found.changed, now));
         }
-        Ok(())
+        unread
     }
 
     fn look_for_main(&self) -> Result<()> {
@@ -214,7 +220,8 @@ impl Identity {
     }
 
     fn check_header(&self, connection: &Connection) -> Result<(), Lost> {
-        match ffi::read_stamp(connection) {
+        // A disk may fail once. It is asked twice before anybody is told.
+        match ffi::read_stamp(connection).or_else(|_| ffi::read_stamp(connection)) {
             Ok(found) if found == self.marks.stamp => Ok(()),
             Ok(_) if damage::has_header(connection) => {
                 Err(Lost::File(replaced("its contents were overwritten by another database")))
@@ -223,7 +230,11 @@ impl Identity {
             Err(error) if is_cut_short(&error) => {
                 Err(Lost::Damaged(damage::damaged("its contents were cut off")))
             }
-            Err(error) => Err(Lost::File(replaced("its header cannot be read any more").caused_by(error))),
+            Err(error) => Err(Lost::Unread(
+                Error::from(error).worded("the header of the database file cannot be read").advise(
+                    "check the disk; nothing was moved, and it is looked at again with the next write",
+                ),
+            )),
         }
     }
 }

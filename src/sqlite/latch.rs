@@ -12,35 +12,35 @@
 //!    opened the database. That costs one load.
 //! 2. Whoever sees a write fail makes the number odd before anybody is told, and before the turn is given back. A process
 //!    that writes without its turn may acknowledge in between, within those microseconds.
-//! 3. Odd becomes even only under the init lock, after [`prove`]: the whole log was read again and its checksums hold, what
-//!    of it had not been copied yet was written into the main file, fsync of both files succeeded, and the log is empty.
-//!    Whoever dies on the way leaves it odd; the next one begins anew.
-//! 4. A process whose own write failed stays latched until its `reopen()`. Others open the database again by themselves.
+//! 3. Odd becomes even only under the init lock, after [`prove`]: the whole log was read again and its checksums hold, each
+//!    page of it was written once more, into the log and after an fsync into the main file, also what had been copied there
+//!    before the failure; fsync of both files succeeded, and the log is empty. Written once more, because the kernel does
+//!    not write by itself what it has marked clean. Whoever dies on the way leaves it odd; the next one begins anew.
+//! 4. A process whose own write failed stays latched until its `reopen()`. Others open the database again by themselves, and
+//!    so does one whose maintenance failed: its caller was told.
+//! 5. Whoever writes the files looks and tells: writers, checkpoints, migrations, merges, [`visit`](super::visit)s, and who
+//!    closes the last connection. A backup writes nothing, and copies what can be read.
 //!
 //! What this does not promise: that the disk keeps what it says it has synced. Nothing is read back around the kernel's
-//! cache. Pages that a checkpoint had copied before the failure, without an fsync since, are not written again: when it was
-//! their write-back that failed, the main file may lack them after a power cut. What the kernel has dropped of a log shows
-//! in the checksums: then the log is not used before every process has closed it, and SQLite's own recovery cuts it there.
+//! cache. What the kernel has dropped of a log shows in the checksums: then the log is not used before every process has
+//! closed it, and SQLite's own recovery cuts it there.
 //!
-//! Tests: below; `tests/latch_across_processes.rs`.
+//! Tests: below; `tests/latch_across_processes.rs`; `tests/power_cut.rs`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use memmap2::{MmapOptions, MmapRaw};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, ffi as code};
 
-use super::connect::{Patience, Spec, Whose, lock_until, whose};
+use super::connect::{Patience, Spec, Whose, lock_until, wait_a_moment, whose};
 use super::ffi;
 use super::generation::User;
+use super::log_index::RecoveryLocks;
+use super::shared_number::SharedNumber;
 use crate::error::{Error, ErrorKind, Result};
-use crate::home;
 use crate::salvage::log_checksum;
-
-const BYTES: usize = size_of::<u64>();
 
 /// The number of one database, as this process found it when it opened the database; `None` before, and in memory.
 #[derive(Clone, Default)]
@@ -54,16 +54,20 @@ impl Latch {
     /// A write of this process failed.
     pub(super) fn raise(&self) {
         if let Some(joined) = &*self.0.lock() {
-            // Otherwise somebody else was first, or has recovered it since.
-            joined.word.change(joined.found, joined.found + 1);
+            joined.raise();
         }
+    }
+
+    /// As [`Joined::holds`]; true before the database is opened, and in memory.
+    pub(super) fn holds(&self) -> bool {
+        self.0.lock().as_ref().is_none_or(Joined::holds)
     }
 }
 
 /// A generation of the database between two failures.
 #[derive(Clone)]
 pub(super) struct Joined {
-    word: Arc<Word>,
+    word: Arc<SharedNumber>,
     found: u64,
 }
 
@@ -72,32 +76,28 @@ impl Joined {
     pub(super) fn holds(&self) -> bool {
         self.word.get() == self.found
     }
-}
 
-/// The mapped number.
-struct Word(MmapRaw);
-
-impl Word {
-    fn open(path: &Path) -> Result<Self> {
-        let failed = |error| Error::io("map the latch", path, error);
-        let file = home::open_number(path)?;
-        MmapOptions::new().len(BYTES).map_raw(&file).map(Self).map_err(failed)
+    /// A write of this process failed.
+    pub(super) fn raise(&self) {
+        // Otherwise somebody else was first, or has recovered it since.
+        self.word.change(self.found, self.found + 1);
     }
 
-    #[allow(clippy::cast_ptr_alignment, reason = "a mapping is page-aligned")]
-    fn value(&self) -> &AtomicU64 {
-        // SAFETY: the mapping is page-aligned, at least eight bytes long, and lives as long as `self`. It is shared memory
-        // that other processes change: every access is atomic, and all bit patterns are valid. Nobody shortens the file:
-        // it has its length from the moment on when it has its name.
-        unsafe { &*self.0.as_ptr().cast::<AtomicU64>() }
+    /// The same when that is what an answer says.
+    pub(super) fn judge<T>(&self, answer: Result<T>) -> Result<T> {
+        answer.inspect_err(|error| {
+            if is_of_the_disk(error) {
+                self.raise();
+            }
+        })
     }
 
-    fn get(&self) -> u64 {
-        self.value().load(Ordering::Acquire)
-    }
-
-    fn change(&self, from: u64, to: u64) {
-        let _ = self.value().compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+    /// Refuses to go on after a failed write of somebody else.
+    ///
+    /// # Errors
+    /// `Latched`.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.holds() { Ok(()) } else { Err(failed_elsewhere()) }
     }
 }
 
@@ -125,7 +125,7 @@ impl Spec {
     /// # Errors
     /// As [`recover`](Self::recover_latched); of the system.
     pub(super) fn join_latch(&self, deadline: Instant) -> Result<()> {
-        let word = Arc::new(Word::open(&self.latch_file())?);
+        let word = Arc::new(SharedNumber::open(&self.latch_file())?);
         let found = loop {
             let found = word.get();
             if is_good(found) {
@@ -135,6 +135,20 @@ impl Spec {
         };
         *self.latch.0.lock() = Some(Joined { word, found });
         Ok(())
+    }
+
+    /// The same for who writes beside the write connection. The caller holds the init lock, and no repair is unfinished.
+    ///
+    /// # Errors
+    /// As [`recover`](Self::recover_latched).
+    pub(super) fn join_latch_beside(&self, deadline: Instant) -> Result<Joined> {
+        let word = Arc::new(SharedNumber::open(&self.latch_file())?);
+        self.recover_alone(&word, deadline)?;
+        let found = word.get();
+        let joined = Joined { word, found: found & !1 };
+        // It may have failed again since.
+        joined.check()?;
+        Ok(joined)
     }
 
     /// Recovers the database, unless somebody has done so.
@@ -149,15 +163,23 @@ impl Spec {
         }
     }
 
-    fn recover_word(&self, word: &Word, deadline: Instant) -> Result<()> {
+    fn recover_word(&self, word: &SharedNumber, deadline: Instant) -> Result<()> {
         let _lock = lock_until(&self.init_lock, deadline)?;
-        let found = word.get();
-        if is_good(found) {
+        if is_good(word.get()) {
             return Ok(());
         }
         // Whoever was killed while moving a damaged one may have moved its log: opened without it, what that held would be
         // missing.
         self.finish_unfinished()?;
+        self.recover_alone(word, deadline)
+    }
+
+    /// The caller holds the init lock.
+    fn recover_alone(&self, word: &SharedNumber, deadline: Instant) -> Result<()> {
+        let found = word.get();
+        if is_good(found) {
+            return Ok(());
+        }
         // A file that somebody took away has nothing to recover; opening says what is wrong with another's.
         if self.look()? > 0 {
             self.generation.refuse_left_over(&self.path)?;
@@ -173,6 +195,13 @@ impl Spec {
     }
 }
 
+/// The error of everybody else.
+pub(super) fn failed_elsewhere() -> Error {
+    Error::new(ErrorKind::Latched, "another process's write to the disk failed")
+        .advise("check the disk; the database is opened again by itself")
+        .retry_in(Duration::from_secs(1))
+}
+
 fn is_good(number: u64) -> bool {
     number.is_multiple_of(2)
 }
@@ -180,21 +209,41 @@ fn is_good(number: u64) -> bool {
 /// Brings everything that was committed into the main file, and shows that the disk takes it.
 fn prove(connection: &Connection) -> Result<()> {
     let log = ffi::checkpoint_noop(connection)?.log;
-    if !log_is_whole(connection, log)? {
-        return Err(Error::new(
-            ErrorKind::Corrupt,
-            "after a failed write its log cannot be read as it was written",
-        )
-        .advise("close every program that has it open: what of the log is whole is used then"));
+    if log > 0 {
+        let locks = take_locks(connection)?;
+        if !write_log_again(connection, log)? {
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                "after a failed write its log cannot be read as it was written",
+            )
+            .advise("close every program that has it open: what of the log is whole is used then"));
+        }
+        locks.forget_copied()?;
     }
+    // It syncs the log before it copies, and the main file before it empties the log.
     if ffi::checkpoint_truncate(connection)?.busy {
-        return Err(Error::new(
-            ErrorKind::Busy,
-            "after a failed write it is opened again when nobody reads or writes it any more",
-        )
-        .retry_in(Duration::from_secs(1)));
+        return Err(still_used());
     }
     Ok(ffi::sync_files(connection)?)
+}
+
+fn take_locks(connection: &Connection) -> Result<RecoveryLocks<'_>> {
+    loop {
+        if let Some(locks) = RecoveryLocks::try_take(connection)? {
+            return Ok(locks);
+        }
+        if !wait_a_moment(0) {
+            return Err(still_used());
+        }
+    }
+}
+
+fn still_used() -> Error {
+    Error::new(
+        ErrorKind::Busy,
+        "after a failed write it is opened again when nobody reads or writes it any more",
+    )
+    .retry_in(Duration::from_secs(1))
 }
 
 fn still_failing(error: Error) -> Error {
@@ -207,13 +256,10 @@ fn still_failing(error: Error) -> Error {
         .caused_by(error)
 }
 
-/// Reads the first frames of the log again: true when each is what was written
-/// (<https://sqlite.org/fileformat.html#walformat>).
-fn log_is_whole(connection: &Connection, frames: u64) -> Result<bool> {
+/// Reads the first frames of the log again, and writes each once more, for the disk to have it: true when each is what was
+/// written (<https://sqlite.org/fileformat.html#walformat>). Of one that is not, nothing is written.
+fn write_log_again(connection: &Connection, frames: u64) -> Result<bool> {
     const FRAME_HEADER: usize = 24;
-    if frames == 0 {
-        return Ok(true);
-    }
     let header = ffi::read_log_header(connection)?;
     let word = |bytes: &[u8], at: usize| {
         u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
@@ -224,6 +270,7 @@ fn log_is_whole(connection: &Connection, frames: u64) -> Result<bool> {
     if sum != (word(&header, 24), word(&header, 28)) || !(512..=65_536).contains(&page_size) {
         return Ok(false);
     }
+    ffi::write_log(connection, &header, 0)?;
     let mut frame = vec![0; FRAME_HEADER + page_size];
     for number in 0..frames {
         let at = header.len() as u64 + number * frame.len() as u64;
@@ -238,6 +285,7 @@ fn log_is_whole(connection: &Connection, frames: u64) -> Result<bool> {
         if frame[8..16] != header[16..24] || sum != (word(&frame, 16), word(&frame, 20)) {
             return Ok(false);
         }
+        ffi::write_log(connection, &frame, at)?;
     }
     Ok(true)
 }
@@ -246,6 +294,7 @@ fn log_is_whole(connection: &Connection, frames: u64) -> Result<bool> {
 #[allow(clippy::disallowed_methods, reason = "a test prepares files from outside")]
 mod tests {
     use std::os::unix::fs::FileExt;
+    use std::path::Path;
 
     use rusqlite::config::DbConfig;
 
@@ -265,8 +314,10 @@ mod tests {
     fn the_number_only_counts_up_and_each_failure_counts_once() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.latch");
-        let (one, other) =
-            (Arc::new(Word::open(&path).expect("new")), Word::open(&path).expect("the same file"));
+        let (one, other) = (
+            Arc::new(SharedNumber::open(&path).expect("new")),
+            SharedNumber::open(&path).expect("the same file"),
+        );
         let latch = Latch(Arc::new(Mutex::new(Some(Joined { word: one, found: 0 }))));
         assert!(latch.joined().expect("joined").holds());
         for _ in 0..2 {
@@ -284,7 +335,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.latch");
         std::fs::write(&path, [1, 0, 0]).expect("a short file");
-        assert_eq!(Word::open(&path).expect("mapped").get(), 1, "what is there is kept");
+        assert_eq!(SharedNumber::open(&path).expect("mapped").get(), 1, "what is there is kept");
         assert_eq!(std::fs::metadata(&path).expect("a file").len(), 8);
     }
 
@@ -299,12 +350,12 @@ mod tests {
         }
         let log = ffi::checkpoint_noop(&connection).expect("its length").log;
         assert_eq!(log, 3);
-        assert!(log_is_whole(&connection, log).expect("read"));
+        assert!(write_log_again(&connection, log).expect("read"));
         // What the kernel had in its cache is gone; the disk has something older there.
         let file = std::fs::File::options().write(true).open(with_ending(&path, "-wal")).expect("the log");
         file.write_all_at(&[7; 64], 32 + 2 * (24 + 4096) + 2000).expect("written");
         drop(file);
-        assert!(!log_is_whole(&connection, log).expect("read"));
+        assert!(!write_log_again(&connection, log).expect("read"));
         assert_eq!(prove(&connection).expect_err("not whole").kind(), ErrorKind::Corrupt);
         drop(connection);
         let connection = open(&path);

@@ -4,17 +4,17 @@
 //! Invariants:
 //! 1. The write lock is taken in its turn, and for the steps of [`reclaim`](super::reclaim) only.
 //! 2. The log stays short: it is worked off before a step that would make it longer than the soft limit.
-//! 3. What others free meanwhile is left for the next time: it comes to an end.
+//! 3. A failed write of its own ends it, and is told to all; after one of another process it ends as well.
+//! 4. What others free meanwhile is left for the next time: it comes to an end.
 //!
-//! Tests: `tests/space_comes_back.rs`.
+//! Tests: `tests/space_comes_back.rs`, `tests/latch_across_processes.rs`.
 
 use std::time::{Duration, Instant};
-
-use rusqlite::Connection;
 
 use super::connect::{Patience, Spec, pause, wait_a_moment};
 use super::ffi;
 use super::generation::User;
+use super::latch::is_of_the_disk;
 use super::reclaim::pages::{self, Pages};
 use super::reclaim::{Pace, Room};
 use super::visit::Visit;
@@ -63,7 +63,7 @@ fn try_maintain(visit: &mut Visit, wait: Duration, progress: &mut dyn FnMut(u64,
     if done.can_be_freed {
         give_back(visit, wait, before.free, &mut done, progress)?;
     }
-    done.optimized = optimize(visit, wait);
+    done.optimized = optimize(visit, wait)?;
     done.log_left = work_off(visit, wait)?;
     done.after = Pages::of(visit.connection())?;
     Ok(done)
@@ -102,7 +102,7 @@ fn give_back(
             Ok(freed) => freed,
             Err(error) => {
                 visit.unlock();
-                return Err(error.into());
+                return visit.judge(Err(error));
             }
         };
         visit.commit()?;
@@ -129,10 +129,10 @@ fn give_back(
 fn work_off(visit: &mut Visit, wait: Duration) -> Result<u64> {
     let until = instant_after(wait);
     loop {
-        let mut left = work_off_once(visit.connection())?;
+        let mut left = work_off_once(visit)?;
         if left > 0 {
             visit.take_turn(until);
-            let last = work_off_once(visit.connection());
+            let last = work_off_once(visit);
             visit.leave();
             left = last?;
         }
@@ -144,15 +144,20 @@ fn work_off(visit: &mut Visit, wait: Duration) -> Result<u64> {
 }
 
 /// What is left is asked for afterwards: the checkpoint itself only tells of what was in the log when it began.
-fn work_off_once(connection: &Connection) -> Result<u64> {
-    ffi::checkpoint_passive(connection)?;
-    let left = ffi::checkpoint_noop(connection)?;
+fn work_off_once(visit: &Visit) -> Result<u64> {
+    visit.check_latch()?;
+    visit.judge(ffi::checkpoint_passive(visit.connection()))?;
+    let left = ffi::checkpoint_noop(visit.connection())?;
     Ok(left.log.saturating_sub(left.done))
 }
 
 /// Each table's statistics are a short transaction of their own. False when it failed: a schema may use functions that only
 /// its own program knows, and nothing depends on statistics.
-fn optimize(visit: &Visit, wait: Duration) -> bool {
+///
+/// # Errors
+/// Of a failed write.
+fn optimize(visit: &Visit, wait: Duration) -> Result<bool> {
+    visit.check_latch()?;
     let _patience = Patience::until(instant_after(wait));
     let connection = visit.connection();
     let run = || {
@@ -163,11 +168,15 @@ fn optimize(visit: &Visit, wait: Duration) -> bool {
         while rows.next()?.is_some() {}
         Ok::<_, rusqlite::Error>(())
     };
-    let done = run();
+    let done = visit.judge(run());
     // Nothing of it is open: the next statement waits in its own way again.
     let _ = connection.busy_handler(None);
-    if let Err(error) = &done {
-        log::info!("{}: no statistics for the query planner: {error}", visit.spec().domain.name());
+    match done {
+        Ok(()) => Ok(true),
+        Err(error) if is_of_the_disk(&error) => Err(error),
+        Err(error) => {
+            log::info!("{}: no statistics for the query planner: {error}", visit.spec().domain.name());
+            Ok(false)
+        }
     }
-    done.is_ok()
 }

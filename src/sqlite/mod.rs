@@ -19,7 +19,7 @@
 //! | [`lineage`] | what a fork must not open |
 //! | [`guard`] | what a job may not do, and its deadline |
 //! | [`identity`], [`generation`] | are the files still ours, and who of this process has them open |
-//! | [`latch`] | no acknowledgement after a failed write, in any process |
+//! | [`latch`], [`shared_number`] | no acknowledgement after a failed write, in any process |
 //! | [`recover`], [`rescue`], [`merge`] | if not: what was in them, and on to those that are there |
 //! | [`maintain`], [`compact`] | the same on demand, and all at once |
 //! | [`visit`] | the write lock in its turn, beside those who have the database open |
@@ -30,7 +30,7 @@
 //! | [`log_cap`], [`pins`], [`space`], [`write_rate`] | the bounds that decide it |
 //! | [`disk_reserve`] | logs leave the last of the disk to the others |
 //! | [`health`], [`stats`], [`change`] | what can be watched, and is counted |
-//! | [`ffi`] | calls that rusqlite does not offer |
+//! | [`ffi`], [`log_index`] | calls that rusqlite does not offer, and shared memory that SQLite does not show |
 
 mod admission;
 mod batch;
@@ -59,6 +59,7 @@ mod label;
 mod latch;
 mod lineage;
 mod log_cap;
+mod log_index;
 pub(crate) mod maintain;
 pub(crate) mod memory;
 mod merge;
@@ -73,6 +74,7 @@ mod recover;
 mod rescue;
 mod schema_watch;
 mod shared;
+mod shared_number;
 mod space;
 pub(crate) mod stats;
 pub(crate) mod status_page;
@@ -499,6 +501,10 @@ impl Database {
     ///
     /// After a failed write, of this process or another, everything that was committed is first checked and brought into the
     /// main file, unless another process has done so.
+    ///
+    /// The handle's deadline bounds what is waited for: locks, readers, and the copy. When the file turns out to be damaged, and
+    /// this call is the one that salvages it, that is done to the end, however long it takes: broken off it would begin
+    /// anew, and nobody could use the database meanwhile.
     ///
     /// # Errors
     /// As when opening; `Full` when there is no room for that copy, `Timeout` when there is no time: then it stays as it was,

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::ffi;
 use super::holders::{self, Effort, Holder};
 use super::label::Label;
+use super::log_index;
 use super::shared::Shared;
 
 /// What keeps the log.
@@ -50,7 +50,7 @@ pub(super) fn find(
     if shared.spec.memory.is_some() {
         return own();
     }
-    let marks = keeping(ffi::read_marks(connection), log);
+    let marks = keeping(log_index::read_marks(connection), log);
     let holder = holders::snapshot_holders(&shared.spec.path, &marks, effort).into_iter().next()?;
     if holder.pid == std::process::id() { own().or(Some(Pin::Own)) } else { Some(Pin::Process(holder)) }
 }
@@ -73,6 +73,7 @@ fn keeping(marks: Option<[u32; 5]>, log: u64) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sqlite::ffi;
 
     #[test]
     fn only_marks_before_the_end_keep_the_log_and_the_lowest_keeps_most() {
@@ -98,7 +99,7 @@ mod tests {
         }
         let done = ffi::checkpoint_passive(&writer).expect("as far as it goes");
         assert_eq!((done.done, done.log > pinned), (pinned, true));
-        let marks = ffi::read_marks(&writer).expect("an index");
+        let marks = log_index::read_marks(&writer).expect("an index");
         let at: Vec<_> = keeping(Some(marks), done.log).into_iter().filter(|at| *at > 0).collect();
         assert!(
             at.iter().any(|at| u64::from(marks[usize::try_from(*at).expect("small")]) == pinned),

@@ -32,7 +32,7 @@ use super::rebuilt;
 use super::tx::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::access;
-pub(crate) use source::Source;
+pub(crate) use source::{Files, Source};
 
 /// How often the way to read a database that may not be written is looked for while its writers come and go.
 const LOOKS_AT_FILES: u32 = 10;

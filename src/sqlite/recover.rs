@@ -22,6 +22,7 @@ use super::core::Core;
 use super::ffi;
 use super::health::Health;
 use super::identity::{Lost, Sidecars};
+use super::latch;
 use super::merge::{self, Merged};
 use super::rescue::{self, Saved};
 use super::shared::{Shared, warn};
@@ -111,7 +112,9 @@ pub(super) fn reopen(shared: &Shared, deadline: Instant) -> Result<()> {
 /// read until the disk works again.
 fn prove(shared: &Shared, deadline: Instant) -> Result<()> {
     let ours = match shared.gate.enter().as_mut() {
-        Some(core) => core.identity.check_now(core.tx.connection()).is_ok(),
+        Some(core) => {
+            matches!(core.identity.check_now(core.tx.connection()), Ok(()) | Err(Lost::Unread(_)))
+        }
         None => false,
     };
     if !ours {
@@ -235,9 +238,14 @@ fn told(shared: &Shared, saved: &Saved) {
             "what its removed files held was copied to {path}; {} rows were brought back, {} are another now",
             merged.added, merged.other
         ),
-        Err(error) => format!(
-            "what its removed files held was copied to {path}; its rows could not be brought back: {error}"
-        ),
+        Err(error) => {
+            if latch::is_of_the_disk(&error) {
+                shared.latch(error.clone());
+            }
+            format!(
+                "what its removed files held was copied to {path}; its rows could not be brought back: {error}"
+            )
+        }
     };
     warn(&format_args!("{}: {told}", shared.spec.domain.name()));
     shared.health.warn(told);
@@ -290,7 +298,7 @@ fn keep(shared: &Shared, core: &mut Core, deadline: Instant, copying: Copying) -
     rolled_back?;
     let (why, of_the_same_file) = match lost {
         // Of what is damaged, whoever sets it right reads all there is; of what is in quarantine that has been done.
-        Ok(()) | Err(Lost::Damaged(_)) => return Ok(None),
+        Ok(()) | Err(Lost::Damaged(_) | Lost::Unread(_)) => return Ok(None),
         Err(Lost::File(_)) if core.copied || shared.spec.is_in_quarantine(core.identity.marks()) => {
             return Ok(None);
         }
@@ -328,7 +336,7 @@ fn brought_home(shared: &Shared, core: &Core, deadline: Instant) -> Result<bool>
     // The log may have gone first, on its way into quarantine with all that is in it.
     Ok(shared.spec.is_in_quarantine(core.identity.marks())
         || is_worked_off(core)?
-        || (nobody_began_anew(shared, core) && work_off(core)?))
+        || (nobody_began_anew(shared, core) && work_off(shared, core)?))
 }
 
 fn is_worked_off(core: &Core) -> Result<bool> {
@@ -343,11 +351,18 @@ fn nobody_began_anew(shared: &Shared, core: &Core) -> bool {
     fits(found.wal, own.wal) && fits(found.shm, own.shm)
 }
 
-/// Works the removed log off into the main file. False when somebody's read keeps it from being done.
-fn work_off(core: &Core) -> Result<bool> {
+/// Works the removed log off into the main file. False when somebody's read keeps it from being done, and after a failed
+/// write: then a copy is made, for a second try would be told that all is well.
+fn work_off(shared: &Shared, core: &Core) -> Result<bool> {
     let until = instant_after(LONGEST_WORK_OFF);
     loop {
-        ffi::checkpoint_passive(core.tx.connection())?;
+        if let Err(error) = ffi::checkpoint_passive(core.tx.connection()).map_err(Error::from) {
+            if !latch::is_of_the_disk(&error) {
+                return Err(error);
+            }
+            shared.spec.latch.raise();
+            return Ok(false);
+        }
         if is_worked_off(core)? {
             return Ok(true);
         }

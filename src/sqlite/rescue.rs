@@ -101,8 +101,8 @@ pub(super) fn save(
     };
     let text = serde_json::to_vec_pretty(&manifest).expect("texts and numbers are JSON");
     home::write_atomically(&folder.0.join(MANIFEST), &text)?;
+    spec.bound_quarantine(&folder.0);
     std::mem::forget(folder);
-    spec.bound_quarantine();
     Ok(Saved { copy, of_the_same_file })
 }
 

@@ -142,10 +142,7 @@ impl Shared {
             admission: Admission::default(),
             suspicion: Suspicion::default(),
             damage: Mutex::new(None),
-            write_rate: spec
-                .domain
-                .max_write_rate
-                .map(|bound| Mutex::new(WriteRate::new(bound, Instant::now()))),
+            write_rate: spec.domain.max_write_rate.map(|bound| Mutex::new(WriteRate::new(bound))),
             counters,
             slot,
             owner: forks::generation(),
@@ -289,6 +286,8 @@ impl Shared {
         let (loss, error) = match found {
             // Its commit is in the log, and whoever salvages may find it there.
             Lost::Damaged(error) => return self.suspect(error).as_kind(ErrorKind::OutcomeUnknown),
+            // Its commit stands, as far as anybody can tell.
+            Lost::Unread(error) => return self.name(error).as_kind(ErrorKind::OutcomeUnknown),
             Lost::File(error) => (Loss::File, self.latch(error)),
             Lost::Log(error) if self.best_effort => return self.latch(error),
             Lost::Log(error) => {
@@ -339,11 +338,7 @@ impl Shared {
     /// A write of another process failed, so nothing is acknowledged here either. The writer opens the database again when
     /// somebody has recovered it.
     pub(super) fn failed_elsewhere(&self) -> Error {
-        let error = self.name(
-            Error::new(ErrorKind::Latched, "another process's write to the disk failed")
-                .advise("check the disk; the database is opened again by itself")
-                .retry_in(Duration::from_secs(1)),
-        );
+        let error = self.name(latch::failed_elsewhere());
         if self.best_effort {
             self.detach(error.clone());
         } else {
@@ -717,7 +712,7 @@ impl Shared {
         }
         let pages = core.gauge.pages();
         log_cap::committed(self, core.tx.connection(), pages);
-        write_rate::committed(self, core.tx.connection(), pages);
+        write_rate::committed(self, core.tx.connection());
         disk_reserve::committed(core, self);
         let too_long = self.checkpointer.watch(pages);
         stats::set(&self.counters.wal_pages, pages);

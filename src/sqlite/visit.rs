@@ -4,8 +4,11 @@
 //! 1. The lock is taken after the turn: this process's own writer waits in line like those of others, between two batches,
 //!    and needs to be told nothing.
 //! 2. The connection closes without a checkpoint.
+//! 3. After a failed write of any process it goes on only when somebody has recovered the database: it does so itself when it
+//!    begins. A failed write of its own is told to all ([`latch`](super::latch)). A backup, which writes nothing, reads also
+//!    while the disk fails.
 //!
-//! Tests: `tests/b1_backup.rs`, `tests/space_comes_back.rs`.
+//! Tests: `tests/b1_backup.rs`, `tests/space_comes_back.rs`, `tests/latch_across_processes.rs`.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -18,14 +21,20 @@ use super::core::PATIENCE_IN_A_MOVING_LINE;
 use super::ffi;
 use super::generation::{Counted, User};
 use super::holders::{flock_holder, write_lock_holder};
+use super::latch::Joined;
 use super::lineage;
 use super::turn::Turn;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home;
 
+/// How long a backup waits for a database to be recovered after a failed write, before it copies what can be read.
+const LONGEST_PROOF: Duration = Duration::from_secs(1);
+
 /// A database, its turn and its write lock.
 pub(crate) struct Visit {
     connection: Counted,
+    /// `None` for a backup, which goes on when it has begun.
+    latch: Option<Joined>,
     turn: Turn,
     spec: Spec,
     /// Ends after the connection.
@@ -75,12 +84,30 @@ impl Visit {
         if found.len() < connect::SMALLEST_DATABASE {
             return Err(Error::new(ErrorKind::Corrupt, "the file is too short to be a database"));
         }
+        let latch = join_latch(spec, user, deadline)?;
         let connection = spec.open_checkpointer(user)?;
         if ffi::read_stamp(&connection)?.application_id != APPLICATION_ID {
             return Err(Error::new(ErrorKind::Conflict, "the file is a database of another program"));
         }
         let turn = Turn::open(&spec.room)?;
-        Ok(Self { connection, turn, spec: spec.clone(), _note: note })
+        Ok(Self { connection, latch, turn, spec: spec.clone(), _note: note })
+    }
+
+    /// Refuses to go on after a failed write of somebody else.
+    ///
+    /// # Errors
+    /// `Latched`.
+    pub(super) fn check_latch(&self) -> Result<()> {
+        self.latch.as_ref().map_or(Ok(()), Joined::check)
+    }
+
+    /// To be asked about every answer of a call that writes the database's files: tells all when it failed.
+    pub(super) fn judge<T, E: Into<Error>>(&self, answer: Result<T, E>) -> Result<T> {
+        let answer = answer.map_err(Into::into);
+        match &self.latch {
+            Some(latch) => latch.judge(answer),
+            None => answer,
+        }
     }
 
     pub(crate) fn spec(&self) -> &Spec {
@@ -120,7 +147,7 @@ impl Visit {
         self.take_turn(until);
         loop {
             let error = match self.connection.execute_batch("BEGIN IMMEDIATE") {
-                Ok(()) => return Ok(()),
+                Ok(()) => return self.check_latch().inspect_err(|_| self.unlock()),
                 Err(error) => Error::from(error),
             };
             if error.kind() != ErrorKind::Busy {
@@ -148,11 +175,22 @@ impl Visit {
 
     /// Makes what was written durable, and gives the write lock and the turn back.
     pub(crate) fn commit(&mut self) -> Result<()> {
-        let answer = self.connection.execute_batch("COMMIT");
+        let answer = self.judge(self.connection.execute_batch("COMMIT"));
         if answer.is_err() {
             self.unlock();
         }
         self.turn.leave();
-        Ok(answer?)
+        answer?;
+        self.check_latch()
+    }
+}
+
+fn join_latch(spec: &Spec, user: User, deadline: Instant) -> Result<Option<Joined>> {
+    if user != User::Backup {
+        return spec.join_latch_beside(deadline).map(Some);
+    }
+    match spec.join_latch_beside(deadline.min(instant_after(LONGEST_PROOF))) {
+        Err(error) if !matches!(error.kind(), ErrorKind::Latched | ErrorKind::Busy) => Err(error),
+        _ => Ok(None),
     }
 }

@@ -1,128 +1,98 @@
 //! How much may be written: [`Domain::max_write_rate`](crate::Domain::max_write_rate).
 //!
-//! A token bucket that holds a quarter of what may be written in the time given, and is full at the start. What is counted
-//! is how the write-ahead log grows from commit to commit, whoever wrote it: so all processes together keep the bound, as
-//! far as each of them commits. Each page counts twice, because it is copied to the main file later.
+//! A token bucket that holds a quarter of what may be written in the time given, and is full when the database is new. All
+//! processes share it, and it outlives them: a program that is started again and again gets no new one. Each takes out what
+//! it writes to the log, twice, because a page is copied to the main file later.
+//!
+//! `locks/<name>.rate` holds one number, the time when the bucket is full again, in nanoseconds of the system's clock. To
+//! take bytes out is to move that time on; to fill up needs nobody.
 //!
 //! Invariants:
-//! 1. Counting costs a lock that nobody waits for, a look at the clock and one at the log's header per commit, of domains
-//!    that have the bound.
+//! 1. Counting costs a look at the clock and an atomic addition per commit, of domains that have the bound.
 //! 2. Who was over it is let in again when a 64th of the bucket is full, not for each byte.
+//! 3. Wherever the clock jumps to, work is let in again after the bound's own time.
 //!
 //! Tests: `tests/bounds_are_kept.rs`, and below.
 
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use rusqlite::Connection;
 
 use super::admission::Bound;
 use super::checkpoint::PAGE;
+use super::connect::Spec;
 use super::ffi;
+use super::identity::wall_clock_ns;
 use super::log_cap::{FRAME, size};
-use super::shared::Shared;
+use super::shared::{Shared, warn};
+use super::shared_number::SharedNumber;
 use crate::error::{Error, ErrorKind};
 
 /// The part of what may be written in the time given that may be written at once.
 const AT_ONCE: u64 = 4;
 /// The part of the bucket that is full before work is let in again.
-const AGAIN: f64 = 1.0 / 64.0;
-
-/// The log at one moment.
-#[derive(Clone, Copy)]
-struct Log {
-    pages: u64,
-    /// Its header's number, which is another one each time it begins anew (<https://sqlite.org/fileformat.html>, section
-    /// 4.1); none where there is no file.
-    begun: Option<[u8; 4]>,
-    /// What this connection has written to it since it was opened; pages of a transaction that is larger than the page
-    /// cache more than once.
-    own: u32,
-}
-
-impl Log {
-    fn of(connection: &Connection, pages: u64) -> Self {
-        let begun = ffi::read_log_header(connection)
-            .ok()
-            .map(|header| [header[12], header[13], header[14], header[15]]);
-        Self { pages, begun, own: ffi::pages_written(connection) }
-    }
-}
+const AGAIN: u64 = 64;
 
 pub(super) struct WriteRate {
     bytes: u64,
     per: Duration,
-    /// What may still be written, in bytes; below zero when it was too much.
-    left: f64,
-    filled: Instant,
-    /// After the last commit; unknown at the start.
-    log: Option<Log>,
-    /// Pages that came to the log before that, since the commit before; and whether others wrote some of them.
-    last: u64,
-    beside_others: bool,
+    /// When the bucket is full again. `None` before the database is opened, and where the number cannot be had.
+    full_at: Option<SharedNumber>,
+    /// What the write connection had written when that was last looked at, in pages.
+    counted: u32,
 }
 
 impl WriteRate {
-    pub(super) fn new(bound: (u64, Duration), now: Instant) -> Self {
-        let (bytes, per) = bound;
-        let mut rate = Self {
-            bytes,
-            per: per.max(Duration::from_millis(1)),
-            left: 0.0,
-            filled: now,
-            log: None,
-            last: 0,
-            beside_others: false,
-        };
-        rate.left = rate.bucket();
-        rate
+    pub(super) fn new((bytes, per): (u64, Duration)) -> Self {
+        Self { bytes, per: per.max(Duration::from_millis(1)), full_at: None, counted: 0 }
     }
 
-    fn bucket(&self) -> f64 {
-        (self.bytes / AT_ONCE) as f64
+    fn per_ns(&self) -> u64 {
+        u64::try_from(self.per.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    fn per_second(&self) -> f64 {
-        self.bytes as f64 / self.per.as_secs_f64()
+    /// How long the empty bucket takes to be full.
+    fn bucket_ns(&self) -> u64 {
+        self.per_ns() / AT_ONCE
     }
 
-    fn fill(&mut self, now: Instant) {
-        let time = now.saturating_duration_since(self.filled).as_secs_f64();
-        self.filled = now;
-        self.left = (self.left + time * self.per_second()).min(self.bucket());
+    /// How long it takes until so many bytes may be written again.
+    fn cost_ns(&self, bytes: u64) -> u64 {
+        let cost = u128::from(bytes) * u128::from(self.per_ns()) / u128::from(self.bytes.max(1));
+        u64::try_from(cost).unwrap_or(u64::MAX)
     }
 
-    /// The log is like this at `now`. True when nothing may be written any more.
-    fn grew_to(&mut self, log: Log, now: Instant) -> bool {
-        let before = self.log.replace(log).unwrap_or(log);
-        let own = u64::from(log.own.wrapping_sub(before.own) & (u32::MAX >> 1));
-        let new = match log.pages.checked_sub(before.pages) {
-            Some(new) if log.begun == before.begun => {
-                self.beside_others = new > own;
-                new
-            }
-            // It began anew, also where others have made it longer than it was. What they had added to the old one is not
-            // known: as much as the last time.
-            _ => log.pages + if self.beside_others { self.last } else { 0 },
-        };
-        let new = new.max(own);
-        self.last = new;
-        self.fill(now);
-        self.left -= (new * (FRAME + PAGE)) as f64;
-        self.left < 0.0
+    /// When the bucket is full at the latest, however much was written, and whatever the clock said before.
+    fn latest(&self, now: u64) -> u64 {
+        now.saturating_add(self.per_ns())
+    }
+
+    /// This process wrote so many pages. True when nothing may be written any more.
+    fn wrote(&mut self, pages: u64, now: u64) -> bool {
+        let Some(full_at) = &self.full_at else { return false };
+        let cost = self.cost_ns(pages * (FRAME + PAGE));
+        let latest = self.latest(now);
+        let full_at = full_at.update(|full_at| full_at.max(now).saturating_add(cost).min(latest));
+        self.bytes == 0 || full_at - now > self.bucket_ns()
     }
 
     /// How long it takes until work is let in again; nothing when it may be now.
-    fn wait(&mut self, now: Instant) -> Duration {
-        self.fill(now);
-        let missing = self.bucket() * AGAIN - self.left;
-        if missing < 0.0 || (missing == 0.0 && self.bytes > 0) {
-            return Duration::ZERO;
+    fn wait(&self, now: u64) -> Duration {
+        if self.bytes == 0 {
+            // It is looked at again, and stays so.
+            return self.per;
         }
-        // Where nothing may be written, it is looked at again and stays so.
-        Duration::try_from_secs_f64(missing / self.per_second()).unwrap_or(self.per)
+        let latest = self.latest(now);
+        let full_at = self.full_at.as_ref().map_or(0, |full_at| {
+            // Written only where it changes something: whoever waits looks often.
+            if full_at.get() > latest { full_at.update(|full_at| full_at.min(latest)) } else { full_at.get() }
+        });
+        let enough = self.bucket_ns() - self.bucket_ns() / AGAIN;
+        Duration::from_nanos(full_at.saturating_sub(now).saturating_sub(enough))
     }
 
-    fn over(&mut self, now: Instant) -> Error {
+    fn over(&self, now: u64) -> Error {
         let (bytes, seconds) = (size(self.bytes), self.per.as_secs());
         let per = match seconds {
             _ if seconds > 0 && seconds.is_multiple_of(3600) => format!("{} h", seconds / 3600),
@@ -138,12 +108,26 @@ impl WriteRate {
     }
 }
 
-/// After a commit that left the log this long.
-pub(super) fn committed(shared: &Shared, connection: &Connection, pages: u64) {
+/// The clock that all processes have in common.
+fn clock() -> u64 {
+    u64::try_from(wall_clock_ns()).unwrap_or(0)
+}
+
+impl Spec {
+    /// The file of the number.
+    fn rate_file(&self) -> PathBuf {
+        self.room.with_extension("rate")
+    }
+}
+
+/// After a commit.
+pub(super) fn committed(shared: &Shared, connection: &Connection) {
     let Some(rate) = &shared.write_rate else { return };
-    let log = Log::of(connection, pages);
-    let (mut rate, now) = (rate.lock(), Instant::now());
-    if rate.grew_to(log, now) && !shared.admission.is_reached(Bound::WriteRate) {
+    let (mut rate, now) = (rate.lock(), clock());
+    let written = ffi::pages_written(connection);
+    // The counter of SQLite begins anew after 2^31.
+    let new = written.wrapping_sub(std::mem::replace(&mut rate.counted, written)) & (u32::MAX >> 1);
+    if rate.wrote(new.into(), now) && !shared.admission.is_reached(Bound::WriteRate) {
         let over = rate.over(now);
         // Others may be told of it now, and write.
         drop(rate);
@@ -151,16 +135,24 @@ pub(super) fn committed(shared: &Shared, connection: &Connection, pages: u64) {
     }
 }
 
-/// The files are open: what is in the log by now does not count.
+/// The files are open: what their connection has written by now does not count.
 pub(super) fn attached(shared: &Shared, connection: &Connection) {
     let Some(rate) = &shared.write_rate else { return };
-    // What keeps it from looking is met by the next write; the first commit does not count then.
-    rate.lock().log = ffi::checkpoint_noop(connection).ok().map(|found| Log::of(connection, found.log));
+    let mut rate = rate.lock();
+    rate.counted = ffi::pages_written(connection);
+    if rate.full_at.is_some() || shared.spec.memory.is_some() {
+        return;
+    }
+    match SharedNumber::open(&shared.spec.rate_file()) {
+        Ok(number) => rate.full_at = Some(number),
+        // Logging goes on without the bound rather than not at all.
+        Err(error) => warn(&shared.name(error)),
+    }
 }
 
 /// Lets work in again when it is time.
 pub(super) fn look(shared: &Shared) {
-    if shared.write_rate.as_ref().is_none_or(|rate| rate.lock().wait(Instant::now()).is_zero()) {
+    if shared.write_rate.as_ref().is_none_or(|rate| rate.lock().wait(clock()).is_zero()) {
         shared.open_again(Bound::WriteRate);
     }
 }
@@ -169,57 +161,40 @@ pub(super) fn look(shared: &Shared) {
 mod tests {
     use super::*;
 
-    fn at(pages: u64) -> Log {
-        Log { pages, begun: None, own: 0 }
-    }
-
-    #[test]
-    fn a_log_that_began_anew_and_is_longer_than_before_counts_whole() {
-        let start = Instant::now();
-        let mut rate = WriteRate::new((4 << 20, Duration::from_hours(1)), start);
-        let log = |pages, begun| Log { pages, begun: Some([0, 0, 0, begun]), own: 0 };
-        rate.grew_to(log(100, 1), start);
-        let full = rate.left;
-        rate.grew_to(log(110, 1), start);
-        assert!((full - rate.left - (10 * (FRAME + PAGE)) as f64).abs() < 1.0);
-        // And ten more, as many as others added the last time.
-        rate.grew_to(log(115, 2), start);
-        assert!((full - rate.left - (135 * (FRAME + PAGE)) as f64).abs() < 1.0);
-    }
-
-    #[test]
-    fn what_a_large_transaction_writes_twice_counts_twice_and_nobody_else_is_guessed_at() {
-        let start = Instant::now();
-        let mut rate = WriteRate::new((4 << 20, Duration::from_hours(1)), start);
-        let log = |pages, begun, own| Log { pages, begun: Some([0, 0, 0, begun]), own };
-        rate.grew_to(log(100, 1, 100), start);
-        let full = rate.left;
-        rate.grew_to(log(110, 1, 120), start);
-        rate.grew_to(log(30, 2, 150), start);
-        assert!((full - rate.left - (50 * (FRAME + PAGE)) as f64).abs() < 1.0);
-    }
+    const SECOND: u64 = 1_000_000_000;
+    /// Some day in 2026.
+    const START: u64 = 1_790_000_000 * SECOND;
 
     /// Pages that take this many bytes.
     fn pages(bytes: u64) -> u64 {
         bytes / (FRAME + PAGE)
     }
 
+    /// What several processes have, of one database.
+    fn rates<const N: usize>(bytes: u64, per: Duration) -> (tempfile::TempDir, [WriteRate; N]) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.rate");
+        let rates = std::array::from_fn(|_| WriteRate {
+            full_at: Some(SharedNumber::open(&path).expect("a number")),
+            ..WriteRate::new((bytes, per))
+        });
+        (folder, rates)
+    }
+
     #[test]
     fn in_any_span_no_more_is_let_in_than_one_and_a_quarter_times_the_bound() {
-        let start = Instant::now();
-        let (bytes, hour) = (400 << 20, Duration::from_hours(1));
-        let mut rate = WriteRate::new((bytes, hour), start);
-        let (mut log, mut own, mut written, mut shut) = (0, 0, 0, false);
-        rate.grew_to(at(0), start);
+        let bytes = 400 << 20;
+        let (_folder, mut rates) = rates::<2>(bytes, Duration::from_hours(1));
+        let (mut written, mut shut) = (0, [false; 2]);
         for second in 0..3600 {
-            let now = start + Duration::from_secs(second);
-            shut = shut && !rate.wait(now).is_zero();
-            if !shut {
-                // A storm: a mebibyte a second, and a log that begins anew when it is four long.
-                log = if log > pages(3 << 20) { pages(1 << 20) } else { log + pages(1 << 20) };
-                written += pages(1 << 20) * (FRAME + PAGE);
-                own += u32::try_from(pages(1 << 20)).expect("a small number");
-                shut = rate.grew_to(Log { own, ..at(log) }, now);
+            let now = START + second * SECOND;
+            // A storm in two processes: a mebibyte a second.
+            for (rate, shut) in rates.iter_mut().zip(&mut shut) {
+                *shut = *shut && !rate.wait(now).is_zero();
+                if !*shut {
+                    written += pages(1 << 19) * (FRAME + PAGE);
+                    *shut = rate.wrote(pages(1 << 19), now);
+                }
             }
         }
         assert!(written > bytes && written < bytes / 4 * 5 + (2 << 20), "{written}");
@@ -227,25 +202,44 @@ mod tests {
 
     #[test]
     fn where_nothing_may_be_written_it_stays_shut() {
-        let start = Instant::now();
-        let mut rate = WriteRate::new((0, Duration::from_mins(90)), start);
-        rate.grew_to(at(0), start);
-        assert!(rate.grew_to(at(1), start) && !rate.wait(start + Duration::from_hours(9)).is_zero());
-        assert!(rate.over(start).message().contains("0 MiB in 90 min"));
+        let (_folder, [mut rate]) = rates(0, Duration::from_mins(90));
+        assert!(rate.wrote(1, START) && !rate.wait(START + 9 * 3600 * SECOND).is_zero());
+        assert!(rate.over(START).message().contains("0 MiB in 90 min"));
     }
 
     #[test]
     fn a_quiet_program_is_never_refused_and_the_bucket_fills_up_again() {
-        let start = Instant::now();
-        let day = Duration::from_hours(24);
-        let mut rate = WriteRate::new((4 << 30, day), start);
-        assert!(!rate.grew_to(at(1_000_000), start), "what was there before does not count");
-        assert!(!rate.grew_to(at(1_000_000 + pages(1 << 30)), start), "a quarter at once");
-        assert!(rate.grew_to(at(1_000_000 + pages(1 << 30) + 2), start), "and not more");
-        let wait = rate.wait(start);
+        let (_folder, [mut rate]) = rates(4 << 30, Duration::from_hours(24));
+        assert!(!rate.wrote(pages(1 << 30), START), "a quarter at once");
+        assert!(rate.wrote(2, START), "and not more");
+        let wait = rate.wait(START);
         assert!(wait > Duration::from_mins(5) && wait < Duration::from_mins(7), "{wait:?}");
-        assert!(rate.wait(start + wait).is_zero());
-        rate.fill(start + day);
-        assert!((rate.left - rate.bucket()).abs() < 1.0);
+        let later = START + u64::try_from(wait.as_nanos()).expect("minutes");
+        assert!(rate.wait(later).is_zero());
+        let next_day = START + 24 * 3600 * SECOND;
+        assert!(!rate.wrote(pages(1 << 30), next_day) && rate.wrote(2, next_day), "it was full again");
+    }
+
+    #[test]
+    fn a_process_that_starts_finds_the_bucket_as_the_others_left_it() {
+        let (folder, [mut rate]) = rates(4 << 30, Duration::from_hours(24));
+        assert!(!rate.wrote(pages(1 << 30), START));
+        drop(rate);
+        let full_at = Some(SharedNumber::open(&folder.path().join("a.rate")).expect("the number"));
+        let mut next = WriteRate { full_at, ..WriteRate::new((4 << 30, Duration::from_hours(24))) };
+        assert!(next.wrote(2, START + SECOND / 100), "nothing was left for it");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_shuts_nobody_out_for_longer_than_the_bounds_own_time() {
+        let hour = Duration::from_hours(1);
+        let (_folder, [mut rate]) = rates(4 << 20, hour);
+        // Years ahead, and back.
+        assert!(!rate.wrote(pages(1 << 19), START * 2));
+        let wait = rate.wait(START);
+        assert!(!wait.is_zero() && wait < hour, "{wait:?}");
+        assert!(rate.wait(START + 3600 * SECOND).is_zero(), "nobody has to write for that");
+        // Ahead: as if that time had passed.
+        assert!(rate.wrote(pages(2 << 20), START + 3600 * SECOND) && rate.wait(START * 2).is_zero());
     }
 }

@@ -223,7 +223,7 @@ fn serve(shared: &Shared, queue: &mut VecDeque<Entry>) -> bool {
         (refusal, _) => {
             let error = refusal
                 .unwrap_or_else(|| shared.name(Error::new(ErrorKind::Closed, "the database is closed")));
-            batch::refuse(shared, queue, &error);
+            batch::refuse(shared, queue, &batch::not_done(error));
             Vec::new()
         }
     };

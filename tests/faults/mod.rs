@@ -11,6 +11,8 @@
 
 #![allow(dead_code, unreachable_pub)] // each test file uses the part it needs
 
+pub mod power;
+
 use std::collections::BTreeSet;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::Path;
@@ -275,9 +277,6 @@ macro_rules! methods {
 
 methods! {
     read = xRead(to: *mut c_void, bytes: c_int, at: i64) -> c_int, Read;
-    write = xWrite(from: *const c_void, bytes: c_int, at: i64) -> c_int, Write;
-    truncate = xTruncate(size: i64) -> c_int, Truncate;
-    sync = xSync(flags: c_int) -> c_int, Sync;
     file_size = xFileSize(size: *mut i64) -> c_int;
     lock = xLock(level: c_int) -> c_int;
     unlock = xUnlock(level: c_int) -> c_int;
@@ -289,6 +288,53 @@ methods! {
     shm_lock = xShmLock(offset: c_int, count: c_int, flags: c_int) -> c_int;
     shm_barrier = xShmBarrier() -> ();
     shm_unmap = xShmUnmap(delete: c_int) -> c_int;
+}
+
+unsafe extern "C" fn write(
+    file: *mut ffi::sqlite3_file,
+    from: *const c_void,
+    bytes: c_int,
+    at: i64,
+) -> c_int {
+    // SAFETY: as in `methods!`; SQLite gives so many bytes.
+    unsafe {
+        let (methods, real, name) = parts(file);
+        if let Some(code) = meet(Operation::Write, name) {
+            return code;
+        }
+        let done = methods.xWrite.expect("every file is written")(real, from, bytes, at);
+        if done == ffi::SQLITE_OK {
+            let length = usize::try_from(bytes).expect("a length");
+            power::written(name, at, std::slice::from_raw_parts(from.cast(), length));
+        }
+        done
+    }
+}
+
+unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: i64) -> c_int {
+    // SAFETY: as in `methods!`.
+    unsafe {
+        let (methods, real, name) = parts(file);
+        if let Some(code) = meet(Operation::Truncate, name) {
+            return code;
+        }
+        let done = methods.xTruncate.expect("every file is cut")(real, size);
+        if done == ffi::SQLITE_OK {
+            power::truncated(name, size);
+        }
+        done
+    }
+}
+
+unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
+    // SAFETY: as in `methods!`.
+    unsafe {
+        let (methods, real, name) = parts(file);
+        let met = meet(Operation::Sync, name);
+        let done = met.unwrap_or_else(|| methods.xSync.expect("every file is synced")(real, flags));
+        power::synced(name, done == ffi::SQLITE_OK);
+        done
+    }
 }
 
 static METHODS: ffi::sqlite3_io_methods = ffi::sqlite3_io_methods {

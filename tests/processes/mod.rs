@@ -7,6 +7,7 @@
 #![allow(dead_code)] // each test file uses the part it needs
 
 pub(crate) mod load;
+pub(crate) mod said;
 pub(crate) mod sparse;
 
 use std::io::{BufRead, BufReader, Write};

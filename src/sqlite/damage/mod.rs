@@ -44,7 +44,6 @@ use super::{migrate, rebuilt};
 use crate::domain::{OnDamage, Role};
 use crate::error::{Error, ErrorKind, Result};
 pub(super) use header::{check as check_header, is_there as has_header, not_a_database};
-pub(super) use rebuild::index_texts;
 pub use report::{DamageReport, KeptRows};
 use set::Set;
 

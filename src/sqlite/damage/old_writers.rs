@@ -13,8 +13,9 @@
 //! A process that was stopped in the middle of a commit has those locks itself. It is waited for a moment and not longer:
 //! what it has committed by then is read, and what comes later is not acknowledged.
 //!
-//! The index is opened as a file here, which drops this process's own locks on it when it is closed: the caller has no
-//! connection to it but perhaps a reader that is about to end, and what that one reads does not change any more.
+//! The index is opened as a file here, which drops this process's own locks on it when it is closed: this process has no
+//! connection to it but perhaps a reader that is about to end, and what that one reads does not change any more. A backup or
+//! maintenance, which may have the write lock, is waited for.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -31,16 +32,16 @@ const LOCKS: [libc::off_t; 2] = [120, 121];
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// Nobody changes the old files while this lives.
-pub(super) struct Still(#[allow(dead_code, reason = "held, not read")] Vec<File>);
+pub(super) struct Still(Vec<File>);
 
 impl Still {
     /// Takes the locks in those of the indexes that are there.
-    pub(super) fn hold(indexes: &[PathBuf]) -> Self {
+    pub(super) fn hold(indexes: impl IntoIterator<Item = PathBuf>) -> Self {
         let until = Instant::now() + LONGEST_WAIT;
-        let files: Vec<_> = indexes.iter().filter_map(|path| home::open_index(path).ok()).collect();
+        let files: Vec<_> = indexes.into_iter().filter_map(|path| home::open_index(&path).ok()).collect();
         for lock in LOCKS {
             for file in &files {
-                while !try_lock(file, lock) && Instant::now() < until {
+                while !set_lock(file, lock, libc::F_WRLCK) && Instant::now() < until {
                     pause();
                 }
             }
@@ -49,11 +50,22 @@ impl Still {
     }
 }
 
-/// A lock of the open file description (fcntl(2)): it conflicts with SQLite's, and ends with the descriptor.
-fn try_lock(file: &File, at: libc::off_t) -> bool {
+impl Drop for Still {
+    /// A process that forked meanwhile has copies of the descriptors.
+    fn drop(&mut self) {
+        for file in &self.0 {
+            for lock in LOCKS {
+                set_lock(file, lock, libc::F_UNLCK);
+            }
+        }
+    }
+}
+
+/// A lock of the open file description (fcntl(2)): it conflicts with SQLite's. False while somebody has it.
+fn set_lock(file: &File, at: libc::off_t, kind: libc::c_int) -> bool {
     // SAFETY: a plain structure of numbers, for which zeros are valid; `l_pid` must be zero for this kind of lock.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = libc::F_WRLCK as libc::c_short;
+    lock.l_type = kind as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
     (lock.l_start, lock.l_len) = (at, 1);
     // SAFETY: the descriptor is open for as long as `file` lives, and the call only reads the structure.

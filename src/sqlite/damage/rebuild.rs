@@ -7,7 +7,8 @@
 //! 3. Rows that a migration put there give way to those of the file. They come back only in tables that lost rows.
 //! 4. How far each step came is kept like any row.
 //! 5. A file of a newer schema is left to a program that knows it.
-//! 6. What is answered is checked by SQLite and durable, as one file without a log.
+//! 6. Full-text indexes are made anew from their texts. What another virtual table held is told to be missing.
+//! 7. What is answered is checked by SQLite and durable, as one file without a log.
 
 use std::path::Path;
 
@@ -27,11 +28,20 @@ use crate::sqlite::{merge, migrate, steps};
 
 const SKIP: [&str; 2] = [HISTORY, META];
 
-/// Builds it at `target`; answers what was kept and lost, and whether that includes the whole log.
+/// What was kept and lost.
+pub(super) struct Built {
+    pub(super) tables: Vec<KeptRows>,
+    /// Virtual tables whose rows were not read.
+    pub(super) not_read: Vec<String>,
+    /// What was lost includes the whole log.
+    pub(super) log_lost: bool,
+}
+
+/// Builds it at `target`.
 ///
 /// # Errors
 /// `SchemaTooNew`; `Full`; of the migrations; of SQLite.
-pub(super) fn build(spec: &Spec, main: &Path, log: &Path, target: &Path) -> Result<(Vec<KeptRows>, bool)> {
+pub(super) fn build(spec: &Spec, main: &Path, log: &Path, target: &Path) -> Result<Built> {
     let length = |path: &Path| std::fs::symlink_metadata(path).map_or(0, |found| found.len());
     let log = Some(log).filter(|log| length(log) > 0);
     if length(main) == 0 {
@@ -67,7 +77,6 @@ pub(super) fn build(spec: &Spec, main: &Path, log: &Path, target: &Path) -> Resu
     new.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     let found = salvage::fill(main, log, &Known::of(&new)?, &new, &SKIP)?;
     new.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
-    index_texts(&new)?;
     let tables = report::tables(&found, &OWN_TABLES);
     let lossy: Vec<_> = made_by_migrations
         .into_iter()
@@ -86,7 +95,8 @@ pub(super) fn build(spec: &Spec, main: &Path, log: &Path, target: &Path) -> Resu
         .and_then(|file| file.sync_all())
         .map_err(|error| Error::io("make the salvaged database durable", target, error))?;
     home::sync_folder(folder)?;
-    Ok((tables, found.wal.is_some_and(|wal| !wal.header_holds)))
+    let log_lost = found.wal.is_some_and(|wal| !wal.header_holds);
+    Ok(Built { tables, not_read: found.virtual_tables, log_lost })
 }
 
 /// The rows that [`build`] would keep, without a file.
@@ -154,24 +164,4 @@ fn shape_of(spec: &Spec, domain: &Domain) -> Result<Connection> {
     }
     migrate::migrate(&shape, domain, ("", ""))?;
     Ok(shape)
-}
-
-/// Fills the full-text indexes whose texts are in ordinary tables, which triggers would have done row by row. One that keeps
-/// its texts itself has lost them (<https://sqlite.org/fts5.html>, section 6.8).
-///
-/// # Errors
-/// Of SQLite.
-pub(in crate::sqlite) fn index_texts(new: &Connection) -> Result<()> {
-    let names: Vec<String> = new
-        .prepare(
-            "SELECT name FROM sqlite_schema WHERE type = 'table' AND sql LIKE 'CREATE VIRTUAL TABLE%fts5%'",
-        )?
-        .query_map([], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    for name in names {
-        let name = merge::quoted(&name);
-        // One without any texts has nothing to be made from, and says so.
-        let _ = new.execute_batch(&format!("INSERT INTO {name}({name}) VALUES ('rebuild')"));
-    }
-    Ok(())
 }

@@ -23,6 +23,10 @@ pub struct DamageReport {
     pub action: OnDamage,
     /// Rows kept and lost, by table; empty when nothing was salvaged.
     pub tables: Vec<KeptRows>,
+    /// Virtual tables whose rows are not in the new database, because a salvage does not read them: all but full-text indexes
+    /// (FTS5) that have their texts, or another table's.
+    #[serde(default)]
+    pub not_read: Vec<String>,
     /// Of what was only in the write-ahead log nothing could be read.
     pub log_lost: bool,
 }
@@ -31,7 +35,7 @@ pub struct DamageReport {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct KeptRows {
-    /// Its name.
+    /// Its name; of a full-text index that keeps its texts itself that of its table of texts, `<name>_content`.
     pub table: String,
     /// Rows that are in the new database.
     pub kept: u64,
@@ -68,7 +72,13 @@ impl std::fmt::Display for DamageReport {
                     0 => f.write_str("; none is known to be lost")?,
                     lost => write!(f, "; about {lost} are lost")?,
                 }
-                if self.log_lost { f.write_str("; what was only in its log is lost") } else { Ok(()) }
+                if self.log_lost {
+                    f.write_str("; what was only in its log is lost")?;
+                }
+                match &self.not_read[..] {
+                    [] => Ok(()),
+                    names => write!(f, "; the rows of {} are not in it", names.join(", ")),
+                }
             }
             OnDamage::Fresh | OnDamage::Refuse => {
                 write!(f, "{found}: the file was moved to {evidence}, and a new one made")

@@ -19,13 +19,14 @@
 use std::fs;
 use std::io::ErrorKind as Os;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::report::DamageReport;
 use super::{Place, rebuild};
 use crate::domain::OnDamage;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, new_private_folder, private_folder, sync_folder, with_ending};
 use crate::sqlite::connect::Spec;
 
@@ -83,6 +84,7 @@ impl Set {
                 evidence: folder.clone(),
                 action: spec.domain.damage_policy(),
                 tables: Vec::new(),
+                not_read: Vec::new(),
                 log_lost: false,
             },
         };
@@ -104,15 +106,26 @@ impl Set {
     /// Goes on from where it is to the end. `None` when it was given up.
     ///
     /// # Errors
-    /// Of the system; of [`rebuild`]. Then it stays as far as it came.
+    /// Of the system; of [`rebuild`]; `Busy` while a visit of this process has the files open. Then it stays as far as it
+    /// came.
     pub(super) fn carry_out(mut self, spec: &Spec) -> Result<Option<DamageReport>> {
+        let moves = self.manifest.state == State::Moving;
+        if moves && !self.may_move(spec) {
+            return self.give_up();
+        }
+        if moves && spec.generation.is_visited() {
+            return Err(Error::new(
+                ErrorKind::Busy,
+                "the database is damaged, and set aside when a backup or maintenance of this process has ended",
+            )
+            .retry_in(Duration::from_secs(1)));
+        }
+        // What is at the path belongs to others, unless it is about to be moved.
         #[cfg(target_os = "linux")]
-        let _still =
-            super::old_writers::Still::hold(&[with_ending(&spec.path, "-shm"), self.file(spec, "-shm")]);
-        if self.manifest.state == State::Moving {
-            if !self.may_move(spec) {
-                return self.give_up();
-            }
+        let _still = super::old_writers::Still::hold(
+            moves.then(|| with_ending(&spec.path, "-shm")).into_iter().chain([self.file(spec, "-shm")]),
+        );
+        if moves {
             self.move_all(spec)?;
             self.reach(State::Moved)?;
         }
@@ -122,9 +135,10 @@ impl Set {
             }
             if self.manifest.report.action == OnDamage::Salvage {
                 let (main, log) = (self.file(spec, ""), self.file(spec, "-wal"));
+                let built = rebuild::build(spec, &main, &log, &self.folder.join(BUILT))?;
                 let report = &mut self.manifest.report;
-                (report.tables, report.log_lost) =
-                    rebuild::build(spec, &main, &log, &self.folder.join(BUILT))?;
+                (report.tables, report.not_read, report.log_lost) =
+                    (built.tables, built.not_read, built.log_lost);
                 self.reach(State::Built)?;
             } else {
                 self.reach(State::Done)?;
@@ -133,15 +147,15 @@ impl Set {
         if self.manifest.state == State::Built {
             let built = self.folder.join(BUILT);
             if built.exists() {
-                if spec.path.exists() {
-                    return self.give_up();
+                match home::rename_to_free_name(&built, &spec.path) {
+                    Err(error) if error.kind() == Os::AlreadyExists => return self.give_up(),
+                    renamed => renamed.map_err(|error| io(&spec.path, error))?,
                 }
-                fs::rename(&built, &spec.path).map_err(|error| io(&spec.path, error))?;
                 sync_folder(home_of(spec))?;
             }
             self.reach(State::Done)?;
         }
-        spec.bound_quarantine();
+        spec.bound_quarantine(&self.folder);
         Ok((self.manifest.state == State::Done).then_some(self.manifest.report))
     }
 
@@ -155,13 +169,16 @@ impl Set {
         for ending in ["-shm", "-wal", ""] {
             let from = with_ending(&spec.path, ending);
             let mut to = self.file(spec, ending);
-            // Somebody opened the database between two tries of moving it, and made a new index.
-            while to.exists() {
-                to = with_ending(&to, ".later");
-            }
-            match fs::rename(&from, to) {
-                Err(error) if error.kind() == Os::NotFound => {}
-                moved => moved.map_err(|error| io(&from, error))?,
+            loop {
+                match home::rename_to_free_name(&from, &to) {
+                    // Somebody opened the database between two tries of moving it, and made a new index.
+                    Err(error) if error.kind() == Os::AlreadyExists => to = with_ending(&to, ".later"),
+                    Err(error) if error.kind() == Os::NotFound => break,
+                    moved => {
+                        moved.map_err(|error| io(&from, error))?;
+                        break;
+                    }
+                }
             }
         }
         sync_folder(&self.folder)?;

@@ -28,6 +28,8 @@ use crate::sqlite::shared::{Shared, warn};
 const LONGEST_LOOK: Duration = Duration::from_secs(5);
 /// How often damage that such a look did not reach is met before it is believed.
 const MOST_UNSURE: u32 = 3;
+/// How often it is looked whether a backup has ended.
+const VISITS_LOOK: Duration = Duration::from_millis(20);
 /// For how long a file that was not found damaged is not looked at again.
 const CALM: Duration = Duration::from_mins(1);
 
@@ -43,6 +45,11 @@ impl Suspicion {
     /// To be looked into by the writer.
     pub(in crate::sqlite) fn raise(&self, error: Error) {
         self.met.lock().get_or_insert(error);
+    }
+
+    /// True while something is to be looked into.
+    pub(in crate::sqlite) fn is_raised(&self) -> bool {
+        self.met.lock().is_some()
     }
 
     /// It was met twice by connections of their own: a look that takes too long for a verdict is not needed.
@@ -141,6 +148,9 @@ pub(in crate::sqlite) fn run(shared: &Shared) {
         shared.refuse_damaged(&error);
         return;
     }
+    if !wait_for_visits(shared, &error) {
+        return;
+    }
     if let Err(error) = set_right(shared, looked_at, &error) {
         warn(&error);
         if shared.best_effort {
@@ -160,7 +170,7 @@ fn still_ours(shared: &Shared) -> Option<Place> {
     let mut inside = shared.gate.enter();
     let Some(core) = inside.as_mut() else { return Place::of(&shared.spec.path) };
     match core.identity.check_now(core.tx.connection()) {
-        Ok(()) | Err(Lost::Damaged(_)) => core.identity.marks().place,
+        Ok(()) | Err(Lost::Damaged(_) | Lost::Unread(_)) => core.identity.marks().place,
         Err(lost @ (Lost::File(_) | Lost::Log(_))) => {
             drop(inside);
             shared.lost(lost);
@@ -177,6 +187,24 @@ fn look(shared: &Shared) -> Result<Verdict> {
     let _patience = Patience::until(instant_after(LONGEST_LOOK));
     let connection = shared.spec.connect_anew(OpenFlags::SQLITE_OPEN_READ_ONLY, User::Read)?;
     check(&connection, Some(instant_after(LONGEST_LOOK)))
+}
+
+/// A backup or maintenance of this process goes on in files that are still at their paths. Nothing is written meanwhile; what
+/// can be read is read. False when it takes too long, which is looked into again, or the database is closed.
+fn wait_for_visits(shared: &Shared, error: &Error) -> bool {
+    if !shared.spec.generation.is_visited() {
+        return true;
+    }
+    shared.suspect(error.clone());
+    let until = instant_after(shared.spec.limits.deadline);
+    while shared.spec.generation.is_visited() {
+        if !shared.lanes.is_open() || Instant::now() >= until {
+            return false;
+        }
+        shared.lanes.wait_closed(instant_after(VISITS_LOOK));
+    }
+    shared.suspicion.met.lock().take();
+    true
 }
 
 fn set_right(shared: &Shared, looked_at: Place, error: &Error) -> Result<()> {

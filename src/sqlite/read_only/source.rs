@@ -37,7 +37,7 @@ enum Way {
 
 /// The files that make up a database's content.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Files {
+pub(crate) struct Files {
     main: Mark,
     /// `None` when missing or empty: it holds nothing then.
     log: Option<Mark>,
@@ -60,7 +60,7 @@ impl Mark {
 }
 
 impl Files {
-    fn look(path: &Path) -> Result<Self> {
+    pub(crate) fn look(path: &Path) -> Result<Self> {
         let Some(main) = home::check_database_file(path)? else {
             return Err(Error::new(ErrorKind::NotFound, "there is no such database").at_path(path));
         };
@@ -76,7 +76,7 @@ impl Files {
     }
 
     /// The same, when nothing of it changed so lately that a further change might not show.
-    fn look_settled(path: &Path) -> Result<Self> {
+    pub(crate) fn look_settled(path: &Path) -> Result<Self> {
         let mut looks = 0;
         loop {
             let files = Self::look(path)?;
