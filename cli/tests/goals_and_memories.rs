@@ -77,7 +77,7 @@ fn a_thread_is_named_by_its_last_letters_as_a_list_shows_it() {
         done(home, &["goals", "set", "00000001", "--objective", "Ship it"])["goal"]["thread_id"],
         THREAD
     );
-    assert_eq!(done(home, &["goals", "pause", "0000-000000000001"])["goal"]["status"], "paused");
+    assert_eq!(done(home, &["goals", "pause", "8f21-000000000001"])["goal"]["status"], "paused");
     assert_eq!(refused(home, &["goals", "show", "0badcafe"]), "not_found");
 }
 
