@@ -19,7 +19,7 @@ const ROOT: &str = "00000000-0000-7000-8000-000000000000";
 
 struct Place {
     threads: Threads,
-    _runtime: Runtime,
+    runtime: Runtime,
     _home: tempfile::TempDir,
 }
 
@@ -30,11 +30,11 @@ fn filled(count: i64) -> Place {
         .open()
         .expect("a runtime");
     let database = runtime.database("state").expect("the database");
-    database.wait_for_steps(std::time::Duration::from_secs(60)).expect("the index is whole");
+    database.wait_for_steps(std::time::Duration::from_mins(1)).expect("the index is whole");
     database.write(|tx| tx.execute(FILL, [count])).expect("threads");
     let edges = "INSERT INTO spawn_edge SELECT id, ?1, 'open', recency_at FROM thread ORDER BY created_at DESC, id LIMIT 40";
     database.write(|tx| tx.execute(edges, [ROOT])).expect("edges");
-    Place { threads: runtime.threads(), _runtime: runtime, _home: home }
+    Place { threads: runtime.threads(), runtime, _home: home }
 }
 
 /// What work costs: steps of all its statements.
@@ -100,7 +100,7 @@ fn a_page_of_many_threads_costs_what_a_page_of_few_does() {
 
     // The control: a list of another order, which no index has.
     let by_tokens = |place: &Place| {
-        let database = place._runtime.database("state").expect("the database");
+        let database = place.runtime.database("state").expect("the database");
         let sql = "SELECT id FROM thread WHERE archived_at IS NULL ORDER BY tokens_used DESC LIMIT 50";
         let ((), costs) = statement_costs(|| {
             database.read(|at| rowhouse::sql::Session::query(at, sql, &[])).map(drop).expect("a list");

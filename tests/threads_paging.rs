@@ -224,7 +224,7 @@ fn ids(pages: &[ThreadPage]) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: processes::rounds(32) as u32, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: u32::try_from(processes::rounds(32)).unwrap_or(u32::MAX), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_order_and_filter_lists_each_thread_once(made in made(60), wanted in prop::collection::vec(wanted(), 12)) {

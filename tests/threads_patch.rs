@@ -45,7 +45,7 @@ fn place() -> Place {
     runtime
         .database("state")
         .expect("the database")
-        .wait_for_steps(std::time::Duration::from_secs(60))
+        .wait_for_steps(std::time::Duration::from_mins(1))
         .expect("nothing is written by itself from now on");
     let threads = runtime.threads();
     threads.upsert(&[facts(1)]).expect("a thread");
@@ -135,8 +135,10 @@ fn every_field_is_left_or_set_in_one_transaction() {
 
 #[test]
 fn what_can_be_cleared_is_left_set_or_cleared() {
+    type InPatch = fn(&mut ThreadPatch) -> &mut Change<String>;
+    type InRow = fn(&ThreadRow) -> &Option<String>;
     let place = place();
-    let fields: [(&str, fn(&mut ThreadPatch) -> &mut Change<String>, fn(&ThreadRow) -> &Option<String>); 17] = [
+    let fields: [(&str, InPatch, InRow); 17] = [
         ("rollout_path", |patch| &mut patch.rollout_path, |row| &row.rollout_path),
         ("source", |patch| &mut patch.source, |row| &row.source),
         ("model_provider", |patch| &mut patch.model_provider, |row| &row.model_provider),

@@ -12,7 +12,7 @@ use rowhouse::stores::ThreadFacts;
 use rowhouse::stores::threads::{Change, SearchOrder, SearchPage, ThreadPatch, ThreadSearch};
 use rowhouse::{Domain, ErrorKind, Home, Migration, Runtime};
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 fn open(home: &Path) -> Runtime {
     let runtime = Runtime::builder(Home::at(home)).domain(Domain::state()).open().expect("a runtime");

@@ -52,7 +52,7 @@ fn home() -> tempfile::TempDir {
     runtime
         .database("state")
         .expect("state")
-        .wait_for_steps(std::time::Duration::from_secs(60))
+        .wait_for_steps(std::time::Duration::from_mins(1))
         .expect("indexed");
     runtime.close(std::time::Duration::from_secs(20));
     folder

@@ -143,7 +143,10 @@ fn drawn(tree: &Tree, width: Option<usize>) -> String {
         let (age, id) = (age(time(node.started_at), now), shown(&node.id));
         let taken = [stem.as_str(), status, &age, &id].map(UnicodeWidthStr::width).iter().sum::<usize>() + 6;
         let title = cut(&untitled(&node.title), taken);
-        text += &format!("{DIM}{stem}{DIM:#}{title}  {style}{status}{style:#}  {age}  {DIM}{id}{DIM:#}\n");
+        text.extend([
+            format!("{DIM}{stem}{DIM:#}{title}  "),
+            format!("{style}{status}{style:#}  {age}  {DIM}{id}{DIM:#}\n"),
+        ]);
     }
     text
 }
@@ -157,7 +160,7 @@ mod tests {
             id: format!("0193a1b2-0000-7000-8000-0000{number:08}"),
             parent_id: String::new(),
             depth,
-            status: if number % 2 == 0 { SpawnStatus::Open } else { SpawnStatus::Closed },
+            status: if number.is_multiple_of(2) { SpawnStatus::Open } else { SpawnStatus::Closed },
             started_at: 0,
             title: Some(format!("Look into part {number} of a problem that takes many words to tell")),
             last,

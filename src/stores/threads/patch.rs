@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::merge::present;
 use super::row::{
-    Change, GitFacts, MemoryMode, StoredThread, ThreadRow, UserField, directory_text, thread_id,
+    Change, GitFacts, MemoryMode, StoredThread, ThreadRow, UserField, UserSet, directory_text, thread_id,
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -106,10 +106,12 @@ impl ThreadPatch {
     /// # Errors
     /// `Invalid`.
     pub(super) fn check(&self) -> Result<()> {
-        let set = |change| match change {
-            &Change::Set(ref text) => Some(text),
-            Change::Leave | Change::Clear => None,
-        };
+        fn set(change: &Change<String>) -> Option<&String> {
+            match change {
+                Change::Set(text) => Some(text),
+                Change::Leave | Change::Clear => None,
+            }
+        }
         for text in [set(&self.name), set(&self.title), self.preview.as_ref()].into_iter().flatten() {
             if text.chars().count() > LONGEST_NAME {
                 let message = format!("a name, a title or a preview has at most {LONGEST_NAME} letters");
@@ -206,7 +208,7 @@ impl ThreadPatch {
                     .map(|id| id.to_ascii_lowercase()),
                 is_pinned: self.is_pinned.unwrap_or(row.is_pinned),
                 memory_mode: self.memory_mode.unwrap_or(row.memory_mode),
-                user_set: self.says().fold(row.user_set, |set, field| set.with(field)),
+                user_set: self.says().fold(row.user_set, UserSet::with),
             },
             stamp: before.stamp,
         }
