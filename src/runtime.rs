@@ -131,6 +131,13 @@ impl Runtime {
         crate::stores::Threads::of(self.database("state"))
     }
 
+    /// Brings folders of transcripts into the threads store.
+    #[cfg(feature = "agent")]
+    pub fn backfill(&self) -> crate::stores::Backfill {
+        let lock = (!self.is_ephemeral()).then(|| self.inner.folder.lock_path("state.backfill"));
+        crate::stores::Backfill::of(self.database("state"), lock)
+    }
+
     /// Which thread started which, on the state database.
     #[cfg(feature = "agent")]
     pub fn spawn_edges(&self) -> crate::stores::SpawnEdges {

@@ -7,30 +7,32 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rowhouse::rollout::{ImportReport, RolloutFile, import, read_metadata, walk};
+use rowhouse::rollout::{RolloutFile, read_metadata, walk};
+use rowhouse::stores::backfill::{BackfillProgress, BackfillReport, Reread};
 use rowhouse::stores::threads::{Change, GitFacts, MemoryMode, UserField, UserSet};
 use rowhouse::stores::{ThreadFacts, ThreadRow, Threads};
-use rowhouse::{Domain, ErrorKind, Home, Migration, Runtime, ThreadQuery};
+use rowhouse::{Domain, ErrorKind, Home, Runtime, ThreadQuery};
 
 struct Store {
     home: tempfile::TempDir,
     threads: Threads,
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 impl Store {
     fn new() -> Self {
         let home = tempfile::tempdir().expect("a home");
-        let migration =
-            Migration { name: "V1__thread", sql: include_str!("../migrations_state/V1__thread.sql") };
-        let domain = Domain::new("state").migrations(&[migration]);
-        let runtime = Runtime::builder(Home::at(home.path())).domain(domain).open().expect("a runtime");
-        let threads = Threads::new(runtime.database("state").expect("the database"));
-        Self { home, threads, _runtime: runtime }
+        let runtime =
+            Runtime::builder(Home::at(home.path())).domain(Domain::state()).open().expect("a runtime");
+        Self { home, threads: runtime.threads(), runtime }
     }
 
-    fn import(&self, dir: &Path) -> ImportReport {
-        import(&self.threads, dir, &mut |_| {}).expect("an import")
+    fn import(&self, dir: &Path) -> BackfillReport {
+        self.hear(dir, &mut |_| {}).expect("an import")
+    }
+
+    fn hear(&self, dir: &Path, heard: &mut dyn FnMut(&BackfillProgress)) -> rowhouse::Result<BackfillReport> {
+        self.runtime.backfill().run(dir, Reread::Changed, heard)
     }
 
     /// Another connection, which sees by its data version whether any other one committed a change.
@@ -92,11 +94,13 @@ const ARCHIVED: &str = "019bd0c3-f3ba-7d65-9072-e1a84b5ce006";
 fn the_examples_say_who_where_and_what() {
     let store = Store::new();
     let mut heard = Vec::new();
-    let report =
-        import(&store.threads, &examples(), &mut |progress| heard.push(progress)).expect("an import");
-    assert_eq!((report.files, report.imported, report.bad, report.bad_lines), (6, 6, 0, 0));
-    assert_eq!(heard.len(), 1);
-    assert_eq!((heard[0].files, heard[0].bytes_read), (6, report.bytes_read));
+    let report = store.hear(&examples(), &mut |progress| heard.push(*progress)).expect("an import");
+    assert_eq!(
+        (report.counts.files, report.counts.imported, report.counts.bad, report.counts.bad_lines),
+        (6, 6, 0, 0)
+    );
+    assert_eq!(heard.len(), 2, "one batch, and the end");
+    assert_eq!((heard[0].counts.files, heard[0].counts.bytes_read), (6, report.counts.bytes_read));
 
     let parser = store.get(PARSER);
     assert_eq!(parser.title.as_deref(), Some("The CSV import splits a field in quotes at its comma."));
@@ -137,12 +141,16 @@ fn a_second_import_reads_nothing_and_changes_nothing() {
     let store = Store::new();
     store.import(&examples());
     let (rows, watcher) = (store.all(), store.watcher());
-    let version = data_version(&watcher);
     for part in ["", "sessions", "sessions/2026/03", "archived_sessions"] {
-        let again = store.import(&examples().join(part));
-        assert_eq!((again.unchanged, again.bytes_read), (again.files, 0), "{part}");
+        // A part is a folder of its own, which is noted as complete.
+        for _ in 0..2 {
+            let again = store.import(&examples().join(part));
+            assert_eq!((again.counts.unchanged, again.counts.bytes_read), (again.counts.files, 0), "{part}");
+        }
+        let version = data_version(&watcher);
+        store.import(&examples().join(part));
+        assert_eq!(data_version(&watcher), version, "{part}");
     }
-    assert_eq!(data_version(&watcher), version);
     assert_eq!(store.all(), rows);
 }
 
@@ -156,7 +164,10 @@ fn bad_files_are_named_by_line_and_the_others_come_in() {
     }
     fs::write(home.path().join("archived_sessions/rollout-x.jsonl.zst"), "zst").expect("a file");
     let report = store.import(home.path());
-    assert_eq!((report.files, report.imported, report.bad, report.compressed), (9, 6, 2, 1));
+    assert_eq!(
+        (report.counts.files, report.counts.imported, report.counts.bad, report.counts.compressed),
+        (9, 6, 2, 1)
+    );
     let reasons: BTreeMap<_, _> = report.problems.iter().map(|one| (one.reason.as_str(), one)).collect();
     assert_eq!(
         reasons.keys().copied().collect::<Vec<_>>(),
@@ -170,7 +181,11 @@ fn bad_files_are_named_by_line_and_the_others_come_in() {
         assert!(problem.path.is_absolute());
     }
     let again = store.import(home.path());
-    assert_eq!((again.bad, again.unchanged, again.updated), (2, 6, 0), "bad files are tried again");
+    assert_eq!(
+        (again.counts.bad, again.counts.unchanged, again.counts.updated),
+        (2, 6, 0),
+        "bad files are tried again"
+    );
     let json = serde_json::to_value(&report).expect("json");
     assert!(json["problems"][0]["line"] == 1 && !json.to_string().contains("Monday"));
 }
@@ -185,8 +200,8 @@ fn a_transcript_that_grew_is_read_again_and_only_it() {
         .expect("more of it");
     let before = store.get(PARSER);
     let report = store.import(home.path());
-    assert_eq!((report.updated, report.unchanged, report.imported), (1, 5, 0));
-    assert_eq!(report.bytes_read, fs::metadata(&path).expect("the file").len());
+    assert_eq!((report.counts.updated, report.counts.unchanged, report.counts.imported), (1, 5, 0));
+    assert_eq!(report.counts.bytes_read, fs::metadata(&path).expect("the file").len());
     let after = store.get(PARSER);
     assert_eq!(after.title, before.title);
     assert_eq!((after.updated_at, after.recency_at), (1_772_524_800_000, 1_772_524_800_000));
@@ -199,10 +214,10 @@ fn a_moved_transcript_is_archived_or_live_by_where_it_lies() {
     let from = only_file(home.path(), &format!("{TORN}.jsonl"));
     let to = home.path().join("archived_sessions").join(from.file_name().expect("a name"));
     fs::rename(&from, &to).expect("moved");
-    assert_eq!(store.import(home.path()).updated, 1);
+    assert_eq!(store.import(home.path()).counts.updated, 1);
     assert!(store.get(TORN).archived_at.is_some());
     fs::rename(&to, &from).expect("moved back");
-    assert_eq!(store.import(home.path()).updated, 1);
+    assert_eq!(store.import(home.path()).counts.updated, 1);
     assert_eq!(store.get(TORN).archived_at, None);
 }
 
@@ -212,20 +227,20 @@ fn of_two_files_of_a_thread_the_longer_one_counts_and_it_stays_so() {
     store.import(home.path());
     let rows = store.all();
     let report = store.import(copy.path());
-    assert_eq!((report.duplicates, report.bytes_read, report.updated), (6, 0, 0));
+    assert_eq!((report.counts.duplicates, report.counts.bytes_read, report.counts.updated), (6, 0, 0));
     assert_eq!(store.all(), rows);
 
     let longer = only_file(copy.path(), &format!("{PARSER}.jsonl"));
     let text = fs::read_to_string(&longer).expect("its text");
     fs::write(&longer, format!("{text}{{\"type\":\"later\"}}\n")).expect("more of it");
-    assert_eq!(store.import(copy.path()).updated, 1);
-    assert_eq!(store.import(home.path()).updated, 0);
-    assert_eq!(store.import(copy.path()).updated, 0);
+    assert_eq!(store.import(copy.path()).counts.updated, 1);
+    assert_eq!(store.import(home.path()).counts.updated, 0);
+    assert_eq!(store.import(copy.path()).counts.updated, 0);
     let path = fs::canonicalize(&longer).expect("the copy");
     assert_eq!(store.get(PARSER).rollout_path.as_deref(), path.to_str());
 
     fs::remove_file(&longer).expect("gone");
-    assert_eq!(store.import(home.path()).updated, 1, "the other one is all there is");
+    assert_eq!(store.import(home.path()).counts.updated, 1, "the other one is all there is");
 }
 
 #[test]
@@ -250,14 +265,14 @@ fn an_import_leaves_alone_what_a_user_set() {
     let path = only_file(home.path(), &format!("{PARSER}.jsonl"));
     let text = fs::read_to_string(&path).expect("its text");
     fs::write(&path, format!("{text}{{\"type\":\"later\"}}\n")).expect("more of it");
-    assert_eq!(store.import(home.path()).updated, 1);
+    assert_eq!(store.import(home.path()).counts.updated, 1);
     assert_eq!(store.get(PARSER), set);
 }
 
 #[test]
 fn a_missing_folder_is_an_error_that_says_what_to_give() {
     let store = Store::new();
-    let error = import(&store.threads, Path::new("/nowhere/at/all"), &mut |_| {}).expect_err("missing");
+    let error = store.hear(Path::new("/nowhere/at/all"), &mut |_| {}).expect_err("missing");
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.advice().is_some());
 }
@@ -274,9 +289,13 @@ fn several_batches_come_in_whole() {
         fs::write(home.path().join(format!("rollout-2026-03-02T09-14-05-{id}.jsonl")), line + "\n")
             .expect("a file");
     }
-    let report = import(&store.threads, home.path(), &mut |_| heard += 1).expect("an import");
-    assert_eq!((report.files, report.imported, heard), (450, 450, 3));
-    assert_eq!(store.import(home.path()).unchanged, 450);
+    let report = store.hear(home.path(), &mut |_| heard += 1).expect("an import");
+    assert_eq!(
+        (report.counts.files, report.counts.imported, heard),
+        (450, 450, 4),
+        "three batches, and the end"
+    );
+    assert_eq!(store.import(home.path()).counts.unchanged, 450);
 }
 
 /// Real transcripts, where a folder of them is named: what the store holds is what a full parse finds.
@@ -285,8 +304,11 @@ fn real_transcripts_come_in_as_a_full_parse_reads_them() {
     let Some(dir) = std::env::var_os("ROWHOUSE_TRANSCRIPTS") else { return };
     let store = Store::new();
     let report = store.import(Path::new(&dir));
-    assert_eq!((report.bad, report.bad_lines, report.imported), (0, 0, report.files));
-    assert!(report.files > 0);
+    assert_eq!(
+        (report.counts.bad, report.counts.bad_lines, report.counts.imported),
+        (0, 0, report.counts.files)
+    );
+    assert!(report.counts.files > 0);
     for found in walk(Path::new(&dir)).expect("a walk") {
         let path = found.expect("a transcript").path;
         let records: Vec<serde_json::Value> = fs::read_to_string(&path)
@@ -316,5 +338,5 @@ fn real_transcripts_come_in_as_a_full_parse_reads_them() {
         assert_eq!(row.first_user_message.as_deref(), first["payload"]["message"].as_str());
         assert!(read_metadata(&path).expect("facts").bytes_read <= 128 << 10);
     }
-    assert_eq!(store.import(Path::new(&dir)).bytes_read, 0);
+    assert_eq!(store.import(Path::new(&dir)).counts.bytes_read, 0);
 }

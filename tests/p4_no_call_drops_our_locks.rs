@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::*;
+use rowhouse::stores::backfill::Reread;
 use rowhouse::stores::{ThreadFacts, Threads};
-use rowhouse::{Database, Domain, Error, Home, Limits, Runtime, RuntimeDbRegistry, ThreadQuery, rollout};
+use rowhouse::{Database, Domain, Error, Home, Limits, Runtime, RuntimeDbRegistry, ThreadQuery};
 
 const BUILT_IN: [&str; 4] = ["state", "logs", "goals", "device_keys"];
 /// A byte of each of a connection's lasting locks: the shared range of the main file
@@ -174,7 +175,7 @@ fn of_the_registry(registry: &RuntimeDbRegistry) -> Vec<Call<'_>> {
     ]
 }
 
-fn of_the_stores(threads: &Threads) -> Vec<Call<'_>> {
+fn of_the_stores<'a>(runtime: &'a Runtime, threads: &'a Threads) -> Vec<Call<'a>> {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/transcripts");
     let facts = ThreadFacts {
         id: "019cadf1-7a5e-7b04-8f21-000000000001".to_owned(),
@@ -184,8 +185,12 @@ fn of_the_stores(threads: &Threads) -> Vec<Call<'_>> {
         ..ThreadFacts::default()
     };
     vec![
-        call("import", move || {
-            rollout::import(threads, &examples, &mut |_| {}).expect("an import");
+        call("backfill", move || {
+            let backfill = runtime.backfill();
+            backfill.run(&examples, Reread::Changed, &mut |_| {}).expect("a backfill");
+            backfill.start(&examples).expect("a worker").join().expect("a look");
+            backfill.sweep(&examples).expect("a sweep");
+            backfill.status().expect("a status");
         }),
         call("upsert", move || {
             threads.upsert(std::slice::from_ref(&facts)).expect("upserted");
@@ -209,7 +214,7 @@ fn open(home: &Path) -> Runtime {
 /// SQLite, and clippy refuses to open files elsewhere.
 ///
 /// Scale: every public call of the runtime, its databases (each of the four), the registry (of databases that are
-/// open), the threads store and the import, each between two looks at `/proc/locks`.
+/// open), the threads store and the backfill, each between two looks at `/proc/locks`.
 /// Control: a plain `File::open` of a database, dropped again, takes the process's lock on it.
 #[test]
 fn p4_no_call_drops_our_locks() {
@@ -224,7 +229,7 @@ fn p4_no_call_drops_our_locks() {
     let threads = runtime.threads();
     let databases = BUILT_IN.map(|name| runtime.database(name).expect("the domain"));
     let mut calls = of_the_runtime(&home, &runtime);
-    calls.extend(of_the_stores(&threads));
+    calls.extend(of_the_stores(&runtime, &threads));
     for database in &databases {
         calls.extend(of_a_database(database));
     }

@@ -10,17 +10,13 @@ use processes::Child;
 use proptest::prelude::*;
 use rowhouse::stores::threads::Change;
 use rowhouse::stores::{Direction, Sort, SpawnEdges, ThreadFacts, ThreadPage, ThreadRow, Threads};
-use rowhouse::{Domain, Durability, ErrorKind, Home, Migration, Runtime, ThreadQuery};
+use rowhouse::{Domain, Durability, ErrorKind, Home, Runtime, ThreadQuery};
 
 const FOLDERS: [&str; 4] = ["/home/ada/ledger", "/home/ada/notes", "/home/ada/site", "/"];
 const SOURCES: [&str; 3] = ["cli", "vscode", "exec"];
 
 fn open(home: &Path) -> (Runtime, Threads) {
-    let migrations = [
-        Migration { name: "V1__thread", sql: include_str!("../migrations_state/V1__thread.sql") },
-        Migration { name: "V2__spawn_edge", sql: include_str!("../migrations_state/V2__spawn_edge.sql") },
-    ];
-    let domain = Domain::new("state").migrations(&migrations).durability(Durability::Normal);
+    let domain = Domain::state().durability(Durability::Normal);
     let runtime = Runtime::builder(Home::at(home)).domain(domain).open().expect("a runtime");
     let threads = Threads::new(runtime.database("state").expect("the database"));
     (runtime, threads)

@@ -425,6 +425,7 @@ fn a_search_says_that_older_threads_may_be_missing() {
             name: "V4__thread_search",
             sql: include_str!("../migrations_state/V4__thread_search.sql"),
         },
+        Migration { name: "V5__backfill", sql: include_str!("../migrations_state/V5__backfill.sql") },
     ];
     let runtime = Runtime::builder(Home::at(home.path()))
         .domain(Domain::new("state").migrations(&migrations))
@@ -530,6 +531,7 @@ fn dumped_and_loaded(file: &Path) {
         include_str!("../migrations_state/V2__spawn_edge.sql"),
         include_str!("../migrations_state/V3__memory.sql"),
         include_str!("../migrations_state/V4__thread_search.sql"),
+        include_str!("../migrations_state/V5__backfill.sql"),
     ] {
         new.execute_batch(sql).expect("the schema");
     }

@@ -2,12 +2,10 @@
 #![cfg(feature = "agent")]
 
 use rowhouse::stores::{ThreadFacts, Threads, Upserted};
-use rowhouse::{Domain, ErrorKind, Home, Migration, Runtime, ThreadQuery};
+use rowhouse::{Domain, ErrorKind, Home, Runtime, ThreadQuery};
 
 fn open(home: &std::path::Path) -> (Runtime, Threads) {
-    let migration = Migration { name: "V1__thread", sql: include_str!("../migrations_state/V1__thread.sql") };
-    let domain = Domain::new("state").migrations(&[migration]);
-    let runtime = Runtime::builder(Home::at(home)).domain(domain).open().expect("a runtime");
+    let runtime = Runtime::builder(Home::at(home)).domain(Domain::state()).open().expect("a runtime");
     let threads = Threads::new(runtime.database("state").expect("the database"));
     (runtime, threads)
 }

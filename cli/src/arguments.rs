@@ -11,6 +11,7 @@ const EXAMPLES: &str = "\
 Examples:
   rowhouse demo                                 see it work, in a folder that is removed again
   rowhouse import ~/.myagent/sessions           index the transcripts of a folder
+  rowhouse backfill --follow                    index the home's own, or watch who does
   rowhouse threads list --cwd . --limit 20      what was worked on here
   rowhouse goals list --status active            what threads are to reach, and what they used
   rowhouse status --json | jq .databases        which databases there are, for scripts
@@ -47,7 +48,11 @@ pub(crate) enum Command {
     /// Who has the databases open, writes, waits, is stopped, or keeps deleted files
     Who(crate::who::WhoArguments),
     /// Index the transcripts of a folder as threads
-    Import(crate::import::ImportArguments),
+    Import(crate::backfill::ImportArguments),
+    /// Index the transcripts of the home, or show how far that is
+    Backfill(crate::backfill::BackfillArguments),
+    /// Look for transcripts that are new, changed, moved or gone
+    Reindex(crate::backfill::ReindexArguments),
     /// The threads of a home
     Threads(crate::threads::ThreadsArguments),
     /// The keys of this device that sign for an account and a client

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use rowhouse::{DatabaseInfo, Error, Home, Runtime, RuntimeDbRegistry, ThreadQuery, rollout};
+use rowhouse::stores::backfill::Reread;
+use rowhouse::{DatabaseInfo, Error, Home, Runtime, RuntimeDbRegistry, ThreadQuery};
 use serde::Serialize;
 
 use crate::bench::workloads::Synchronous;
@@ -124,7 +125,7 @@ fn sample_threads(home: &Home, folder: &Path) -> rowhouse::Result<Vec<threads::R
         std::fs::write(&path, text).map_err(|error| Error::io("write a sample", &path, error))?;
     }
     let runtime = Runtime::open(home.clone())?;
-    rollout::import(&runtime.threads(), folder, &mut |_| {})?;
+    runtime.backfill().run(folder, Reread::Changed, &mut |_| {})?;
     Ok(threads::list(home, &ThreadQuery::recent())?.threads)
 }
 

@@ -1,13 +1,13 @@
 //! The `rowhouse` command: arguments in, the library's answers out.
 
 mod arguments;
+mod backfill;
 mod backup;
 mod bench;
 mod children;
 mod demo;
 mod failure;
 mod goals;
-mod import;
 mod keys;
 mod maintain;
 mod memories;
@@ -48,7 +48,9 @@ fn run(arguments: &Arguments, output: &Output) -> Result<()> {
         Command::Status(status) => status::run(&arguments.home()?, status, output),
         Command::Stats(stats) => stats::run(&arguments.home()?, stats, output),
         Command::Who(who) => who::run(&arguments.home()?, who, output),
-        Command::Import(import) => import::run(&arguments.home()?, import, output),
+        Command::Import(import) => backfill::import(&arguments.home()?, import, output),
+        Command::Backfill(backfill) => backfill::backfill(&arguments.home()?, backfill, output),
+        Command::Reindex(reindex) => backfill::reindex(&arguments.home()?, reindex, output),
         Command::Threads(threads) => threads::run(&arguments.home()?, threads, output),
         Command::Keys(keys) => keys::run(&arguments.home()?, keys, output),
         Command::Goals(goals) => goals::run(&arguments.home()?, goals, output),

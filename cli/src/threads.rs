@@ -103,6 +103,8 @@ pub(crate) struct Page {
     pub(crate) threads: Vec<Row>,
     pub(crate) next_cursor: Option<String>,
     pub(crate) backwards_cursor: Option<String>,
+    /// Transcripts are still being indexed.
+    pub(crate) partial: bool,
 }
 
 /// One thread. Times are Unix milliseconds.
@@ -174,6 +176,11 @@ impl ListArguments {
         let page = Page::of(&threads, &query)?;
         if output.is_json() {
             return output.document(&page);
+        }
+        if page.partial {
+            output::warn(
+                "transcripts are still being indexed, so threads may be missing: rowhouse backfill --follow",
+            );
         }
         if page.threads.is_empty() && page.next_cursor.is_none() {
             return output.text("no threads\n");
@@ -307,6 +314,7 @@ impl Page {
             threads: page.threads.into_iter().map(Row::from).collect(),
             next_cursor: page.next_cursor,
             backwards_cursor: page.backwards_cursor,
+            partial: page.partial,
         })
     }
 }

@@ -4,6 +4,7 @@
 //! first. Symbolic links are never followed: one where a transcript or a folder of them should be is an error in the
 //! stream, and the walk goes on.
 
+use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::fs::{self, DirEntry, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -95,7 +96,29 @@ pub fn walk(dir: &Path) -> Result<Walk> {
             .at_path(&root)
             .advise("give the folder it lies in"));
     }
-    Ok(Walk { folders: vec![Folder { path: root, depth: 0 }], entries: Vec::new() })
+    Ok(Walk {
+        folders: vec![Folder { path: root.clone(), depth: 0 }],
+        entries: Vec::new(),
+        root,
+        part: Part::Whole,
+    })
+}
+
+/// Which of two paths below one folder a walk of that folder comes to first, whether they are there or not.
+fn order(one: &Path, other: &Path) -> Ordering {
+    let (mut ones, mut others) = (one.components().peekable(), other.components().peekable());
+    loop {
+        let (Some(left), Some(right)) = (ones.next(), others.next()) else {
+            // A folder comes before what is in it.
+            return one.components().count().cmp(&other.components().count());
+        };
+        if left == right {
+            continue;
+        }
+        // Files of a folder come before the folders in it; of either kind the later name first.
+        let (file, other_file) = (ones.peek().is_none(), others.peek().is_none());
+        return other_file.cmp(&file).then_with(|| right.cmp(&left));
+    }
 }
 
 /// An iterator over the transcripts of a folder; see [`walk`].
@@ -105,6 +128,38 @@ pub struct Walk {
     folders: Vec<Folder>,
     /// The files of the current folder, the next one last.
     entries: Vec<Entry>,
+    root: PathBuf,
+    part: Part,
+}
+
+/// The part of a folder that is walked.
+#[derive(Debug)]
+enum Part {
+    Whole,
+    /// What comes behind this file.
+    Behind(PathBuf),
+    /// What comes up to this file.
+    UpTo(PathBuf),
+}
+
+impl Part {
+    fn has(&self, file: &Path) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Behind(last) => order(file, last) == Ordering::Greater,
+            Self::UpTo(last) => order(file, last) != Ordering::Greater,
+        }
+    }
+
+    /// Whether anything in the folder can be part of it.
+    fn has_some_of(&self, folder: &Path) -> bool {
+        // One name longer, so that it is compared as a folder.
+        let inside = folder.join("x");
+        match self {
+            Self::Whole => true,
+            Self::Behind(last) | Self::UpTo(last) => last.starts_with(folder) || self.has(&inside),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -146,6 +201,32 @@ impl Iterator for Walk {
 }
 
 impl Walk {
+    /// The folder, as an absolute path without symbolic links.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Only what comes behind this file, which need not be there.
+    pub(super) fn behind(self, file: &Path) -> Self {
+        Self { part: Part::Behind(file.to_owned()), ..self }
+    }
+
+    /// Only what comes up to this file, which need not be there.
+    pub(super) fn up_to(self, file: &Path) -> Self {
+        Self { part: Part::UpTo(file.to_owned()), ..self }
+    }
+
+    /// How many there are, by their names alone. What cannot be read counts nothing.
+    pub(super) fn count_names(mut self) -> u64 {
+        let mut count = 0;
+        while let Some(folder) = self.folders.pop() {
+            // Whoever walks it is told.
+            let _ = self.enter(&folder);
+            count += self.entries.drain(..).filter(|entry| matches!(entry, Entry::File(_))).count() as u64;
+        }
+        count
+    }
+
     fn enter(&mut self, folder: &Folder) -> std::io::Result<()> {
         let mut files = Vec::new();
         let mut below = Vec::new();
@@ -155,13 +236,13 @@ impl Walk {
             let name = entry.file_name();
             let wanted_file = is_rollout(&name);
             if kind.is_symlink() {
-                if wanted_file || leads_down(&name, folder.depth) {
+                if (wanted_file || leads_down(&name, folder.depth)) && self.part.has(&entry.path()) {
                     self.entries.push(Entry::Trouble(not_followed(&entry)));
                 }
             } else if kind.is_dir() && leads_down(&name, folder.depth) {
-                below.push(entry.path());
+                below.extend(Some(entry.path()).filter(|path| self.part.has_some_of(path)));
             } else if kind.is_file() && wanted_file {
-                files.push(entry.path());
+                files.extend(Some(entry.path()).filter(|path| self.part.has(path)));
             }
         }
         files.sort_unstable();
@@ -266,6 +347,24 @@ mod tests {
             assert_eq!(last_digits(&found(&home.path().join(part))), ids, "{part}");
         }
         assert!(found(&home.path().join("archived_sessions"))[0].archived);
+    }
+
+    #[test]
+    fn a_walk_can_begin_and_end_anywhere() {
+        let home = home();
+        let root = home.path().canonicalize().expect("its path");
+        let all: Vec<_> = walk(&root).expect("a walk").map(|file| file.expect("a file").path).collect();
+        assert_eq!(walk(&root).expect("a walk").count_names(), all.len() as u64);
+        assert!(all.is_sorted_by(|one, other| order(one, other) == Ordering::Less), "{all:?}");
+        let paths = |walk: Walk| walk.map(|file| file.expect("a file").path).collect::<Vec<_>>();
+        for (at, path) in all.iter().enumerate() {
+            assert_eq!(paths(walk(&root).expect("a walk").behind(path)), all[at + 1..]);
+            assert_eq!(paths(walk(&root).expect("a walk").up_to(path)), all[..=at]);
+            // The same from a file that was there and is gone.
+            let gone = PathBuf::from(format!("{}.gone", path.display()));
+            assert_eq!(paths(walk(&root).expect("a walk").behind(&gone)), all[at..]);
+            assert_eq!(paths(walk(&root).expect("a walk").up_to(&gone)), all[..at]);
+        }
     }
 
     #[test]

@@ -4,12 +4,15 @@
 //! beginning the first message counts, of everything else the last word. Errors name the file and the line and never
 //! repeat its text.
 
+use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 
 use super::layout::{is_compressed, lies_archived, stamp};
 use super::records::{Line, SessionMeta};
 use super::said::UserFacts;
 use super::scan::Scan;
+use super::whole::{self, Middle};
 use super::{compressed, disk, windows};
 use crate::error::{Error, ErrorKind, Result};
 use crate::stores::threads::row::canonical_id;
@@ -28,6 +31,8 @@ pub struct RolloutFacts {
     pub torn: bool,
     /// Everything was read, not only the ends.
     pub whole: bool,
+    /// The end holds what users said of the thread (a `thread_metadata`), so that nothing before it can say more.
+    pub snapshot_at_end: bool,
     /// Bytes read.
     pub bytes_read: u64,
 }
@@ -53,6 +58,21 @@ pub fn read_metadata(path: &Path) -> Result<RolloutFacts> {
 }
 
 pub(super) fn read(path: &Path) -> Result<RolloutFacts, BadRollout> {
+    read_with(path, |_, _| Ok(None))
+}
+
+/// The same from all of it, in little memory. `go_on` is asked for every MiB; `Closed` when it says no.
+pub(super) fn read_whole(
+    path: &Path,
+    go_on: &mut dyn FnMut() -> Result<()>,
+) -> Result<RolloutFacts, BadRollout> {
+    read_with(path, |file, gap| whole::read(file, gap, go_on).map(Some))
+}
+
+fn read_with(
+    path: &Path,
+    between: impl FnOnce(&File, Range<u64>) -> Result<Option<Middle>>,
+) -> Result<RolloutFacts, BadRollout> {
     let refused =
         |line, error: Error, bytes_read| BadRollout { line, error: error.at_path(path), bytes_read };
     let os = |error| {
@@ -71,8 +91,22 @@ pub(super) fn read(path: &Path) -> Result<RolloutFacts, BadRollout> {
         windows.head.iter().position(|byte| *byte == b'\n').map_or(windows.head.len(), |at| at + 1);
     let (first, rest) = windows.head.split_at(first_end);
     let (line, meta, id) = first_line(first).map_err(|error| refused(Some(1), error, windows.bytes_read))?;
+    let middle = match &windows.tail {
+        // Decompressing went through all of it, or ended in the frame that says everything.
+        Some(_) if is_compressed(path) => Some(Middle::default()),
+        Some(tail) => {
+            let gap = windows.head.len() as u64..metadata.len().saturating_sub(tail.len() as u64);
+            between(&file, gap).map_err(|error| refused(None, error, windows.bytes_read))?
+        }
+        None => None,
+    };
+    let bytes_read = windows.bytes_read + middle.as_ref().map_or(0, |middle| middle.bytes_read);
     let mut scan = Scan::beginning_with(&line);
     scan.head(rest);
+    if let Some(middle) = &middle {
+        scan.head(&middle.lines);
+        scan.bad_lines += middle.bad_lines;
+    }
     if let Some(tail) = &windows.tail {
         scan.tail(tail);
     }
@@ -86,8 +120,9 @@ pub(super) fn read(path: &Path) -> Result<RolloutFacts, BadRollout> {
         said: scan.said(),
         bad_lines: scan.bad_lines,
         torn: scan.torn,
-        whole: windows.tail.is_none(),
-        bytes_read: windows.bytes_read,
+        whole: windows.tail.is_none() || middle.is_some(),
+        snapshot_at_end: scan.snapshot_at_end,
+        bytes_read,
     })
 }
 
@@ -227,6 +262,45 @@ mod tests {
         assert_eq!(thread.reasoning_effort.as_deref(), None);
         assert_eq!(thread.tokens_used, Some(9));
         assert_eq!(thread.updated_at, NEW_YEAR + 5_000);
+    }
+
+    #[test]
+    fn what_stands_between_the_ends_is_found_by_reading_it_all() {
+        let turn = |model: &str| {
+            record("00:00:01Z", "turn_context", &format!(r#"{{"model":"{model}","effort":"low"}}"#))
+        };
+        let text = meta()
+            + &turn("first")
+            + &padding(100_000)
+            + &user("Fix it")
+            + &record("00:00:02Z", "thread_metadata", r#"{"name":"Ledger"}"#)
+            + &turn("second")
+            + "{no record\n"
+            + &padding(3_000_000)
+            + &turn("third")
+            + &record("00:00:03Z", "thread_metadata", r#"{"name":"Books"}"#)
+            + &padding(100_000);
+        let (_dir, path) = file("sessions", &text);
+        let ends = read_metadata(&path).expect("facts");
+        assert!(!ends.whole && !ends.snapshot_at_end && ends.thread.title.is_none());
+        let mut asked = 0;
+        let mut go_on = || {
+            asked += 1;
+            Ok(())
+        };
+        let all = read_whole(&path, &mut go_on).expect("facts");
+        assert!(asked >= 3 && all.whole && all.bytes_read >= text.len() as u64);
+        assert_eq!((all.bad_lines, all.torn), (1, false));
+        let thread = all.thread;
+        assert_eq!((thread.title.as_deref(), thread.name.as_deref()), (Some("Fix it"), Some("Books")));
+        assert_eq!(thread.model.as_deref(), Some("third"));
+        assert_eq!((thread.updated_at, thread.stamp), (ends.thread.updated_at, ends.thread.stamp));
+
+        let stopped = read_whole(&path, &mut || Err(Error::new(ErrorKind::Closed, "stopped")));
+        assert_eq!(stopped.expect_err("stopped").error.kind(), ErrorKind::Closed);
+        let (_dir, path) =
+            file("sessions", text + &record("00:00:04Z", "thread_metadata", r#"{"name":"End"}"#));
+        assert!(read_metadata(&path).expect("facts").snapshot_at_end);
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!
 //! [`Rollouts`] is the transcripts of a home: it creates and resumes them ([`Recorder`]), reads them beside their writer
 //! ([`Reader`]), archives, compresses and removes them. [`walk`] finds the transcripts of any folder, [`read_metadata`]
-//! reads what a list shows of one, [`import`] brings a folder into a store.
+//! reads what a list shows of one, a [`Backfill`](crate::stores::Backfill) brings a folder into the store.
 //!
 //! | file | what |
 //! |---|---|
@@ -18,11 +18,12 @@
 //! | `reader`, `backwards`, `line` | reading in both directions |
 //! | `archive`, `compressed` | moving, compressing, throwing away |
 //! | `metadata`, `windows`, `scan`, `records`, `first_message` | what a list shows, from both ends |
-//! | `layout`, `import` | a folder of transcripts |
+//! | `layout`, `backfill`, `whole` | a folder of transcripts, and its way into the store |
 //! | `disk`, `faults` | each step on the disk, and where a test can stop it |
 
 mod append_file;
 mod archive;
+mod backfill;
 mod backwards;
 #[cfg_attr(not(feature = "zstd"), path = "not_compressed.rs")]
 mod compressed;
@@ -30,7 +31,6 @@ mod disk;
 #[doc(hidden)]
 pub mod faults;
 mod first_message;
-mod import;
 mod item;
 mod layout;
 mod lease;
@@ -45,11 +45,12 @@ mod rollouts;
 mod said;
 mod scan;
 mod torn;
+mod whole;
 mod windows;
 
 pub use archive::{COMPRESSED_AFTER, CompressReport};
+pub use backfill::BackfillHandle;
 pub use backwards::Backwards;
-pub use import::{ImportProblem, ImportReport, Progress, import};
 pub use item::{Item, LONGEST_LINE};
 pub use layout::{RolloutFile, Walk, walk};
 pub use lease::WriterLease;

@@ -26,6 +26,8 @@ pub(super) struct Scan<'a> {
     end_is_undated: bool,
     pub(super) bad_lines: u64,
     pub(super) torn: bool,
+    /// What was read of the end holds a `thread_metadata`.
+    pub(super) snapshot_at_end: bool,
 }
 
 impl<'a> Scan<'a> {
@@ -40,6 +42,7 @@ impl<'a> Scan<'a> {
             end_is_undated: false,
             bad_lines: 0,
             torn: false,
+            snapshot_at_end: false,
         };
         scan.date(first);
         scan
@@ -60,6 +63,7 @@ impl<'a> Scan<'a> {
         let before = self.times.len();
         for line in Lines(text) {
             if let Some(line) = self.parse(line) {
+                self.snapshot_at_end |= line.kind == "thread_metadata";
                 self.record(&line);
             }
         }

@@ -1,6 +1,7 @@
 //! The stores of the built-in domains. Each speaks [`Session`](crate::sql::Session) and nothing else, so that its SQL
 //! runs on either engine.
 
+pub mod backfill;
 mod database;
 #[cfg(feature = "device-keys")]
 pub mod device_keys;
@@ -10,6 +11,7 @@ pub mod memories;
 pub mod spawn_edges;
 pub mod threads;
 
+pub use backfill::Backfill;
 #[cfg(feature = "device-keys")]
 pub use device_keys::DeviceKeys;
 pub use goals::Goals;

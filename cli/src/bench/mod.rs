@@ -1,5 +1,6 @@
 //! `rowhouse bench`: what this disk and this library can do, side by side with the usual ways.
 
+mod backfill;
 mod contention;
 mod growth;
 mod machine;
@@ -42,6 +43,11 @@ enum Bench {
         after_help = "Examples:\n  rowhouse bench startup\n  rowhouse bench startup --only open_warm\n  rowhouse bench startup --dir /mnt/data --json > here.json"
     )]
     Startup(StartupArguments),
+    /// Indexing a folder of transcripts: how fast, and how soon the first threads are listed
+    #[command(
+        after_help = "Examples:\n  rowhouse bench backfill\n  rowhouse bench backfill --full               20,000 transcripts, 2 GB\n  rowhouse bench backfill --dir /mnt/data --json > here.json"
+    )]
+    Backfill(BackfillArguments),
     /// A storm of TRACE events: how large the logs get and how much is written, second by second
     #[command(
         after_help = "Examples:\n  rowhouse bench growth\n  rowhouse bench growth --seconds 600 --processes 4\n  rowhouse bench growth --dir /mnt/data --json > here.json"
@@ -87,6 +93,25 @@ struct StartupArguments {
     /// Only this work, or those that begin so; may be repeated
     #[arg(long, value_name = "NAME", value_parser = startup::known)]
     only: Vec<String>,
+}
+
+#[derive(Args)]
+struct BackfillArguments {
+    /// Measure on the disk of this folder (in a folder of its own there, removed afterwards) [default: the current one]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// How many transcripts, of 100 KB each [default: 1000, with --quick 200, with --full 20000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    files: Option<u32>,
+    /// How often; medians of the rounds are reported
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Few transcripts: an impression, not a result
+    #[arg(long, conflicts_with = "full")]
+    quick: bool,
+    /// 20,000 transcripts: needs 2 GB of free space, and of memory for the page cache
+    #[arg(long)]
+    full: bool,
 }
 
 #[derive(Args)]
@@ -143,8 +168,23 @@ pub(crate) fn run(arguments: &BenchArguments, output: &Output) -> Result<()> {
         Bench::Contention(arguments) => run_contention(arguments, output),
         Bench::Startup(arguments) => run_startup(arguments, output),
         Bench::Growth(arguments) => run_growth(arguments, output),
+        Bench::Backfill(arguments) => run_backfill(arguments, output),
         Bench::Stores(arguments) => run_stores(arguments, output),
     }
+}
+
+fn run_backfill(arguments: &BackfillArguments, output: &Output) -> Result<()> {
+    let files = match (arguments.files, arguments.quick, arguments.full) {
+        (Some(files), _, _) => files,
+        (None, true, _) => 200,
+        (None, _, true) => 20_000,
+        (None, false, false) => 1_000,
+    };
+    document("backfill", arguments.dir.as_deref(), arguments.quick, output, |folder, document| {
+        let setting =
+            backfill::Setting { folder: folder.to_owned(), files: files as usize, rounds: arguments.rounds };
+        backfill::run(&setting, document)
+    })
 }
 
 fn run_stores(arguments: &StoresArguments, output: &Output) -> Result<()> {

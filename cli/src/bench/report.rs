@@ -141,7 +141,7 @@ pub(crate) struct Target {
     pub(crate) value: f64,
     pub(crate) bound: f64,
     pub(crate) at: At,
-    /// `x` (a ratio), `us`, `ms` or `MiB`
+    /// `x` (a ratio), `us`, `ms`, `KiB`, `MiB` or `MB/s`
     pub(crate) unit: &'static str,
     pub(crate) holds: bool,
 }

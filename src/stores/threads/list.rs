@@ -41,6 +41,8 @@ pub(super) fn page(at: &impl Session, query: &ThreadQuery, start: &Cursor) -> Re
         threads,
         next_cursor: next_cursor.map(|cursor| cursor.to_string()),
         backwards_cursor: backwards_cursor.map(|cursor| cursor.to_string()),
+        // Whoever asks for a page adds it.
+        partial: false,
     })
 }
 

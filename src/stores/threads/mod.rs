@@ -67,6 +67,8 @@ pub struct ThreadPage {
     /// For the same query in the opposite [`Direction`]: what lies before this page, nearest first. `None` when the
     /// page is empty. Kept from a first page, it catches up on what came later.
     pub backwards_cursor: Option<String>,
+    /// A folder of transcripts is still being indexed: there may be threads that this list lacks.
+    pub partial: bool,
 }
 
 /// What [`Threads::upsert`] did.
@@ -84,7 +86,7 @@ pub struct Upserted {
 #[derive(Clone, Debug)]
 pub(crate) struct KnownFile {
     pub(crate) path: String,
-    pub(crate) size: i64,
+    pub(crate) stamp: FileStamp,
 }
 
 impl Threads {
@@ -116,7 +118,9 @@ impl Threads {
         if query.filter.matches_nothing() {
             return Ok(ThreadPage::default());
         }
-        self.database.get()?.read(|at| list::page(at, query, &start))
+        self.database
+            .get()?
+            .read(|at| Ok(ThreadPage { partial: is_partial(at)?, ..list::page(at, query, &start)? }))
     }
 
     /// Threads in whose name, title or preview all words of a text are found.
@@ -132,8 +136,10 @@ impl Threads {
         let database = self.database.get()?;
         // Asked first: what is indexed meanwhile is found, and may be missed in the answer only if it says so.
         let partial = !search_index::is_complete(database)?;
-        let page = database.read(|at| search.page(at, &question))?;
-        Ok(SearchPage { partial, ..page })
+        database.read(|at| {
+            let partial = partial || is_partial(at)?;
+            Ok(SearchPage { partial, ..search.page(at, &question)? })
+        })
     }
 
     /// The threads of these ids, in their order; `None` where there is none.
@@ -228,7 +234,12 @@ impl Threads {
                 .map(|id| {
                     let rows = at.query(sql::FILE_OF, &[(*id).into()])?;
                     let known = |row: &Row| {
-                        Ok(KnownFile { path: row.get("rollout_path")?, size: row.get("rollout_size")? })
+                        let stamp = FileStamp {
+                            size: row.get("rollout_size")?,
+                            mtime_ns: row.get("rollout_mtime_ns")?,
+                            inode: row.get("rollout_inode")?,
+                        };
+                        Ok(KnownFile { path: row.get("rollout_path")?, stamp })
                     };
                     rows.first().map(known).transpose()
                 })
@@ -239,6 +250,11 @@ impl Threads {
 
 fn stored(at: &impl Session, id: &str) -> Result<Option<StoredThread>> {
     at.query(sql::BY_ID, &[id.into()])?.first().map(StoredThread::from_row).transpose()
+}
+
+/// Whether a folder of transcripts is still being indexed.
+fn is_partial(at: &impl Session) -> Result<bool> {
+    Ok(!at.query(sql::IS_PARTIAL, &[])?.is_empty())
 }
 
 /// # Errors
@@ -259,7 +275,8 @@ fn patched(tx: &impl Session, id: &str, patch: &ThreadPatch) -> Result<ThreadRow
     Ok(after.row)
 }
 
-fn upsert(tx: &impl Session, ids: &[String], facts: &[ThreadFacts]) -> Result<Upserted> {
+/// Brings derived facts into the table; `ids` are theirs, in the one spelling.
+pub(crate) fn upsert(tx: &impl Session, ids: &[String], facts: &[ThreadFacts]) -> Result<Upserted> {
     let mut done = Upserted::default();
     for (id, facts) in ids.iter().zip(facts) {
         let before = stored(tx, id)?;

@@ -63,7 +63,8 @@ pub struct SearchPage {
     pub threads: Vec<ThreadRow>,
     /// Where the next page of the same search starts; `None` at the end, and always by rank.
     pub next_cursor: Option<String>,
-    /// True while threads that are older than the index are being brought into it: some may not be found yet.
+    /// True while threads that are older than the index are being brought into it, and while transcripts are being indexed:
+    /// some may not be found yet.
     pub partial: bool,
     /// True when there are more than [`SEARCHED_HITS`] hits, live and archived; only the newest were looked at.
     pub truncated: bool,

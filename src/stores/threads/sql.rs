@@ -336,10 +336,14 @@ pub(super) const BY_ID: &str = concat!(
     ", rollout_size, rollout_mtime_ns, rollout_inode FROM thread WHERE id = $1"
 );
 
+/// A row while a folder of transcripts is not indexed.
+pub(super) const IS_PARTIAL: &str = "SELECT root FROM backfill WHERE listed = 0 LIMIT 1";
+
 pub(super) const IS_READ: &str = "SELECT id FROM thread WHERE rollout_path = $1 AND rollout_size = $2
  AND rollout_mtime_ns = $3 AND rollout_inode = $4 ORDER BY id LIMIT 1";
 
-pub(super) const FILE_OF: &str = "SELECT rollout_path, rollout_size FROM thread
+pub(super) const FILE_OF: &str =
+    "SELECT rollout_path, rollout_size, rollout_mtime_ns, rollout_inode FROM thread
  WHERE id = $1 AND rollout_path IS NOT NULL AND rollout_size IS NOT NULL";
 
 /// The whole row, in the order of [`StoredThread::params`](super::row::StoredThread::params).

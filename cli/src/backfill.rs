@@ -1,0 +1,332 @@
+//! `rowhouse backfill`, `rowhouse reindex` and `rowhouse import`: transcripts become threads.
+
+use std::fmt::Write;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use bytesize::ByteSize;
+use clap::{Args, Subcommand};
+use indicatif::ProgressBar;
+use jiff::Timestamp;
+use rowhouse::stores::backfill::{
+    BackfillProblem, BackfillProgress, BackfillReport, BackfillState, BackfillStatus, MissingFile, Reread,
+    SweepReport,
+};
+use rowhouse::{Domain, Error, ErrorKind, Home, Runtime, RuntimeDbRegistry};
+use serde::Serialize;
+
+use crate::bench::count;
+use crate::output::{self, Output, WARNING};
+use crate::table::{Table, age, time};
+
+/// Files that a person is shown; the document names more.
+const SHOWN: usize = 20;
+/// How often progress is told to a script.
+const TELL_EVERY: Duration = Duration::from_millis(250);
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  rowhouse import ~/.myagent/sessions\n  rowhouse import old/ --json | jq '.problems[].path'\n\nNothing in the folder is changed. Files that were imported before are looked at again only when they changed."
+)]
+pub(crate) struct ImportArguments {
+    /// The folder that holds the transcripts (*.jsonl, *.jsonl.zst), at any depth
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+}
+
+#[derive(Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  rowhouse backfill                        the transcripts of the home, as far as they are new\n  rowhouse backfill --follow               the same; when a program is at it already, watch it\n  rowhouse backfill status\n  rowhouse backfill --json | jq -c 'select(.event == \"progress\")'\n\nStopped or killed at any moment it goes on where it was. With --json: one document a line."
+)]
+pub(crate) struct BackfillArguments {
+    #[command(subcommand)]
+    command: Option<BackfillCommand>,
+    /// The folder that holds the transcripts [default: the home, with its live and archived sessions]
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// When another process is at it, show how far it is until it is done, and take over should it end
+    #[arg(long)]
+    follow: bool,
+}
+
+#[derive(Subcommand)]
+enum BackfillCommand {
+    /// Which folders are indexed, how far, and by whom
+    Status,
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  rowhouse reindex                         find files that are new, changed, moved or gone\n  rowhouse reindex --everything            read every file again\n  rowhouse reindex --sweep                 remove the threads whose file is gone\n  rowhouse reindex --json | jq '.missing_files[].path'"
+)]
+pub(crate) struct ReindexArguments {
+    /// The folder that holds the transcripts [default: the home, with its live and archived sessions]
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Read every file again, also those that did not change
+    #[arg(long)]
+    everything: bool,
+    /// Remove the threads whose file is gone, also what users said of them
+    #[arg(long)]
+    sweep: bool,
+}
+
+pub(crate) fn import(home: &Home, arguments: &ImportArguments, output: &Output) -> Result<()> {
+    check(&arguments.folder)?;
+    let runtime = Runtime::open(home.clone())?;
+    let report = run(&runtime, &arguments.folder, Reread::Changed)?;
+    if output.is_json() { output.document(&report) } else { output.text(&text(&report)) }
+}
+
+#[derive(Serialize)]
+struct Reindexed {
+    #[serde(flatten)]
+    report: BackfillReport,
+    /// What was removed, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sweep: Option<SweepReport>,
+}
+
+pub(crate) fn reindex(home: &Home, arguments: &ReindexArguments, output: &Output) -> Result<()> {
+    let folder = folder(home, arguments.folder.as_deref())?;
+    let runtime = Runtime::open(home.clone())?;
+    let reread = if arguments.everything { Reread::Everything } else { Reread::Changed };
+    let report = run(&runtime, &folder, reread)?;
+    let sweep = arguments.sweep.then(|| runtime.backfill().sweep(&folder)).transpose()?;
+    if output.is_json() {
+        return output.document(&Reindexed { report, sweep });
+    }
+    let mut told = text(&report);
+    match sweep {
+        // Writing to a String cannot fail.
+        Some(swept) => drop(writeln!(told, "{} removed", threads(swept.threads))),
+        None => told.push_str(&missing(&report)),
+    }
+    output.text(&told)
+}
+
+/// One line of `backfill --json`.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+enum Line<'l> {
+    Progress {
+        #[serde(flatten)]
+        progress: &'l BackfillProgress,
+    },
+    /// Somebody else is at it.
+    Waiting {
+        pid: Option<u32>,
+        reason: String,
+        #[serde(flatten)]
+        progress: BackfillProgress,
+    },
+    Done {
+        #[serde(flatten)]
+        report: &'l BackfillReport,
+    },
+}
+
+pub(crate) fn backfill(home: &Home, arguments: &BackfillArguments, output: &Output) -> Result<()> {
+    if matches!(arguments.command, Some(BackfillCommand::Status)) {
+        return status(home, output);
+    }
+    let folder = folder(home, arguments.folder.as_deref())?;
+    let runtime = Runtime::open(home.clone())?;
+    let report = if arguments.follow {
+        follow(&runtime, &folder, output)?
+    } else {
+        let bar = output::progress(0);
+        let mut told = None;
+        let report = runtime.backfill().run(&folder, Reread::Changed, &mut |progress| {
+            show(&bar, progress);
+            if output.is_json() && told.is_none_or(|at: std::time::Instant| at.elapsed() >= TELL_EVERY) {
+                told = Some(std::time::Instant::now());
+                // A reader that has gone is met at the end as well.
+                let _ = output.json_line(&Line::Progress { progress });
+            }
+        });
+        bar.finish_and_clear();
+        report?
+    };
+    if output.is_json() {
+        return output.json_line(&Line::Done { report: &report });
+    }
+    output.text(&(text(&report) + &missing(&report)))
+}
+
+/// Does it, or watches whoever does.
+fn follow(runtime: &Runtime, folder: &Path, output: &Output) -> Result<BackfillReport> {
+    let backfill = runtime.backfill();
+    let handle = backfill.start(folder)?;
+    let bar = output::progress(0);
+    while !handle.wait(TELL_EVERY) {
+        let Some(trouble) = handle.trouble() else {
+            let progress = handle.progress();
+            show(&bar, &progress);
+            if output.is_json() {
+                output.json_line(&Line::Progress { progress: &progress })?;
+            }
+            continue;
+        };
+        let running = |status: &BackfillStatus| status.state == BackfillState::Running;
+        let progress =
+            backfill.status()?.into_iter().find(running).map(|status| status.progress).unwrap_or_default();
+        show(&bar, &progress);
+        bar.set_message(trouble.to_string());
+        if output.is_json() {
+            let pid = trouble.holder().map(|holder| holder.pid);
+            output.json_line(&Line::Waiting { pid, reason: trouble.message().to_owned(), progress })?;
+        }
+    }
+    bar.finish_and_clear();
+    Ok(handle.join()?)
+}
+
+#[derive(Serialize)]
+struct StatusDocument<'d> {
+    home: &'d Path,
+    backfills: &'d [BackfillStatus],
+}
+
+fn status(home: &Home, output: &Output) -> Result<()> {
+    if !RuntimeDbRegistry::new(home).list()?.iter().any(|known| known.name == "state") {
+        return Err(Error::new(ErrorKind::NotFound, "no threads here yet")
+            .at_path(home.path())
+            .advise("index a folder of transcripts with: rowhouse import DIR")
+            .into());
+    }
+    let runtime = Runtime::builder(home.clone()).domain(Domain::state()).open()?;
+    let found = runtime.backfill().status()?;
+    if output.is_json() {
+        return output.document(&StatusDocument { home: home.path(), backfills: &found });
+    }
+    if found.is_empty() {
+        return output.text("nothing was indexed yet\n");
+    }
+    let mut table =
+        Table::new(&["folder", "state", "files", "bad", "read", "by", "heard of"]).right(&[2, 3, 4]);
+    for status in &found {
+        table.row(&row(status));
+    }
+    let mut told = table.render();
+    for status in &found {
+        problems(&mut told, &status.problems);
+    }
+    output.text(&told)
+}
+
+fn row(status: &BackfillStatus) -> [String; 7] {
+    let BackfillProgress { counts, total, .. } = status.progress;
+    let state = match (status.state, &status.holder) {
+        (BackfillState::Running, None) => "interrupted",
+        (BackfillState::Running, Some(holder)) if holder.stopped => "stopped",
+        (state, _) => state.as_str(),
+    };
+    let files = match total.filter(|_| status.state != BackfillState::Complete) {
+        Some(total) => format!("{} of {}", count(counts.files as f64), count(total as f64)),
+        None => count(counts.files as f64),
+    };
+    let by = match (&status.holder, &status.owner) {
+        (Some(holder), _) => holder.to_string(),
+        (None, Some(owner)) => format!("pid {} on {}", owner.pid, owner.host),
+        (None, None) => String::new(),
+    };
+    [
+        status.root.display().to_string(),
+        state.to_owned(),
+        files,
+        count(counts.bad as f64),
+        ByteSize::b(counts.bytes_read).to_string(),
+        by,
+        status.heartbeat_at.map(|at| age(time(at), Timestamp::now())).unwrap_or_default(),
+    ]
+}
+
+fn folder(home: &Home, given: Option<&Path>) -> Result<PathBuf> {
+    let folder = given.unwrap_or(home.path());
+    check(folder)?;
+    Ok(folder.to_owned())
+}
+
+/// Before a home is created for nothing.
+fn check(folder: &Path) -> Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::NotFound, "no such folder")
+        .at_path(folder)
+        .advise("name the folder that holds the transcripts")
+        .into())
+}
+
+fn run(runtime: &Runtime, folder: &Path, reread: Reread) -> rowhouse::Result<BackfillReport> {
+    let bar = output::progress(0);
+    let report = runtime.backfill().run(folder, reread, &mut |progress| show(&bar, progress));
+    bar.finish_and_clear();
+    report
+}
+
+fn show(bar: &ProgressBar, progress: &BackfillProgress) {
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
+    bar.set_length(progress.total.unwrap_or(progress.counts.files));
+    bar.set_position(progress.counts.files);
+    let read = ByteSize::b(progress.counts.bytes_read);
+    bar.set_message(if progress.listed {
+        format!("{read}, reading {} whole", count(progress.counts.read_whole as f64))
+    } else {
+        read.to_string()
+    });
+}
+
+/// The report for people.
+fn text(report: &BackfillReport) -> String {
+    let counts = report.counts;
+    let mut text = format!(
+        "{} files: {} imported, {} updated, {} unchanged, {} bad ({} compressed, {} read)\n",
+        count(counts.files as f64),
+        count(counts.imported as f64),
+        count(counts.updated as f64),
+        count(counts.unchanged as f64),
+        count(counts.bad as f64),
+        count(counts.compressed as f64),
+        ByteSize::b(counts.bytes_read)
+    );
+    problems(&mut text, &report.problems);
+    text
+}
+
+fn problems(text: &mut String, problems: &[BackfillProblem]) {
+    for problem in problems.iter().take(SHOWN) {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{WARNING}bad:{WARNING:#} {}", problem.path.display());
+        if let Some(line) = problem.line {
+            let _ = write!(text, ":{line}");
+        }
+        let _ = writeln!(text, ": {}", problem.reason);
+    }
+    if problems.len() > SHOWN {
+        let _ = writeln!(text, "and {} more (--json names all)", problems.len() - SHOWN);
+    }
+}
+
+fn missing(report: &BackfillReport) -> String {
+    let mut text = String::new();
+    for MissingFile { path, .. } in report.missing_files.iter().take(SHOWN) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{WARNING}gone:{WARNING:#} {}", path.display());
+    }
+    if report.missing > 0 {
+        let of = threads(report.missing);
+        let _ = writeln!(text, "{of} without a file (to remove: rowhouse reindex --sweep)");
+    }
+    text
+}
+
+fn threads(number: u64) -> String {
+    format!("{} thread{}", count(number as f64), if number == 1 { "" } else { "s" })
+}
