@@ -45,6 +45,8 @@ mod sync;
 pub mod telemetry;
 #[cfg(not(feature = "metrics"))]
 mod telemetry;
+#[cfg(feature = "agent")]
+pub mod thread_store;
 
 pub use backup::{
     BackupDatabase, BackupManifest, BackupOptions, BackupProgress, BackupReport, BackupStep, LeftOut,

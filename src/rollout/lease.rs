@@ -107,6 +107,17 @@ impl WriterLease {
         }
     }
 
+    /// Whether somebody has the lease of a thread, in this process or another one. One that is just being taken or given back
+    /// counts or not.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub(super) fn is_held(home: &PreparedHome, id: &str) -> Result<bool> {
+        let path = home.lock_path(&format!("rollout-{id}.lock"));
+        // Only an owner, or one that died, leaves the file there.
+        Ok(path.exists() && Held::try_alone(&path)?.is_none())
+    }
+
     fn owned(held: Held, path: PathBuf, id: &str) -> Self {
         let record = serde_json::to_vec(&Owner::this_process()).unwrap_or_default();
         let file = held.file();

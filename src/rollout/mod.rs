@@ -18,6 +18,7 @@
 //! | `reader`, `backwards`, `line` | reading in both directions |
 //! | `archive`, `compressed` | moving, compressing, throwing away |
 //! | `metadata`, `windows`, `scan`, `records`, `first_message` | what a list shows, from both ends |
+//! | `derived` | the same of items that are not in a file yet |
 //! | `layout`, `backfill`, `whole` | a folder of transcripts, and its way into the store |
 //! | `disk`, `faults` | each step on the disk, and where a test can stop it |
 
@@ -27,6 +28,7 @@ mod backfill;
 mod backwards;
 #[cfg_attr(not(feature = "zstd"), path = "not_compressed.rs")]
 mod compressed;
+pub(crate) mod derived;
 mod disk;
 #[doc(hidden)]
 pub mod faults;
@@ -40,10 +42,10 @@ mod metadata;
 mod new_rollout;
 mod reader;
 mod recorder;
-mod records;
+pub(crate) mod records;
 mod rollouts;
 mod said;
-mod scan;
+pub(crate) mod scan;
 mod torn;
 mod whole;
 mod windows;

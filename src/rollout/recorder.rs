@@ -192,6 +192,18 @@ impl Recorder {
         Ok(self.write(from))
     }
 
+    /// Makes the file, with its first line alone, where there is none yet.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn persist(&mut self) -> Result<Appended> {
+        let from = self.file.end();
+        if self.first_line.is_some() {
+            self.get_ready()?;
+        }
+        Ok(self.write(from))
+    }
+
     /// Appends what the user said about the thread, on top of what was said before. What is known already is not written
     /// again.
     ///

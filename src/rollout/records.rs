@@ -12,35 +12,42 @@ use crate::stores::threads::GitFacts;
 
 /// Any line. What is not needed stays unread.
 #[derive(Debug, Deserialize)]
-pub(super) struct Line<'a> {
+pub(crate) struct Line<'a> {
     #[serde(borrow, default)]
-    pub(super) timestamp: Option<&'a RawValue>,
+    pub(crate) timestamp: Option<&'a RawValue>,
     #[serde(borrow, rename = "type")]
-    pub(super) kind: Cow<'a, str>,
+    pub(crate) kind: Cow<'a, str>,
     #[serde(borrow, default)]
-    pub(super) payload: Option<&'a RawValue>,
+    pub(crate) payload: Option<&'a RawValue>,
 }
 
 impl Line<'_> {
-    pub(super) fn payload(&self) -> &str {
+    pub(crate) fn payload(&self) -> &str {
         self.payload.map_or("null", RawValue::get)
     }
 
-    pub(super) fn read<T: DeserializeOwned + Default>(&self) -> T {
+    pub(crate) fn read<T: DeserializeOwned + Default>(&self) -> T {
         read(self.payload)
     }
 
     /// The `type` inside the payload.
-    pub(super) fn payload_kind(&self) -> Cow<'_, str> {
-        #[derive(Default, Deserialize)]
-        struct Typed {
-            #[serde(default, rename = "type")]
-            kind: Lenient<String>,
-        }
-        let first = self.payload().strip_prefix(r#"{"type":""#).and_then(|rest| rest.split_once('"'));
-        match first {
-            Some((word, _)) if !word.contains('\\') => Cow::Borrowed(word),
-            _ => Cow::Owned(self.read::<Typed>().kind.0.unwrap_or_default()),
+    pub(crate) fn payload_kind(&self) -> Cow<'_, str> {
+        kind_of(self.payload())
+    }
+}
+
+/// The `type` inside this JSON; empty where there is none.
+pub(crate) fn kind_of(payload: &str) -> Cow<'_, str> {
+    #[derive(Default, Deserialize)]
+    struct Typed {
+        #[serde(default, rename = "type")]
+        kind: Lenient<String>,
+    }
+    let first = payload.strip_prefix(r#"{"type":""#).and_then(|rest| rest.split_once('"'));
+    match first {
+        Some((word, _)) if !word.contains('\\') => Cow::Borrowed(word),
+        _ => {
+            Cow::Owned(serde_json::from_str::<Typed>(payload).unwrap_or_default().kind.0.unwrap_or_default())
         }
     }
 }
@@ -52,7 +59,7 @@ pub(super) fn read<T: DeserializeOwned + Default>(payload: Option<&RawValue>) ->
 
 /// A value of this type; anything else is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Lenient<T>(pub(super) Option<T>);
+pub(crate) struct Lenient<T>(pub(crate) Option<T>);
 
 impl<T> Default for Lenient<T> {
     fn default() -> Self {

@@ -114,6 +114,14 @@ impl Rollouts {
             .advise("copy it into the home's sessions folder, or open the home it lies in"))
     }
 
+    /// Whether somebody writes this thread now, in this process or another one.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no id; of the system.
+    pub fn has_writer(&self, id: &str) -> Result<bool> {
+        WriterLease::is_held(&self.home, &thread_id(id)?)
+    }
+
     /// Where a transcript of this name lies while it is not archived.
     pub(super) fn live_path(&self, path: &Path) -> PathBuf {
         let name = path.file_name().unwrap_or_default();

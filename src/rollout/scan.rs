@@ -31,8 +31,9 @@ pub(super) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    pub(super) fn beginning_with(first: &Line<'a>) -> Self {
-        let mut scan = Self {
+    /// Of nothing yet.
+    pub(super) fn empty() -> Self {
+        Self {
             times: Vec::new(),
             said_in_event: None,
             said_in_item: None,
@@ -43,7 +44,11 @@ impl<'a> Scan<'a> {
             bad_lines: 0,
             torn: false,
             snapshot_at_end: false,
-        };
+        }
+    }
+
+    pub(super) fn beginning_with(first: &Line<'a>) -> Self {
+        let mut scan = Self::empty();
         scan.date(first);
         scan
     }
@@ -217,7 +222,7 @@ fn quoted_ms(json: &str) -> Option<i64> {
 }
 
 /// RFC 3339 as Unix milliseconds; a time without an offset is UTC.
-fn unix_ms(text: &str) -> Option<i64> {
+pub(crate) fn unix_ms(text: &str) -> Option<i64> {
     let with_offset = text.parse::<Timestamp>().ok();
     let time = with_offset
         .or_else(|| Some(text.parse::<DateTime>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp()))?;

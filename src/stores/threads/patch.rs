@@ -105,7 +105,7 @@ impl ThreadPatch {
 
     /// # Errors
     /// `Invalid`.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         fn set(change: &Change<String>) -> Option<&String> {
             match change {
                 Change::Set(text) => Some(text),

@@ -65,6 +65,13 @@ pub struct ThreadRow {
     pub user_set: UserSet,
 }
 
+impl ThreadRow {
+    /// The row that these facts alone make.
+    pub(crate) fn of_facts(facts: &ThreadFacts) -> Self {
+        super::merge::merge(None, &facts.id, facts).row
+    }
+}
+
 /// What is known of the repository a thread works in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GitFacts {

@@ -1,0 +1,90 @@
+//! What a list shows, in the state database.
+
+use std::path::Path;
+
+use super::store::not_found;
+use super::turns::{self, Anomaly, TurnPage, TurnQuery, TurnStatus};
+use crate::error::Result;
+use crate::sqlite::Database;
+use crate::stores::Threads;
+use crate::stores::threads::{
+    SearchPage, ThreadFacts, ThreadPage, ThreadPatch, ThreadQuery, ThreadRow, ThreadSearch,
+};
+
+/// The rows and turns of threads. Every implementation of the store has one; where it lies is its own affair.
+#[derive(Clone)]
+pub(super) struct Index {
+    threads: Threads,
+    state: Database,
+}
+
+impl Index {
+    pub(super) fn new(state: Database) -> Self {
+        Self { threads: Threads::new(state.clone()), state: state.label("thread_store") }
+    }
+
+    pub(super) fn get(&self, thread: &str) -> Result<Option<ThreadRow>> {
+        self.threads.get(thread)
+    }
+
+    pub(super) fn read(&self, thread: &str) -> Result<ThreadRow> {
+        self.get(thread)?.ok_or_else(|| not_found(thread))
+    }
+
+    pub(super) fn list(&self, query: &ThreadQuery) -> Result<ThreadPage> {
+        self.threads.list(query)
+    }
+
+    pub(super) fn search(&self, search: &ThreadSearch) -> Result<SearchPage> {
+        self.threads.search(search)
+    }
+
+    pub(super) fn patch(&self, thread: &str, patch: &ThreadPatch) -> Result<ThreadRow> {
+        self.threads.patch(thread, patch)
+    }
+
+    pub(super) fn put(&self, facts: &ThreadFacts) -> Result<()> {
+        self.threads.upsert(std::slice::from_ref(facts)).map(drop)
+    }
+
+    /// One page of turns of the transcript at this path; what is in progress there is interrupted unless somebody is
+    /// `at_it`. Where nothing can be kept, the transcript is read whole for the answer.
+    pub(super) fn list_turns(
+        &self,
+        thread: &str,
+        path: &Path,
+        query: &TurnQuery,
+        at_it: bool,
+    ) -> Result<TurnPage> {
+        let start = query.start(thread)?;
+        let found = match turns::catch_up(&self.state, thread, path) {
+            Ok(()) => turns::kept(&self.state, thread, query, start)?,
+            Err(error) if turns::is_of_the_database(&error) => turns::read_whole(path)?.page(query, start),
+            Err(error) => return Err(error),
+        };
+        let mut page = query.page(thread, turns::with_items(path, found, query.view())?);
+        for turn in page.turns.iter_mut().filter(|_| !at_it) {
+            if turn.turn.status == TurnStatus::InProgress {
+                turn.turn.status = TurnStatus::Interrupted;
+            }
+        }
+        Ok(page)
+    }
+
+    /// The place of a turn in the transcript.
+    pub(super) fn turn(&self, thread: &str, path: &Path, turn: &str) -> Result<Option<turns::Span>> {
+        turns::catch_up(&self.state, thread, path)?;
+        turns::find(&self.state, thread, turn)
+    }
+
+    pub(super) fn anomalies(&self, thread: &str, path: &Path) -> Result<Vec<Anomaly>> {
+        turns::catch_up(&self.state, thread, path)?;
+        turns::anomalies(&self.state, thread)
+    }
+
+    /// Reads the turns of a transcript anew.
+    pub(super) fn rebuild(&self, thread: &str, path: &Path) -> Result<()> {
+        turns::forget(&self.state, thread)?;
+        turns::catch_up(&self.state, thread, path)
+    }
+}

@@ -1,0 +1,169 @@
+//! What a running session holds: one thread that it writes.
+//!
+//! Invariants:
+//! - What the policy keeps is appended in its order; what the list is to show of it is derived here and sent as one patch.
+//! - A list that cannot be told fails no append: the patch stays, and goes with the next one. That is told once.
+//! - Opening a thread changes nothing that a list shows.
+//!
+//! Tests: `tests/thread_store_live.rs`.
+
+mod facts;
+mod policy;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+pub use policy::PersistencePolicy;
+
+use super::store::ThreadStore;
+use crate::error::Result;
+use crate::rollout::{Item, NewRollout};
+use crate::sqlite::now_unix_ms;
+use crate::stores::threads::{ThreadPatch, ThreadRow};
+use crate::telemetry;
+use facts::Facts;
+
+/// A thread that is being worked in. Dropping it gives the thread back; [`close`](Self::close) says what went wrong.
+///
+/// ```
+/// # fn main() -> rowhouse::Result<()> {
+/// use std::sync::Arc;
+/// use rowhouse::rollout::{Item, NewRollout};
+/// use rowhouse::thread_store::{InMemoryThreadStore, LiveThread, ThreadStore};
+/// let store: Arc<dyn ThreadStore> = Arc::new(InMemoryThreadStore::new()?);
+/// let live = LiveThread::create(store.clone(), &NewRollout::default())?;
+/// live.append(&[Item::new("event_msg", &serde_json::json!({"type": "user_message", "message": "Hello"}))?])?;
+/// assert_eq!(store.read(live.id())?.title.as_deref(), Some("Hello"));
+/// live.close()?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct LiveThread {
+    store: Arc<dyn ThreadStore>,
+    id: String,
+    policy: PersistencePolicy,
+    state: Mutex<State>,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct State {
+    facts: Facts,
+    /// What the list could not be told yet.
+    pending: ThreadPatch,
+    told: bool,
+}
+
+impl LiveThread {
+    /// Begins a thread.
+    ///
+    /// # Errors
+    /// As [`ThreadStore::create`].
+    pub fn create(store: Arc<dyn ThreadStore>, thread: &NewRollout) -> Result<Self> {
+        let id = store.create(thread)?;
+        Ok(Self::of(store, id, State::default()))
+    }
+
+    /// Goes on with a thread.
+    ///
+    /// # Errors
+    /// As [`ThreadStore::resume`].
+    pub fn resume(store: Arc<dyn ThreadStore>, thread: &str) -> Result<Self> {
+        let row = store.read(thread)?;
+        store.resume(&row.id)?;
+        let facts = Facts::of_row(&row);
+        Ok(Self::of(store, row.id, State { facts, ..State::default() }))
+    }
+
+    fn of(store: Arc<dyn ThreadStore>, id: String, state: State) -> Self {
+        Self { store, id, policy: PersistencePolicy::default(), state: Mutex::new(state), closed: false }
+    }
+
+    /// With another policy than the default one.
+    #[must_use]
+    pub fn policy(mut self, policy: PersistencePolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// The thread.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Appends what the policy keeps, and tells the list what is new.
+    ///
+    /// # Errors
+    /// As [`ThreadStore::append_items`]; never of the list.
+    pub fn append(&self, items: &[Item]) -> Result<()> {
+        let kept: Vec<Item> = items.iter().filter(|item| self.policy.keeps(item)).cloned().collect();
+        if kept.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.state.lock();
+        self.store.append_items(&self.id, &kept)?;
+        let now = i64::try_from(now_unix_ms()).unwrap_or(i64::MAX);
+        let patch = state.facts.observe(&self.id, &kept, now);
+        state.pending = facts::both(std::mem::take(&mut state.pending), patch);
+        self.tell(&mut state);
+        Ok(())
+    }
+
+    fn tell(&self, state: &mut State) {
+        if state.pending.is_empty() {
+            return;
+        }
+        match self.store.update_metadata(&self.id, &state.pending) {
+            Ok(_) => {
+                state.pending = ThreadPatch::default();
+                state.told = false;
+            }
+            Err(error) if !state.told => {
+                state.told = true;
+                telemetry::warn(&format_args!(
+                    "the list does not show thread {} as it is yet: {error}",
+                    self.id
+                ));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Answers when everything appended so far survives a power cut.
+    ///
+    /// # Errors
+    /// As [`ThreadStore::flush`].
+    pub fn flush(&self) -> Result<()> {
+        self.store.flush(&self.id)
+    }
+
+    /// Changes what a list shows of the thread, for a user.
+    ///
+    /// # Errors
+    /// As [`ThreadStore::update_metadata`].
+    pub fn update_metadata(&self, patch: &ThreadPatch) -> Result<ThreadRow> {
+        self.store.update_metadata(&self.id, patch)
+    }
+
+    /// Flushes, and gives the thread back.
+    ///
+    /// # Errors
+    /// As [`ThreadStore::shutdown`].
+    pub fn close(mut self) -> Result<()> {
+        self.tell(&mut self.state.lock());
+        self.closed = true;
+        self.store.shutdown(&self.id)
+    }
+}
+
+impl Drop for LiveThread {
+    fn drop(&mut self) {
+        if self.closed {
+            return;
+        }
+        if let Err(error) = self.store.shutdown(&self.id) {
+            telemetry::warn(&format_args!("thread {} was not given back: {error}", self.id));
+        }
+    }
+}

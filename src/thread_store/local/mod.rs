@@ -1,0 +1,184 @@
+//! Threads as transcripts in a home, with an index of them in its state database.
+//!
+//! Invariants, and where they are tested:
+//! 1. The transcript is the truth. An append that reached it has succeeded, whatever the index says; a row that could not
+//!    be made or changed is pending, told once, and made with the next call (`tests/thread_store_soft_and_hard.rs`).
+//! 2. What a user says about a thread (name, git, pin, archive) is in the transcript, durably, before the index says it
+//!    (`tests/c4_what_a_user_said.rs`).
+//! 3. Every change of a thread goes through its writer's right, also a rename or the archive
+//!    (`tests/thread_store_contract.rs`, `tests/l10_hand_over.rs`).
+//! 4. Reads write nothing but turns, which are a cache.
+//!
+//! | file | what |
+//! |---|---|
+//! | `writing` | the threads that this store may write |
+//! | `reading` | histories, rows, turns |
+//! | `changing` | names, pins, the archive |
+//! | `fork` | a thread with another one's past |
+
+mod changing;
+mod fork;
+mod reading;
+mod writing;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::index::Index;
+use super::store::{Capabilities, DeleteOptions, Deleted, ForkPoint, History, ThreadStore, unsupported};
+use super::turns::{Anomaly, TurnPage, TurnQuery};
+use crate::error::Result;
+use crate::rollout::{Item, NewRollout, Rollouts};
+use crate::runtime::Runtime;
+use crate::stores::threads::row::thread_id;
+use crate::stores::threads::{SearchPage, ThreadPage, ThreadPatch, ThreadQuery, ThreadRow, ThreadSearch};
+use writing::Writing;
+
+/// How long a change waits for a thread that another process is just done with.
+const HAND_OVER: Duration = Duration::from_millis(250);
+
+/// The threads of a home on this machine. Cheap to clone; clones share the right to write.
+///
+/// ```
+/// # fn main() -> rowhouse::Result<()> {
+/// use rowhouse::rollout::{Item, NewRollout};
+/// use rowhouse::thread_store::{LocalThreadStore, ThreadStore, TurnQuery};
+/// use rowhouse::{Home, Runtime};
+/// # let folder = tempfile::tempdir().expect("a folder");
+/// let store = LocalThreadStore::new(&Runtime::open(Home::at(folder.path().join("home")))?)?;
+/// let thread = store.create(&NewRollout { cwd: Some("/home/ada/ledger".to_owned()), ..NewRollout::default() })?;
+/// let message = serde_json::json!({"type": "user_message", "message": "Fix the parser"});
+/// store.append_items(&thread, &[Item::new("event_msg", &message)?])?;
+/// store.flush(&thread)?;
+/// assert_eq!(store.list_turns(&thread, &TurnQuery::new())?.turns.len(), 1);
+/// store.shutdown(&thread)?;
+/// assert_eq!(store.read(&thread)?.title.as_deref(), Some("Fix the parser"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct LocalThreadStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    runtime: Runtime,
+    rollouts: Rollouts,
+    index: Index,
+    /// The threads that this store may write.
+    writing: Mutex<HashMap<String, Arc<Mutex<Writing>>>>,
+}
+
+impl LocalThreadStore {
+    /// The threads in the home of this runtime.
+    ///
+    /// # Errors
+    /// `NotFound` when the runtime has no state domain; as [`Rollouts::open`].
+    pub fn new(runtime: &Runtime) -> Result<Self> {
+        Ok(Self {
+            inner: Arc::new(Inner {
+                rollouts: Rollouts::open(runtime.home())?,
+                index: Index::new(runtime.database("state")?),
+                runtime: runtime.clone(),
+                writing: Mutex::default(),
+            }),
+        })
+    }
+
+    /// The runtime below it.
+    pub fn runtime(&self) -> &Runtime {
+        &self.inner.runtime
+    }
+
+    /// Its transcripts.
+    pub fn rollouts(&self) -> &Rollouts {
+        &self.inner.rollouts
+    }
+}
+
+impl ThreadStore for LocalThreadStore {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { durable: true, files: true, search: true, turns: true, delete: false, fork: true }
+    }
+
+    fn create(&self, thread: &NewRollout) -> Result<String> {
+        self.inner.create(thread)
+    }
+
+    fn resume(&self, thread: &str) -> Result<()> {
+        self.inner.resume(&thread_id(thread)?)
+    }
+
+    fn append_items(&self, thread: &str, items: &[Item]) -> Result<()> {
+        self.inner.append(&thread_id(thread)?, items)
+    }
+
+    fn persist(&self, thread: &str) -> Result<()> {
+        self.inner.persist(&thread_id(thread)?)
+    }
+
+    fn flush(&self, thread: &str) -> Result<()> {
+        self.inner.flush(&thread_id(thread)?)
+    }
+
+    fn shutdown(&self, thread: &str) -> Result<()> {
+        self.inner.shutdown(&thread_id(thread)?)
+    }
+
+    fn discard(&self, thread: &str) -> Result<()> {
+        self.inner.discard(&thread_id(thread)?);
+        Ok(())
+    }
+
+    fn load_history(&self, thread: &str) -> Result<History<'_>> {
+        self.inner.load_history(&thread_id(thread)?)
+    }
+
+    fn read(&self, thread: &str) -> Result<ThreadRow> {
+        self.inner.read(&thread_id(thread)?)
+    }
+
+    fn list(&self, query: &ThreadQuery) -> Result<ThreadPage> {
+        self.inner.index.list(query)
+    }
+
+    fn search(&self, search: &ThreadSearch) -> Result<SearchPage> {
+        self.inner.index.search(search)
+    }
+
+    fn list_turns(&self, thread: &str, query: &TurnQuery) -> Result<TurnPage> {
+        self.inner.list_turns(&thread_id(thread)?, query)
+    }
+
+    fn anomalies(&self, thread: &str) -> Result<Vec<Anomaly>> {
+        let thread = thread_id(thread)?;
+        self.inner.index.anomalies(&thread, &self.inner.path(&thread)?)
+    }
+
+    fn rebuild(&self, thread: &str) -> Result<ThreadRow> {
+        self.inner.rebuild(&thread_id(thread)?)
+    }
+
+    fn update_metadata(&self, thread: &str, patch: &ThreadPatch) -> Result<ThreadRow> {
+        self.inner.update_metadata(&thread_id(thread)?, patch)
+    }
+
+    fn archive(&self, thread: &str) -> Result<ThreadRow> {
+        self.inner.move_to_archive(&thread_id(thread)?, true)
+    }
+
+    fn unarchive(&self, thread: &str) -> Result<ThreadRow> {
+        self.inner.move_to_archive(&thread_id(thread)?, false)
+    }
+
+    fn delete(&self, _: &str, _: &DeleteOptions) -> Result<Deleted> {
+        Err(unsupported("delete threads"))
+    }
+
+    fn fork(&self, source: &str, point: &ForkPoint, thread: &NewRollout) -> Result<String> {
+        self.inner.fork(&thread_id(source)?, point, thread)
+    }
+}

@@ -1,0 +1,89 @@
+//! Histories, rows, turns.
+
+use std::path::PathBuf;
+
+use super::super::store::{History, not_found};
+use super::super::turns::{TurnPage, TurnQuery};
+use super::Inner;
+use crate::error::{Error, ErrorKind, Result};
+use crate::rollout::{Item, Reader, read_metadata};
+use crate::stores::threads::ThreadRow;
+
+impl Inner {
+    /// Where the index says that the transcript is. An index that cannot be read says nothing: transcripts are found by
+    /// their names as well.
+    pub(super) fn hint(&self, thread: &str) -> Result<Option<PathBuf>> {
+        let row = match self.index.get(thread) {
+            Ok(row) => row,
+            Err(error) if matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Closed) => {
+                return Err(error);
+            }
+            Err(_) => None,
+        };
+        Ok(row.and_then(|row| row.rollout_path).map(PathBuf::from))
+    }
+
+    /// Where the transcript is.
+    pub(super) fn path(&self, thread: &str) -> Result<PathBuf> {
+        let hint = self.hint(thread)?;
+        match self.rollouts.locate(thread, hint.as_deref()) {
+            Ok(found) => Ok(found.path),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(missing(thread, hint)),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn load_history(&self, thread: &str) -> Result<History<'static>> {
+        let mut reader = Reader::open(&self.path(thread)?)?;
+        let mut ended = false;
+        Ok(Box::new(std::iter::from_fn(move || {
+            if ended {
+                return None;
+            }
+            let next = match reader.next() {
+                Ok(None) => return None,
+                Ok(Some(line)) => Item::line(line.text),
+                // The place is lost: going on would repeat it for ever.
+                Err(error) => {
+                    ended = true;
+                    Err(error)
+                }
+            };
+            Some(next)
+        })))
+    }
+
+    pub(super) fn read(&self, thread: &str) -> Result<ThreadRow> {
+        let row = match self.index.get(thread) {
+            Ok(Some(row)) => return Ok(row),
+            Ok(None) => not_found(thread),
+            Err(error) => error,
+        };
+        // The transcript has the last word on whether there is such a thread.
+        match self.rollouts.locate(thread, None) {
+            Ok(found) => Ok(ThreadRow::of_facts(&read_metadata(&found.path)?.thread)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(row),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn list_turns(&self, thread: &str, query: &TurnQuery) -> Result<TurnPage> {
+        let path = self.path(thread)?;
+        let at_it = self.writing(thread).is_some() || self.rollouts.has_writer(thread)?;
+        self.index.list_turns(thread, &path, query, at_it)
+    }
+
+    pub(super) fn rebuild(&self, thread: &str) -> Result<ThreadRow> {
+        let path = self.path(thread)?;
+        self.index.put(&read_metadata(&path)?.thread)?;
+        self.index.rebuild(thread, &path)?;
+        self.index.read(thread)
+    }
+}
+
+fn missing(thread: &str, hint: Option<PathBuf>) -> Error {
+    let Some(hint) = hint else { return not_found(thread) };
+    Error::new(ErrorKind::NotFound, format!("the transcript of thread {thread} is not there"))
+        .at_path(&hint)
+        .advise("put it back and run: rowhouse reindex")
+}

@@ -1,0 +1,26 @@
+//! The boundary that an application sees; nothing above it knows files or SQL.
+//!
+//! [`ThreadStore`] keeps threads: their history, what a list shows of them, and who may write. [`LocalThreadStore`] has
+//! transcripts in a home and an index in its state database; [`InMemoryThreadStore`] keeps nothing. [`LiveThread`] is what a
+//! running session holds.
+//!
+//! | file | what |
+//! |---|---|
+//! | `store` | the trait, and what its calls take and give |
+//! | `live` | a running session: what of it is kept, and what a list shows of it |
+//! | `local`, `in_memory` | the implementations |
+//! | `index` | what a list shows, in the state database |
+//! | `turns` | what a person asked and what came of it |
+
+mod in_memory;
+mod index;
+mod live;
+mod local;
+mod store;
+mod turns;
+
+pub use in_memory::InMemoryThreadStore;
+pub use live::{LiveThread, PersistencePolicy};
+pub use local::LocalThreadStore;
+pub use store::{Capabilities, DeleteOptions, Deleted, ForkPoint, History, ThreadStore};
+pub use turns::{Anomaly, AnomalyKind, ItemsView, Turn, TurnPage, TurnQuery, TurnStatus, TurnWithItems};

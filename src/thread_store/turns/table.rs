@@ -1,0 +1,215 @@
+//! Turns in the state database.
+//!
+//! Invariant: turns, anomalies and the checkpoint change in one transaction, and only forward from the checkpoint that
+//! the writer had seen; so that two processes that read the same lines write them once.
+
+use super::model::{Anomaly, AnomalyKind, Turn, TurnStatus};
+use super::projector::{Span, StoredTurn, Turns};
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::{Row, Session, Value};
+
+/// Of one thread, at most; a file that is no transcript would fill the database with them.
+const MOST_ANOMALIES: i64 = 1_000;
+
+/// How far a transcript was read: behind this line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    /// Its number, from 1.
+    pub(crate) line: u64,
+    /// Where it begins.
+    pub(crate) start: u64,
+    /// A hash of its text.
+    pub(crate) hash: i64,
+    /// Behind its newline.
+    pub(crate) end: u64,
+}
+
+const CHECKPOINT: &str =
+    "SELECT line, line_offset, line_hash, end_offset FROM turn_checkpoint WHERE thread_id = $1";
+const PUT_CHECKPOINT: &str =
+    "INSERT INTO turn_checkpoint(thread_id, line, line_offset, line_hash, end_offset)
+     VALUES ($1, $2, $3, $4, $5)
+     ON CONFLICT (thread_id) DO UPDATE SET line = excluded.line, line_offset = excluded.line_offset,
+        line_hash = excluded.line_hash, end_offset = excluded.end_offset";
+const COUNT: &str = "SELECT max(ordinal) + 1 AS found FROM turn WHERE thread_id = $1";
+const LAST: &str = "SELECT * FROM turn WHERE thread_id = $1 ORDER BY ordinal DESC LIMIT 1";
+const HAS: &str = "SELECT 1 AS found FROM turn WHERE thread_id = $1 AND turn_id = $2 LIMIT 1";
+const PUT: &str =
+    "INSERT INTO turn(thread_id, ordinal, turn_id, status, rolled_back, started_at, ended_at, user_text,
+        agent_text, line_count, first_line, start_offset, end_offset)
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+     ON CONFLICT (thread_id, ordinal) DO UPDATE SET
+        status = excluded.status, rolled_back = excluded.rolled_back, ended_at = excluded.ended_at,
+        user_text = excluded.user_text, agent_text = excluded.agent_text, line_count = excluded.line_count,
+        end_offset = excluded.end_offset";
+const ROLL_BACK: &str = "UPDATE turn SET rolled_back = 1
+     WHERE thread_id = $1 AND ordinal IN (
+        SELECT ordinal FROM turn WHERE thread_id = $1 AND rolled_back = 0 ORDER BY ordinal DESC LIMIT $2)";
+const RECORD: &str = "INSERT INTO turn_anomaly(thread_id, line, kind)
+     SELECT $1, $2, $3
+     WHERE (SELECT count(*) FROM turn_anomaly WHERE thread_id = $1) < $4
+     ON CONFLICT DO NOTHING";
+const ANOMALIES: &str = "SELECT line, kind FROM turn_anomaly WHERE thread_id = $1 ORDER BY line, kind";
+const FORGET: [&str; 3] = [
+    "DELETE FROM turn WHERE thread_id = $1",
+    "DELETE FROM turn_anomaly WHERE thread_id = $1",
+    "DELETE FROM turn_checkpoint WHERE thread_id = $1",
+];
+const FIND: &str = "SELECT * FROM turn WHERE thread_id = $1 AND turn_id = $2 AND rolled_back = 0 LIMIT 1";
+const PAGE_FORWARD: &str = "SELECT * FROM turn
+     WHERE thread_id = $1 AND rolled_back = 0 AND ordinal > $2 ORDER BY ordinal LIMIT $3";
+const PAGE_BACKWARD: &str = "SELECT * FROM turn
+     WHERE thread_id = $1 AND rolled_back = 0 AND ordinal < $2 ORDER BY ordinal DESC LIMIT $3";
+
+/// The turns of one thread, inside a transaction.
+pub(crate) struct TurnTable<'s, S: Session> {
+    session: &'s S,
+    thread: &'s str,
+}
+
+impl<'s, S: Session> TurnTable<'s, S> {
+    pub(crate) fn new(session: &'s S, thread: &'s str) -> Self {
+        Self { session, thread }
+    }
+
+    pub(crate) fn checkpoint(&self) -> Result<Option<Checkpoint>> {
+        let rows = self.session.query(CHECKPOINT, &[self.thread.into()])?;
+        rows.first()
+            .map(|row| {
+                Ok(Checkpoint {
+                    line: number(row, "line")?,
+                    start: number(row, "line_offset")?,
+                    hash: row.get("line_hash")?,
+                    end: number(row, "end_offset")?,
+                })
+            })
+            .transpose()
+    }
+
+    pub(crate) fn put_checkpoint(&self, at: Checkpoint) -> Result<()> {
+        let params = [
+            self.thread.into(),
+            (at.line as i64).into(),
+            (at.start as i64).into(),
+            at.hash.into(),
+            (at.end as i64).into(),
+        ];
+        self.session.execute(PUT_CHECKPOINT, &params).map(drop)
+    }
+
+    /// Forgets all that was read of the transcript.
+    pub(crate) fn forget(&self) -> Result<()> {
+        for delete in FORGET {
+            self.session.execute(delete, &[self.thread.into()])?;
+        }
+        Ok(())
+    }
+
+    /// Up to `wanted` turns that are not rolled back, behind this ordinal or (backwards) in front of it.
+    pub(crate) fn page(&self, backwards: bool, from: Option<u64>, wanted: u64) -> Result<Vec<StoredTurn>> {
+        let (sql, start) = if backwards { (PAGE_BACKWARD, i64::MAX) } else { (PAGE_FORWARD, -1) };
+        let start = from.map_or(start, |from| i64::try_from(from).unwrap_or(i64::MAX));
+        let rows = self.session.query(sql, &[self.thread.into(), start.into(), (wanted as i64).into()])?;
+        rows.iter().map(stored).collect()
+    }
+
+    /// Where the turn of this id lies, unless it is rolled back.
+    pub(crate) fn find(&self, turn: &str) -> Result<Option<Span>> {
+        let rows = self.session.query(FIND, &[self.thread.into(), turn.into()])?;
+        Ok(rows.first().map(stored).transpose()?.map(|found| found.lines))
+    }
+
+    /// What did not fit, in the order of the lines; at most the first thousand.
+    pub(crate) fn anomalies(&self) -> Result<Vec<Anomaly>> {
+        let rows = self.session.query(ANOMALIES, &[self.thread.into()])?;
+        rows.iter()
+            .map(|row| {
+                let kind: String = row.get("kind")?;
+                let kind = AnomalyKind::from_word(&kind).ok_or_else(unknown_word)?;
+                Ok(Anomaly { line: number(row, "line")?, kind })
+            })
+            .collect()
+    }
+}
+
+impl<S: Session> Turns for TurnTable<'_, S> {
+    fn count(&self) -> Result<u64> {
+        let rows = self.session.query(COUNT, &[self.thread.into()])?;
+        let found: Option<i64> = rows.first().map(|row| row.get("found")).transpose()?.flatten();
+        Ok(found.unwrap_or(0) as u64)
+    }
+
+    fn last(&self) -> Result<Option<StoredTurn>> {
+        self.session.query(LAST, &[self.thread.into()])?.first().map(stored).transpose()
+    }
+
+    fn has(&self, id: &str) -> Result<bool> {
+        Ok(!self.session.query(HAS, &[self.thread.into(), id.into()])?.is_empty())
+    }
+
+    fn put(&mut self, stored: &StoredTurn) -> Result<()> {
+        let StoredTurn { turn, lines, rolled_back } = stored;
+        let params: [Value; 13] = [
+            self.thread.into(),
+            (turn.ordinal as i64).into(),
+            turn.id.as_str().into(),
+            turn.status.as_str().into(),
+            (*rolled_back).into(),
+            turn.started_at.into(),
+            turn.ended_at.into(),
+            turn.user_text.clone().into(),
+            turn.agent_text.clone().into(),
+            (turn.line_count as i64).into(),
+            (lines.first_line as i64).into(),
+            (lines.start as i64).into(),
+            (lines.end as i64).into(),
+        ];
+        self.session.execute(PUT, &params).map(drop)
+    }
+
+    fn roll_back(&mut self, count: u64) -> Result<()> {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.session.execute(ROLL_BACK, &[self.thread.into(), count.into()]).map(drop)
+    }
+
+    fn record(&mut self, anomaly: &Anomaly) -> Result<()> {
+        let params = [
+            self.thread.into(),
+            (anomaly.line as i64).into(),
+            anomaly.kind.as_str().into(),
+            MOST_ANOMALIES.into(),
+        ];
+        self.session.execute(RECORD, &params).map(drop)
+    }
+}
+
+fn stored(row: &Row) -> Result<StoredTurn> {
+    let status: String = row.get("status")?;
+    Ok(StoredTurn {
+        turn: Turn {
+            ordinal: number(row, "ordinal")?,
+            id: row.get("turn_id")?,
+            status: TurnStatus::from_word(&status).ok_or_else(unknown_word)?,
+            started_at: row.get("started_at")?,
+            ended_at: row.get("ended_at")?,
+            user_text: row.get("user_text")?,
+            agent_text: row.get("agent_text")?,
+            line_count: number(row, "line_count")?,
+        },
+        lines: Span {
+            first_line: number(row, "first_line")?,
+            start: number(row, "start_offset")?,
+            end: number(row, "end_offset")?,
+        },
+        rolled_back: row.get("rolled_back")?,
+    })
+}
+
+fn number(row: &Row, column: &str) -> Result<u64> {
+    Ok(row.get::<i64>(column)?.max(0) as u64)
+}
+
+fn unknown_word() -> Error {
+    Error::new(ErrorKind::SchemaTooNew, "a turn has a status that this version does not know")
+        .advise("update the program")
+}
