@@ -30,6 +30,8 @@ mod home;
 mod maintenance;
 mod presence;
 mod processes;
+#[cfg(feature = "agent")]
+pub mod redact;
 mod registry;
 pub mod repair;
 #[cfg(feature = "agent")]
@@ -105,5 +107,7 @@ pub use sqlite::status_page::{DatabaseStatus, ProcessStatus};
 pub use sqlite::steps::{Piece, Progress, Step, StepState, StepStatus, Watermark};
 pub use sqlite::tx::{Snapshot, Tx};
 pub use sqlite::{CloseReport, Database, Ticket};
+#[cfg(feature = "agent")]
+pub use stores::logs::LogQuery;
 #[cfg(feature = "agent")]
 pub use stores::threads::ThreadQuery;

@@ -33,6 +33,8 @@ use crate::sqlite::stats::Stats;
 use crate::sqlite::status_page::{self, StatusPage};
 use crate::sqlite::steps::{Runner, Step};
 use crate::sqlite::{CloseReport, Database};
+#[cfg(feature = "agent")]
+use crate::stores::logs::{LogLevels, LogOptions, LogSink, setting::LevelSource, sink::SinkSlot};
 use crate::telemetry;
 
 /// The open databases of one home. Cheap to clone; closes when the last clone and the last handle are gone.
@@ -72,6 +74,15 @@ struct Inner {
     page: Option<StatusPage>,
     /// Does the steps of its databases.
     steps: Arc<Runner>,
+    /// What writes its logs, when something does.
+    #[cfg(feature = "agent")]
+    log_sink: SinkSlot,
+    /// Which events they take where the user says nothing.
+    #[cfg(feature = "agent")]
+    log_levels: LogLevels,
+    /// The logs' domain, while their level is `off`.
+    #[cfg(feature = "agent")]
+    logs_off: Mutex<Option<(Domain, Limits)>>,
     /// The device keys when nothing is kept.
     #[cfg(feature = "device-keys")]
     memory_keys: Arc<crate::stores::device_keys::MemoryKeys>,
@@ -90,6 +101,12 @@ pub struct Builder {
     domains: Vec<Domain>,
     limits: Limits,
     ephemeral: bool,
+    /// The level of the built-in logs where neither the home nor the environment says one.
+    #[cfg(feature = "agent")]
+    log_levels: LogLevels,
+    /// The logs are opened only if something may be written to them.
+    #[cfg(feature = "agent")]
+    logs_by_level: bool,
 }
 
 impl Runtime {
@@ -104,7 +121,16 @@ impl Runtime {
 
     /// Opens a home with chosen domains.
     pub fn builder(home: Home) -> Builder {
-        Builder { home, domains: Vec::new(), limits: Limits::default(), ephemeral: false }
+        Builder {
+            home,
+            domains: Vec::new(),
+            limits: Limits::default(),
+            ephemeral: false,
+            #[cfg(feature = "agent")]
+            log_levels: LogLevels::default(),
+            #[cfg(feature = "agent")]
+            logs_by_level: false,
+        }
     }
 
     /// A handle to a domain's database.
@@ -114,6 +140,10 @@ impl Runtime {
     pub fn database(&self, name: &str) -> Result<Database> {
         let databases = self.inner.databases.read();
         databases.get(name).map(|(_, database)| database.clone()).ok_or_else(|| {
+            #[cfg(feature = "agent")]
+            if name == "logs" && self.inner.logs_off.lock().is_some() {
+                return logs_are_off().at_path(self.inner.folder.path());
+            }
             Error::new(ErrorKind::NotFound, format!("this runtime has no domain {name:.32}"))
                 .at_path(self.inner.folder.path())
                 .advise("declare it with Runtime::builder(home).domain(..)")
@@ -154,6 +184,25 @@ impl Runtime {
     #[cfg(feature = "agent")]
     pub fn logs(&self) -> crate::stores::Logs {
         crate::stores::Logs::of(self.database("logs"))
+    }
+
+    /// What takes log events and writes them to the logs database; the one of this runtime, whose options are those of
+    /// the first call. It follows the level that is set in the home within seconds, and opens the logs' database when
+    /// that was `off` and is not any more.
+    ///
+    /// # Errors
+    /// `NotFound` when the runtime was opened without logs; `Io` when no thread can be started.
+    #[cfg(feature = "agent")]
+    pub fn log_sink(&self, options: LogOptions) -> Result<LogSink> {
+        let inner = &self.inner;
+        if inner.logs_off.lock().is_none() {
+            self.database("logs")?;
+        }
+        let weak = Arc::downgrade(inner);
+        let open = move || weak.upgrade().ok_or_else(closed).and_then(|inner| inner.logs());
+        let folder = inner.memory.is_none().then(|| inner.folder.path());
+        let source = || LevelSource::new(folder, inner.log_levels.clone());
+        inner.log_sink.get_or_start(source, Box::new(open), options)
     }
 
     /// The goal store, on the goals database.
@@ -283,9 +332,12 @@ impl Runtime {
         self.inner.maintain(options, progress)
     }
 
-    /// Closes every database: refuses new work, works off what is queued for at most `wait` each. Closing twice is
+    /// Closes every database: writes what log events wait, refuses new work, works off what is queued, for at most `wait`
+    /// each. Closing twice is
     /// fine. Handles answer `Closed` from then on.
     pub fn close(&self, wait: Duration) -> BTreeMap<String, CloseReport> {
+        #[cfg(feature = "agent")]
+        self.inner.log_sink.close(wait);
         let databases: Vec<_> = self
             .inner
             .databases
@@ -325,10 +377,20 @@ impl Builder {
         self
     }
 
-    /// Adds the built-in domains: state, logs, goals, device keys.
+    /// Adds the built-in domains: state, logs, goals, device keys. The logs are left out, neither created nor opened, while
+    /// their level is `off`: see [`log_levels`](Self::log_levels).
     #[cfg(feature = "agent")]
     pub fn agent_domains(mut self) -> Self {
+        self.logs_by_level = true;
         self.domains.extend([Domain::state(), Domain::logs(), Domain::goals(), Domain::device_keys()]);
+        self
+    }
+
+    /// Which events the built-in logs take where the user says nothing. What is set in the home's `config.toml` (`level`
+    /// under `[logs]`) comes first, then the environment variable `RUST_LOG`, then this. Default `info`.
+    #[cfg(feature = "agent")]
+    pub fn log_levels(mut self, levels: LogLevels) -> Self {
+        self.log_levels = levels;
         self
     }
 
@@ -373,7 +435,8 @@ impl Builder {
     /// - `ReadOnly`: the home cannot be created; this user may not read it; or it may not be written and a required
     ///   database is missing. Names the command that helps; [`ephemeral`](Self::ephemeral) always opens.
     /// - `Full`, `Io`: of the system.
-    pub fn open(self) -> Result<Runtime> {
+    #[cfg_attr(not(feature = "agent"), allow(unused_mut))]
+    pub fn open(mut self) -> Result<Runtime> {
         for (at, domain) in self.domains.iter().enumerate() {
             domain.check()?;
             if self.domains[..at].iter().any(|other| other.name() == domain.name()) {
@@ -394,6 +457,10 @@ impl Builder {
             Some(inner) => inner,
             None => Arc::new(self.inner(folder)?),
         };
+        #[cfg(feature = "agent")]
+        if self.logs_by_level && !self.ephemeral {
+            self.leave_out_logs(&inner);
+        }
         // The best-effort ones first: their own threads attach them while this one opens the required ones.
         for role in [Role::BestEffort, Role::Required] {
             for domain in self.domains.iter().filter(|domain| domain.role == role) {
@@ -402,6 +469,19 @@ impl Builder {
         }
         *place = Arc::downgrade(&inner);
         Ok(Runtime { inner })
+    }
+
+    /// Leaves the logs out while their level is `off`.
+    #[cfg(feature = "agent")]
+    fn leave_out_logs(&mut self, inner: &Inner) {
+        let source = LevelSource::new(Some(inner.folder.path()), self.log_levels.clone());
+        let is_open = inner.databases.read().contains_key("logs");
+        if is_open || !source.levels().is_off() {
+            return;
+        }
+        if let Some(at) = self.domains.iter().position(|domain| domain.name() == "logs") {
+            *inner.logs_off.lock() = Some((self.domains.remove(at), self.limits.clone()));
+        }
     }
 
     fn refuse_ephemeral(&self) -> Result<()> {
@@ -426,6 +506,12 @@ impl Builder {
             memory: self.ephemeral.then(|| Memory::new().map(Arc::new)).transpose()?,
             databases: RwLock::default(),
             steps: Arc::default(),
+            #[cfg(feature = "agent")]
+            log_sink: SinkSlot::default(),
+            #[cfg(feature = "agent")]
+            log_levels: self.log_levels.clone(),
+            #[cfg(feature = "agent")]
+            logs_off: Mutex::default(),
             #[cfg(feature = "device-keys")]
             memory_keys: Arc::default(),
         })
@@ -597,6 +683,23 @@ impl Inner {
         maintenance::maintain(&self.folder, chosen(found, &self.folder, options)?, options, progress)
     }
 
+    /// The logs' database; opens it when it was left out.
+    #[cfg(feature = "agent")]
+    fn logs(&self) -> Result<Database> {
+        let mut off = self.logs_off.lock();
+        if let Some((domain, limits)) = &*off {
+            if self.is_closed() {
+                return Err(closed());
+            }
+            let presence = enter(&self.folder, Instant::now() + limits.deadline)?;
+            self.add(domain, limits, &presence)?;
+            *off = None;
+        }
+        drop(off);
+        let databases = self.databases.read();
+        databases.get("logs").map(|(_, database)| database.clone()).ok_or_else(closed)
+    }
+
     fn add(&self, domain: &Domain, limits: &Limits, presence: &Presence) -> Result<()> {
         // Opens are serial (the runtime's place is locked), so nobody adds it meanwhile; and what runs while it is
         // opened, an `on_connect` or a logger, may look at the runtime.
@@ -705,6 +808,17 @@ fn chosen(
     };
     let wanted = present.into_iter().filter(is_wanted);
     Ok(wanted.map(|Candidate { spec, refusal, .. }| maintenance::Candidate { spec, refusal }).collect())
+}
+
+#[cfg(feature = "agent")]
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the runtime is closed")
+}
+
+#[cfg(feature = "agent")]
+fn logs_are_off() -> Error {
+    Error::new(ErrorKind::NotFound, "the logs are off: their level is `off`, and they were not opened")
+        .advise("`rowhouse logs level info` turns them on, also for programs that run")
 }
 
 fn nothing_on_a_disk() -> Error {

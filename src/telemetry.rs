@@ -11,13 +11,16 @@
 //! Invariants:
 //! 1. A logger, subscriber or recorder may use a database: where locks may be held, its thread is marked as inside a job,
 //!    so that a write is refused at once (`Reentrant`) and never waits for itself.
-//! 2. Without the features, or when nobody listens, nothing is made ready to be told.
+//! 2. What is told here never comes back as a row of the logs: the thread is marked ([`Own`]), and the log sink takes
+//!    nothing from it. Else each write of the logs could be the reason for the next.
+//! 3. Without the features, or when nobody listens, nothing is made ready to be told.
 //!
-//! Tests: `tests/telemetry.rs`.
+//! Tests: `tests/telemetry.rs`, `tests/log_layer.rs`.
 
 #[cfg(feature = "metrics")]
 mod sink;
 
+use std::cell::Cell;
 use std::fmt::Display;
 #[cfg(feature = "metrics")]
 use std::sync::Arc;
@@ -29,9 +32,36 @@ use crate::sqlite::stats::Board;
 #[cfg(feature = "metrics")]
 pub use sink::publish;
 
+thread_local! {
+    static OWN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks what this thread says as the library's own until it is dropped.
+pub(crate) struct Own {
+    was: bool,
+}
+
+impl Own {
+    pub(crate) fn mark() -> Self {
+        Self { was: OWN.replace(true) }
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        OWN.set(self.was);
+    }
+}
+
+/// True where what is said is the library's own.
+#[cfg(feature = "agent")]
+pub(crate) fn is_own() -> bool {
+    OWN.try_with(Cell::get).unwrap_or(true)
+}
+
 /// Tells who has no call to be told by.
 pub(crate) fn warn(trouble: &dyn Display) {
-    let _mark = InJob::mark();
+    let (_mark, _own) = (InJob::mark(), Own::mark());
     #[cfg(feature = "tracing")]
     tracing::warn!(target: "rowhouse", "{trouble}");
     #[cfg(not(feature = "tracing"))]
@@ -48,7 +78,7 @@ pub(crate) struct Span {
 impl Span {
     #[cfg(feature = "tracing")]
     pub(crate) fn enter(span: impl FnOnce() -> tracing::Span) -> Self {
-        let _mark = InJob::mark();
+        let (_mark, _own) = (InJob::mark(), Own::mark());
         Self { entered: Some(span().entered()) }
     }
 
@@ -61,7 +91,7 @@ impl Span {
 #[cfg(feature = "tracing")]
 impl Drop for Span {
     fn drop(&mut self) {
-        let _mark = InJob::mark();
+        let (_mark, _own) = (InJob::mark(), Own::mark());
         self.entered = None;
     }
 }

@@ -13,6 +13,7 @@ Examples:
   rowhouse import ~/.myagent/sessions           index the transcripts of a folder
   rowhouse backfill --follow                    index the home's own, or watch who does
   rowhouse threads list --cwd . --limit 20      what was worked on here
+  rowhouse logs tail -f --level warn            what programs log, as they do
   rowhouse goals list --status active            what threads are to reach, and what they used
   rowhouse status --json | jq .databases        which databases there are, for scripts
   rowhouse stats --watch                        what the programs that use them do
@@ -55,6 +56,8 @@ pub(crate) enum Command {
     Reindex(crate::backfill::ReindexArguments),
     /// The threads of a home
     Threads(crate::threads::ThreadsArguments),
+    /// What programs wrote into the log: newest rows, queries, exports, following
+    Logs(crate::logs::LogsArguments),
     /// The keys of this device that sign for an account and a client
     Keys(crate::keys::KeysArguments),
     /// The goals of threads, with what they may use and what they used

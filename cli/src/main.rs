@@ -9,8 +9,10 @@ mod demo;
 mod failure;
 mod goals;
 mod keys;
+mod logs;
 mod maintain;
 mod memories;
+mod moment;
 mod open;
 mod output;
 mod repair;
@@ -51,6 +53,7 @@ fn run(arguments: &Arguments, output: &Output) -> Result<()> {
         Command::Import(import) => backfill::import(&arguments.home()?, import, output),
         Command::Backfill(backfill) => backfill::backfill(&arguments.home()?, backfill, output),
         Command::Reindex(reindex) => backfill::reindex(&arguments.home()?, reindex, output),
+        Command::Logs(logs) => logs::run(&arguments.home()?, logs, output),
         Command::Threads(threads) => threads::run(&arguments.home()?, threads, output),
         Command::Keys(keys) => keys::run(&arguments.home()?, keys, output),
         Command::Goals(goals) => goals::run(&arguments.home()?, goals, output),

@@ -57,7 +57,7 @@ impl Output {
         written(io::stdout().lock().write_all(text.as_bytes()))
     }
 
-    /// One of many documents of `--json`, each on a line of its own.
+    /// One of many documents, each on a line of its own; seen at once.
     pub(crate) fn json_line(&self, document: &impl Serialize) -> Result<()> {
         debug_assert!(self.json, "documents are for --json");
         let mut text = serde_json::to_string(document)?;
@@ -66,7 +66,7 @@ impl Output {
         written(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()))
     }
 
-    /// The same in place of what the terminal shows; one after the other where nobody watches.
+    /// Text in place of what the terminal shows; one after the other where nobody watches.
     pub(crate) fn screen(&self, text: &str) -> Result<()> {
         let clear = if io::stdout().is_terminal() { "\x1b[H\x1b[2J" } else { "" };
         self.text(&format!("{clear}{text}"))

@@ -4,6 +4,9 @@
 #[path = "../../tests/processes/confined.rs"]
 mod confined;
 
+#[path = "../../tests/log_rows/mod.rs"]
+mod log_rows;
+
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -62,6 +65,35 @@ fn threads_and_status_of_a_read_only_home_are_told_with_a_warning() {
     assert_eq!((code, &refused["error"]["kind"]), (Some(1), &"read_only".into()), "{refused}");
     assert!(refused["error"]["advice"].is_string(), "{refused}");
 
+    assert_eq!(confined::content(&home), before);
+    confined::make_writable(&home);
+}
+
+#[test]
+fn the_log_of_a_read_only_home_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let home = folder.path().join("home");
+    let (runtime, database, _) = log_rows::open(&home);
+    let rows = [log_rows::event(1, "one").thread(log_rows::THREAD), log_rows::event(2, "two")];
+    log_rows::write(&database, &rows);
+    runtime.close(std::time::Duration::from_secs(20));
+    drop((runtime, database));
+    if !confined::is_root() {
+        confined::make_read_only(&home);
+    }
+    let before = confined::content(&home);
+    for (arguments, found) in [
+        (&["logs", "query", "--limit", "1"][..], "two"),
+        (&["logs", "tail", "-n", "1"], "two"),
+        (&["logs", "export", "--text", "one"], "one"),
+    ] {
+        let (code, row, told) = confined(&home, arguments);
+        let message = row["message"].as_str();
+        assert_eq!((code, message), (Some(0), Some(found)), "{arguments:?}: {row}{told}");
+        assert!(told.contains("warning: it can only be read: "), "{told}");
+    }
+    let (code, stats, _) = confined(&home, &["logs", "stats"]);
+    assert_eq!((code, &stats["rows"]), (Some(0), &2.into()), "{stats}");
     assert_eq!(confined::content(&home), before);
     confined::make_writable(&home);
 }

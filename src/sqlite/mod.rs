@@ -99,9 +99,10 @@ use crate::handoff::lanes::{Lane, Refused};
 use crate::sync::Arc;
 use batch::Entry;
 use check::CheckState;
+pub(crate) use clock::instant_after;
+use clock::later;
 #[cfg(feature = "agent")]
-pub(crate) use clock::now_unix_ms;
-use clock::{instant_after, later};
+pub(crate) use clock::{now_unix_ms, now_unix_ns};
 use connect::Spec;
 use damage::DamageReport;
 use health::Health;

@@ -22,6 +22,8 @@ use super::core::Core;
 use super::ffi;
 use super::log_cap::{FRAME, size};
 use super::shared::Shared;
+#[cfg(feature = "agent")]
+use super::{Database, Tx};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home;
 
@@ -37,6 +39,26 @@ pub(super) fn most_pages(spec: &Spec) -> Option<u64> {
     let bytes = spec.domain.max_bytes?.max(LEAST_BYTES);
     let cap = spec.log_lengths().cap_bytes;
     Some(bytes.saturating_sub(cap + index_bytes(cap / FRAME)) / PAGE)
+}
+
+#[cfg(feature = "agent")]
+impl Tx {
+    /// What the main file holds, its free pages not counted.
+    ///
+    /// # Errors
+    /// Of SQLite.
+    pub(crate) fn used_bytes(&self) -> Result<u64> {
+        let number = |sql| self.row(sql, [], |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
+        Ok(number("PRAGMA page_count")?.saturating_sub(number("PRAGMA freelist_count")?) * PAGE)
+    }
+}
+
+#[cfg(feature = "agent")]
+impl Database {
+    /// The most bytes that the main file may have, if there is a bound.
+    pub(crate) fn most_bytes(&self) -> Option<u64> {
+        most_pages(self.spec()).map(|pages| pages * PAGE)
+    }
 }
 
 /// What the index of a log of so many pages takes (<https://sqlite.org/walformat.html>, section 2.1).

@@ -15,7 +15,7 @@ pub use backfill::Backfill;
 #[cfg(feature = "device-keys")]
 pub use device_keys::DeviceKeys;
 pub use goals::Goals;
-pub use logs::{LogLevel, LogRow, Logs};
+pub use logs::{FollowFrom, LogFormat, LogLevel, LogPage, LogQuery, LogRow, Logs};
 pub use memories::Memories;
 pub use spawn_edges::SpawnEdges;
 pub use threads::{Direction, Sort, ThreadFacts, ThreadPage, ThreadQuery, ThreadRow, Threads, Upserted};

@@ -45,11 +45,17 @@ pub(crate) struct Child {
 impl Child {
     /// Starts `role` with arguments.
     pub(crate) fn start(role: &str, arguments: &[&str]) -> Self {
+        Self::start_in(role, arguments, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn start_in(role: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut all = vec![role];
         all.extend(arguments);
         let mut process = Command::new(std::env::current_exe().expect("this test's binary"))
             .args(["--exact", "child_entry", "--nocapture", "--test-threads=1", "--quiet"])
             .env(ROLE, all.join(&SEPARATOR.to_string()))
+            .envs(environment.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

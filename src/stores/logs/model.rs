@@ -98,9 +98,6 @@ pub struct LogRow {
 }
 
 impl LogRow {
-    pub(super) const COLUMNS: &'static str =
-        "id, ts, level, target, message, fields, thread_id, process_id, module, file, line, bytes";
-
     pub(super) fn from_row(row: &Row) -> Result<Self> {
         let fields: Option<String> = row.get("fields")?;
         Ok(Self {

@@ -1,0 +1,123 @@
+//! What a user sends along with a report: the rows of one thread, and those of its last process that speak of no thread.
+
+use std::io::Write;
+
+use serde_json::Value;
+
+use super::Logs;
+use super::export::{LogExport, LogFormat, unwritten};
+use super::model::LogRow;
+use super::query::LogQuery;
+use super::sql;
+use crate::error::{Error, ErrorKind, Result};
+use crate::redact::{REDACTED, Redactor};
+use crate::sql::Session;
+use crate::stores::threads::row::thread_id;
+
+/// The most bytes of a feedback bundle: 10 MiB.
+pub const FEEDBACK_BYTES: u64 = 10 << 20;
+
+/// What a feedback bundle holds.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LogFeedback {
+    /// Of which thread.
+    pub thread_id: String,
+    /// The process that wrote the newest row of the thread.
+    pub process_id: String,
+    /// Rows and bytes that were written out.
+    #[serde(flatten)]
+    pub written: LogExport,
+    /// There were older rows, for which there was no room.
+    pub is_cut: bool,
+}
+
+impl Logs {
+    /// Writes out what belongs to a report about a thread: all rows of the thread, and of the process that last worked in
+    /// it those that speak of no thread. Oldest first; the newest [`FEEDBACK_BYTES`] of them, with what looks like a secret
+    /// taken out once more.
+    ///
+    /// To find the rows of the process it looks through the log, page by page as [`rows`](Self::rows), and keeps what it
+    /// writes in memory until it has all of it.
+    ///
+    /// # Errors
+    /// `Invalid` for an id that is no UUID; `NotFound` when the log holds no row of the thread: nothing is written out
+    /// then. Else as [`export`](Self::export).
+    pub fn feedback(&self, thread: &str, format: LogFormat, to: &mut dyn Write) -> Result<LogFeedback> {
+        let thread = thread_id(thread)?;
+        let last = self.database.get()?.read(|at| {
+            at.query(sql::LAST_OF_THREAD, &[thread.as_str().into()])?
+                .first()
+                .map(|row| row.get::<String>("process_id"))
+                .transpose()
+        })?;
+        let process = last.ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, "the log holds no rows of this thread")
+                .advise("look for its id with: rowhouse threads list")
+        })?;
+        let theirs = self.rows(&LogQuery::recent().thread(&thread))?;
+        let beside = self.rows(&LogQuery::recent().threadless().process(&process))?;
+        let redactor = Redactor::default().environment();
+        let (mut lines, mut bytes, mut is_cut) = (Vec::new(), 0, false);
+        for row in NewestFirst(theirs.peekable(), beside.peekable()) {
+            let mut row = row?;
+            redact(&mut row, &redactor);
+            let line = format.line(&row)?;
+            bytes += line.len() as u64;
+            is_cut = bytes > FEEDBACK_BYTES;
+            if is_cut {
+                break;
+            }
+            lines.push(line);
+        }
+        let mut written = LogExport::default();
+        for line in lines.iter().rev() {
+            written.write(line, to)?;
+        }
+        to.flush().map_err(unwritten)?;
+        Ok(LogFeedback { thread_id: thread, process_id: process, written, is_cut })
+    }
+}
+
+/// Two lists, newest first, as one.
+struct NewestFirst<A: Iterator, B: Iterator>(std::iter::Peekable<A>, std::iter::Peekable<B>);
+
+impl<A, B> Iterator for NewestFirst<A, B>
+where
+    A: Iterator<Item = Result<LogRow>>,
+    B: Iterator<Item = Result<LogRow>>,
+{
+    type Item = Result<LogRow>;
+
+    fn next(&mut self) -> Option<Result<LogRow>> {
+        match (self.0.peek(), self.1.peek()) {
+            (Some(Ok(one)), Some(Ok(other))) if one.id < other.id => self.1.next(),
+            // An error ends its list, and comes first.
+            (Some(Ok(_)) | None, Some(Err(_))) | (None, _) => self.1.next(),
+            _ => self.0.next(),
+        }
+    }
+}
+
+fn redact(row: &mut LogRow, redactor: &Redactor) {
+    row.message = redactor.text(&row.message).0.into_owned();
+    if let Some(fields) = &mut row.fields {
+        redact_value(fields, redactor);
+    }
+}
+
+fn redact_value(value: &mut Value, redactor: &Redactor) {
+    match value {
+        Value::String(text) => *text = redactor.text(text).0.into_owned(),
+        Value::Array(values) => values.iter_mut().for_each(|value| redact_value(value, redactor)),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if redactor.hides(name) {
+                    *value = Value::from(REDACTED);
+                } else {
+                    redact_value(value, redactor);
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}

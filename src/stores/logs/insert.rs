@@ -1,0 +1,88 @@
+//! Writing a batch: one transaction that adds the rows and keeps the caps of what they belong to.
+//!
+//! Invariants:
+//! 1. What a thread's rows count is in `log_thread` after every transaction that adds or deletes some of them; nothing is
+//!    ever added up.
+//! 2. After a batch no thread that it wrote to is above its cap. It then goes down by a [`ROOM`]th of the cap at once, so
+//!    that not every row that comes pushes one out. What is deleted is at most that and as much as came.
+//! 3. A batch whose commit is uncertain is written only if it is not there.
+//!
+//! Tests: `tests/log_caps.rs`, `tests/log_sink.rs`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::prune::{self, LogCaps};
+use super::record::Record;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::{Session, Value};
+
+/// The part of a cap that is freed at once.
+pub(super) const ROOM: i64 = 32;
+
+const ROW: &str = "INSERT INTO log(ts, level, target, message, fields, thread_id, process_id, module, file, line, bytes) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+const LAST_ROW: &str = "INSERT INTO log(ts, level, target, message, fields, thread_id, process_id, module, file, line, bytes) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id";
+const COUNT: &str = "INSERT INTO log_thread(thread_id, bytes) VALUES ($1, $2) \
+     ON CONFLICT(thread_id) DO UPDATE SET bytes = log_thread.bytes + excluded.bytes RETURNING bytes";
+const IS_THERE: &str = "SELECT id FROM log WHERE id = $1 AND ts = $2 AND process_id = $3";
+
+/// Rows that are written together.
+#[derive(Clone)]
+pub(super) struct Batch {
+    pub(super) records: Arc<[Record]>,
+    /// Of the run of the process that writes it.
+    pub(super) process: Arc<str>,
+    /// Earlier rows of this run that have to go, by their ids: see [`own`](super::own).
+    pub(super) expired: Vec<(i64, i64)>,
+    /// The id that its last row got in a try whose commit is uncertain.
+    pub(super) uncertain: Option<i64>,
+}
+
+impl Batch {
+    /// What its rows of no thread count.
+    pub(super) fn threadless(&self) -> i64 {
+        self.records.iter().filter(|record| record.thread.is_none()).map(|record| record.bytes).sum()
+    }
+}
+
+/// Writes it; answers the id of its last row.
+pub(super) fn write(at: &impl Session, batch: &Batch, caps: &LogCaps) -> Result<i64> {
+    let Some((last, records)) = batch.records.split_last() else {
+        return Err(Error::new(ErrorKind::Invalid, "a batch has a row"));
+    };
+    if let Some(id) = batch.uncertain {
+        let params = [id.into(), last.ts.into(), batch.process.as_ref().into()];
+        if !at.query(IS_THERE, &params)?.is_empty() {
+            return Ok(id);
+        }
+    }
+    for (first, last) in &batch.expired {
+        prune::run_rows(at, &batch.process, *first, *last)?;
+    }
+    for record in records {
+        at.execute(ROW, &record.params)?;
+    }
+    let id = number(at, LAST_ROW, &last.params, "id")?;
+    let mut threads = BTreeMap::new();
+    for record in batch.records.iter() {
+        if let Some(thread) = &record.thread {
+            *threads.entry(thread).or_insert(0) += record.bytes;
+        }
+    }
+    for (thread, bytes) in threads {
+        let counts = number(at, COUNT, &[thread.as_ref().into(), bytes.into()], "bytes")?;
+        if counts > caps.thread_bytes {
+            prune::thread_to(at, thread, counts, caps.thread_bytes - caps.thread_bytes / ROOM)?;
+        }
+    }
+    Ok(id)
+}
+
+fn number(at: &impl Session, sql: &str, params: &[Value], column: &str) -> Result<i64> {
+    let rows = at.query(sql, params)?;
+    rows.first()
+        .ok_or_else(|| Error::new(ErrorKind::Io, "what was written was not answered"))
+        .and_then(|row| row.get(column))
+}

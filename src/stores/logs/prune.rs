@@ -1,0 +1,255 @@
+//! Deleting rows: by age, by what all of them take, and of one thread; always a bounded number of rows at a time.
+//!
+//! The oldest rows are those with the lowest ids. Deleting by age ends at the first of them that is not old enough: a
+//! clock that was ahead when a row was written keeps it, and those after it, until they have to go for their bytes.
+//!
+//! Invariants:
+//! 1. A transaction deletes at most [`STEP`] rows, or what the cap of a thread asks for, and looks at not many others: none
+//!    when no row is old enough, else as many as could be in the bytes that have to go.
+//! 2. What the rows of threads count is right afterwards ([`insert`](super::insert)).
+//!
+//! Tests: `tests/log_caps.rs`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::Logs;
+use super::record::OVERHEAD;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sql::{Row, Session, Value};
+use crate::sqlite::now_unix_ns;
+use crate::sqlite::tx::Tx;
+use crate::stores::threads::row::thread_id;
+
+/// Rows of one transaction.
+pub(super) const STEP: i64 = 1000;
+/// How many of those the cap of a thread may take at once: it was lowered.
+const MOST_STEPS: usize = 16;
+
+const OLDEST: &str = "SELECT id, ts, thread_id, bytes FROM log WHERE id > $1 ORDER BY id LIMIT $2";
+const OLDEST_OF_THREAD: &str =
+    "SELECT id, ts, thread_id, bytes FROM log WHERE thread_id = $3 AND id > $1 ORDER BY id LIMIT $2";
+const OLDEST_TIME: &str = "SELECT ts FROM log ORDER BY id LIMIT 1";
+const DELETE: &str = "DELETE FROM log WHERE id <= $1";
+const DELETE_OF_THREAD: &str = "DELETE FROM log WHERE thread_id = $1 AND id <= $2";
+const DELETE_OF_RUN: &str =
+    "DELETE FROM log WHERE id BETWEEN $1 AND $2 AND thread_id IS NULL AND process_id = $3";
+const UNCOUNT: &str = "UPDATE log_thread SET bytes = bytes - $2 WHERE thread_id = $1";
+const FORGET_NONE: &str = "DELETE FROM log_thread WHERE thread_id = $1 AND bytes <= 0";
+const FORGET: &str = "DELETE FROM log_thread WHERE thread_id = $1";
+
+/// What rows may take. The bytes of all files are [`Domain::max_bytes`](crate::Domain::max_bytes).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LogCaps {
+    /// What the rows of one thread may count, in bytes. Default 10 MiB.
+    pub thread_bytes: i64,
+    /// The same for the rows of no thread of one run of a process. Default 10 MiB.
+    pub process_bytes: i64,
+    /// How old a row may get. Looked at when something is written. Default 10 days.
+    pub age: Duration,
+}
+
+impl Default for LogCaps {
+    fn default() -> Self {
+        Self { thread_bytes: 10 << 20, process_bytes: 10 << 20, age: Duration::from_hours(10 * 24) }
+    }
+}
+
+/// Which rows [`Logs::prune`] deletes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PruneOptions {
+    /// Only those from before this, in Unix nanoseconds; `i64::MAX` for all. Default: 10 days ago.
+    pub before: i64,
+    /// Only those of this thread.
+    pub thread_id: Option<String>,
+    /// Only count them.
+    pub dry_run: bool,
+}
+
+impl Default for PruneOptions {
+    fn default() -> Self {
+        Self { before: before(now_unix_ns(), LogCaps::default().age), thread_id: None, dry_run: false }
+    }
+}
+
+/// What [`Logs::prune`] deleted, or would.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
+pub struct PruneReport {
+    /// Rows.
+    pub rows: u64,
+    /// What they counted, in bytes.
+    pub bytes: i64,
+}
+
+impl Logs {
+    /// Deletes old rows, at most 1,000 in a transaction, in the background lane: writers of logs go on between. Their
+    /// space is used again, and goes back to the disk in the background, or with [`maintain`](crate::Runtime::maintain).
+    ///
+    /// # Errors
+    /// `Invalid` for an id of a thread that is none; the engine's. What was deleted before stays deleted.
+    pub fn prune(&self, options: &PruneOptions) -> Result<PruneReport> {
+        let thread = options.thread_id.as_deref().map(thread_id).transpose()?;
+        let of = Rows { thread: thread.as_deref(), before: options.before };
+        let mut report = PruneReport::default();
+        let mut after = 0;
+        loop {
+            let step = if options.dry_run {
+                self.database.get()?.read(|at| Ok(of.find(at, after, i64::MAX)?.0))?
+            } else {
+                self.database.clone().background().get()?.write(|tx| of.delete(tx, i64::MAX))?
+            };
+            report.rows += step.rows;
+            report.bytes = report.bytes.saturating_add(step.bytes);
+            after = step.last;
+            if !step.more {
+                return Ok(report);
+            }
+        }
+    }
+
+    /// Deletes all rows of a thread, as [`prune`](Self::prune) does.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn delete_thread(&self, id: &str) -> Result<PruneReport> {
+        self.prune(&PruneOptions { before: i64::MAX, thread_id: Some(id.to_owned()), dry_run: false })
+    }
+}
+
+/// Unix nanoseconds that long ago.
+pub(super) fn before(now: i64, age: Duration) -> i64 {
+    now.saturating_sub(i64::try_from(age.as_nanos()).unwrap_or(i64::MAX))
+}
+
+/// What one transaction deleted, or found.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Done {
+    pub(super) rows: u64,
+    pub(super) bytes: i64,
+    /// The highest id of them.
+    last: i64,
+    /// There may be more.
+    pub(super) more: bool,
+}
+
+/// The oldest rows of a thread, or of all.
+#[derive(Clone, Copy)]
+pub(super) struct Rows<'t> {
+    pub(super) thread: Option<&'t str>,
+    /// In Unix nanoseconds; `i64::MAX` for any.
+    pub(super) before: i64,
+}
+
+impl Rows<'_> {
+    /// Those after this id, at most a step's, and not more than count `bytes`; and what they count by thread.
+    fn find(self, at: &impl Session, after: i64, bytes: i64) -> Result<(Done, BTreeMap<String, i64>)> {
+        // No row counts less than what it takes beside its texts.
+        let most = STEP.min(bytes / OVERHEAD as i64 + 1);
+        let mut found = Vec::new();
+        if self.before == i64::MAX || self.old_enough(&self.oldest(at, after, 1)?)? == 1 {
+            found = self.oldest(at, after, most)?;
+        }
+        let old = self.old_enough(&found)?;
+        let (mut done, mut by_thread) = (Done::default(), BTreeMap::new());
+        for row in &found[..old] {
+            if done.bytes >= bytes {
+                break;
+            }
+            let counts: i64 = row.get("bytes")?;
+            if let Some(thread) = row.get::<Option<String>>("thread_id")? {
+                *by_thread.entry(thread).or_insert(0) += counts;
+            }
+            done.bytes += counts;
+            done.rows += 1;
+            done.last = row.get("id")?;
+        }
+        done.more = old as i64 == most && done.bytes < bytes;
+        Ok((done, by_thread))
+    }
+
+    fn oldest(self, at: &impl Session, after: i64, most: i64) -> Result<Vec<Row>> {
+        let mut params: Vec<Value> = vec![after.into(), most.into()];
+        params.extend(self.thread.map(Value::from));
+        at.query(if self.thread.is_some() { OLDEST_OF_THREAD } else { OLDEST }, &params)
+    }
+
+    /// How many of these rows, which are in the order of their ids, are old enough.
+    fn old_enough(self, found: &[Row]) -> Result<usize> {
+        if self.before == i64::MAX {
+            return Ok(found.len());
+        }
+        for (at, row) in found.iter().enumerate() {
+            if row.get::<i64>("ts")? >= self.before {
+                return Ok(at);
+            }
+        }
+        Ok(found.len())
+    }
+
+    /// Deletes the oldest, at most a step's, until they count `bytes`.
+    pub(super) fn delete(self, at: &impl Session, bytes: i64) -> Result<Done> {
+        let (done, by_thread) = self.find(at, 0, bytes)?;
+        if done.rows == 0 {
+            return Ok(done);
+        }
+        match self.thread {
+            Some(thread) => at.execute(DELETE_OF_THREAD, &[thread.into(), done.last.into()])?,
+            None => at.execute(DELETE, &[done.last.into()])?,
+        };
+        for (thread, bytes) in by_thread {
+            at.execute(UNCOUNT, &[thread.as_str().into(), bytes.into()])?;
+            at.execute(FORGET_NONE, &[thread.into()])?;
+        }
+        Ok(done)
+    }
+}
+
+/// Deletes the oldest rows of a thread that counts this much, until it counts `most`.
+pub(super) fn thread_to(at: &impl Session, thread: &str, counts: i64, most: i64) -> Result<()> {
+    let (rows, mut left) = (Rows { thread: Some(thread), before: i64::MAX }, counts);
+    for _ in 0..MOST_STEPS {
+        if left <= most {
+            return Ok(());
+        }
+        let done = rows.delete(at, left - most)?;
+        left -= done.bytes;
+        if done.rows == 0 {
+            // It has no rows at all: the count was wrong.
+            at.execute(FORGET, &[thread.into()])?;
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Deletes rows of no thread in a range of ids that this run wrote.
+pub(super) fn run_rows(at: &impl Session, process: &str, first: i64, last: i64) -> Result<u64> {
+    at.execute(DELETE_OF_RUN, &[first.into(), last.into(), process.into()])
+}
+
+/// True when the oldest row is older than this.
+pub(super) fn has_older(at: &impl Session, before: i64) -> Result<bool> {
+    let rows = at.query(OLDEST_TIME, &[])?;
+    rows.first().map_or(Ok(false), |row| Ok(row.get::<i64>("ts")? < before))
+}
+
+/// Deletes the oldest rows of all while they take more than `most` bytes of the main file.
+pub(super) fn to_bytes(tx: &Tx, most: u64) -> Result<Done> {
+    let used = tx.used_bytes()?;
+    if used <= most {
+        return Ok(Done::default());
+    }
+    let too_much = i64::try_from(used - most).unwrap_or(i64::MAX);
+    let mut done = Rows { thread: None, before: i64::MAX }.delete(tx, too_much)?;
+    if done.rows == 0 && used > most {
+        return Err(Error::new(
+            ErrorKind::Full,
+            "the files of the logs take more than they may, without a row",
+        ));
+    }
+    done.more = true;
+    Ok(done)
+}
