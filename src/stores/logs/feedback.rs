@@ -1,6 +1,7 @@
 //! What a user sends along with a report: the rows of one thread, and those of its last process that speak of no thread.
 
 use std::io::Write;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -9,6 +10,7 @@ use super::export::{LogExport, LogFormat, unwritten};
 use super::model::LogRow;
 use super::query::LogQuery;
 use super::sql;
+use super::time_range::SLACK;
 use crate::error::{Error, ErrorKind, Result};
 use crate::redact::{REDACTED, Redactor};
 use crate::sql::Session;
@@ -36,8 +38,8 @@ impl Logs {
     /// it those that speak of no thread. Oldest first; the newest [`FEEDBACK_BYTES`] of them, with what looks like a secret
     /// taken out once more.
     ///
-    /// To find the rows of the process it looks through the log, page by page as [`rows`](Self::rows), and keeps what it
-    /// writes in memory until it has all of it.
+    /// To find the rows of the process it looks through the log since that began, page by page as [`rows`](Self::rows), and
+    /// keeps what it writes in memory until it has all of it.
     ///
     /// # Errors
     /// `Invalid` for an id that is no UUID; `NotFound` when the log holds no row of the thread: nothing is written out
@@ -55,7 +57,8 @@ impl Logs {
                 .advise("look for its id with: rowhouse threads list")
         })?;
         let theirs = self.rows(&LogQuery::recent().thread(&thread))?;
-        let beside = self.rows(&LogQuery::recent().threadless().process(&process))?;
+        let beside = LogQuery::recent().threadless().process(&process);
+        let beside = self.rows(&began(&process).into_iter().fold(beside, LogQuery::since))?;
         let redactor = Redactor::default().environment();
         let (mut lines, mut bytes, mut is_cut) = (Vec::new(), 0, false);
         for row in NewestFirst(theirs.peekable(), beside.peekable()) {
@@ -76,6 +79,14 @@ impl Logs {
         to.flush().map_err(unwritten)?;
         Ok(LogFeedback { thread_id: thread, process_id: process, written, is_cut })
     }
+}
+
+/// When a process began to log, in Unix nanoseconds, less what its clock may have been set back by since. Its id says so
+/// when it is of the kind that has a time in it.
+fn began(process: &str) -> Option<i64> {
+    let (seconds, nanos) = uuid::Uuid::parse_str(process).ok()?.get_timestamp()?.to_unix();
+    let began = Duration::new(seconds, nanos).checked_sub(SLACK)?;
+    i64::try_from(began.as_nanos()).ok()
 }
 
 /// Two lists, newest first, as one.
