@@ -704,14 +704,14 @@ fn a_full_text_index_over_another_table_works_after_a_salvage() {
         Runtime::builder(Home::at(home.path())).domain(domain).open().expect("it opens")
     };
     let runtime = open();
-    let fill = |tx: &rowhouse::Tx| {
+    let items = |tx: &rowhouse::Tx| {
         for n in 0..300 {
             let body = format!("Word{n} {}", "filler ".repeat(60));
             tx.execute("INSERT INTO item VALUES (?1, ?2)", (format!("id{n}"), body))?;
         }
         tx.execute("DELETE FROM item WHERE id = 'id7'", [])
     };
-    runtime.database("work").expect("the domain").write(fill).expect("rows");
+    runtime.database("work").expect("the domain").write(items).expect("rows");
     runtime.close(common::LONG);
     drop(runtime);
     let file = home.path().join("work.sqlite");

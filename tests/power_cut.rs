@@ -125,11 +125,12 @@ fn a_log_whose_fsync_failed_is_on_the_disk_before_it_is_copied() {
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], checkpoint)
             .expect_err("it is broken off");
     });
-    assert_ne!(found, Some(written), "the control kept everything");
+    assert!(!found.is_some_and(|found| written.is_subset(&found)), "the control kept everything");
     let (written, found) = cut_in_the_recovery(|database, _| {
         assert_eq!(database.reopen().expect_err("the disk still fails").kind(), ErrorKind::Latched);
     });
-    assert_eq!(found, Some(written));
+    // One of unknown outcome may be there as well.
+    assert!(found.as_ref().is_some_and(|found| written.is_subset(found)), "{found:?}");
 }
 
 fn cut_in_the_recovery(then: impl Fn(&Database, &Path)) -> (BTreeSet<i64>, Option<BTreeSet<i64>>) {
