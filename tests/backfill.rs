@@ -29,7 +29,11 @@ impl Place {
     fn new() -> Self {
         let home = folder();
         let runtime = Runtime::builder(Home::at(home.path())).domain(Domain::state()).open();
-        Self { root: folder(), runtime: runtime.expect("the home opens"), _home: home }
+        let runtime = runtime.expect("the home opens");
+        // What is done by itself is done, so that each commit from here on is a call's.
+        let state = runtime.database("state").expect("the database");
+        state.wait_for_steps(Duration::from_secs(20)).expect("no steps are left");
+        Self { root: folder(), runtime, _home: home }
     }
 
     fn root(&self) -> &Path {

@@ -24,6 +24,9 @@ impl Store {
         let home = tempfile::tempdir().expect("a home");
         let runtime =
             Runtime::builder(Home::at(home.path())).domain(Domain::state()).open().expect("a runtime");
+        // What is done by itself is done, so that each commit from here on is a call's.
+        let state = runtime.database("state").expect("the database");
+        state.wait_for_steps(std::time::Duration::from_secs(20)).expect("no steps are left");
         Self { home, threads: runtime.threads(), runtime }
     }
 

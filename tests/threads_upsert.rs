@@ -6,8 +6,10 @@ use rowhouse::{Domain, ErrorKind, Home, Runtime, ThreadQuery};
 
 fn open(home: &std::path::Path) -> (Runtime, Threads) {
     let runtime = Runtime::builder(Home::at(home)).domain(Domain::state()).open().expect("a runtime");
-    let threads = Threads::new(runtime.database("state").expect("the database"));
-    (runtime, threads)
+    let database = runtime.database("state").expect("the database");
+    // What is done by itself is done, so that each commit from here on is a call's.
+    database.wait_for_steps(std::time::Duration::from_secs(20)).expect("no steps are left");
+    (runtime, Threads::new(database))
 }
 
 fn facts(number: u64, title: &str) -> ThreadFacts {
