@@ -109,7 +109,9 @@ fn targets(targets: &[Target]) -> String {
 
 fn quantity(value: f64, unit: &str) -> String {
     match unit {
+        "us" if value < 10.0 => format!("{value:.2} µs"),
         "us" => format!("{value:.0} µs"),
+        "/s" => format!("{}/s", count(value)),
         "x" => format!("{value:.2} x"),
         _ => format!("{value:.1} {unit}"),
     }

@@ -141,7 +141,7 @@ pub(crate) struct Target {
     pub(crate) value: f64,
     pub(crate) bound: f64,
     pub(crate) at: At,
-    /// `x` (a ratio), `us`, `ms`, `KiB`, `MiB` or `MB/s`
+    /// `x` (a ratio), `us`, `ms`, `KiB`, `MiB`, `MB/s` or `/s`
     pub(crate) unit: &'static str,
     pub(crate) holds: bool,
 }

@@ -1,6 +1,7 @@
-//! `rowhouse bench stores`: what the built-in stores can do: pages of threads, use of goals.
+//! `rowhouse bench stores`: what the built-in stores can do: pages of threads, use of goals, log events.
 
 mod goals;
+mod logs;
 mod threads;
 
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ struct Work {
 enum What {
     ThreadPage,
     Account { processes: usize, callers: usize },
+    LogEvent,
+    LogRate { at_cap: bool },
 }
 
 const fn account(name: &'static str, processes: usize, callers: usize) -> Work {
@@ -43,6 +46,9 @@ const WORKS: &[Work] = &[
     account("goal_account_8", 1, 8),
     account("goal_account_2x1", 2, 1),
     account("goal_account_2x8", 2, 8),
+    Work { name: "log_event", what: What::LogEvent },
+    Work { name: "log_rate", what: What::LogRate { at_cap: false } },
+    Work { name: "log_rate_at_cap", what: What::LogRate { at_cap: true } },
 ];
 
 /// Checks a name given with `--only`.
@@ -67,6 +73,8 @@ pub(super) fn run(setting: &Setting, only: &[String], document: &mut Document) -
             What::Account { processes, callers } => {
                 goals::run(setting, work.name, &home, (processes, callers), document)
             }
+            What::LogEvent => logs::event_cost(setting, &home, document),
+            What::LogRate { at_cap } => logs::rate(setting, work.name, at_cap, &home, document),
         }
         .with_context(|| format!("while measuring {}", work.name))?;
         std::fs::remove_dir_all(&home)
