@@ -94,7 +94,7 @@ fn place_with_a_thread() -> Place {
 /// A process that keeps a thread after its client left hands it over within 5 s of another one asking, and meanwhile
 /// anybody reads the thread within 500 ms.
 ///
-/// Scale: 2 processes; seen: handed over in 60 ms, attached in 1 ms.
+/// Scale: 2 processes; seen in eight runs: handed over in 2 to 29 ms, attached in 0.4 ms.
 /// Control: an owner that does not look whether it is wanted keeps the thread: the other one is refused, with the owner's
 /// name, after all its waiting.
 #[test]
@@ -107,7 +107,9 @@ fn l10_a_thread_whose_client_left_is_handed_over() {
     let begun = Instant::now();
     let mut reader = place.rollouts.attach(ID, None).expect("attached");
     assert_eq!(reader.next().expect("reads").expect("a line").kind, "session_meta");
-    assert!(begun.elapsed() < Duration::from_millis(500), "attached after {:?}", begun.elapsed());
+    let attached = begun.elapsed();
+    println!("attached after {attached:?}");
+    assert!(attached < Duration::from_millis(500), "attached after {attached:?}");
 
     // The control: it does not look yet.
     let begun = Instant::now();

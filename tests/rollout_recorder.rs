@@ -386,7 +386,8 @@ fn what_the_user_said_is_read_back_and_said_once() {
     assert_eq!((facts.thread.name, facts.thread.is_pinned), (None, true));
 }
 
-/// Measured: 2 to 4 µs for an item of 1 KiB; the bound is for a loaded machine.
+/// Seen with optimisation, in nine runs on two busy cores: 6 to 18 µs for an item of 1 KiB, beside 2 to 6 µs for a plain write
+/// of it. The bound is for a test build on a loaded machine.
 #[test]
 fn an_append_without_a_flush_does_not_wait_for_the_disk() {
     let place = Place::new();
@@ -398,7 +399,12 @@ fn an_append_without_a_flush_does_not_wait_for_the_disk() {
         let _ = recorder.append(std::slice::from_ref(&line)).expect("taken");
     }
     let each = begun.elapsed() / 2_000;
-    println!("{each:?} for each append of 1 KiB");
+    let mut plain = OpenOptions::new().create(true).append(true).open(place.path("plain")).expect("opens");
+    let begun = Instant::now();
+    for _ in 0..2_000 {
+        plain.write_all(line.text().as_bytes()).expect("written");
+    }
+    println!("{each:?} for each append of 1 KiB, {:?} for a plain write of it", begun.elapsed() / 2_000);
     assert!(each < Duration::from_millis(1), "{each:?}");
 }
 
