@@ -22,6 +22,7 @@ fn on_each(test: impl Fn(&str, Arc<dyn ThreadStore>)) {
     test("in memory", Arc::new(InMemoryThreadStore::new().expect("a store")));
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "callers build it in place")]
 fn event(kind: &str, more: serde_json::Value) -> Item {
     let mut payload = json!({"type": kind});
     payload.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
