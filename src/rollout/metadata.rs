@@ -5,7 +5,6 @@
 //! repeat its text.
 
 use std::fs::File;
-use std::ops::Range;
 use std::path::Path;
 
 use super::layout::{is_compressed, lies_archived, stamp};
@@ -58,7 +57,7 @@ pub fn read_metadata(path: &Path) -> Result<RolloutFacts> {
 }
 
 pub(super) fn read(path: &Path) -> Result<RolloutFacts, BadRollout> {
-    read_with(path, |_, _| Ok(None))
+    read_with(path, None)
 }
 
 /// The same from all of it, in little memory. `go_on` is asked for every MiB; `Closed` when it says no.
@@ -66,12 +65,13 @@ pub(super) fn read_whole(
     path: &Path,
     go_on: &mut dyn FnMut() -> Result<()>,
 ) -> Result<RolloutFacts, BadRollout> {
-    read_with(path, |file, gap| whole::read(file, gap, go_on).map(Some))
+    read_with(path, Some(go_on))
 }
 
+/// What lies between the two ends is read where somebody says how long.
 fn read_with(
     path: &Path,
-    between: impl FnOnce(&File, Range<u64>) -> Result<Option<Middle>>,
+    go_on: Option<&mut dyn FnMut() -> Result<()>>,
 ) -> Result<RolloutFacts, BadRollout> {
     let refused =
         |line, error: Error, bytes_read| BadRollout { line, error: error.at_path(path), bytes_read };
@@ -91,14 +91,12 @@ fn read_with(
         windows.head.iter().position(|byte| *byte == b'\n').map_or(windows.head.len(), |at| at + 1);
     let (first, rest) = windows.head.split_at(first_end);
     let (line, meta, id) = first_line(first).map_err(|error| refused(Some(1), error, windows.bytes_read))?;
-    let middle = match &windows.tail {
-        // Decompressing went through all of it, or ended in the frame that says everything.
-        Some(_) if is_compressed(path) => Some(Middle::default()),
-        Some(tail) => {
-            let gap = windows.head.len() as u64..metadata.len().saturating_sub(tail.len() as u64);
-            between(&file, gap).map_err(|error| refused(None, error, windows.bytes_read))?
+    let middle = match (&windows.tail, go_on) {
+        (Some(tail), Some(go_on)) => {
+            let found = between(file, path, (windows.head.len(), tail.len()), go_on);
+            Some(found.map_err(|error| refused(None, error, windows.bytes_read))?)
         }
-        None => None,
+        _ => None,
     };
     let bytes_read = windows.bytes_read + middle.as_ref().map_or(0, |middle| middle.bytes_read);
     let mut scan = Scan::beginning_with(&line);
@@ -124,6 +122,24 @@ fn read_with(
         snapshot_at_end: scan.snapshot_at_end,
         bytes_read,
     })
+}
+
+/// What lies between the ends that were read; of a compressed transcript in a plain copy without a name.
+fn between(
+    file: File,
+    path: &Path,
+    (head, tail): (usize, usize),
+    go_on: &mut dyn FnMut() -> Result<()>,
+) -> Result<Middle> {
+    let failed = |error| Error::io("read the transcript", path, error);
+    let plain = if is_compressed(path) {
+        // Opened anew: reading the ends has moved the other one's place.
+        compressed::plain_copy(disk::open_to_read(path).map_err(failed)?, path)?
+    } else {
+        file
+    };
+    let length = plain.metadata().map_err(failed)?.len();
+    whole::read(&plain, head as u64..length.saturating_sub(tail as u64), go_on)
 }
 
 /// The thread whose transcript this is, by its first line.

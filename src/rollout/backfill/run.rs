@@ -173,7 +173,9 @@ impl<'a> Run<'a> {
         self.report.counts.files += 1;
         if file.compressed {
             self.report.counts.compressed += 1;
-            return None;
+            if cfg!(not(feature = "zstd")) {
+                return None;
+            }
         }
         let Some(path) = file.path.to_str().map(str::to_owned) else {
             let error = Error::new(ErrorKind::Unsupported, "its path is not UTF-8");

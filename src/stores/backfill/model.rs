@@ -66,7 +66,7 @@ pub struct BackfillCounts {
     pub duplicates: u64,
     /// Files, links and folders that could not be read.
     pub bad: u64,
-    /// `.jsonl.zst` files, which are not read yet.
+    /// `.jsonl.zst` files; without the feature `zstd` they are passed over.
     pub compressed: u64,
     /// Bad lines inside transcripts that were read nevertheless.
     pub bad_lines: u64,
