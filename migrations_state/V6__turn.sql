@@ -21,12 +21,15 @@ CREATE TABLE turn (
 CREATE INDEX turn_visible ON turn (thread_id, ordinal) WHERE rolled_back = 0;
 CREATE INDEX turn_by_id ON turn (thread_id, turn_id);
 
--- How far each transcript was read: behind a line, whose beginning and text tell whether the file is still that one.
+-- How far each transcript was read, and by which version of reading. The last record in front of that place, its beginning
+-- and a hash of its text, tells whether the file is still that one; line 0: there is none.
 CREATE TABLE turn_checkpoint (
     thread_id   TEXT    NOT NULL PRIMARY KEY CHECK (length(thread_id) = 36),
+    reading     INTEGER NOT NULL,
     line        INTEGER NOT NULL,
     line_offset INTEGER NOT NULL,
     line_hash   INTEGER NOT NULL,
+    end_line    INTEGER NOT NULL,
     end_offset  INTEGER NOT NULL
 ) STRICT;
 
@@ -37,3 +40,10 @@ CREATE TABLE turn_anomaly (
     kind      TEXT    NOT NULL CHECK (kind IN ('bad_line', 'duplicate', 'gap')),
     PRIMARY KEY (thread_id, line, kind)
 ) STRICT, WITHOUT ROWID;
+
+-- What was read of a thread goes with it, whoever deletes it.
+CREATE TRIGGER turn_of_deleted_thread AFTER DELETE ON thread BEGIN
+    DELETE FROM turn WHERE thread_id = old.id;
+    DELETE FROM turn_checkpoint WHERE thread_id = old.id;
+    DELETE FROM turn_anomaly WHERE thread_id = old.id;
+END;

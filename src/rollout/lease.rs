@@ -107,15 +107,16 @@ impl WriterLease {
         }
     }
 
-    /// Whether somebody has the lease of a thread, in this process or another one. One that is just being taken or given back
-    /// counts or not.
-    ///
-    /// # Errors
-    /// Of the system.
-    pub(super) fn is_held(home: &PreparedHome, id: &str) -> Result<bool> {
+    /// Whether somebody has the lease of a thread, in this process or another one; false where that cannot be told. Creates
+    /// nothing.
+    pub(super) fn is_held(home: &PreparedHome, id: &str) -> bool {
         let path = home.lock_path(&format!("rollout-{id}.lock"));
         // Only an owner, or one that died, leaves the file there.
-        Ok(path.exists() && Held::try_alone(&path)?.is_none())
+        let Ok(file) = super::disk::open_to_read(&path) else { return false };
+        let held = matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock));
+        // A fork may have a copy of the descriptor.
+        let _ = file.unlock();
+        held
     }
 
     fn owned(held: Held, path: PathBuf, id: &str) -> Self {

@@ -69,10 +69,7 @@ pub(super) fn read_whole(
 }
 
 /// What lies between the two ends is read where somebody says how long.
-fn read_with(
-    path: &Path,
-    go_on: Option<&mut dyn FnMut() -> Result<()>>,
-) -> Result<RolloutFacts, BadRollout> {
+fn read_with(path: &Path, go_on: Option<&mut dyn FnMut() -> Result<()>>) -> Result<RolloutFacts, BadRollout> {
     let refused =
         |line, error: Error, bytes_read| BadRollout { line, error: error.at_path(path), bytes_read };
     let os = |error| {

@@ -114,12 +114,12 @@ impl Rollouts {
             .advise("copy it into the home's sessions folder, or open the home it lies in"))
     }
 
-    /// Whether somebody writes this thread now, in this process or another one.
+    /// Whether somebody writes this thread now, in this process or another one; false where that cannot be told.
     ///
     /// # Errors
-    /// `Invalid` for what is no id; of the system.
+    /// `Invalid` for what is no id.
     pub fn has_writer(&self, id: &str) -> Result<bool> {
-        WriterLease::is_held(&self.home, &thread_id(id)?)
+        Ok(WriterLease::is_held(&self.home, &thread_id(id)?))
     }
 
     /// Where a transcript of this name lies while it is not archived.

@@ -244,13 +244,16 @@ impl ThreadStore for InMemoryThreadStore {
         let start = query.start(&thread)?;
         let (turns, items) = self.turns(&thread)?;
         let at_it = self.inner.threads.lock().get(&thread).is_some_and(|found| found.written);
-        let shown = turns.page(query, start).into_iter().map(|mut turn| {
+        let mut found = turns.page(query, start);
+        let more = found.len() > query.limit_of_page();
+        found.truncate(query.limit_of_page());
+        let shown = found.into_iter().map(|mut turn| {
             if turn.turn.status == TurnStatus::InProgress && !at_it {
                 turn.turn.status = TurnStatus::Interrupted;
             }
             TurnWithItems { items: items_of(&turn, &items, query.view()), turn: turn.turn }
         });
-        Ok(query.page(&thread, shown.collect()))
+        Ok(query.page(&thread, shown.collect(), more))
     }
 
     fn anomalies(&self, thread: &str) -> Result<Vec<Anomaly>> {

@@ -1,6 +1,7 @@
 //! What a list shows, in the state database.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::store::not_found;
 use super::turns::{self, Anomaly, TurnPage, TurnQuery, TurnStatus};
@@ -15,12 +16,23 @@ use crate::stores::threads::{
 #[derive(Clone)]
 pub(super) struct Index {
     threads: Threads,
+    /// For what the transcript has anyway: an append must not wait for a list.
+    soon: Threads,
     state: Database,
 }
 
+/// How long derived facts wait for the database.
+const SOON: Duration = Duration::from_millis(250);
+/// How long turns wait for it before they are read without being kept.
+const TURNS: Duration = Duration::from_secs(1);
+
 impl Index {
     pub(super) fn new(state: Database) -> Self {
-        Self { threads: Threads::new(state.clone()), state: state.label("thread_store") }
+        Self {
+            threads: Threads::new(state.clone()),
+            soon: Threads::new(state.clone().within(SOON)),
+            state: state.label("thread_store").within(TURNS),
+        }
     }
 
     pub(super) fn get(&self, thread: &str) -> Result<Option<ThreadRow>> {
@@ -43,8 +55,14 @@ impl Index {
         self.threads.patch(thread, patch)
     }
 
+    /// Derived facts of a row that is there; not for long.
+    pub(super) fn patch_soon(&self, thread: &str, patch: &ThreadPatch) -> Result<ThreadRow> {
+        self.soon.patch(thread, patch)
+    }
+
+    /// Makes a row, or brings it up to date; not for long.
     pub(super) fn put(&self, facts: &ThreadFacts) -> Result<()> {
-        self.threads.upsert(std::slice::from_ref(facts)).map(drop)
+        self.soon.upsert(std::slice::from_ref(facts)).map(drop)
     }
 
     /// One page of turns of the transcript at this path; what is in progress there is interrupted unless somebody is
@@ -57,12 +75,16 @@ impl Index {
         at_it: bool,
     ) -> Result<TurnPage> {
         let start = query.start(thread)?;
-        let found = match turns::catch_up(&self.state, thread, path) {
+        let mut found = match turns::catch_up(&self.state, thread, path) {
             Ok(()) => turns::kept(&self.state, thread, query, start)?,
             Err(error) if turns::is_of_the_database(&error) => turns::read_whole(path)?.page(query, start),
             Err(error) => return Err(error),
         };
-        let mut page = query.page(thread, turns::with_items(path, found, query.view())?);
+        let there = found.len();
+        found.truncate(query.limit_of_page());
+        let shown = turns::with_items(path, found, query.view())?;
+        let more = shown.len() < there;
+        let mut page = query.page(thread, shown, more);
         for turn in page.turns.iter_mut().filter(|_| !at_it) {
             if turn.turn.status == TurnStatus::InProgress {
                 turn.turn.status = TurnStatus::Interrupted;

@@ -11,13 +11,15 @@ mod facts;
 mod policy;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 pub use policy::PersistencePolicy;
 
 use super::store::ThreadStore;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::rollout::{Item, NewRollout};
 use crate::sqlite::now_unix_ms;
 use crate::stores::threads::{ThreadPatch, ThreadRow};
@@ -44,15 +46,19 @@ pub struct LiveThread {
     id: String,
     policy: PersistencePolicy,
     state: Mutex<State>,
-    closed: bool,
+    closed: AtomicBool,
 }
+
+/// How long a list that could not be told is left alone.
+const LEFT_ALONE: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
 struct State {
     facts: Facts,
     /// What the list could not be told yet.
     pending: ThreadPatch,
-    told: bool,
+    /// When the list could not be told; that was said.
+    refused: Option<Instant>,
 }
 
 impl LiveThread {
@@ -70,14 +76,27 @@ impl LiveThread {
     /// # Errors
     /// As [`ThreadStore::resume`].
     pub fn resume(store: Arc<dyn ThreadStore>, thread: &str) -> Result<Self> {
-        let row = store.read(thread)?;
-        store.resume(&row.id)?;
+        store.resume(thread)?;
+        // Read when nobody else can change it any more.
+        let row = match store.read(thread) {
+            Ok(row) => row,
+            Err(error) => {
+                store.discard(thread)?;
+                return Err(error);
+            }
+        };
         let facts = Facts::of_row(&row);
         Ok(Self::of(store, row.id, State { facts, ..State::default() }))
     }
 
     fn of(store: Arc<dyn ThreadStore>, id: String, state: State) -> Self {
-        Self { store, id, policy: PersistencePolicy::default(), state: Mutex::new(state), closed: false }
+        Self {
+            store,
+            id,
+            policy: PersistencePolicy::default(),
+            state: Mutex::new(state),
+            closed: AtomicBool::new(false),
+        }
     }
 
     /// With another policy than the default one.
@@ -106,7 +125,9 @@ impl LiveThread {
         let now = i64::try_from(now_unix_ms()).unwrap_or(i64::MAX);
         let patch = state.facts.observe(&self.id, &kept, now);
         state.pending = facts::both(std::mem::take(&mut state.pending), patch);
-        self.tell(&mut state);
+        if state.refused.is_none_or(|at| at.elapsed() >= LEFT_ALONE) {
+            self.tell(&mut state);
+        }
         Ok(())
     }
 
@@ -117,10 +138,14 @@ impl LiveThread {
         match self.store.update_metadata(&self.id, &state.pending) {
             Ok(_) => {
                 state.pending = ThreadPatch::default();
-                state.told = false;
+                state.refused = None;
             }
-            Err(error) if !state.told => {
-                state.told = true;
+            // It never would: the transcript has it, and the next reading of it tells the list.
+            Err(error) if error.kind() == ErrorKind::Invalid => {
+                state.pending = ThreadPatch::default();
+                telemetry::warn(&format_args!("the list cannot show all of thread {}: {error}", self.id));
+            }
+            Err(error) if state.refused.replace(Instant::now()).is_none() => {
                 telemetry::warn(&format_args!(
                     "the list does not show thread {} as it is yet: {error}",
                     self.id
@@ -146,23 +171,34 @@ impl LiveThread {
         self.store.update_metadata(&self.id, patch)
     }
 
-    /// Flushes, and gives the thread back.
+    /// Flushes, and gives the thread back. After an error the thread is still held: close it again, or
+    /// [`discard`](Self::discard) it.
     ///
     /// # Errors
     /// As [`ThreadStore::shutdown`].
-    pub fn close(mut self) -> Result<()> {
+    pub fn close(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Ok(());
+        }
         self.tell(&mut self.state.lock());
-        self.closed = true;
-        self.store.shutdown(&self.id)
+        self.store.shutdown(&self.id)?;
+        self.closed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Gives the thread back and drops what could not be written.
+    ///
+    /// # Errors
+    /// As [`ThreadStore::discard`].
+    pub fn discard(self) -> Result<()> {
+        self.closed.store(true, Ordering::Release);
+        self.store.discard(&self.id)
     }
 }
 
 impl Drop for LiveThread {
     fn drop(&mut self) {
-        if self.closed {
-            return;
-        }
-        if let Err(error) = self.store.shutdown(&self.id) {
+        if let Err(error) = self.close() {
             telemetry::warn(&format_args!("thread {} was not given back: {error}", self.id));
         }
     }

@@ -15,40 +15,45 @@ impl Inner {
         if patch.is_empty() {
             return self.read(thread);
         }
-        let said = said_by(patch);
-        let git = patch.git.clone();
-        if !said.is_empty() || git != GitPatch::default() {
-            let row = self.read(thread)?;
-            self.with_recorder(thread, |recorder| {
-                let mut said = said;
-                if git != GitPatch::default() {
-                    said.git = Change::Set(git_after(&row.git, &git));
-                }
-                say(recorder, said)
-            })?;
-        }
-        // The row may have been made just now, from the transcript.
-        match self.index.patch(thread, patch) {
+        let patched = || match self.index.patch(thread, patch) {
             Err(error) if error.kind() == ErrorKind::NotFound => Err(not_found(thread)),
             patched => patched,
+        };
+        let said = said_by(patch);
+        if said.is_empty() && patch.git == GitPatch::default() {
+            return match self.index.patch_soon(thread, patch) {
+                Err(error) if error.kind() == ErrorKind::NotFound => Err(not_found(thread)),
+                patched => patched,
+            };
         }
+        // The row, where there is one yet, knows the git facts that nobody said.
+        let known = self.read(thread)?.git;
+        let say = |recorder: &mut Recorder| {
+            let mut said = said;
+            if patch.git != GitPatch::default() {
+                let before = match &recorder.said().git {
+                    Change::Set(git) => git.clone(),
+                    Change::Clear => GitFacts::default(),
+                    Change::Leave => known,
+                };
+                said.git = Change::Set(git_after(&before, &patch.git));
+            }
+            recorder.say(said)?.written()?;
+            recorder.flush()
+        };
+        self.with_recorder(thread, say, patched)
     }
 
     pub(super) fn move_to_archive(&self, thread: &str, archived: bool) -> Result<ThreadRow> {
-        self.with_recorder(thread, |recorder| {
+        let work = |recorder: &mut Recorder| {
             if archived {
                 recorder.archive(i64::try_from(now_unix_ms()).unwrap_or(i64::MAX))
             } else {
                 recorder.unarchive()
             }
-        })?;
-        self.read(thread)
+        };
+        self.with_recorder(thread, work, || self.read(thread))
     }
-}
-
-fn say(recorder: &mut Recorder, said: UserFacts) -> Result<()> {
-    recorder.say(said)?.written()?;
-    recorder.flush()
 }
 
 fn said_by(patch: &ThreadPatch) -> UserFacts {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::super::store::ForkPoint;
 use super::super::turns::Span;
+use super::writing::Writing;
 use super::{HAND_OVER, Inner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::rollout::{Item, NewRollout, Reader};
@@ -22,14 +23,14 @@ impl Inner {
             ForkPoint::BeforeTurn(turn) => self.place(source, &path, turn)?.start,
         };
         let new = NewRollout { forked_from_id: Some(source.to_owned()), ..thread.clone() };
-        let forked = self.create(&new)?;
-        match self.copy(&forked, &path, end) {
-            Ok(()) => Ok(forked),
-            Err(error) => {
-                self.take_back(&forked);
-                Err(error)
-            }
+        let (mut writing, forked) = self.begin(&new)?;
+        if let Err(error) = self.copy(&forked, &mut writing, &path, end) {
+            drop(writing);
+            self.take_back(&forked);
+            return Err(error);
         }
+        self.register(&forked, writing)?;
+        Ok(forked)
     }
 
     fn place(&self, source: &str, path: &Path, turn: &str) -> Result<Span> {
@@ -40,7 +41,7 @@ impl Inner {
     }
 
     /// Copies the lines before an offset, but for the first one and for what was said about the source.
-    fn copy(&self, forked: &str, source: &Path, end: u64) -> Result<()> {
+    fn copy(&self, forked: &str, writing: &mut Writing, source: &Path, end: u64) -> Result<()> {
         let mut reader = Reader::open(source)?;
         let mut items = Vec::new();
         let mut bytes = 0;
@@ -56,19 +57,17 @@ impl Inner {
                 items.push(Item::line(line.text)?);
             }
             if last || items.len() >= COPIED_AT_ONCE || bytes >= BYTES_AT_ONCE {
-                self.append(forked, &std::mem::take(&mut items))?;
+                writing.fill(forked, &std::mem::take(&mut items))?;
                 bytes = 0;
             }
             if last {
-                self.persist(forked)?;
-                return self.flush(forked);
+                return self.finish_fork(forked, writing);
             }
         }
     }
 
     /// Removes what there is of a fork that could not be finished.
     fn take_back(&self, forked: &str) {
-        self.discard(forked);
         let removed = self.rollouts.lease(forked, HAND_OVER).and_then(|lease| {
             self.rollouts.trash(&lease)?;
             self.rollouts.empty_trash(forked)

@@ -1,6 +1,9 @@
 //! The threads that this store may write.
+//!
+//! Locks are taken in this order: a thread's, then the map's. Nobody waits for a thread while holding the map.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -11,38 +14,66 @@ use crate::rollout::{Appended, Item, NewRollout, Recorder, derived, read_metadat
 use crate::stores::threads::ThreadFacts;
 use crate::telemetry;
 
+/// How long an index that did not take a row is left alone: an append must not wait for it each time.
+const LEFT_ALONE: Duration = Duration::from_secs(1);
+
 /// A thread that is being written.
 pub(super) struct Writing {
     /// `None` once the thread was given back, for whoever waited for this lock meanwhile.
     recorder: Option<Recorder>,
     /// What its row is to say, until the index has taken it.
     pending: Option<ThreadFacts>,
-    /// That it did not take it was told.
-    told: bool,
+    /// When the index did not take it; that was told.
+    refused: Option<Instant>,
+    /// Lines wait to be written; that was told.
+    waiting_told: bool,
 }
 
 impl Writing {
     pub(super) fn new(recorder: Recorder, pending: Option<ThreadFacts>) -> Self {
-        Self { recorder: Some(recorder), pending, told: false }
+        Self { recorder: Some(recorder), pending, refused: None, waiting_told: false }
     }
 
-    pub(super) fn recorder(&mut self, thread: &str) -> Result<&mut Recorder> {
+    fn recorder(&mut self, thread: &str) -> Result<&mut Recorder> {
         self.recorder.as_mut().ok_or_else(|| not_ours(thread))
+    }
+
+    /// Appends without a word to the index.
+    pub(super) fn fill(&mut self, thread: &str, items: &[Item]) -> Result<()> {
+        self.recorder(thread)?.append(items)?.written().map(drop)
     }
 }
 
 impl Inner {
     pub(super) fn create(&self, new: &NewRollout) -> Result<String> {
+        let (writing, thread) = self.begin(new)?;
+        self.register(&thread, writing)?;
+        Ok(thread)
+    }
+
+    /// A new thread whose row is made with its first append.
+    pub(super) fn begin(&self, new: &NewRollout) -> Result<(Writing, String)> {
         let recorder = self.rollouts.create(new)?;
         let thread = recorder.id().to_owned();
-        if self.index.get(&thread)?.is_some() {
+        // An id that was just made is nobody's; of one that was given the transcripts know as well, should the index be lost.
+        if new.id.is_some() && self.is_there(&thread)? {
             return Err(Error::new(ErrorKind::Conflict, format!("there is a thread {thread} already"))
                 .advise("resume it, or give the new one an id of its own"));
         }
         let (_, mut facts) = derived::of_new(new, &thread)?;
         facts.rollout_path = recorder.path().to_str().map(str::to_owned);
-        self.register(&thread, Writing::new(recorder, Some(facts)))?;
-        Ok(thread)
+        Ok((Writing::new(recorder, Some(facts)), thread))
+    }
+
+    fn is_there(&self, thread: &str) -> Result<bool> {
+        if self.index.get(thread).is_ok_and(|row| row.is_some()) {
+            return Ok(true);
+        }
+        match self.rollouts.locate(thread, None) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     pub(super) fn resume(&self, thread: &str) -> Result<()> {
@@ -70,13 +101,33 @@ impl Inner {
         self.writing(thread).ok_or_else(|| not_ours(thread))
     }
 
+    /// Takes this one out of the map; another one of the same thread stays.
+    fn unregister(&self, thread: &str, writing: &Arc<Mutex<Writing>>) {
+        let mut all = self.writing.lock();
+        if all.get(thread).is_some_and(|found| Arc::ptr_eq(found, writing)) {
+            all.remove(thread);
+        }
+    }
+
     pub(super) fn append(&self, thread: &str, items: &[Item]) -> Result<()> {
         let writing = self.ours(thread)?;
-        let mut writing = writing.lock();
-        if let Appended::Kept(error) = writing.recorder(thread)?.append(items)? {
-            telemetry::warn(&format_args!("lines of thread {thread} wait to be written: {error}"));
+        self.append_to(thread, &mut writing.lock(), items)
+    }
+
+    fn append_to(&self, thread: &str, writing: &mut Writing, items: &[Item]) -> Result<()> {
+        match writing.recorder(thread)?.append(items)? {
+            Appended::Written { .. } => writing.waiting_told = false,
+            // The place is not this writer's any more, and will not be: waiting helps nobody.
+            Appended::Kept(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::Replaced) => {
+                return Err(error);
+            }
+            Appended::Kept(error) if !writing.waiting_told => {
+                writing.waiting_told = true;
+                telemetry::warn(&format_args!("lines of thread {thread} wait to be written: {error}"));
+            }
+            Appended::Kept(_) => {}
         }
-        self.put_pending(thread, &mut writing);
+        self.put_pending(thread, writing, false);
         Ok(())
     }
 
@@ -84,7 +135,7 @@ impl Inner {
         let writing = self.ours(thread)?;
         let mut writing = writing.lock();
         writing.recorder(thread)?.persist()?.written()?;
-        self.put_pending(thread, &mut writing);
+        self.put_pending(thread, &mut writing, true);
         Ok(())
     }
 
@@ -92,85 +143,110 @@ impl Inner {
         let writing = self.ours(thread)?;
         let mut writing = writing.lock();
         writing.recorder(thread)?.flush()?;
-        self.put_pending(thread, &mut writing);
+        self.put_pending(thread, &mut writing, false);
+        Ok(())
+    }
+
+    /// Makes a fork durable, and its row: it is listed with all it has, or not at all.
+    pub(super) fn finish_fork(&self, thread: &str, writing: &mut Writing) -> Result<()> {
+        let recorder = writing.recorder(thread)?;
+        recorder.persist()?.written()?;
+        recorder.flush()?;
+        self.renew_row(thread, writing);
         Ok(())
     }
 
     pub(super) fn shutdown(&self, thread: &str) -> Result<()> {
-        let Some(writing) = self.writing(thread) else { return Ok(()) };
-        let mut writing = writing.lock();
-        let Some(recorder) = writing.recorder.take() else { return Ok(()) };
-        let path = recorder.path().to_owned();
-        if let Err((recorder, error)) = recorder.release() {
-            writing.recorder = Some(recorder);
-            return Err(error);
+        let Some(entry) = self.writing(thread) else { return Ok(()) };
+        let mut writing = entry.lock();
+        if writing.recorder.is_none() {
+            return Ok(());
         }
-        self.writing.lock().remove(thread);
-        if path.exists() {
-            // What it says now, and what the file is like, so that no index has to read it again.
-            writing.pending = read_metadata(&path).ok().map(|found| found.thread);
-            self.put_pending(thread, &mut writing);
-        }
+        writing.recorder(thread)?.flush()?;
+        // While nobody else can say anything about the thread; so that no index has to read it again.
+        self.renew_row(thread, &mut writing);
+        // Out of the map before the thread is free: whoever then gets it finds its place.
+        self.unregister(thread, &entry);
+        writing.recorder = None;
         Ok(())
     }
 
     pub(super) fn discard(&self, thread: &str) {
-        let Some(writing) = self.writing(thread) else { return };
-        let mut writing = writing.lock();
+        let Some(entry) = self.writing(thread) else { return };
+        let mut writing = entry.lock();
+        self.unregister(thread, &entry);
         if let Some(recorder) = writing.recorder.take() {
             let _ = recorder.discard();
         }
-        self.writing.lock().remove(thread);
+    }
+
+    /// Lets the row say what the transcript says now. A row that cannot be made is told, and fails nothing: the next
+    /// start reads the transcript.
+    fn renew_row(&self, thread: &str, writing: &mut Writing) {
+        let Some(path) = writing.recorder.as_ref().filter(|recorder| recorder.lease().is_some()) else {
+            return;
+        };
+        if let Ok(found) = read_metadata(path.path()) {
+            writing.pending = Some(found.thread);
+            self.put_pending(thread, writing, true);
+        }
     }
 
     /// Brings what is pending into the index. That it could not be done is told once, and fails nothing: the transcript
-    /// has it.
-    fn put_pending(&self, thread: &str, writing: &mut Writing) {
+    /// has it. An index that was busy a moment ago is asked again only when it `must`.
+    fn put_pending(&self, thread: &str, writing: &mut Writing, must: bool) {
         // A thread is there with its file, and not before.
         if writing.recorder.as_ref().is_some_and(|recorder| recorder.lease().is_none()) {
             return;
         }
         let Some(facts) = &writing.pending else { return };
+        if !must && writing.refused.is_some_and(|at| at.elapsed() < LEFT_ALONE) {
+            return;
+        }
         match self.index.put(facts) {
             Ok(()) => {
                 writing.pending = None;
-                writing.told = false;
+                writing.refused = None;
             }
-            Err(error) if !writing.told => {
-                writing.told = true;
-                telemetry::warn(&format_args!(
-                    "the list does not show thread {thread} as it is yet: {error}"
-                ));
+            Err(error) => {
+                if writing.refused.replace(Instant::now()).is_none() {
+                    telemetry::warn(&format_args!(
+                        "the list does not show thread {thread} as it is yet: {error}"
+                    ));
+                }
             }
-            Err(_) => {}
         }
     }
 
-    /// Runs `work` with the writer of a thread: this store's, or one that is there for as long as this lasts. Afterwards
-    /// the index says what the transcript says.
+    /// Runs `work` with the writer of a thread: this store's, or one that is there for as long as this lasts. Afterwards,
+    /// and before anybody else can write it, the index says what the transcript says; then `after` is run.
     pub(super) fn with_recorder<T>(
         &self,
         thread: &str,
-        work: impl FnOnce(&mut Recorder) -> Result<T>,
+        work: impl FnOnce(&mut Recorder) -> Result<()>,
+        after: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        if let Some(writing) = self.writing(thread) {
-            return self.work_on(thread, &mut writing.lock(), work);
+        if let Some(entry) = self.writing(thread) {
+            let mut writing = entry.lock();
+            // It may have been given back while this waited.
+            if writing.recorder.is_some() {
+                return self.work_on(thread, &mut writing, work, after);
+            }
         }
         let hint = self.hint(thread)?;
         let mut writing = Writing::new(self.rollouts.resume(thread, hint.as_deref(), HAND_OVER)?, None);
-        self.work_on(thread, &mut writing, work)
+        self.work_on(thread, &mut writing, work, after)
     }
 
     fn work_on<T>(
         &self,
         thread: &str,
         writing: &mut Writing,
-        work: impl FnOnce(&mut Recorder) -> Result<T>,
+        work: impl FnOnce(&mut Recorder) -> Result<()>,
+        after: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
-        let recorder = writing.recorder(thread)?;
-        let done = work(recorder)?;
-        writing.pending = Some(read_metadata(recorder.path())?.thread);
-        self.put_pending(thread, writing);
-        Ok(done)
+        work(writing.recorder(thread)?)?;
+        self.renew_row(thread, writing);
+        after()
     }
 }

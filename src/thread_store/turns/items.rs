@@ -10,10 +10,11 @@ use crate::error::Result;
 use crate::rollout::records::kind_of;
 use crate::rollout::{Position, Reader, RolloutLine};
 
-/// Bytes of items on a page, at most; a page that would have more is shorter, but has a turn.
+/// Bytes of items on a page, at most: a page that would have more is shorter, and goes on with its cursor. A turn that
+/// alone has more stands alone.
 const PAGE_BYTES: usize = 32 << 20;
 
-/// The turns with as much of their lines as the view shows.
+/// The turns with as much of their lines as the view shows; fewer than given when there would be too much.
 pub(crate) fn with_items(path: &Path, turns: Vec<StoredTurn>, view: ItemsView) -> Result<Vec<TurnWithItems>> {
     let mut page = Vec::with_capacity(turns.len());
     let mut bytes = 0;
@@ -21,12 +22,16 @@ pub(crate) fn with_items(path: &Path, turns: Vec<StoredTurn>, view: ItemsView) -
         let items = match view {
             ItemsView::None => Vec::new(),
             ItemsView::Summary => summary(path, &turn)?,
-            ItemsView::Full => full(path, &turn)?,
+            ItemsView::Full => {
+                // What is between two offsets is what its lines will take.
+                let long = usize::try_from(turn.lines.end - turn.lines.start).unwrap_or(usize::MAX);
+                if bytes + long > PAGE_BYTES && !page.is_empty() {
+                    break;
+                }
+                full(path, &turn)?
+            }
         };
         bytes += items.iter().map(|item| item.get().len()).sum::<usize>();
-        if bytes > PAGE_BYTES && !page.is_empty() {
-            break;
-        }
         page.push(TurnWithItems { turn: turn.turn, items });
     }
     Ok(page)

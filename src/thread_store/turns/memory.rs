@@ -1,6 +1,6 @@
 //! Turns in memory.
 
-use super::model::Anomaly;
+use super::model::{Anomaly, TurnStatus};
 use super::projector::{StoredTurn, Turns};
 use super::query::TurnQuery;
 use crate::error::Result;
@@ -36,8 +36,8 @@ impl Turns for TurnList {
         Ok(self.turns.last().cloned())
     }
 
-    fn has(&self, id: &str) -> Result<bool> {
-        Ok(self.turns.iter().any(|turn| turn.turn.id == id))
+    fn status(&self, id: &str) -> Result<Option<TurnStatus>> {
+        Ok(self.turns.iter().find(|turn| turn.turn.id == id).map(|turn| turn.turn.status))
     }
 
     fn put(&mut self, turn: &StoredTurn) -> Result<()> {

@@ -18,7 +18,7 @@ use super::memory::TurnList;
 use super::model::Anomaly;
 use super::projector::{Placed, Projector, Span, StoredTurn, Turns};
 use super::query::TurnQuery;
-use super::table::{Checkpoint, TurnTable};
+use super::table::{Checkpoint, LastLine, TurnTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::rollout::{Position, Reader, RolloutLine};
 use crate::sqlite::Database;
@@ -40,22 +40,21 @@ pub(crate) fn catch_up(state: &Database, thread: &str, path: &Path) -> Result<()
             if piece.is_empty() {
                 return Ok(());
             }
+            let reached = piece.checkpoint(seen, reader.position());
             let wrote = state.write(|tx| {
                 let mut turns = TurnTable::new(tx, thread);
                 if turns.checkpoint()? != seen {
                     return Ok(false);
                 }
                 piece.project(&mut turns)?;
-                if let Some(at) = piece.checkpoint() {
-                    turns.put_checkpoint(at)?;
-                }
+                turns.put_checkpoint(reached)?;
                 Ok(true)
             })?;
             if !wrote {
                 // Another process was faster.
                 continue 'anew;
             }
-            seen = piece.checkpoint().or(seen);
+            seen = Some(reached);
         }
     }
 }
@@ -106,21 +105,29 @@ pub(crate) fn is_of_the_database(error: &Error) -> bool {
     error.database().is_some()
 }
 
-/// A reader behind the checkpoint; `None` when the file is not the one that it was made in.
+/// A reader behind the checkpoint; `None` when the file is not the one that it was made in, or lines were read otherwise
+/// then.
 fn reader_behind(path: &Path, seen: Option<Checkpoint>) -> Result<Option<Reader>> {
     let Some(seen) = seen else { return Reader::open(path).map(Some) };
-    let before = Position { offset: seen.start, line: seen.line - 1 };
-    let mut reader = match Reader::open_at(path, before) {
-        Err(error) if error.kind() == ErrorKind::Replaced => return Ok(None),
-        opened => opened?,
-    };
-    let same = match reader.next() {
-        Ok(Some(line)) => line.offset == seen.start && hash(line.text) == seen.hash,
-        Ok(None) => false,
-        Err(error) if error.kind() == ErrorKind::Replaced => false,
-        Err(error) => return Err(error),
-    };
-    Ok((same && reader.position().offset == seen.end).then_some(reader))
+    if !seen.is_of_this_reading() || !seen.last.map_or(Ok(true), |last| holds(path, last))? {
+        return Ok(None);
+    }
+    replaced_is_none(Reader::open_at(path, seen.end))
+}
+
+/// Whether the file has this line.
+fn holds(path: &Path, last: LastLine) -> Result<bool> {
+    let before = Position { offset: last.start, line: last.number - 1 };
+    let Some(mut reader) = replaced_is_none(Reader::open_at(path, before))? else { return Ok(false) };
+    let found = replaced_is_none(reader.next())?.flatten();
+    Ok(found.is_some_and(|line| line.offset == last.start && hash(line.text) == last.hash))
+}
+
+fn replaced_is_none<T>(answer: Result<T>) -> Result<Option<T>> {
+    match answer {
+        Err(error) if error.kind() == ErrorKind::Replaced => Ok(None),
+        answer => answer.map(Some),
+    }
 }
 
 fn hash(text: &str) -> i64 {
@@ -203,9 +210,11 @@ impl Piece {
         projector.finish()
     }
 
-    fn checkpoint(&self) -> Option<Checkpoint> {
-        let last = self.lines.last()?;
-        Some(Checkpoint { line: last.number, start: last.start, hash: last.hash, end: last.end })
+    /// Behind these lines, and behind the bad ones that follow them.
+    fn checkpoint(&self, seen: Option<Checkpoint>, end: Position) -> Checkpoint {
+        let last = self.lines.last();
+        let last = last.map(|last| LastLine { number: last.number, start: last.start, hash: last.hash });
+        Checkpoint::at(end, last.or(seen.and_then(|seen| seen.last)))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! One state machine for every reader of a transcript: whoever reads it in pieces, whatever the pieces, gets the turns
 //! that reading it at once gives. What must be remembered between two pieces is the turns themselves, the position and
-//! [`Open`].
+//! whether the last one is still open.
 //!
 //! A turn begins with `task_started` (`turn_started`) or, in transcripts without these, with a `user_message`, and has
 //! all lines up to its end. Lines before the first turn, and between an end and the next beginning, belong to none.
@@ -62,8 +62,8 @@ pub(crate) trait Turns {
     fn count(&self) -> Result<u64>;
     /// The last one.
     fn last(&self) -> Result<Option<StoredTurn>>;
-    /// Whether one has this id.
-    fn has(&self, id: &str) -> Result<bool>;
+    /// The status of the one with this id.
+    fn status(&self, id: &str) -> Result<Option<TurnStatus>>;
     /// Writes one, in the place of the one with its ordinal.
     fn put(&mut self, turn: &StoredTurn) -> Result<()>;
     /// Marks the last `count` that are not rolled back.
@@ -112,14 +112,19 @@ impl<'t, T: Turns> Projector<'t, T> {
         match event.kind.0.as_deref() {
             Some("task_started" | "turn_started") => return self.begins(at, event.turn_id.0, time),
             Some("user_message") => {
-                if self.open.as_ref().is_none_or(|open| !named(open) && open.turn.user_text.is_some()) {
+                let asks_again = |open: &StoredTurn| {
+                    !named(open) && (open.turn.user_text.is_some() || open.turn.agent_text.is_some())
+                };
+                if self.open.as_ref().is_none_or(asks_again) {
                     self.open_turn(at, None, time)?;
                 }
                 self.extend(at);
                 if let Some(open) = &mut self.open
                     && open.turn.user_text.is_none()
                 {
-                    open.turn.user_text = beginning(event.message.0.as_deref());
+                    // A message without words has a picture.
+                    open.turn.user_text =
+                        beginning(event.message.0.as_deref()).or_else(|| Some("[Image]".to_owned()));
                 }
             }
             Some("agent_message") => {
@@ -169,7 +174,9 @@ impl<'t, T: Turns> Projector<'t, T> {
 
     fn begins(&mut self, at: Placed<'_>, id: Option<String>, time: Option<i64>) -> Result<()> {
         let again = match &id {
-            Some(id) => self.open.as_ref().is_some_and(|open| open.turn.id == *id) || self.turns.has(id)?,
+            Some(id) => {
+                self.open.as_ref().is_some_and(|open| open.turn.id == *id) || self.turns.status(id)?.is_some()
+            }
             None => false,
         };
         if again {
@@ -193,15 +200,13 @@ impl<'t, T: Turns> Projector<'t, T> {
         };
         self.extend(at);
         if let Some(id) = odd {
-            // What failed has ended already, and its end is told after the error: no oddity.
-            let failed = self
-                .turns
-                .last()?
-                .is_some_and(|last| last.turn.id == id && last.turn.status == TurnStatus::Failed);
-            if !failed {
-                let kind = if self.turns.has(id)? { AnomalyKind::Duplicate } else { AnomalyKind::Gap };
-                self.turns.record(&Anomaly { line: at.number, kind })?;
-            }
+            let kind = match self.turns.status(id)? {
+                // What failed has ended already, and its end is told after the error: no oddity.
+                Some(TurnStatus::Failed) => return Ok(false),
+                Some(_) => AnomalyKind::Duplicate,
+                None => AnomalyKind::Gap,
+            };
+            self.turns.record(&Anomaly { line: at.number, kind })?;
             return Ok(false);
         }
         if let Some(open) = &mut self.open {

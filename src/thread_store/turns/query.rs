@@ -102,10 +102,13 @@ impl TurnQuery {
         self.cursor.as_deref().map(|text| parse(text, thread, self.direction)).transpose()
     }
 
-    /// A page of what was found, which is up to [`wanted`](Self::wanted) turns.
-    pub(crate) fn page(&self, thread: &str, mut turns: Vec<TurnWithItems>) -> TurnPage {
-        let more = turns.len() as u64 >= self.wanted();
-        turns.truncate(self.limit as usize);
+    /// How many turns a page holds.
+    pub(crate) fn limit_of_page(&self) -> usize {
+        self.limit as usize
+    }
+
+    /// A page of these turns; `more` when there are others behind them.
+    pub(crate) fn page(&self, thread: &str, turns: Vec<TurnWithItems>, more: bool) -> TurnPage {
         let cursor = |turn: &TurnWithItems, direction| cursor(thread, direction, turn.turn.ordinal);
         TurnPage {
             next_cursor: turns.last().filter(|_| more).map(|last| cursor(last, self.direction)),

@@ -6,34 +6,46 @@
 use super::model::{Anomaly, AnomalyKind, Turn, TurnStatus};
 use super::projector::{Span, StoredTurn, Turns};
 use crate::error::{Error, ErrorKind, Result};
+use crate::rollout::Position;
 use crate::sql::{Row, Session, Value};
 
 /// Of one thread, at most; a file that is no transcript would fill the database with them.
 const MOST_ANOMALIES: i64 = 1_000;
 
-/// How far a transcript was read: behind this line.
+/// How far a transcript was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
+    reading: i64,
+    /// The last record in front of it; `None` when all lines so far are bad.
+    pub(crate) last: Option<LastLine>,
+    /// The place.
+    pub(crate) end: Position,
+}
+
+/// A line by which a file is known again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LastLine {
     /// Its number, from 1.
-    pub(crate) line: u64,
+    pub(crate) number: u64,
     /// Where it begins.
     pub(crate) start: u64,
     /// A hash of its text.
     pub(crate) hash: i64,
-    /// Behind its newline.
-    pub(crate) end: u64,
 }
 
-const CHECKPOINT: &str =
-    "SELECT line, line_offset, line_hash, end_offset FROM turn_checkpoint WHERE thread_id = $1";
+/// Goes up when the same lines make other turns than before: what an earlier program made is then made anew.
+const READING: i64 = 1;
+
+const CHECKPOINT: &str = "SELECT * FROM turn_checkpoint WHERE thread_id = $1";
 const PUT_CHECKPOINT: &str =
-    "INSERT INTO turn_checkpoint(thread_id, line, line_offset, line_hash, end_offset)
-     VALUES ($1, $2, $3, $4, $5)
-     ON CONFLICT (thread_id) DO UPDATE SET line = excluded.line, line_offset = excluded.line_offset,
-        line_hash = excluded.line_hash, end_offset = excluded.end_offset";
+    "INSERT INTO turn_checkpoint(thread_id, reading, line, line_offset, line_hash, end_line, end_offset)
+     VALUES ($1, $2, $3, $4, $5, $6, $7)
+     ON CONFLICT (thread_id) DO UPDATE SET reading = excluded.reading, line = excluded.line,
+        line_offset = excluded.line_offset, line_hash = excluded.line_hash,
+        end_line = excluded.end_line, end_offset = excluded.end_offset";
 const COUNT: &str = "SELECT max(ordinal) + 1 AS found FROM turn WHERE thread_id = $1";
 const LAST: &str = "SELECT * FROM turn WHERE thread_id = $1 ORDER BY ordinal DESC LIMIT 1";
-const HAS: &str = "SELECT 1 AS found FROM turn WHERE thread_id = $1 AND turn_id = $2 LIMIT 1";
+const STATUS: &str = "SELECT status FROM turn WHERE thread_id = $1 AND turn_id = $2 ORDER BY ordinal LIMIT 1";
 const PUT: &str =
     "INSERT INTO turn(thread_id, ordinal, turn_id, status, rolled_back, started_at, ended_at, user_text,
         agent_text, line_count, first_line, start_offset, end_offset)
@@ -67,6 +79,18 @@ pub(crate) struct TurnTable<'s, S: Session> {
     thread: &'s str,
 }
 
+impl Checkpoint {
+    /// At this place, by this program's reading.
+    pub(crate) fn at(end: Position, last: Option<LastLine>) -> Self {
+        Self { reading: READING, last, end }
+    }
+
+    /// Whether this program reads lines as the one that made it.
+    pub(crate) fn is_of_this_reading(&self) -> bool {
+        self.reading == READING
+    }
+}
+
 impl<'s, S: Session> TurnTable<'s, S> {
     pub(crate) fn new(session: &'s S, thread: &'s str) -> Self {
         Self { session, thread }
@@ -76,23 +100,30 @@ impl<'s, S: Session> TurnTable<'s, S> {
         let rows = self.session.query(CHECKPOINT, &[self.thread.into()])?;
         rows.first()
             .map(|row| {
-                Ok(Checkpoint {
-                    line: number(row, "line")?,
+                let last = LastLine {
+                    number: number(row, "line")?,
                     start: number(row, "line_offset")?,
                     hash: row.get("line_hash")?,
-                    end: number(row, "end_offset")?,
+                };
+                Ok(Checkpoint {
+                    reading: row.get("reading")?,
+                    last: (last.number > 0).then_some(last),
+                    end: Position { offset: number(row, "end_offset")?, line: number(row, "end_line")? },
                 })
             })
             .transpose()
     }
 
     pub(crate) fn put_checkpoint(&self, at: Checkpoint) -> Result<()> {
+        let last = at.last.unwrap_or(LastLine { number: 0, start: 0, hash: 0 });
         let params = [
             self.thread.into(),
-            (at.line as i64).into(),
-            (at.start as i64).into(),
-            at.hash.into(),
-            (at.end as i64).into(),
+            at.reading.into(),
+            (last.number as i64).into(),
+            (last.start as i64).into(),
+            last.hash.into(),
+            (at.end.line as i64).into(),
+            (at.end.offset as i64).into(),
         ];
         self.session.execute(PUT_CHECKPOINT, &params).map(drop)
     }
@@ -143,8 +174,9 @@ impl<S: Session> Turns for TurnTable<'_, S> {
         self.session.query(LAST, &[self.thread.into()])?.first().map(stored).transpose()
     }
 
-    fn has(&self, id: &str) -> Result<bool> {
-        Ok(!self.session.query(HAS, &[self.thread.into(), id.into()])?.is_empty())
+    fn status(&self, id: &str) -> Result<Option<TurnStatus>> {
+        let rows = self.session.query(STATUS, &[self.thread.into(), id.into()])?;
+        rows.first().map(status).transpose()
     }
 
     fn put(&mut self, stored: &StoredTurn) -> Result<()> {
@@ -183,13 +215,17 @@ impl<S: Session> Turns for TurnTable<'_, S> {
     }
 }
 
+fn status(row: &Row) -> Result<TurnStatus> {
+    let word: String = row.get("status")?;
+    TurnStatus::from_word(&word).ok_or_else(unknown_word)
+}
+
 fn stored(row: &Row) -> Result<StoredTurn> {
-    let status: String = row.get("status")?;
     Ok(StoredTurn {
         turn: Turn {
             ordinal: number(row, "ordinal")?,
             id: row.get("turn_id")?,
-            status: TurnStatus::from_word(&status).ok_or_else(unknown_word)?,
+            status: status(row)?,
             started_at: row.get("started_at")?,
             ended_at: row.get("ended_at")?,
             user_text: row.get("user_text")?,
