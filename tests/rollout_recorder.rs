@@ -289,6 +289,31 @@ fn a_first_write_that_fails_is_done_again_or_leaves_nothing() {
     }
 }
 
+/// Appends were answered as written: what became of the fsync afterwards does not take the file away.
+#[test]
+fn a_failed_first_fsync_leaves_what_was_written() {
+    fn fails(step: &Step<'_>, _: usize) -> Outcome {
+        match step {
+            Step::Sync(_) => Outcome::Fails(libc::EIO),
+            _ => Outcome::Goes,
+        }
+    }
+    for discarded in [false, true] {
+        let place = Place::new();
+        let mut recorder = place.create();
+        for n in 0..10 {
+            let _ = recorder.append(&[item(n, 10)]).expect("taken").written().expect("written");
+        }
+        assert_eq!(steps(fails, || recorder.flush()).0.expect_err("failed").kind(), ErrorKind::Io);
+        if discarded {
+            recorder.discard();
+        } else {
+            drop(recorder);
+        }
+        assert_eq!(numbers(&place.live()), (0..10).collect::<Vec<_>>());
+    }
+}
+
 /// The file is where it was moved to, and so are the lines that come next.
 #[test]
 fn a_move_whose_names_are_not_durable_yet_is_a_move() {

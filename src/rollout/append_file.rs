@@ -41,6 +41,8 @@ pub(super) struct AppendFile {
     named: bool,
     /// It was there before, and may hold bytes that are not durable.
     inherited: bool,
+    /// It was there before, or a write of it was whole once: somebody may have been told so, whatever failed later.
+    ever_written: bool,
 }
 
 impl AppendFile {
@@ -55,12 +57,21 @@ impl AppendFile {
             length: 0,
             named: false,
             inherited: false,
+            ever_written: false,
         }
     }
 
     /// A file that is there, and ends with a whole line.
     pub(super) fn opened(path: PathBuf, file: File, length: u64) -> Self {
-        Self { file: Some(file), synced: length, written: length, length, inherited: true, ..Self::new(path) }
+        Self {
+            file: Some(file),
+            synced: length,
+            written: length,
+            length,
+            inherited: true,
+            ever_written: true,
+            ..Self::new(path)
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -89,7 +100,7 @@ impl AppendFile {
 
     /// Removes the file, when this writer created it and nothing was ever written whole.
     pub(super) fn remove_if_never_written(&self) {
-        if self.file.is_some() && !self.inherited && self.synced == 0 && self.written == 0 {
+        if self.file.is_some() && !self.ever_written {
             // What stays is an empty file, which nobody takes for a transcript.
             let _ = disk::remove(&self.path);
         }
@@ -124,6 +135,7 @@ impl AppendFile {
             return Err(Error::io("write the transcript", &self.path, error));
         }
         self.written = self.end();
+        self.ever_written = true;
         self.length = self.length.max(self.written);
         if self.unsynced.len() > MOST_UNSYNCED { self.sync() } else { Ok(()) }
     }
