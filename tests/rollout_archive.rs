@@ -287,6 +287,38 @@ mod compressed {
         assert!(bad.exists() && compressed(&place).exists());
     }
 
+    /// An older plain file was put back beside the compressed one, or the two have grown apart.
+    #[test]
+    fn a_compressed_one_that_says_more_is_not_replaced() {
+        let place = place_with(4, 500);
+        archive(&place);
+        let plain = fs::read(place.archived()).expect("bytes");
+        let longer = [&plain[..], format!("{}\n", item(4, 500).text()).as_bytes()].concat();
+        let other = [&plain[..plain.len() - 400], &b"\n"[..]].concat();
+        for text in [&longer[..], &other] {
+            let more = zstd::encode_all(text, 1).expect("compressed");
+            for bytes in [more.clone(), more[..more.len() - 9].to_vec()] {
+                fs::write(compressed(&place), &bytes).expect("written");
+                let refused = place.rollouts.compress(&place.archived()).expect_err("it says more");
+                assert_eq!(
+                    (refused.kind(), refused.path()),
+                    (ErrorKind::Conflict, Some(&*compressed(&place)))
+                );
+                let report = place.rollouts.compress_archived(Duration::ZERO, 10).expect("a report");
+                assert_eq!((report.compressed, report.left), (0, 1));
+                assert_eq!(fs::read(compressed(&place)).expect("bytes"), bytes);
+                assert_eq!(fs::read(place.archived()).expect("bytes"), plain);
+            }
+        }
+        // One that says less is the older one.
+        let first = plain.iter().position(|byte| *byte == b'\n').expect("a line") + 1;
+        fs::write(compressed(&place), zstd::encode_all(&plain[..first], 1).expect("compressed"))
+            .expect("written");
+        place.rollouts.compress(&place.archived()).expect("compressed");
+        assert_eq!(zstd::decode_all(&*fs::read(compressed(&place)).expect("it")).expect("text"), plain);
+        assert!(!place.archived().exists());
+    }
+
     #[test]
     fn of_two_copies_the_plain_one_counts() {
         let place = place_with(4, 500);

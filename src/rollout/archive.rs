@@ -97,8 +97,8 @@ impl Rollouts {
     /// Compresses a transcript; tells its bytes afterwards.
     ///
     /// # Errors
-    /// `Conflict`, naming the owner, when somebody writes it; `Full` when there is no room for both; `Unsupported` without
-    /// the feature `zstd`; `Invalid` for what is no transcript, lies outside this home, or ends in a torn line; of the system.
+    /// `Conflict`, naming the owner, when somebody writes it, or when a compressed one of that name says something else;
+    /// `Full` when there is no room for both; `Unsupported` without the feature `zstd`; `Invalid` for what is no transcript, lies outside this home, or ends in a torn line; of the system.
     pub fn compress(&self, path: &Path) -> Result<u64> {
         let path = &self.own(path)?;
         let id = super::metadata::id_of(path)?;
@@ -115,9 +115,7 @@ impl Rollouts {
         let folder = path.parent().unwrap_or(path);
         refuse_too_full(length, folder, "compressing a transcript")?;
         let target = with_ending(path, ".zst");
-        // Left by a crash before the plain one was removed, or older than the plain one.
-        let there = disk::open_to_read(&target).ok();
-        if !there.is_some_and(|there| holds(&there, &plain).unwrap_or(false)) {
+        if part_in_copy(&target, &plain)? != Some(length) {
             let new = unfinished(&target);
             let copy = create_anew(&new)?;
             compressed::compress(&plain, &copy, &new)
@@ -247,6 +245,30 @@ pub(super) fn remove_compressed_copy(plain: &Path) -> Result<()> {
         disk::sync_folder(copy.parent().unwrap_or(&copy))?;
     }
     Ok(())
+}
+
+/// How much of the plain transcript the compressed copy beside it holds, from its beginning: all of it when a crash came
+/// before the plain one was removed, a part when it is older. `None` where there is no copy.
+///
+/// # Errors
+/// `Conflict` for one that holds anything else, or cannot be read: nobody knows that it may go.
+fn part_in_copy(copy: &Path, plain: &fs::File) -> Result<Option<u64>> {
+    let compressed = match disk::open_to_read(copy) {
+        Ok(compressed) => compressed,
+        Err(error) if error.kind() == Os::NotFound => return Ok(None),
+        Err(error) => return Err(another_copy(copy).caused_by(error)),
+    };
+    match compressed::length_in(&compressed, plain) {
+        Ok(Some(part)) => Ok(Some(part)),
+        Ok(None) => Err(another_copy(copy)),
+        Err(error) => Err(another_copy(copy).caused_by(error)),
+    }
+}
+
+fn another_copy(copy: &Path) -> Error {
+    Error::new(ErrorKind::Conflict, "a compressed transcript of that name is there, and says something else")
+        .at_path(copy)
+        .advise("look which of the two is the thread's, and move the other one away")
 }
 
 /// Gives a file another name that nothing has, so that it has exactly one after a power cut as well.
