@@ -164,6 +164,33 @@ fn a_reader_beside_the_writer_sees_every_line_once_and_whole() {
     reading.join().expect("every line");
 }
 
+/// Whoever resumes a transcript cuts its torn line off, and puts others in its place.
+#[test]
+fn a_line_begun_by_a_dead_writer_is_not_joined_with_the_next_ones() {
+    for passed in [1, 30, 90] {
+        let place = Place::new();
+        let mut recorder = place.create();
+        let _ = recorder.append(&[item(1, 50)]).expect("taken");
+        drop(recorder);
+        let mut file = OpenOptions::new().append(true).open(place.live()).expect("opens");
+        let torn = &item(2, 200).text()[..passed];
+        file.write_all(torn.as_bytes()).expect("torn");
+        let mut reader = Reader::open(&place.live()).expect("opens");
+        assert_eq!(forwards(&mut reader).len(), 2);
+        for _ in 0..2 {
+            assert!(reader.next().expect("reads").is_none());
+            assert_eq!((reader.torn_bytes(), reader.unfinished()), (passed as u64, None));
+        }
+        let mut recorder = place.resume();
+        assert_eq!(recorder.torn().expect("torn").bytes, passed as u64);
+        let _ = recorder.append(&[item(3, 400), item(4, 10)]).expect("taken").written().expect("written");
+        let more: Vec<_> = forwards(&mut reader).into_iter().map(|line| line.2).collect();
+        assert_eq!(more, [item(3, 400), item(4, 10)].map(|item| item.text().as_bytes().to_vec()));
+        assert_eq!((reader.bad_lines(), reader.torn_bytes()), (0, 0));
+        assert_eq!(reader.position(), Position { offset: recorder.end(), line: 4 });
+    }
+}
+
 #[test]
 fn a_path_is_believed_only_if_its_file_carries_the_threads_id() {
     let place = Place::new();

@@ -3,8 +3,8 @@
 //! Invariants, and where they are tested (`tests/rollout_reader.rs`):
 //! 1. In memory are one block and one line, and of a line at most 64 MiB: a longer one is passed like a bad one.
 //! 2. A bad line is counted, named by its number, and passed. A blank one is neither bad nor shown.
-//! 3. A line without its newline is not shown: somebody may be writing it. When the file has grown, the next call goes on
-//!    from there; nothing is locked, so that a reader never waits for the writer.
+//! 3. A line without its newline is not shown: somebody may be writing it. The next call reads it again from its beginning,
+//!    since a writer may have cut it off and begun another; nothing is locked, so that a reader never waits for the writer.
 //! 4. Whatever was shown is what the file holds from `offset` on, byte for byte.
 
 use std::fs::File;
@@ -55,6 +55,8 @@ pub struct Reader {
     /// Up to here in the block there is no newline.
     searched: usize,
     position: Position,
+    /// The last call came to the end: what is left in the block is the beginning of a line, as it was then.
+    at_end: bool,
     /// A line that is too long is being passed.
     passing: bool,
     bad_lines: u64,
@@ -121,6 +123,7 @@ impl Reader {
             at: 0,
             searched: 0,
             position,
+            at_end: false,
             passing: false,
             bad_lines: 0,
             bad: Vec::new(),
@@ -134,6 +137,7 @@ impl Reader {
     /// system.
     #[expect(clippy::should_implement_trait, reason = "it lends the line")]
     pub fn next(&mut self) -> Result<Option<RolloutLine<'_>>> {
+        self.forget_unfinished();
         loop {
             let Some(length) = self.line_end()? else { return Ok(None) };
             let from = self.at;
@@ -198,6 +202,17 @@ impl Reader {
         }
     }
 
+    /// What was left of a plain file at its end may have been cut off since. A compressed one stays as it is.
+    fn forget_unfinished(&mut self) {
+        if std::mem::take(&mut self.at_end)
+            && let Source::Plain { at, .. } = &mut self.source
+        {
+            *at = self.position.offset;
+            self.block.truncate(self.at);
+            self.searched = self.at;
+        }
+    }
+
     /// The length of the next line with its newline, which is in the block; `None` when there is none yet. While a line is
     /// passed, the length of what is left of it.
     fn line_end(&mut self) -> Result<Option<usize>> {
@@ -237,7 +252,10 @@ impl Reader {
         let read = self.source.read(&mut self.block[begin..]);
         self.block.truncate(begin + *read.as_ref().unwrap_or(&0));
         match read {
-            Ok(0) => self.refuse_shorter().map(|()| false),
+            Ok(0) => {
+                self.at_end = true;
+                self.refuse_shorter().map(|()| false)
+            }
             Ok(_) => Ok(true),
             Err(error) => Err(compressed::explain(error, &self.path)),
         }
