@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use rowhouse::stores::memories::{
     ConsolidateClaim, ExtractClaim, Memories, MemoryLimits, NewMemory, UsedOutput,
 };
-use rowhouse::stores::threads::MemoryMode;
+use rowhouse::stores::threads::{MemoryMode, ThreadPatch};
 use rowhouse::stores::{ThreadFacts, Threads};
 use rowhouse::{Domain, ErrorKind, Home, Runtime};
 
@@ -211,19 +211,25 @@ fn success_keeps_all_that_was_drawn_and_counts_its_use() {
 fn nothing_is_drawn_where_a_user_said_no() {
     let place = place();
     thread(&place, 1, 13 * HOUR);
-    let facts = |mode| ThreadFacts {
-        id: id(1),
-        created_at: NOW - 13 * HOUR,
-        updated_at: NOW - 13 * HOUR,
-        recency_at: NOW - 13 * HOUR,
-        memory_mode: Some(mode),
-        ..ThreadFacts::default()
+    let say = |mode| {
+        let patch = ThreadPatch { memory_mode: Some(mode), ..ThreadPatch::default() };
+        place.threads.patch(&id(1), &patch).expect("a thread");
     };
     for mode in [MemoryMode::Disabled, MemoryMode::Polluted] {
-        place.threads.upsert(&[facts(mode)]).expect("a thread");
+        say(mode);
+        assert_eq!(claim(&place, 1).len(), 0, "{mode:?}");
+        // Its transcript is read again, and began with memories.
+        let began = ThreadFacts {
+            id: id(1),
+            created_at: NOW - 13 * HOUR,
+            updated_at: NOW - 13 * HOUR,
+            memory_mode: Some(MemoryMode::Enabled),
+            ..ThreadFacts::default()
+        };
+        place.threads.upsert(&[began]).expect("a thread");
         assert_eq!(claim(&place, 1).len(), 0, "{mode:?}");
     }
-    place.threads.upsert(&[facts(MemoryMode::Enabled)]).expect("a thread");
+    say(MemoryMode::Enabled);
     assert_eq!(claim(&place, 1).len(), 1);
 }
 

@@ -1,7 +1,8 @@
 //! What a row becomes when facts arrive.
 //!
 //! What a user set stays until a user sets it again; silence and empty texts change nothing; recency only moves
-//! forward. Merging the same facts twice gives the same row.
+//! forward. Whether memories may be drawn is what a new thread's facts say, and afterwards what is said through the store: a
+//! transcript repeats for ever how it began. Merging the same facts twice gives the same row.
 
 use std::path::Path;
 
@@ -57,7 +58,7 @@ pub(super) fn merge(before: Option<&StoredThread>, id: &str, facts: &ThreadFacts
             agent_role: newer(&facts.agent_role, &row.agent_role),
             forked_from_id: newer(&facts.forked_from_id, &row.forked_from_id),
             is_pinned: if said(UserField::Pin) { facts.is_pinned } else { row.is_pinned },
-            memory_mode: facts.memory_mode.unwrap_or(row.memory_mode),
+            memory_mode: before.map_or(facts.memory_mode.unwrap_or_default(), |_| row.memory_mode),
             user_set,
         },
         stamp: facts.stamp.or(old.stamp),
@@ -87,7 +88,7 @@ fn archived(change: &Change<i64>, known: Option<i64>, said: bool) -> Option<i64>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stores::threads::row::UserSet;
+    use crate::stores::threads::row::{MemoryMode, UserSet};
 
     const ID: &str = "019b76da-5a3e-7c41-9d52-0c1f9a6be001";
 
@@ -146,6 +147,18 @@ mod tests {
             ..facts()
         };
         assert_eq!(merge(Some(&set), ID, &derived), set);
+    }
+
+    #[test]
+    fn how_a_transcript_began_does_not_take_back_what_memories_may_be_drawn_from() {
+        let began = ThreadFacts { memory_mode: Some(MemoryMode::Enabled), ..facts() };
+        for mode in [MemoryMode::Disabled, MemoryMode::Polluted] {
+            let mut known = merge(None, ID, &began);
+            known.row.memory_mode = mode;
+            assert_eq!(merge(Some(&known), ID, &began).row.memory_mode, mode);
+        }
+        let new = merge(None, ID, &ThreadFacts { memory_mode: Some(MemoryMode::Disabled), ..facts() });
+        assert_eq!(new.row.memory_mode, MemoryMode::Disabled);
     }
 
     #[test]

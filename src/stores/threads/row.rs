@@ -260,7 +260,7 @@ pub struct ThreadFacts {
     pub forked_from_id: Option<String>,
     /// Pinned. Counts only with [`UserField::Pin`] in `user_set`.
     pub is_pinned: bool,
-    /// Whether memories may be drawn from it.
+    /// Whether memories may be drawn from it. Counts only for a thread that is new to the store.
     pub memory_mode: Option<MemoryMode>,
     /// Which of these a user said; the others are derived.
     pub user_set: UserSet,
