@@ -7,7 +7,8 @@
 //!    [`flush`](Recorder::flush) does not survive a power cut (`tests/rollout_crashes.rs`).
 //! 3. Lines that could not be written stay, in their order, and go first the next time: no line is lost, doubled, or
 //!    merged with another (`tests/rollout_recorder.rs`).
-//! 4. Once something was said about the thread, the last 64 KiB of the transcript say it (`tests/rollout_said.rs`).
+//! 4. Once something was said about the thread, the last 64 KiB of the transcript say it, and no later word drops it; where
+//!    another program appended more than that, from the next word on (`tests/rollout_recorder.rs`).
 //! 5. A file is created with the first item; until then nothing in the home changes.
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use super::append_file::AppendFile;
 use super::item::{Item, SNAPSHOT};
 use super::lease::WriterLease;
 use super::new_rollout::NewRollout;
+use super::rollouts::{LastSaid, said_before};
 use super::said::{REPEATED_AFTER, UserFacts};
 use super::torn::TornTail;
 use super::{Rollouts, disk, layout};
@@ -44,6 +46,8 @@ pub struct Recorder {
     said: UserFacts,
     /// Bytes since the last snapshot, where there is one.
     since_said: u64,
+    /// What was said may stand before this place, where nobody has looked yet.
+    unread_before: Option<u64>,
     torn: Option<TornTail>,
 }
 
@@ -92,6 +96,7 @@ impl Recorder {
             first_line: Some(first_line),
             said: UserFacts::default(),
             since_said: 0,
+            unread_before: None,
             torn: None,
         })
     }
@@ -100,9 +105,15 @@ impl Recorder {
         rollouts: &Rollouts,
         lease: WriterLease,
         file: AppendFile,
-        (said, since_said): (UserFacts, u64),
+        said: LastSaid,
         torn: Option<TornTail>,
     ) -> Self {
+        let (said, since_said, unread_before) = match said {
+            LastSaid::Here(said, until) => (said, file.end().saturating_sub(until), None),
+            LastSaid::NotBehind(offset) => {
+                (UserFacts::default(), 0, Some(offset).filter(|offset| *offset > 0))
+            }
+        };
         Self {
             rollouts: rollouts.clone(),
             id: lease.id().to_owned(),
@@ -111,6 +122,7 @@ impl Recorder {
             first_line: None,
             said,
             since_said,
+            unread_before,
             torn,
         }
     }
@@ -140,7 +152,8 @@ impl Recorder {
         self.lease.as_ref()
     }
 
-    /// What the user said about the thread so far.
+    /// What the user said about the thread so far. Where another program appended more than 64 KiB since, what stands
+    /// before that is looked for at the next [`say`](Self::say), and is not here until then.
     pub fn said(&self) -> &UserFacts {
         &self.said
     }
@@ -208,8 +221,10 @@ impl Recorder {
     /// again.
     ///
     /// # Errors
-    /// As [`append`](Self::append); `Invalid` when all that was said is longer than 31 KiB.
+    /// As [`append`](Self::append); `Invalid` when all that was said is longer than 31 KiB; of the system, when what was said
+    /// before cannot be read.
     pub fn say(&mut self, facts: UserFacts) -> Result<Appended> {
+        self.read_what_was_said()?;
         let all = self.said.clone().then(facts);
         if all == self.said {
             return Ok(Appended::Written { from: self.file.end(), to: self.file.end() });
@@ -282,6 +297,17 @@ impl Recorder {
         let said = UserFacts { archived_at: Change::Clear, ..UserFacts::default() };
         self.say(said)?.written()?;
         self.move_to(target)
+    }
+
+    /// Looks further back for what was said, once: a snapshot without it would be the end of it.
+    fn read_what_was_said(&mut self) -> Result<()> {
+        let Some(before) = self.unread_before else { return Ok(()) };
+        if let Some((said, until)) = said_before(self.path(), before)? {
+            self.said = said;
+            self.since_said = self.file.end().saturating_sub(until);
+        }
+        self.unread_before = None;
+        Ok(())
     }
 
     fn refuse_taken(&self, target: &Path) -> Result<()> {

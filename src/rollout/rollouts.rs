@@ -9,7 +9,7 @@ use super::lease::WriterLease;
 use super::new_rollout::NewRollout;
 use super::recorder::{Recorder, create_folders};
 use super::said::{REPEATED_AFTER, UserFacts};
-use super::{Reader, archive, disk, layout, torn};
+use super::{Position, Reader, RolloutLine, archive, disk, layout, torn};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{Home, PreparedHome};
 use crate::stores::threads::Change;
@@ -88,7 +88,7 @@ impl Rollouts {
         let file = disk::open_to_write(&path)
             .map_err(|error| Error::io("open the transcript to write it", &path, error))?;
         let (length, torn) = torn::mend(&file, &path)?;
-        let said = last_said(&path)?;
+        let said = said_at_end(&path)?;
         Ok(Recorder::resumed(self, lease, AppendFile::opened(path, file, length), said, torn))
     }
 
@@ -144,29 +144,57 @@ impl Rollouts {
     }
 }
 
-/// What the last snapshot says, and how many bytes follow it. Where the file lies has the last word about the archive.
+/// What a search for the last snapshot found.
+pub(super) enum LastSaid {
+    /// What it says, and where the line after it begins.
+    Here(UserFacts, u64),
+    /// There is none from here on.
+    NotBehind(u64),
+}
+
+/// Looks at the end of a transcript for its last snapshot: as far as this library lets lines follow it. Other programs
+/// may have appended more.
 ///
 /// A writer that died within a write may have left one line of any length without the snapshot that belongs behind it, so
 /// the last line is not counted.
-fn last_said(path: &Path) -> Result<(UserFacts, u64)> {
+fn said_at_end(path: &Path) -> Result<LastSaid> {
     let mut lines = Reader::backwards(path, None)?;
-    let end = lines.offset();
     let mut last_line = None;
-    loop {
-        let Some(line) = lines.next()? else { break };
-        if line.kind == super::item::SNAPSHOT {
-            let mut said = UserFacts::of_text(line.payload);
-            let since = end - (line.offset + line.text.len() as u64 + 1);
-            let archived = matches!(said.archived_at, Change::Set(_));
-            if archived && !layout::lies_archived(path) {
-                said.archived_at = Change::Clear;
-            }
-            return Ok((said, since));
+    while let Some(line) = lines.next()? {
+        if let Some(said) = said_in(&line, path) {
+            return Ok(said);
         }
-        let last = *last_line.get_or_insert(line.offset);
-        if last - line.offset > SNAPSHOT_WITHIN {
-            break;
+        let offset = line.offset;
+        if *last_line.get_or_insert(offset) - offset > SNAPSHOT_WITHIN {
+            return Ok(LastSaid::NotBehind(offset));
         }
     }
-    Ok((UserFacts::default(), 0))
+    Ok(LastSaid::NotBehind(0))
+}
+
+/// The last snapshot before this place, however far back it is: reads the transcript from there to its beginning where
+/// there is none.
+///
+/// # Errors
+/// As [`Reader::backwards`].
+pub(super) fn said_before(path: &Path, offset: u64) -> Result<Option<(UserFacts, u64)>> {
+    let mut lines = Reader::backwards(path, Some(Position { offset, line: 0 }))?;
+    while let Some(line) = lines.next()? {
+        if let Some(LastSaid::Here(said, end)) = said_in(&line, path) {
+            return Ok(Some((said, end)));
+        }
+    }
+    Ok(None)
+}
+
+/// What a line says, if it is a snapshot. Where the file lies has the last word about the archive.
+fn said_in(line: &RolloutLine<'_>, path: &Path) -> Option<LastSaid> {
+    if line.kind != super::item::SNAPSHOT {
+        return None;
+    }
+    let mut said = UserFacts::of_text(line.payload);
+    if matches!(said.archived_at, Change::Set(_)) && !layout::lies_archived(path) {
+        said.archived_at = Change::Clear;
+    }
+    Some(LastSaid::Here(said, line.offset + line.text.len() as u64 + 1))
 }
