@@ -11,7 +11,7 @@ use std::time::Duration;
 use rollouts::{AT_ONCE, ID, NAME, Place, item, numbers};
 use rowhouse::ErrorKind;
 use rowhouse::rollout::read_metadata;
-use rowhouse::stores::threads::Change;
+use rowhouse::stores::threads::{Change, UserField};
 
 fn place_with(lines: usize, bytes: usize) -> Place {
     let place = Place::new();
@@ -47,6 +47,23 @@ fn an_archived_transcript_moves_there_and_back_and_says_so() {
     );
     assert_eq!(read_metadata(recorder.path()).expect("facts").thread.archived_at, Change::Clear);
     assert_eq!(numbers(recorder.path()), [0, 1, 2, 3]);
+}
+
+#[test]
+fn what_another_program_moved_back_is_no_more_archived() {
+    let place = place_with(2, 50);
+    archive(&place);
+    fs::rename(place.archived(), place.live()).expect("moved");
+    assert_eq!(read_metadata(&place.live()).expect("facts").thread.archived_at, Change::Clear);
+    let mut recorder = place.resume();
+    recorder.unarchive().expect("it is, and says so");
+    let end = recorder.end();
+    recorder.unarchive().expect("it said so");
+    assert_eq!(recorder.end(), end);
+    drop(recorder);
+    let facts = read_metadata(&place.live()).expect("facts");
+    assert_eq!(facts.said.archived_at, Change::Clear);
+    assert!(facts.thread.user_set.contains(UserField::Archive));
 }
 
 #[test]

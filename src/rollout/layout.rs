@@ -74,7 +74,7 @@ pub(super) fn is_compressed(path: &Path) -> bool {
 }
 
 /// Whether it lies directly in `archived_sessions`.
-pub(super) fn lies_archived(path: &Path) -> bool {
+pub(crate) fn lies_archived(path: &Path) -> bool {
     path.parent().and_then(Path::file_name).is_some_and(|name| name == "archived_sessions")
 }
 

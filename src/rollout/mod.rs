@@ -34,7 +34,7 @@ mod disk;
 pub mod faults;
 mod first_message;
 mod item;
-mod layout;
+pub(crate) mod layout;
 mod lease;
 mod line;
 mod locate;

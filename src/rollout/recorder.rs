@@ -284,17 +284,21 @@ impl Recorder {
         self.move_to(target)
     }
 
-    /// Takes the thread back from the archive. What is not archived stays as it is.
+    /// Takes the thread back from the archive. Where another program moved the transcript back already, it says so, once;
+    /// else what is not archived stays as it is.
     ///
     /// # Errors
     /// As [`archive`](Self::archive).
     pub fn unarchive(&mut self) -> Result<()> {
+        let said = UserFacts { archived_at: Change::Clear, ..UserFacts::default() };
         if !layout::lies_archived(self.path()) {
+            if self.file.exists() {
+                self.say(said)?.written()?;
+            }
             return Ok(());
         }
         let target = self.rollouts.live_path(self.path());
         self.refuse_taken(&target)?;
-        let said = UserFacts { archived_at: Change::Clear, ..UserFacts::default() };
         self.say(said)?.written()?;
         self.move_to(target)
     }

@@ -194,7 +194,8 @@ fn said_in(line: &RolloutLine<'_>, path: &Path) -> Option<LastSaid> {
     }
     let mut said = UserFacts::of_text(line.payload);
     if matches!(said.archived_at, Change::Set(_)) && !layout::lies_archived(path) {
-        said.archived_at = Change::Clear;
+        // Nobody said so yet: `unarchive` does.
+        said.archived_at = Change::Leave;
     }
     Some(LastSaid::Here(said, line.offset + line.text.len() as u64 + 1))
 }

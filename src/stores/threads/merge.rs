@@ -1,12 +1,13 @@
 //! What a row becomes when facts arrive.
 //!
-//! What a user set stays until a user sets it again; silence and empty texts change nothing; recency only moves
+//! What a user set stays until a user sets it again, or moves the transcript into the archive or out of it; silence and empty texts change nothing; recency only moves
 //! forward. Whether memories may be drawn is what a new thread's facts say, and afterwards what is said through the store: a
 //! transcript repeats for ever how it began. Merging the same facts twice gives the same row.
 
 use std::path::Path;
 
 use super::row::{Change, GitFacts, StoredThread, ThreadFacts, ThreadRow, UserField, directory_text};
+use crate::rollout::layout::lies_archived;
 
 pub(super) fn merge(before: Option<&StoredThread>, id: &str, facts: &ThreadFacts) -> StoredThread {
     let blank = StoredThread::default();
@@ -14,6 +15,7 @@ pub(super) fn merge(before: Option<&StoredThread>, id: &str, facts: &ThreadFacts
     let row = &old.row;
     let said = |field| facts.user_set.contains(field);
     let settled = |field| !said(field) && row.user_set.contains(field);
+    let moved = was_moved(facts.rollout_path.as_deref(), row.rollout_path.as_deref());
     let mut user_set = row.user_set;
     for field in Vec::from(facts.user_set) {
         user_set = user_set.with(field);
@@ -25,7 +27,7 @@ pub(super) fn merge(before: Option<&StoredThread>, id: &str, facts: &ThreadFacts
             created_at: facts.created_at,
             updated_at: facts.updated_at,
             recency_at: before.map_or(facts.recency_at, |_| facts.recency_at.max(row.recency_at)),
-            archived_at: if settled(UserField::Archive) {
+            archived_at: if settled(UserField::Archive) && !moved {
                 row.archived_at
             } else {
                 archived(&facts.archived_at, row.archived_at, said(UserField::Archive))
@@ -63,6 +65,12 @@ pub(super) fn merge(before: Option<&StoredThread>, id: &str, facts: &ThreadFacts
         },
         stamp: facts.stamp.or(old.stamp),
     }
+}
+
+/// Whether the transcript was moved into the archive, or out of it: whoever did that had the last word, with any program.
+fn was_moved(now: Option<&str>, before: Option<&str>) -> bool {
+    let lies_archived = |path| lies_archived(Path::new(path));
+    now.zip(before).is_some_and(|(now, before)| lies_archived(now) != lies_archived(before))
 }
 
 /// The text, unless it is empty.
@@ -175,6 +183,27 @@ mod tests {
         );
         let back = merge(Some(&set), ID, &ThreadFacts { user_set: set.row.user_set, ..facts() });
         assert_eq!((back.row.name, back.row.is_pinned), (None, false));
+    }
+
+    #[test]
+    fn a_transcript_that_was_moved_says_whether_its_thread_is_archived() {
+        let lies = |folder: &str, archived_at| ThreadFacts {
+            rollout_path: Some(format!("/home/ada/{folder}/rollout-x.jsonl")),
+            archived_at,
+            ..facts()
+        };
+        let (live, archive) = ("sessions/2026/01/02", "archived_sessions");
+        let said = ThreadFacts {
+            user_set: UserSet::default().with(UserField::Archive),
+            ..lies(archive, Change::Set(15))
+        };
+        let archived = merge(None, ID, &said);
+        assert_eq!(merge(Some(&archived), ID, &lies(archive, Change::Clear)), archived, "it is where it was");
+        let back = merge(Some(&archived), ID, &lies(live, Change::Clear));
+        assert_eq!(back.row.archived_at, None);
+        assert_eq!(merge(Some(&back), ID, &lies(live, Change::Clear)), back);
+        let again = merge(Some(&back), ID, &lies(archive, Change::Set(30)));
+        assert_eq!(again.row.archived_at, Some(30));
     }
 
     #[test]
