@@ -221,7 +221,8 @@ impl Recorder {
     /// again.
     ///
     /// # Errors
-    /// As [`append`](Self::append); `Invalid` when all that was said is longer than 31 KiB; of the system, when what was said
+    /// As [`append`](Self::append): words that are only [`Kept`](Appended::Kept) count as said, and take effect with the
+    /// next write that succeeds. `Invalid` when all that was said is longer than 31 KiB; of the system, when what was said
     /// before cannot be read.
     pub fn say(&mut self, facts: UserFacts) -> Result<Appended> {
         self.read_what_was_said()?;
@@ -272,7 +273,8 @@ impl Recorder {
     ///
     /// # Errors
     /// `Conflict` when a transcript of that name is there already, `Invalid` when nothing was appended yet; as
-    /// [`flush`](Self::flush).
+    /// [`flush`](Self::flush). What it was to say may then be said by a later write; a thread is archived when its
+    /// transcript was moved.
     pub fn archive(&mut self, at_unix_ms: i64) -> Result<()> {
         if layout::lies_archived(self.path()) {
             return Ok(());
