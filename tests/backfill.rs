@@ -212,6 +212,42 @@ fn a_duplicate_whose_name_does_not_tell_is_read_once() {
 }
 
 #[test]
+fn a_name_that_is_no_utf_8_is_counted_and_named() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    let good = transcripts::write(place.root(), 1, 0);
+    let name = std::ffi::OsStr::from_bytes(b"rollout-\xff.jsonl");
+    let path = good.parent().expect("a folder").join(name);
+    // A system that refuses such names has no such transcripts.
+    if fs::write(&path, transcripts::text(2, 0)).is_err() {
+        return;
+    }
+    for _ in 0..2 {
+        let report = place.run();
+        assert_eq!((report.counts.bad, report.problems.len(), place.rows().len()), (1, 1, 1));
+        assert_eq!(report.problems[0].path, path.canonicalize().expect("its path"));
+    }
+}
+
+#[test]
+fn a_thread_that_another_program_took_back_from_the_archive_is_live() {
+    let place = Place::new();
+    let live = transcripts::write(place.root(), 1, 0);
+    let archived = place.root().join("archived_sessions").join(live.file_name().expect("a name"));
+    fs::create_dir_all(archived.parent().expect("a folder")).expect("folders");
+    fs::rename(&live, &archived).expect("moved");
+    let said = "{\"timestamp\":\"2026-01-01T00:00:01.000Z\",\"type\":\"thread_metadata\",\"payload\":{\"archived_at\":5000}}\n";
+    fs::write(&archived, transcripts::text(1, 0) + said).expect("a user archived it");
+    place.run();
+    let archived_at =
+        || place.runtime.threads().get(&transcripts::id(1)).expect("it").expect("a row").archived_at;
+    assert_eq!(archived_at(), Some(5_000));
+    fs::rename(&archived, &live).expect("moved back");
+    place.run();
+    assert_eq!(archived_at(), None);
+}
+
+#[test]
 fn a_sweep_takes_what_belongs_to_a_thread_and_nothing_else() {
     let place = Place::new();
     transcripts::write_all(place.root(), 0..3, 0);

@@ -254,11 +254,10 @@ impl Walk {
     }
 }
 
+/// By its bytes: one that is no UTF-8 is found as well, so that whoever cannot use it can name it.
 fn is_rollout(name: &OsStr) -> bool {
-    let plain = name
-        .to_str()
-        .and_then(|name| name.strip_suffix(".jsonl").or_else(|| name.strip_suffix(".jsonl.zst")));
-    plain.is_some_and(|stem| stem.starts_with("rollout-"))
+    let name = name.as_encoded_bytes();
+    name.starts_with(b"rollout-") && (name.ends_with(b".jsonl") || name.ends_with(b".jsonl.zst"))
 }
 
 fn leads_down(name: &OsStr, depth: u8) -> bool {
