@@ -127,7 +127,7 @@ fn compressed_transcripts_are_refused_with_the_way_out() {
 mod compressed {
     use std::path::{Path, PathBuf};
 
-    use rowhouse::rollout::{COMPRESSED_AFTER, Position, Reader, RolloutFacts, UserFacts};
+    use rowhouse::rollout::{COMPRESSED_AFTER, Position, Reader, RolloutFacts, Stale, UserFacts};
 
     use super::*;
 
@@ -344,11 +344,17 @@ mod compressed {
         place.rollouts.compress(&place.archived()).expect("compressed");
         fs::write(place.archived(), &plain).expect("a crash left both");
         assert_eq!(place.rollouts.locate(ID, None).expect("found").path, place.archived());
+        let found = place.rollouts.locate(ID, Some(&compressed(&place))).expect("found");
+        assert_eq!(
+            (found.path, found.stale.map(|stale| stale.reason)),
+            (place.archived(), Some(Stale::Compressed))
+        );
         place.rollouts.compress(&place.archived()).expect("only the plain one had to go");
         assert_eq!(place.files(), [format!("archived_sessions/{NAME}.zst")]);
 
         fs::write(place.archived(), &plain).expect("a crash left both");
-        drop(place.resume());
+        let hint = compressed(&place);
+        drop(place.rollouts.resume(ID, Some(&hint), AT_ONCE).expect("whatever the row says"));
         assert_eq!(
             place.files(),
             [format!("archived_sessions/{NAME}")],

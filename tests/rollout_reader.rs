@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::Path;
 
 use proptest::prelude::*;
-use rollouts::{ID, NAME, Place, examples, item};
+use rollouts::{AT_ONCE, ID, NAME, Place, examples, item};
 use rowhouse::ErrorKind;
 use rowhouse::rollout::{LONGEST_LINE, Position, Reader, Stale};
 
@@ -223,6 +223,27 @@ fn a_path_is_believed_only_if_its_file_carries_the_threads_id() {
     let gone = place.rollouts.locate(ID, Some(&place.live())).expect_err("gone");
     assert_eq!((gone.kind(), gone.path()), (ErrorKind::NotFound, Some(place.live().as_path())));
     assert_eq!(place.rollouts.locate("x", None).expect_err("no id").kind(), ErrorKind::Invalid);
+}
+
+/// A copied home brings the paths of the one it was copied from.
+#[test]
+fn a_copied_home_reads_its_own_transcripts() {
+    let (place, original) = (Place::new(), Place::new());
+    let _ = original.create().append(&[item(1, 5)]).expect("taken");
+    let locate = || place.rollouts.locate(ID, Some(&original.live())).expect("found");
+    assert_eq!((locate().path, locate().stale), (original.live(), None), "there is no other one");
+    for inside in [place.archived(), place.live()] {
+        fs::create_dir_all(inside.parent().expect("a folder")).expect("folders");
+        fs::copy(original.live(), &inside).expect("copied");
+        let found = locate();
+        let stale = found.stale.expect("another one");
+        assert_eq!((found.path, stale.path, stale.reason), (inside, original.live(), Stale::Elsewhere));
+    }
+    place.rollouts.resume(ID, Some(&original.live()), AT_ONCE).expect("its own");
+    let link = place.path("link");
+    std::os::unix::fs::symlink(place.path(""), &link).expect("a link");
+    let same = link.join(place.live().strip_prefix(place.path("")).expect("below"));
+    assert_eq!(place.rollouts.locate(ID, Some(&same)).expect("found").stale, None, "it leads here");
 }
 
 proptest! {

@@ -376,9 +376,10 @@ fn bad_input_is_refused_and_nothing_is_written() {
     let outside = tempfile::tempdir().expect("a folder");
     let elsewhere = outside.path().join(NAME);
     fs::copy(place.live(), &elsewhere).expect("copied");
-    let refused = place.rollouts.resume(ID, Some(&elsewhere), AT_ONCE).expect_err("somebody else's");
+    let other = Place::new();
+    let refused = other.rollouts.resume(ID, Some(&elsewhere), AT_ONCE).expect_err("somebody else's");
     assert_eq!((refused.kind(), refused.path()), (ErrorKind::Invalid, Some(elsewhere.as_path())));
-    place.rollouts.attach(ID, Some(&elsewhere)).expect("it can be read");
+    other.rollouts.attach(ID, Some(&elsewhere)).expect("it can be read");
     let mut second = place.create();
     assert_eq!(second.append(&[item(1, 1)]).expect_err("it is there").kind(), ErrorKind::Conflict);
     fs::write(place.live(), b"{\"timestamp\":\"2026-0").expect("torn in its first line");

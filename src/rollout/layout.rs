@@ -73,6 +73,17 @@ pub(super) fn is_compressed(path: &Path) -> bool {
     path.extension().is_some_and(|ending| ending == "zst")
 }
 
+/// Its path when it is not compressed.
+pub(super) fn plain(path: &Path) -> PathBuf {
+    if is_compressed(path) { path.with_extension("") } else { path.to_owned() }
+}
+
+/// Of a compressed transcript the plain one beside it, which counts where it is there.
+pub(super) fn plain_beside(path: &Path) -> Option<PathBuf> {
+    let is_file = |plain: &PathBuf| plain.symlink_metadata().is_ok_and(|found| found.is_file());
+    is_compressed(path).then(|| path.with_extension("")).filter(is_file)
+}
+
 /// Whether it lies directly in `archived_sessions`.
 pub(crate) fn lies_archived(path: &Path) -> bool {
     path.parent().and_then(Path::file_name).is_some_and(|name| name == "archived_sessions")

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::layout::{RolloutFile, walk};
-use super::{Reader, Rollouts, metadata};
+use super::{Reader, Rollouts, layout, metadata};
 use crate::error::{Error, ErrorKind, Result};
+use crate::home::with_ending;
 use crate::stores::threads::row::thread_id;
 
 /// Where a transcript was found.
@@ -35,11 +36,16 @@ pub enum Stale {
     AnotherThread,
     /// What is there cannot be read as a transcript.
     Unreadable,
+    /// The compressed copy is there, and beside it the plain one, which counts.
+    Compressed,
+    /// The transcript is there, outside this home, which has one of that name: it was copied from there.
+    Elsewhere,
 }
 
 impl Rollouts {
     /// Finds a thread's transcript: where the hint says, else by the names in this home. Of several the plain one counts
-    /// before a compressed one, a live one before an archived one, then the longest. Nothing is changed.
+    /// before a compressed one, a live one before an archived one, then the longest. A hint that leads out of this home
+    /// counts only where this home has no transcript of that name. Nothing is changed.
     ///
     /// # Errors
     /// `NotFound`, with the hint as its path where there was one; of the system, when it may be in a folder that cannot be
@@ -47,7 +53,7 @@ impl Rollouts {
     pub fn locate(&self, id: &str, hint: Option<&Path>) -> Result<Located> {
         let id = thread_id(id)?;
         let stale = match hint.map(|hint| (hint, look(hint, &id))) {
-            Some((hint, Ok(()))) => return Ok(Located { path: hint.to_owned(), stale: None }),
+            Some((hint, Ok(()))) => return Ok(self.better(hint, &id)),
             Some((hint, Err(reason))) => Some(StalePath { path: hint.to_owned(), reason }),
             None => None,
         };
@@ -69,6 +75,25 @@ impl Rollouts {
                     .at_path(hint.unwrap_or(self.home.path()))
             })
         })
+    }
+
+    /// What counts before a transcript that is where it was said to be.
+    fn better(&self, hint: &Path, id: &str) -> Located {
+        let is_its = |path: &PathBuf| look(path, id).is_ok();
+        let instead =
+            |path, reason| Located { path, stale: Some(StalePath { path: hint.to_owned(), reason }) };
+        if !hint.starts_with(self.home.path()) && self.own(hint).is_err() {
+            let plain = layout::plain(hint);
+            let places = [self.live_path(&plain), self.archived_path(&plain)];
+            let both = places.iter().cloned().chain(places.iter().map(|place| with_ending(place, ".zst")));
+            if let Some(inside) = both.into_iter().find(is_its) {
+                return instead(inside, Stale::Elsewhere);
+            }
+        }
+        match layout::plain_beside(hint).filter(is_its) {
+            Some(plain) => instead(plain, Stale::Compressed),
+            None => Located { path: hint.to_owned(), stale: None },
+        }
     }
 
     /// Opens a thread's transcript to read it, whoever writes it: no lock is looked at.
