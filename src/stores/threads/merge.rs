@@ -2,7 +2,7 @@
 //!
 //! What a user set stays until a user sets it again, or moves the transcript into the archive or out of it; silence and empty texts change nothing; recency only moves
 //! forward. Whether memories may be drawn is what a new thread's facts say, and afterwards what is said through the store: a
-//! transcript repeats for ever how it began. Merging the same facts twice gives the same row.
+//! transcript repeats for ever how it began. What an earlier reading of the same file found changes nothing. Merging the same facts twice gives the same row.
 
 use std::path::Path;
 
@@ -10,6 +10,9 @@ use super::row::{Change, GitFacts, StoredThread, ThreadFacts, ThreadRow, UserFie
 use crate::rollout::layout::lies_archived;
 
 pub(super) fn merge(before: Option<&StoredThread>, id: &str, facts: &ThreadFacts) -> StoredThread {
+    if let Some(known) = before.filter(|known| is_earlier(facts, known)) {
+        return known.clone();
+    }
     let blank = StoredThread::default();
     let old = before.unwrap_or(&blank);
     let row = &old.row;
@@ -67,6 +70,16 @@ pub(super) fn merge(before: Option<&StoredThread>, id: &str, facts: &ThreadFacts
     }
 }
 
+/// Whether these facts are of the same transcript, as it was before what is known was read: somebody read it, and was
+/// slower to store what he found than whoever appended since. A file that was cut off is changed later, not earlier.
+fn is_earlier(facts: &ThreadFacts, known: &StoredThread) -> bool {
+    facts.rollout_path.is_some()
+        && facts.rollout_path == known.row.rollout_path
+        && facts.stamp.zip(known.stamp).is_some_and(|(found, known)| {
+            found.inode == known.inode && found.size < known.size && found.mtime_ns <= known.mtime_ns
+        })
+}
+
 /// Whether the transcript was moved into the archive, or out of it: whoever did that had the last word, with any program.
 fn was_moved(now: Option<&str>, before: Option<&str>) -> bool {
     let lies_archived = |path| lies_archived(Path::new(path));
@@ -96,7 +109,7 @@ fn archived(change: &Change<i64>, known: Option<i64>, said: bool) -> Option<i64>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stores::threads::row::{MemoryMode, UserSet};
+    use crate::stores::threads::row::{FileStamp, MemoryMode, UserSet};
 
     const ID: &str = "019b76da-5a3e-7c41-9d52-0c1f9a6be001";
 
@@ -183,6 +196,32 @@ mod tests {
         );
         let back = merge(Some(&set), ID, &ThreadFacts { user_set: set.row.user_set, ..facts() });
         assert_eq!((back.row.name, back.row.is_pinned), (None, false));
+    }
+
+    #[test]
+    fn an_earlier_reading_of_the_same_file_changes_nothing() {
+        let read = |size, mtime_ns, name: &str| ThreadFacts {
+            rollout_path: Some("/home/ada/rollout-x.jsonl".to_owned()),
+            stamp: Some(FileStamp { size, mtime_ns, inode: 7 }),
+            updated_at: size,
+            name: Some(name.to_owned()),
+            user_set: UserSet::default().with(UserField::Name),
+            ..facts()
+        };
+        let known = merge(None, ID, &read(200, 50, "Ledger"));
+        for mtime_ns in [40, 50] {
+            assert_eq!(merge(Some(&known), ID, &read(100, mtime_ns, "Parser")), known);
+        }
+        let name = |facts: &ThreadFacts| merge(Some(&known), ID, facts).row.name;
+        assert_eq!(name(&read(300, 60, "Books")).as_deref(), Some("Books"));
+        assert_eq!(name(&read(100, 60, "Books")).as_deref(), Some("Books"), "it was cut off since");
+        let replaced = ThreadFacts {
+            stamp: Some(FileStamp { size: 100, mtime_ns: 40, inode: 8 }),
+            ..read(100, 40, "Books")
+        };
+        assert_eq!(name(&replaced).as_deref(), Some("Books"), "another file");
+        let elsewhere = ThreadFacts { rollout_path: Some("/b".to_owned()), ..read(100, 40, "Books") };
+        assert_eq!(name(&elsewhere).as_deref(), Some("Books"));
     }
 
     #[test]
