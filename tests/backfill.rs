@@ -248,6 +248,68 @@ fn a_thread_that_another_program_took_back_from_the_archive_is_live() {
 }
 
 #[test]
+fn a_transcript_that_was_moved_or_compressed_is_not_missing() {
+    let place = Place::new();
+    let live = transcripts::write(place.root(), 1, 0);
+    place.run();
+    let archive = place.root().join("archived_sessions");
+    fs::create_dir_all(&archive).expect("a folder");
+    let archived = archive.join(live.file_name().expect("a name"));
+    let index = place.runtime.backfill();
+    let mut before = live.clone();
+    for path in [live.with_extension("jsonl.zst"), archived.clone(), archived.with_extension("jsonl.zst")] {
+        // What is in it is told by its name, not here: nothing that is there may be lost.
+        fs::rename(&before, &path).expect("moved");
+        assert_eq!(index.sweep(place.root()).expect("a sweep").threads, 0, "{}", path.display());
+        before = path;
+    }
+    // Another thread's file in its place is none.
+    fs::rename(&before, &archived).expect("moved");
+    fs::write(&archived, transcripts::text(2, 0)).expect("another's");
+    assert_eq!(index.sweep(place.root()).expect("a sweep").threads, 1);
+}
+
+#[cfg(feature = "zstd")]
+#[test]
+fn a_compressed_copy_beside_the_plain_one_is_not_read() {
+    let place = Place::new();
+    let plain = transcripts::write(place.root(), 1, 2_000);
+    let copy = plain.with_extension("jsonl.zst");
+    let text = fs::read(&plain).expect("text");
+    fs::write(&copy, zstd::encode_all(&text[..], 1).expect("compressed")).expect("written");
+    let row_path = || place.rows()[0].rollout_path.clone().map(PathBuf::from);
+    let real = |path: &Path| Some(path.parent()?.canonicalize().expect("its folder").join(path.file_name()?));
+    place.run();
+    assert_eq!(row_path(), real(&plain));
+    fs::remove_file(&plain).expect("removed");
+    assert_eq!(place.run().missing, 0);
+    assert_eq!(row_path(), real(&copy));
+    fs::write(&plain, &text).expect("decompressed");
+    place.run();
+    assert_eq!(row_path(), real(&plain));
+    assert_eq!(place.run().counts.bytes_read, 0);
+}
+
+#[test]
+fn a_copied_folder_is_listed_from_its_own_files() {
+    let place = Place::new();
+    let copy = folder();
+    let original = transcripts::write(place.root(), 1, 0);
+    place.run();
+    let own = transcripts::write(copy.path(), 1, 0);
+    let run = || place.in_batches_of(200).run(copy.path(), Reread::Changed, &mut |_| {}).expect("a report");
+    assert_eq!(run().counts.updated, 1);
+    let path = || place.rows()[0].rollout_path.clone().map(PathBuf::from);
+    assert_eq!(path(), Some(own.canonicalize().expect("its path")));
+    assert_eq!(run().counts.bytes_read, 0);
+    // A longer one counts wherever it lies.
+    fs::write(&original, transcripts::text(1, 2_000)).expect("longer");
+    place.run();
+    run();
+    assert_eq!(path(), Some(original.canonicalize().expect("its path")));
+}
+
+#[test]
 fn a_sweep_takes_what_belongs_to_a_thread_and_nothing_else() {
     let place = Place::new();
     transcripts::write_all(place.root(), 0..3, 0);

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::home::with_ending;
 use crate::stores::threads::FileStamp;
 use crate::stores::threads::row::canonical_id;
 
@@ -82,6 +83,33 @@ pub(super) fn plain(path: &Path) -> PathBuf {
 pub(super) fn plain_beside(path: &Path) -> Option<PathBuf> {
     let is_file = |plain: &PathBuf| plain.symlink_metadata().is_ok_and(|found| found.is_file());
     is_compressed(path).then(|| path.with_extension("")).filter(is_file)
+}
+
+/// Where else this transcript is after it was compressed, decompressed, archived or taken back.
+pub(super) fn other_places(path: &Path) -> Vec<PathBuf> {
+    let plain = plain(path);
+    let moved = if lies_archived(&plain) {
+        archive_of(&plain)
+            .zip(folders(&plain))
+            .map(|(home, below)| home.join(below.iter().collect::<PathBuf>()))
+    } else {
+        home_of(&plain).map(|home| home.join("archived_sessions"))
+    };
+    let moved = moved.zip(plain.file_name()).map(|(folder, name)| folder.join(name));
+    let places = [Some(plain), moved].into_iter().flatten();
+    places.flat_map(|place| [with_ending(&place, ".zst"), place]).filter(|place| place != path).collect()
+}
+
+/// The home of an archived transcript.
+fn archive_of(path: &Path) -> Option<&Path> {
+    path.parent()?.parent()
+}
+
+/// The home of a live one, where it lies in the folders of its day.
+fn home_of(path: &Path) -> Option<&Path> {
+    let below: PathBuf = folders(path)?.iter().collect();
+    let folder = path.parent()?;
+    folder.ends_with(&below).then(|| folder.ancestors().nth(below.components().count()))?
 }
 
 /// Whether it lies directly in `archived_sessions`.
@@ -374,6 +402,27 @@ mod tests {
             let gone = PathBuf::from(format!("{}.gone", path.display()));
             assert_eq!(paths(walk(&root).expect("a walk").behind(&gone)), all[at..]);
             assert_eq!(paths(walk(&root).expect("a walk").up_to(&gone)), all[..at]);
+        }
+    }
+
+    #[test]
+    fn a_transcript_is_looked_for_where_it_may_have_moved() {
+        let live = "/a/sessions/2026/01/02/rollout-2026-01-02T10-00-00-x.jsonl";
+        let archived = "/a/archived_sessions/rollout-2026-01-02T10-00-00-x.jsonl";
+        let mut all = [live, archived].map(|path| [path.to_owned(), format!("{path}.zst")]).concat();
+        all.sort();
+        for path in &all {
+            let mut places = other_places(Path::new(path));
+            places.push(path.into());
+            places.sort();
+            assert_eq!(places, all.iter().map(PathBuf::from).collect::<Vec<_>>());
+        }
+        for path in [
+            "/rollout-x.jsonl",
+            "/a/rollout-2026-01-02T10-00-00-x.jsonl",
+            "/archived_sessions/rollout-x.jsonl",
+        ] {
+            assert_eq!(other_places(Path::new(path)), [PathBuf::from(format!("{path}.zst"))]);
         }
     }
 

@@ -32,7 +32,7 @@ pub(super) fn find(backfill: &Backfill, root: &str) -> Result<Vec<MissingFile>> 
         let page = backfill.rows_of_files(root, after.as_ref())?;
         for row in &page {
             let path = Path::new(&row.path);
-            if is_gone(path) || is_of_another(path, row) {
+            if (is_gone(path) || is_of_another(path, row)) && !is_elsewhere(path, row) {
                 missing.push(MissingFile { thread_id: row.id.clone(), path: path.to_owned() });
             }
         }
@@ -47,6 +47,13 @@ pub(super) fn find(backfill: &Backfill, root: &str) -> Result<Vec<MissingFile>> 
 fn is_of_another(path: &Path, row: &RowOfFile) -> bool {
     let Ok(found) = path.symlink_metadata() else { return false };
     row.stamp != Some(layout::stamp(&found)) && metadata::id_of(path).is_ok_and(|id| id != row.id)
+}
+
+/// Whether it was compressed, decompressed, archived or taken back since: a run over where it lies finds it there. One
+/// that cannot be read counts as its thread's.
+fn is_elsewhere(path: &Path, row: &RowOfFile) -> bool {
+    let places = layout::other_places(path);
+    places.iter().any(|place| !is_gone(place) && metadata::id_of(place).map_or(true, |id| id == row.id))
 }
 
 /// Only where the system says that there is nothing; a folder that may not be read says nothing of what is in it.

@@ -173,7 +173,8 @@ impl<'a> Run<'a> {
         self.report.counts.files += 1;
         if file.compressed {
             self.report.counts.compressed += 1;
-            if cfg!(not(feature = "zstd")) {
+            // The plain one beside it counts, and has its own turn.
+            if cfg!(not(feature = "zstd")) || layout::plain_beside(&file.path).is_some() {
                 return None;
             }
         }
@@ -238,7 +239,7 @@ impl<'a> Run<'a> {
                 _ => one.file.id_in_name().unwrap_or_default(),
             })
             .collect();
-        let longest = longest_known(&self.threads, &ids)?;
+        let longest = longest_known(&self.threads, &self.root, &ids)?;
         let (mut wanted, mut bad) = (Vec::new(), Vec::new());
         for ((one, note), id) in batch.into_iter().zip(notes).zip(&ids) {
             if note == Some(KnownNote::Bad) && !everything {
@@ -279,13 +280,14 @@ impl<'a> Run<'a> {
             }
         }
         let ids: Vec<_> = good.iter().map(|(_, facts)| facts.thread.id.clone()).collect();
-        let mut longest = longest_known(&self.threads, &ids)?;
+        let mut longest = longest_known(&self.threads, &self.root, &ids)?;
         for (id, (_, facts)) in ids.iter().zip(&good) {
             let (path, size) = place(&facts.thread);
             if longest.get(id.as_str()).is_some_and(|known| known.beats(path, size)) {
                 continue;
             }
-            let before = longest.insert(id, Longest { path: path.to_owned(), size, unchanged: None });
+            let now = Longest { path: path.to_owned(), size, below_root: true, unchanged: None };
+            let before = longest.insert(id, now);
             if let Some(Longest { path: before, unchanged: Some(stamp), .. }) = before
                 && before != path
                 && layout::id_in_name(Path::new(&before)).as_ref() != Some(id)
@@ -473,8 +475,8 @@ impl<'a> Run<'a> {
 }
 
 /// For each id the file that its row was read from, with its size of now, where that still is this thread's. One that
-/// changed since is looked at: it may have become another's.
-fn longest_known<'i>(threads: &Threads, ids: &'i [String]) -> Result<HashMap<&'i str, Longest>> {
+/// changed since is looked at: it may have become another's. A compressed one with the plain one beside it counts no more.
+fn longest_known<'i>(threads: &Threads, root: &str, ids: &'i [String]) -> Result<HashMap<&'i str, Longest>> {
     let keys: Vec<_> = ids.iter().map(String::as_str).collect();
     let known = threads.files_of(&keys)?;
     let still = |id: &str, known: KnownFile| {
@@ -482,7 +484,9 @@ fn longest_known<'i>(threads: &Threads, ids: &'i [String]) -> Result<HashMap<&'i
         let now = layout::stamp(&path.symlink_metadata().ok().filter(std::fs::Metadata::is_file)?);
         let unchanged = Some(now).filter(|now| *now == known.stamp);
         let is_its = unchanged.is_some() || metadata::id_of(path).is_ok_and(|found| found == id);
-        is_its.then_some(Longest { size: now.size, path: known.path, unchanged })
+        let counts = is_its && layout::plain_beside(path).is_none();
+        let below_root = path.starts_with(root);
+        counts.then_some(Longest { size: now.size, path: known.path, below_root, unchanged })
     };
     Ok(keys.into_iter().zip(known).filter_map(|(id, known)| Some((id, still(id, known?)?))).collect())
 }
@@ -490,13 +494,15 @@ fn longest_known<'i>(threads: &Threads, ids: &'i [String]) -> Result<HashMap<&'i
 struct Longest {
     path: String,
     size: i64,
+    /// It lies in the folder of this run. Of a home that was copied, its own transcripts count.
+    below_root: bool,
     /// Its stamp, while that is the one in the row.
     unchanged: Option<FileStamp>,
 }
 
 impl Longest {
     fn beats(&self, path: &str, size: i64) -> bool {
-        self.path != path && self.size >= size
+        self.path != path && (self.size > size || (self.size == size && self.below_root))
     }
 }
 
