@@ -39,6 +39,8 @@ pub(super) struct AppendFile {
     length: u64,
     /// Its name is durable.
     named: bool,
+    /// The home whose folders above it are to be durable with its name.
+    below: Option<PathBuf>,
     /// It was there before, and may hold bytes that are not durable.
     inherited: bool,
     /// It was there before, or a write of it was whole once: somebody may have been told so, whatever failed later.
@@ -46,8 +48,13 @@ pub(super) struct AppendFile {
 }
 
 impl AppendFile {
-    /// A file that is created with the first write. Its folder is there.
-    pub(super) fn new(path: PathBuf) -> Self {
+    /// A file that is created with the first write, in a folder that is there by then. Its names up to the home become
+    /// durable with its first sync.
+    pub(super) fn new(home: &Path, path: PathBuf) -> Self {
+        Self { below: Some(home.to_owned()), ..Self::at(path) }
+    }
+
+    fn at(path: PathBuf) -> Self {
         Self {
             path,
             file: None,
@@ -56,6 +63,7 @@ impl AppendFile {
             unsynced: Vec::new(),
             length: 0,
             named: false,
+            below: None,
             inherited: false,
             ever_written: false,
         }
@@ -70,7 +78,7 @@ impl AppendFile {
             length,
             inherited: true,
             ever_written: true,
-            ..Self::new(path)
+            ..Self::at(path)
         }
     }
 
@@ -161,7 +169,12 @@ impl AppendFile {
             self.unsynced.shrink_to(KEPT_CAPACITY);
         }
         if !self.named {
-            disk::sync_folder(self.path.parent().unwrap_or(&self.path))?;
+            let folder = self.path.parent().unwrap_or(&self.path);
+            match &self.below {
+                Some(home) => disk::sync_folders(home, folder)?,
+                None => disk::sync_folder(folder)?,
+            }
+            self.below = None;
             self.named = true;
         }
         Ok(())

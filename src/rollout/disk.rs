@@ -74,6 +74,12 @@ pub(super) fn sync_folder(folder: &Path) -> crate::Result<()> {
     home::sync_folder(folder)
 }
 
+/// Makes the names of a folder and of those above it durable, down from the home: another process may have made them a
+/// moment ago, and not be there yet.
+pub(super) fn sync_folders(home: &Path, folder: &Path) -> crate::Result<()> {
+    folder.ancestors().take_while(|above| above.starts_with(home)).try_for_each(sync_folder)
+}
+
 /// Cuts a file off.
 pub(super) fn cut(file: &File, path: &Path, to: u64) -> io::Result<()> {
     go(&Step::Cut { path, to })?;

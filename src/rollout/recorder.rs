@@ -90,7 +90,7 @@ impl Recorder {
         let name = layout::name(&id, new.started());
         Ok(Self {
             rollouts: rollouts.clone(),
-            file: AppendFile::new(rollouts.live_path(Path::new(&name))),
+            file: AppendFile::new(rollouts.home.path(), rollouts.live_path(Path::new(&name))),
             id,
             lease: None,
             first_line: Some(first_line),
@@ -238,7 +238,7 @@ impl Recorder {
         Ok(self.write(from))
     }
 
-    /// Makes everything that was appended durable: fsync of the file, and of its folder where the file is new. Lines that
+    /// Makes everything that was appended durable: fsync of the file, and of its folders where the file is new. Lines that
     /// could not be written are tried again first.
     ///
     /// # Errors
@@ -335,6 +335,8 @@ impl Recorder {
     fn move_to(&mut self, target: PathBuf) -> Result<()> {
         self.flush()?;
         self.rollouts.create_folders_of(&target)?;
+        let above = target.parent().and_then(Path::parent).unwrap_or(&target);
+        disk::sync_folders(self.rollouts.home.path(), above)?;
         let moved = super::archive::rename_durably(self.path(), &target);
         // It may have failed after the rename, when only the names were not durable yet.
         if moved.is_ok() || (target.symlink_metadata().is_ok() && self.path().symlink_metadata().is_err()) {
