@@ -3,7 +3,7 @@
 //! The index has each of them apart (`migrations_state/V4__thread_search.sql`), and so must have what is searched for: a
 //! test there holds the two together.
 
-/// The same ranges as in the view `thread_text`.
+/// The same ranges as in the view `thread_words`.
 const RANGES: [(char, char); 7] = [
     ('\u{0E00}', '\u{109F}'),   // Thai, Lao, Tibetan, Myanmar
     ('\u{1780}', '\u{17FF}'),   // Khmer

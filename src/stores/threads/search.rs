@@ -20,7 +20,7 @@ use super::{list, sql};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Session, Value};
 
-/// How many hits one search looks at, those that were stored last.
+/// How many hits one search looks at, those of the threads that were created last.
 pub const SEARCHED_HITS: usize = 10_000;
 /// The most letters of a search.
 pub const LONGEST_SEARCH: usize = 1_000;

@@ -256,7 +256,7 @@ pub(super) fn page_among(query: &ThreadQuery) -> &'static str {
 macro_rules! hits {
     ($score:literal) => {
         concat!(
-            "SELECT rowid AS number",
+            "SELECT rowid AS hit",
             $score,
             " FROM thread_search WHERE thread_search MATCH $1 ORDER BY rowid DESC LIMIT $2"
         )
@@ -268,7 +268,7 @@ macro_rules! found {
         concat!(
             "SELECT id FROM (",
             hits!($score),
-            ") CROSS JOIN thread ON thread.rowid = number WHERE archived_at ",
+            ") CROSS JOIN thread_text ON number = hit CROSS JOIN thread ON id = thread_id WHERE archived_at ",
             $archived,
             " AND",
             rows_and_folders_match!(),
@@ -299,8 +299,8 @@ macro_rules! found_by_recency {
 }
 
 /// Which are the best of the `$2` newest hits of `$1`, `$3` of them: ids `$4`, sources `$5`, model providers `$6`, folders `$7`. A
-/// word in a name counts ten times as much as one in a preview. What was last stored is newest: an index of texts has no
-/// other order that it could be walked in.
+/// word in a name counts ten times as much as one in a preview. The newest have the highest numbers, which come from the
+/// time a thread was created: an index of texts can be walked in that one order only.
 pub(super) fn found_by_rank(archived: bool) -> &'static str {
     if archived { found_by_rank!("IS NOT NULL") } else { found_by_rank!("IS NULL") }
 }
