@@ -110,8 +110,8 @@ impl Threads {
     /// 4,096: [`get`](Self::get) has them whole.
     ///
     /// # Errors
-    /// `Invalid` for a limit outside 1 to 500, and for a cursor that is no cursor or belongs to another query; the
-    /// engine's.
+    /// `Invalid` for a limit outside 1 to 500, for a filter of more than [`LONGEST_FILTER`] values, for an id above children
+    /// or descendants that is no UUID, and for a cursor that is no cursor or belongs to another query; the engine's.
     pub fn list(&self, query: &ThreadQuery) -> Result<ThreadPage> {
         query.check()?;
         let start = Cursor::start_of(query.scope(), query.cursor_text())?;
@@ -126,8 +126,9 @@ impl Threads {
     /// Threads in whose name, title or preview all words of a text are found.
     ///
     /// # Errors
-    /// `Invalid` for a text without a word, longer than [`LONGEST_SEARCH`] or with a NUL in it, for a limit outside 1 to
-    /// 500, for a cursor of another search, and for filters as in [`list`](Self::list); the engine's.
+    /// `Invalid` for a text without a word, of more than 64 words (of languages without spaces each letter is one), longer
+    /// than [`LONGEST_SEARCH`] or with a NUL in it, for a limit outside 1 to 500, for a cursor that is no cursor or belongs
+    /// to another search, for any cursor by rank, and for filters as in [`list`](Self::list); the engine's.
     pub fn search(&self, search: &ThreadSearch) -> Result<SearchPage> {
         let question = search.question()?;
         if search.filter.matches_nothing() {
