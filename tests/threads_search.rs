@@ -10,7 +10,7 @@ use std::time::Duration;
 use rowhouse::rusqlite::Connection;
 use rowhouse::stores::ThreadFacts;
 use rowhouse::stores::threads::{Change, SearchOrder, SearchPage, ThreadPatch, ThreadSearch};
-use rowhouse::{Domain, ErrorKind, Home, Migration, Runtime};
+use rowhouse::{Domain, ErrorKind, Home, Migration, Runtime, ThreadQuery};
 
 const LONG: Duration = Duration::from_mins(1);
 
@@ -384,6 +384,25 @@ fn before_the_index(home: &Path, threads: u64) {
         .upsert(&all)
         .expect("threads");
     runtime.close(LONG);
+}
+
+/// As in a home that may not be written, which no migration changes.
+#[test]
+fn a_home_of_an_older_release_is_listed() {
+    let home = tempfile::tempdir().expect("a home");
+    before_the_index(home.path(), 3);
+    let migrations = [
+        Migration { name: "V1__thread", sql: include_str!("../migrations_state/V1__thread.sql") },
+        Migration { name: "V2__spawn_edge", sql: include_str!("../migrations_state/V2__spawn_edge.sql") },
+        Migration { name: "V3__memory", sql: include_str!("../migrations_state/V3__memory.sql") },
+    ];
+    let runtime = Runtime::builder(Home::at(home.path()))
+        .domain(Domain::new("state").migrations(&migrations))
+        .open()
+        .expect("the older release");
+    let threads = rowhouse::stores::Threads::new(runtime.database("state").expect("the database"));
+    let page = threads.list(&ThreadQuery::recent()).expect("a list");
+    assert_eq!((page.threads.len(), page.partial), (3, true));
 }
 
 #[test]

@@ -67,7 +67,8 @@ pub struct ThreadPage {
     /// For the same query in the opposite [`Direction`]: what lies before this page, nearest first. `None` when the
     /// page is empty. Kept from a first page, it catches up on what came later.
     pub backwards_cursor: Option<String>,
-    /// A folder of transcripts is still being indexed: there may be threads that this list lacks.
+    /// A folder of transcripts is still being indexed, or the home is of an older release that cannot tell: there may be
+    /// threads that this list lacks.
     pub partial: bool,
 }
 
@@ -253,9 +254,15 @@ fn stored(at: &impl Session, id: &str) -> Result<Option<StoredThread>> {
     at.query(sql::BY_ID, &[id.into()])?.first().map(StoredThread::from_row).transpose()
 }
 
-/// Whether a folder of transcripts is still being indexed.
+/// Whether a folder of transcripts is still being indexed. A home that may not be written keeps its schema, which may be
+/// older than the table that says so: then nobody knows.
 fn is_partial(at: &impl Session) -> Result<bool> {
-    Ok(!at.query(sql::IS_PARTIAL, &[])?.is_empty())
+    match at.query(sql::IS_PARTIAL, &[]) {
+        Ok(rows) => Ok(!rows.is_empty()),
+        // The text is fixed, so what is refused in it is the table.
+        Err(error) if error.kind() == ErrorKind::Invalid => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 /// # Errors
