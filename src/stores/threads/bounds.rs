@@ -45,8 +45,8 @@ pub(super) fn bounded(mut thread: StoredThread) -> StoredThread {
         memory_mode: _,
         user_set: _,
     } = &mut thread.row;
-    for text in [title, name, preview].into_iter().flatten() {
-        cut(text, text.char_indices().nth(LONGEST_NAME).map_or(text.len(), |(end, _)| end));
+    for text in [title, name, preview] {
+        clean(text, |text| text.char_indices().nth(LONGEST_NAME).map_or(text.len(), |(end, _)| end));
     }
     let others = [
         rollout_path,
@@ -66,18 +66,24 @@ pub(super) fn bounded(mut thread: StoredThread) -> StoredThread {
         agent_role,
         forked_from_id,
     ];
-    for text in others.into_iter().flatten() {
-        cut(text, text.floor_char_boundary(LONGEST_TEXT));
+    for text in others {
+        clean(text, |text| text.floor_char_boundary(LONGEST_TEXT));
     }
     thread
 }
 
-fn cut(text: &mut String, end: usize) {
-    if end < text.len() {
-        text.truncate(end);
-        text.shrink_to_fit();
+/// Takes the NULs out first, so that they do not count; nothing is left of a text of nothing else.
+fn clean(text: &mut Option<String>, end: impl Fn(&str) -> usize) {
+    let Some(known) = text else { return };
+    known.retain(|letter| letter != '\0');
+    let end = end(known);
+    if end < known.len() {
+        known.truncate(end);
+        known.shrink_to_fit();
     }
-    text.retain(|letter| letter != '\0');
+    if known.is_empty() {
+        *text = None;
+    }
 }
 
 #[cfg(test)]
@@ -102,5 +108,7 @@ mod tests {
         assert!(policy.len() <= LONGEST_TEXT && policy.len() > LONGEST_TEXT - 4 && long.starts_with(&policy));
         assert_eq!(bounded(titled("Fix the parser")), titled("Fix the parser"));
         assert_eq!(bounded(titled("Fix\0 it")), titled("Fix it"));
+        assert_eq!(bounded(titled(&("\0".repeat(LONGEST_TEXT) + "Fix it"))), titled("Fix it"));
+        assert_eq!(bounded(titled("\0\0")), StoredThread::default());
     }
 }

@@ -86,9 +86,9 @@ fn was_moved(now: Option<&str>, before: Option<&str>) -> bool {
     now.zip(before).is_some_and(|(now, before)| lies_archived(now) != lies_archived(before))
 }
 
-/// The text, unless it is empty.
+/// The text, unless nothing is in it but NUL characters, which are not stored.
 pub(super) fn present(text: Option<&String>) -> Option<String> {
-    text.filter(|text| !text.is_empty()).cloned()
+    text.filter(|text| text.chars().any(|letter| letter != '\0')).cloned()
 }
 
 #[expect(clippy::ref_option, reason = "its callers hold fields")]
@@ -135,8 +135,10 @@ mod tests {
     #[test]
     fn silence_and_empty_texts_keep_what_is_known() {
         let once = merge(None, ID, &facts());
-        let empty = ThreadFacts { title: Some(String::new()), preview: None, ..facts() };
-        assert_eq!(merge(Some(&once), ID, &empty), once);
+        for empty in ["", "\0", "\0\0\0"] {
+            let empty = ThreadFacts { title: Some(empty.to_owned()), preview: None, ..facts() };
+            assert_eq!(merge(Some(&once), ID, &empty), once);
+        }
     }
 
     #[test]
