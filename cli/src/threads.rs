@@ -144,7 +144,8 @@ macro_rules! filtered {
             ($query, $filter, $threads);
         query = query.archived(filter.archived);
         if !filter.cwd.is_empty() {
-            query = query.cwds(filter.cwd.iter().map(|folder| absolute(folder)).collect::<Result<Vec<_>>>()?);
+            let spelled = filter.cwd.iter().map(|folder| spellings(folder)).collect::<Result<Vec<_>>>()?;
+            query = query.cwds(spelled.into_iter().flatten());
         }
         if !filter.source.is_empty() {
             query = query.sources(filter.source.iter().map(String::as_str));
@@ -216,12 +217,11 @@ impl From<Sort> for stores::Sort {
     }
 }
 
-/// `--cwd .` means this folder. One that is gone by now is taken as it was written.
-fn absolute(folder: &Path) -> Result<PathBuf> {
-    folder
-        .canonicalize()
-        .or_else(|_| std::path::absolute(folder))
-        .map_err(|error| Error::io("find the folder", folder, error).into())
+/// `--cwd .` means this folder. A program may have been started in it through a link, so it is looked for as it was written and
+/// as it is without links; one that is gone by now only as it was written.
+fn spellings(folder: &Path) -> Result<Vec<PathBuf>> {
+    let written = std::path::absolute(folder).map_err(|error| Error::io("find the folder", folder, error))?;
+    Ok(std::iter::once(written).chain(folder.canonicalize()).collect())
 }
 
 /// The list, also shown by the demo. Cut to `width` columns; nothing is cut without one.
@@ -363,6 +363,17 @@ mod tests {
     fn a_pipe_gets_everything() {
         let text = table(&[thread()], Sort::Recency, None);
         assert!(text.contains("second run of the day") && text.contains(&thread().id), "{text}");
+    }
+
+    #[test]
+    fn a_folder_behind_a_link_is_looked_for_under_both_names() {
+        let place = tempfile::tempdir().expect("a folder");
+        let place = place.path().canonicalize().expect("without links");
+        let (folder, link) = (place.join("folder"), place.join("link"));
+        std::fs::create_dir(&folder).expect("made");
+        std::os::unix::fs::symlink(&folder, &link).expect("linked");
+        assert_eq!(spellings(&link).expect("both"), [link, folder]);
+        assert_eq!(spellings(&place.join("gone")).expect("as written"), [place.join("gone")]);
     }
 
     #[test]

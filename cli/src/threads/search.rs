@@ -6,7 +6,7 @@ use rowhouse::Home;
 use rowhouse::stores::threads::{SEARCHED_HITS, SearchOrder, ThreadSearch};
 use serde::Serialize;
 
-use super::{FilterArguments, Row, Sort, absolute, filtered, table, tell_missing};
+use super::{FilterArguments, Row, Sort, filtered, spellings, table, tell_missing};
 use crate::open;
 use crate::output::{self, Output};
 
