@@ -168,4 +168,8 @@ fn a_short_id_looks_at_ids_only() {
     let steps: u64 = costs.iter().map(|cost| cost.vm_steps).sum();
     assert!(steps < 20_000 * 20, "{steps}");
     assert!(costs.iter().all(|cost| (cost.sorts, cost.automatic_index_rows) == (0, 0)), "{costs:?}");
+
+    let whole = ROOT.replace('-', "");
+    let ((), costs) = statement_costs(|| assert_eq!(many.threads.find_id(&whole).expect("as it is"), ROOT));
+    assert!(costs.is_empty(), "a whole id without hyphens needs no look: {costs:?}");
 }

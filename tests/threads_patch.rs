@@ -342,6 +342,7 @@ fn the_end_of_an_id_is_enough_where_it_is_unique() {
         ("8f21-0000feed0000", id(0xfeed_0000)),
         ("20badcafe", id(0x2_0bad_cafe)),
         (&id(404).to_uppercase(), id(404)),
+        (&id(404).to_uppercase().replace('-', ""), id(404)),
     ] {
         assert_eq!(place.threads.find_id(text).expect(text), found);
     }

@@ -170,6 +170,9 @@ impl Threads {
             return Ok(id);
         }
         let end = short_id::letters_of(text)?;
+        if let Some(id) = short_id::whole(&end) {
+            return Ok(id);
+        }
         self.database.get()?.read(|at| short_id::find(at, &end))
     }
 

@@ -25,6 +25,12 @@ pub(super) fn letters_of(text: &str) -> Result<String> {
         .advise("give the whole id, or its last 8 letters or more, as `rowhouse threads list` shows them"))
 }
 
+/// The id of which these are all digits.
+pub(super) fn whole(letters: &str) -> Option<String> {
+    let id = uuid::Uuid::try_parse(letters).ok()?;
+    Some(id.hyphenated().to_string())
+}
+
 /// # Errors
 /// `NotFound`, `Conflict`; the engine's.
 pub(super) fn find(at: &impl Session, end: &str) -> Result<String> {
