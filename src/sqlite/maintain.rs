@@ -80,22 +80,19 @@ fn give_back(
     let mut pace = Pace::new();
     while done.freed < wanted {
         let log = ffi::checkpoint_noop(visit.connection())?;
-        let most = match Room::in_log(log, soft) {
-            Room::Step => pace.pages(),
-            Room::OnePage => 1,
-            Room::None => {
-                if work_off(visit, wait)? > 0 {
-                    return Err(Error::new(
-                        ErrorKind::Busy,
-                        "somebody reads what is in the write-ahead log, so nothing more is given back now",
-                    )
-                    .advise("`rowhouse who` tells who has the database open; try again when that has ended")
-                    .retry_in(Duration::from_secs(30)));
-                }
-                continue;
+        let room = Room::in_log(log, soft);
+        if room == Room::None {
+            if work_off(visit, wait)? > 0 {
+                return Err(Error::new(
+                    ErrorKind::Busy,
+                    "somebody reads what is in the write-ahead log, so nothing more is given back now",
+                )
+                .advise("`rowhouse who` tells who has the database open; try again when that has ended")
+                .retry_in(Duration::from_secs(30)));
             }
-        };
-        let most = most.min(u32::try_from(wanted - done.freed).unwrap_or(u32::MAX));
+            continue;
+        }
+        let most = room.pages(pace).min(u32::try_from(wanted - done.freed).unwrap_or(u32::MAX));
         visit.lock(instant_after(wait))?;
         let from = Instant::now();
         let freed = match pages::free(visit.connection(), most, Pace::until()) {
@@ -113,7 +110,7 @@ fn give_back(
         }
         done.freed += freed;
         done.longest = done.longest.max(took);
-        pace.took(took);
+        pace.took(room, took);
         progress(done.freed * done.page_size, wanted * done.page_size);
         // Half of the time is the others'.
         let until = Instant::now() + took;

@@ -50,8 +50,10 @@ const PAGE: u64 = 4096;
 const WORTH: u64 = 4 << 20;
 /// Free bytes that stay in any case.
 const STAYS: u64 = 1 << 20;
-/// The bounds of a step in pages; what is between them follows from the time that steps take.
+/// The bounds of a step in pages; what is between them follows from the time that steps take. A commit of the fewest costs
+/// about as much as a commit of one: on a busy machine, where every step seems slow, fewer would only make it take longer.
 const FIRST: u32 = 64;
+const FEWEST: u32 = 16;
 const MOST: u32 = 512;
 
 /// True when it is worth it to begin.
@@ -77,11 +79,15 @@ impl Pace {
         self.0
     }
 
-    /// After a step that took so long, from taking the lock to giving it back.
-    pub(crate) fn took(&mut self, time: Duration) {
+    /// After a step that took so long, from taking the lock to giving it back. A step that had room for one page only says
+    /// nothing of how long others take.
+    pub(crate) fn took(&mut self, room: Room, time: Duration) {
+        if room != Room::Step {
+            return;
+        }
         if time > HOLD {
             // A commit has a cost of its own, so half as many pages may take as long: down in halves.
-            self.0 = (self.0 / 2).max(1);
+            self.0 = (self.0 / 2).max(FEWEST);
         } else if time < HOLD / 2 {
             self.0 = (self.0 * 2).min(MOST);
         }
@@ -110,6 +116,15 @@ pub(crate) enum Room {
 }
 
 impl Room {
+    /// How many pages a step may free.
+    pub(super) fn pages(self, pace: Pace) -> u32 {
+        match self {
+            Self::Step => pace.pages(),
+            Self::OnePage => 1,
+            Self::None => 0,
+        }
+    }
+
     /// `soft` pages are a long log.
     pub(super) fn in_log(log: Checkpointed, soft: u64) -> Self {
         match log {
@@ -196,9 +211,8 @@ impl Reclaimer {
             self.wait_for_the_log(self.waits);
             return Ok(());
         }
-        let most = if room == Room::Step { self.pace.pages() } else { 1 };
         let waits = self.waits;
-        if !self.step(core, shared, most)? {
+        if !self.step(core, shared, room)? {
             self.put_off();
         } else if room == Room::OnePage && core.gauge.pages() > log.log {
             // Somebody reads what is in it, or the checkpointer was just at it: it did not start anew.
@@ -244,12 +258,12 @@ impl Reclaimer {
     }
 
     /// One step. False when the turn or the lock did not come.
-    fn step(&mut self, core: &mut Core, shared: &Shared, most: u32) -> Result<bool> {
+    fn step(&mut self, core: &mut Core, shared: &Shared, room: Room) -> Result<bool> {
         if !core.take_turn(shared.spec.limits.turn_wait) {
             return Ok(false);
         }
         let from = Instant::now();
-        let answer = give_back(core, shared, most);
+        let answer = give_back(core, shared, room.pages(self.pace));
         core.turn.leave();
         let took = from.elapsed();
         let Some(freed) = answer? else { return Ok(false) };
@@ -258,9 +272,7 @@ impl Reclaimer {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         stats::add(&shared.counters.reclaim_us, micros);
         stats::highest(&shared.counters.reclaim_longest_us, micros);
-        if most > 1 {
-            self.pace.took(took);
-        }
+        self.pace.took(room, took);
         (self.waits, self.told) = (0, false);
         // Also when this should be the last step, because something is in the way of the next.
         self.to_shorten = Some((core.gauge.pages(), 0));
@@ -330,17 +342,20 @@ mod tests {
     }
 
     #[test]
-    fn steps_get_shorter_when_they_take_too_long() {
+    fn steps_get_shorter_when_they_take_too_long_and_longer_again() {
         let mut pace = Pace::new();
         for _ in 0..10 {
-            pace.took(HOLD * 2);
+            pace.took(Room::Step, HOLD * 2);
         }
-        assert_eq!(pace.pages(), 1);
+        assert_eq!((pace.pages(), Room::Step.pages(pace)), (FEWEST, FEWEST));
+        pace.took(Room::OnePage, HOLD / 4);
+        assert_eq!((pace.pages(), Room::OnePage.pages(pace)), (FEWEST, 1), "one page says nothing");
         for _ in 0..20 {
-            pace.took(HOLD / 4);
+            pace.took(Room::Step, HOLD / 4);
         }
-        assert_eq!(pace.pages(), MOST);
-        pace.took(HOLD / 8 * 7);
+        assert_eq!(pace.pages(), MOST, "the shortest steps are left as well");
+        pace.took(Room::Step, HOLD / 8 * 7);
+        pace.took(Room::OnePage, HOLD * 2);
         assert_eq!(pace.pages(), MOST, "as it should be");
     }
 
