@@ -106,7 +106,10 @@ fn of_a_database(database: &Database) -> Vec<Call<'_>> {
                 }
             });
         }),
-        call("steps", || assert_eq!(database.steps().expect("none"), [])),
+        call("steps, wait_for_steps", || {
+            database.steps().expect("the steps");
+            database.wait_for_steps(LONG).expect("all are done");
+        }),
         call("changes", || assert!(database.changes().expect("a number") > 0)),
         call("wait_for_change", || {
             let seen = database.changes().expect("a number");
