@@ -191,11 +191,11 @@ fn git_is_patched_field_by_field() {
 fn an_empty_patch_is_a_read() {
     let place = place();
     let database = place.runtime.database("state").expect("the database");
-    let version = || database.stats().jobs;
-    let before = version();
+    let commits = || database.stats().commits;
+    let before = commits();
     assert!(ThreadPatch::default().is_empty());
     assert_eq!(place.patch(&ThreadPatch::default()), place.row());
-    assert_eq!(version(), before, "no job was given to the writer");
+    assert_eq!(commits(), before, "no job was given to the writer");
     let unknown = place.threads.patch(&id(404), &ThreadPatch::default()).expect_err("no such thread");
     assert_eq!(unknown.kind(), ErrorKind::NotFound);
 }
@@ -310,16 +310,16 @@ fn a_missing_file_is_told_and_nothing_is_written() {
         let path = path.to_str().expect("letters");
         place.patch(&ThreadPatch { rollout_path: set(path), ..ThreadPatch::default() }).transcript_state()
     };
-    let jobs = || place.runtime.database("state").expect("the database").stats().jobs;
+    let commits = || place.runtime.database("state").expect("the database").stats().commits;
     assert_eq!(at(&file).expect("a look"), TranscriptState::Missing);
     std::fs::write(&file, "{}\n").expect("a file");
-    let before = jobs();
+    let before = commits();
     assert_eq!(place.row().transcript_state().expect("a look"), TranscriptState::Present);
     std::fs::rename(&file, file.with_extension("jsonl.zst")).expect("compressed");
     assert_eq!(place.row().transcript_state().expect("a look"), TranscriptState::Present);
     std::fs::remove_file(file.with_extension("jsonl.zst")).expect("removed");
     assert_eq!(place.row().transcript_state().expect("a look"), TranscriptState::Missing);
-    assert_eq!(jobs(), before, "a look and a read write nothing");
+    assert_eq!(commits(), before, "a look and a read write nothing");
     assert_eq!(place.row().rollout_path.as_deref(), file.to_str(), "the row stays as it is");
     std::fs::create_dir(&file).expect("a folder");
     assert_eq!(at(&file).expect("a look"), TranscriptState::Missing);
