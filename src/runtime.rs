@@ -6,9 +6,12 @@
 //! 3. A required domain is ready, or the open fails. A best-effort domain is never waited for. In a home that may not be
 //!    written ready means that it can be read.
 //! 4. A runtime that keeps nothing touches no file, and is never the runtime of one that does.
+//! 5. A domain is opened once, whoever adds it; and none is added to a runtime that was closed meanwhile.
+//! 6. No lock of a runtime is waited for while another one is held, but `adding`, which is taken first.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -70,6 +73,10 @@ struct Inner {
     /// Where its databases are when nothing is kept.
     memory: Option<Arc<Memory>>,
     databases: RwLock<BTreeMap<String, (Domain, Database)>>,
+    /// Held while a database is added.
+    adding: Mutex<()>,
+    /// No database is added any more.
+    closed: AtomicBool,
     /// What this process publishes about itself; `None` where that cannot be.
     page: Option<StatusPage>,
     /// Does the steps of its databases.
@@ -138,8 +145,8 @@ impl Runtime {
     /// # Errors
     /// `NotFound` when the runtime was not opened with this domain.
     pub fn database(&self, name: &str) -> Result<Database> {
-        let databases = self.inner.databases.read();
-        databases.get(name).map(|(_, database)| database.clone()).ok_or_else(|| {
+        // Its lock is given back before another one is taken.
+        self.inner.get(name).ok_or_else(|| {
             #[cfg(feature = "agent")]
             if name == "logs" && self.inner.logs_off.lock().is_some() {
                 return logs_are_off().at_path(self.inner.folder.path());
@@ -191,10 +198,17 @@ impl Runtime {
     /// that was `off` and is not any more.
     ///
     /// # Errors
-    /// `NotFound` when the runtime was opened without logs; `Io` when no thread can be started.
+    /// `NotFound` when the runtime was opened without logs; `Io` when no thread can be started; `Closed` in a fork.
     #[cfg(feature = "agent")]
     pub fn log_sink(&self, options: LogOptions) -> Result<LogSink> {
         let inner = &self.inner;
+        // Before any lock: another thread may have held it when the process was forked.
+        if inner.owner != forks::generation() {
+            return Err(Error::new(
+                ErrorKind::Closed,
+                "this process is a fork of the one that opened the runtime",
+            ));
+        }
         if inner.logs_off.lock().is_none() {
             self.database("logs")?;
         }
@@ -333,11 +347,12 @@ impl Runtime {
     }
 
     /// Closes every database: writes what log events wait, refuses new work, works off what is queued, for at most `wait`
-    /// each. Closing twice is
-    /// fine. Handles answer `Closed` from then on.
+    /// each. Closing twice is fine. Handles answer `Closed` from then on.
     pub fn close(&self, wait: Duration) -> BTreeMap<String, CloseReport> {
         #[cfg(feature = "agent")]
         self.inner.log_sink.close(wait);
+        // Before its databases are looked at: who adds one looks at this while nobody else looks at them.
+        self.inner.closed.store(true, Ordering::SeqCst);
         let databases: Vec<_> = self
             .inner
             .databases
@@ -505,6 +520,8 @@ impl Builder {
             owner: forks::generation(),
             memory: self.ephemeral.then(|| Memory::new().map(Arc::new)).transpose()?,
             databases: RwLock::default(),
+            adding: Mutex::default(),
+            closed: AtomicBool::new(false),
             steps: Arc::default(),
             #[cfg(feature = "agent")]
             log_sink: SinkSlot::default(),
@@ -641,7 +658,12 @@ fn declared_twice(domain: &Domain) -> Error {
 impl Inner {
     fn is_closed(&self) -> bool {
         let databases = self.databases.read();
-        databases.values().any(|(_, database)| database.health() == Health::Closed)
+        self.closed.load(Ordering::SeqCst)
+            || databases.values().any(|(_, database)| database.health() == Health::Closed)
+    }
+
+    fn get(&self, name: &str) -> Option<Database> {
+        self.databases.read().get(name).map(|(_, database)| database.clone())
     }
 
     fn backup(
@@ -686,23 +708,23 @@ impl Inner {
     /// The logs' database; opens it when it was left out.
     #[cfg(feature = "agent")]
     fn logs(&self) -> Result<Database> {
-        let mut off = self.logs_off.lock();
-        if let Some((domain, limits)) = &*off {
+        // Looked at, not kept: who asks for a database meanwhile asks for this lock too.
+        let off = self.logs_off.lock().clone();
+        if let Some((domain, limits)) = off {
             if self.is_closed() {
                 return Err(closed());
             }
             let presence = enter(&self.folder, Instant::now() + limits.deadline)?;
-            self.add(domain, limits, &presence)?;
-            *off = None;
+            self.add(&domain, &limits, &presence)?;
+            *self.logs_off.lock() = None;
         }
-        drop(off);
-        let databases = self.databases.read();
-        databases.get("logs").map(|(_, database)| database.clone()).ok_or_else(closed)
+        self.get("logs").ok_or_else(closed)
     }
 
     fn add(&self, domain: &Domain, limits: &Limits, presence: &Presence) -> Result<()> {
-        // Opens are serial (the runtime's place is locked), so nobody adds it meanwhile; and what runs while it is
+        // An open, and the sink of logs that were off: one adds a domain, the other finds it. What runs while it is
         // opened, an `on_connect` or a logger, may look at the runtime.
+        let _alone = self.adding.lock();
         if let Some((known, _)) = self.databases.read().get(domain.name()) {
             let same = known.migrations == domain.migrations
                 && known.role == domain.role
@@ -730,7 +752,13 @@ impl Inner {
                 telemetry::warn(&format_args!("the registry could not be written: {error}"));
             }
         })?;
-        self.databases.write().insert(name.to_owned(), (domain.clone(), database));
+        let mut databases = self.databases.write();
+        if self.closed.load(Ordering::SeqCst) {
+            // It was closed meanwhile, without this one, which closes here.
+            drop(databases);
+            return Err(closed());
+        }
+        databases.insert(name.to_owned(), (domain.clone(), database));
         Ok(())
     }
 }
@@ -810,7 +838,6 @@ fn chosen(
     Ok(wanted.map(|Candidate { spec, refusal, .. }| maintenance::Candidate { spec, refusal }).collect())
 }
 
-#[cfg(feature = "agent")]
 fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the runtime is closed")
 }

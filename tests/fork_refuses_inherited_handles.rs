@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use processes::Child;
+use rowhouse::stores::logs::LogOptions;
 use rowhouse::{Database, Domain, ErrorKind, Home, Runtime};
 
 const INSERT: &str = "INSERT INTO item(job, part) VALUES (?1, 0)";
@@ -93,6 +94,7 @@ fn uses_and_drops(home: &Path, runtime: Runtime, database: Database) {
             theirs.submit(|tx| tx.execute(INSERT, [3])).map(drop),
             theirs.changes().map(drop),
             theirs.reopen(),
+            their_runtime.log_sink(LogOptions::default()).map(drop),
         ];
         if let Some(at) = refused.iter().position(|answer| !is_closed(answer)) {
             return 10 + at as i32;

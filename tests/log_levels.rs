@@ -5,6 +5,8 @@
 mod processes;
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
@@ -14,8 +16,8 @@ use rowhouse::stores::logs::{
 };
 use rowhouse::{ErrorKind, Home, Runtime};
 
-/// How soon a change of the setting counts in a program that runs.
-const SOON: Duration = Duration::from_secs(5);
+/// How soon a change of the setting counts in a program that runs: it looks every two seconds, when it gets to run.
+const SOON: Duration = Duration::from_secs(20);
 const LONG: Duration = Duration::from_mins(1);
 
 #[test]
@@ -183,6 +185,31 @@ fn a_program_without_logs_says_how_to_turn_them_on() {
         Runtime::builder(Home::at(home.path())).domain(rowhouse::Domain::logs()).open().expect("opens");
     named.database("logs").expect("named");
     runtime.database("logs").expect("they are there now");
+}
+
+/// Logs that were off are opened when they are turned on, whoever asks for them at that moment.
+#[test]
+fn logs_are_turned_on_while_everybody_asks_for_them() {
+    let home = processes::folder();
+    let at = Home::at(home.path());
+    set_log_levels(&at, Some(&LogLevels::off())).expect("set");
+    let runtime = Runtime::open(at.clone()).expect("opens");
+    let sink = runtime.log_sink(LogOptions::default()).expect("a sink");
+    let found = Arc::new(AtomicUsize::new(0));
+    for _ in 0..4 {
+        let (runtime, found) = (runtime.clone(), found.clone());
+        std::thread::spawn(move || {
+            while runtime.database("logs").is_err() {}
+            found.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+    set_log_levels(&at, Some(&LogLevels::all(LogLevel::Info))).expect("set");
+    until("they are turned on", || {
+        sink.emit(LogEvent::new(LogLevel::Info, "app", "on"));
+        found.load(Ordering::Relaxed) == 4
+    });
+    sink.flush(LONG).expect("written");
+    runtime.close(LONG);
 }
 
 #[test]

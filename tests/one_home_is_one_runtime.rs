@@ -111,3 +111,25 @@ fn handles_that_outlive_the_runtime_and_a_new_open_get_along() {
     drop((new, again));
     locked("after the second one was closed", &file);
 }
+
+/// A runtime that is closed while a domain is added to it keeps none open.
+#[test]
+fn closed_while_a_domain_is_added() {
+    let place = Place::new();
+    let (closed, is_closed) = std::sync::mpsc::channel::<()>();
+    let (opens, is_opening) = std::sync::mpsc::channel();
+    let is_closed = std::sync::Mutex::new(is_closed);
+    let slow = Domain::new("slow").on_connect(move |_| {
+        let _ = opens.send(());
+        // An error once the sender is gone.
+        let _ = is_closed.lock().expect("no panic").recv();
+        Ok(())
+    });
+    let folder = place.folder.path().to_owned();
+    let adding = std::thread::spawn(move || open(&folder, &[slow]).map(|_| ()));
+    is_opening.recv().expect("it is opened");
+    place.runtime.close(LONG);
+    drop(closed);
+    assert_eq!(kind(adding.join().expect("a thread")), ErrorKind::Closed);
+    assert_eq!(place.runtime.names(), ["test"]);
+}
