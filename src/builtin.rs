@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use crate::domain::{Domain, Durability};
 
+/// What the rows of each thread count.
+const LOG_THREAD: &str = "INSERT INTO log_thread(thread_id, bytes) \
+     SELECT thread_id, sum(bytes) FROM log WHERE thread_id IS NOT NULL GROUP BY thread_id";
+
 impl Domain {
     /// A domain whose schema is this library's.
     fn own(name: &str) -> Self {
@@ -27,7 +31,7 @@ impl Domain {
     /// disk, and 4 GiB written a day: at the limit day and night for a year that is 1.6 TB, of the 600 TB that a common
     /// drive is warranted for.
     pub fn logs() -> Self {
-        Self::own("logs")
+        Self { totals: &[("log_thread", LOG_THREAD)], ..Self::own("logs") }
             .migrations(rowhouse::migrations!("migrations_logs"))
             .durability(Durability::Normal)
             .best_effort()
@@ -66,6 +70,20 @@ mod tests {
     fn refused(connection: &Connection, sql: &str) {
         let error = Error::from(connection.execute(sql, []).expect_err(sql));
         assert_eq!(error.kind(), ErrorKind::Constraint, "{sql}: {error}");
+    }
+
+    #[test]
+    fn what_threads_count_is_counted_anew_of_their_rows() {
+        let connection = migrated(&Domain::logs());
+        let row = "INSERT INTO log(ts, level, target, message, process_id, thread_id, bytes) VALUES (1, 3, 't', 'm', 'p', ?1, 7)";
+        for thread in [Some("a"), Some("a"), Some("b"), None] {
+            connection.execute(row, [thread]).expect("a row");
+        }
+        connection.execute(LOG_THREAD, []).expect("the tables are there");
+        let counted =
+            "SELECT group_concat(thread_id || bytes, ' ') FROM (SELECT * FROM log_thread ORDER BY thread_id)";
+        let counted: String = connection.query_row(counted, [], |row| row.get(0)).expect("a text");
+        assert_eq!(counted, "a14 b7");
     }
 
     #[test]

@@ -75,6 +75,9 @@ pub struct Domain {
     pub(crate) on_connect: Option<Arc<OnConnect>>,
     /// Rows that were acknowledged in files which somebody removed come back, also those that others deleted since.
     pub(crate) merges_rescued: bool,
+    /// Tables that hold nothing of their own, with the statement that fills them anew from the others: they are never
+    /// merged row by row.
+    pub(crate) totals: &'static [(&'static str, &'static str)],
     /// `None`: as its role says.
     pub(crate) on_damage: Option<OnDamage>,
     pub(crate) max_bytes: Option<u64>,
@@ -96,6 +99,7 @@ impl Domain {
             oldest_writer: 1,
             on_connect: None,
             merges_rescued: true,
+            totals: &[],
             on_damage: None,
             max_bytes: None,
             max_write_rate: None,

@@ -9,6 +9,7 @@
 //! 2. Only tables that both sides have with the same columns; virtual tables and their shadows follow by the triggers
 //!    that the schema has for them.
 //! 3. A row of a table without any key is added unless the same row is there.
+//! 4. What only counts other rows is counted anew, in the same transaction.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -50,7 +51,7 @@ pub(super) fn merge(shared: &Shared, core: &mut Core, copy: &Path) -> Result<Mer
     }
     let mut answer = None;
     let overruled = batch::transact(core, shared, |tx| {
-        let merged = merge_all(&copy, tx.connection());
+        let merged = merge_all(&copy, tx.connection(), shared.spec.domain.totals);
         let ran = if merged.is_ok() { Ran::Fine } else { Ran::Failed };
         answer = Some(merged);
         ran
@@ -63,16 +64,33 @@ pub(super) fn merge(shared: &Shared, core: &mut Core, copy: &Path) -> Result<Mer
     }
 }
 
-fn merge_all(copy: &Connection, target: &Connection) -> Result<Merged> {
+/// Without these tables, which are counted anew.
+fn merge_all(copy: &Connection, target: &Connection, totals: &[(&str, &str)]) -> Result<Merged> {
     target.execute_batch("PRAGMA defer_foreign_keys=ON")?;
     let mut merged = Merged::default();
     for table in tables(copy)? {
+        if totals.iter().any(|(total, _)| *total == table) {
+            continue;
+        }
         let columns = columns(copy, &table)?;
         if !columns.is_empty() && columns == self::columns(target, &table)? {
             merge_table(copy, target, &table, &columns, &mut merged)?;
         }
     }
+    if merged.added > 0 {
+        count_anew(target, totals)?;
+    }
     Ok(merged)
+}
+
+/// Fills tables that only count what is in others.
+fn count_anew(target: &Connection, totals: &[(&str, &str)]) -> Result<()> {
+    let there = tables(target)?;
+    for (table, fill) in totals.iter().filter(|(table, _)| there.iter().any(|name| name == table)) {
+        target.execute(&format!("DELETE FROM {}", quoted(table)), [])?;
+        target.execute(fill, [])?;
+    }
+    Ok(())
 }
 
 /// The ordinary tables that have rows.
@@ -234,7 +252,7 @@ mod tests {
             .execute_batch("INSERT INTO k VALUES (1, 'same'), (2, 'new'), (4, 'theirs'); INSERT INTO bag VALUES ('twice')")
             .expect("rows");
         target.execute_batch("PRAGMA foreign_keys=ON; BEGIN").expect("begun");
-        assert_eq!(merge_all(&copy, &target).expect("merged"), Merged { added: 4, other: 1 });
+        assert_eq!(merge_all(&copy, &target, &[]).expect("merged"), Merged { added: 4, other: 1 });
         target.execute_batch("COMMIT").expect("the child has its parent");
         assert_eq!(
             count(&target, "SELECT count(*) FROM k WHERE v IN ('same', 'new', 'theirs', 'only here')"),
@@ -243,7 +261,7 @@ mod tests {
         assert_eq!(count(&target, "SELECT count(*) FROM bag"), 2);
         assert_eq!(count(&target, "SELECT b FROM made"), 14);
         target.execute_batch("BEGIN").expect("begun");
-        assert_eq!(merge_all(&copy, &target).expect("again"), Merged { added: 0, other: 1 });
+        assert_eq!(merge_all(&copy, &target, &[]).expect("again"), Merged { added: 0, other: 1 });
     }
 
     #[test]
@@ -252,6 +270,27 @@ mod tests {
             "CREATE TABLE a(x); CREATE TABLE b(x); INSERT INTO a VALUES (1); INSERT INTO b VALUES (1)",
         );
         let target = database("CREATE TABLE a(x, y)");
-        assert_eq!(merge_all(&copy, &target).expect("merged"), Merged::default());
+        assert_eq!(merge_all(&copy, &target, &[]).expect("merged"), Merged::default());
+    }
+
+    #[test]
+    fn totals_are_counted_anew() {
+        let schema = "CREATE TABLE r(id INTEGER PRIMARY KEY, k TEXT, n INTEGER);
+                      CREATE TABLE total(k TEXT PRIMARY KEY, n INTEGER)";
+        let (copy, target) = (database(schema), database(schema));
+        copy.execute_batch(
+            "INSERT INTO r VALUES (1, 'a', 1), (2, 'a', 2), (3, 'b', 3);
+             INSERT INTO total VALUES ('a', 3), ('b', 3), ('gone', 9)",
+        )
+        .expect("rows");
+        target
+            .execute_batch("INSERT INTO r VALUES (1, 'b', 10); INSERT INTO total VALUES ('b', 10)")
+            .expect("rows");
+        let fill = "INSERT INTO total SELECT k, sum(n) FROM r GROUP BY k";
+        let merged = merge_all(&copy, &target, &[("total", fill)]).expect("merged");
+        assert_eq!(merged, Merged { added: 2, other: 1 });
+        assert_eq!(count(&target, "SELECT count(*) FROM total"), 2);
+        assert_eq!(count(&target, "SELECT n FROM total WHERE k = 'a'"), 2);
+        assert_eq!(count(&target, "SELECT n FROM total WHERE k = 'b'"), 13);
     }
 }

@@ -3,7 +3,11 @@
 //! Nobody else adds to them, so what they count is known here without a table; and a batch is one transaction, so its
 //! rows are one range of ids. When the run has ended its rows only get fewer.
 //!
-//! Invariant: after every batch they count at most the cap, of which a batch is a part. Tests: below; `tests/log_caps.rs`.
+//! Invariants:
+//! 1. After every batch they count at most the cap, of which a batch is a part.
+//! 2. In a file that was begun anew no range of the old one is deleted.
+//!
+//! Tests: below; `tests/log_caps.rs`.
 
 use std::collections::VecDeque;
 
@@ -50,11 +54,16 @@ impl OwnRows {
         for part in self.parts.drain(..expired) {
             self.bytes -= part.bytes;
         }
+        let first = last - i64::try_from(rows).unwrap_or(i64::MAX) + 1;
+        if self.parts.back().is_some_and(|part| first <= part.last) {
+            // No id is used twice in a file: this is another one, and those ranges are of other rows in it.
+            self.parts.clear();
+            self.bytes = 0;
+        }
         if bytes == 0 {
             return;
         }
         self.bytes += bytes;
-        let first = last - i64::try_from(rows).unwrap_or(i64::MAX) + 1;
         match self.parts.back_mut() {
             Some(part) if part.last + 1 == first && part.bytes + bytes <= PART => {
                 part.last = last;
@@ -98,5 +107,18 @@ mod tests {
         assert!(own.parts.len() <= 11, "{}", own.parts.len());
         own.wrote(0, 4000, 4, 0);
         assert_eq!(own.parts.back().map(|part| part.last), Some(3000), "rows of threads are not its own");
+    }
+    #[test]
+    fn a_file_that_was_begun_anew_has_none_of_the_old_ranges() {
+        let mut own = OwnRows::new(10 * PART);
+        for batch in 1..=10 {
+            own.wrote(0, batch * 3, 3, PART);
+        }
+        assert!(!own.to_expire(PART).is_empty());
+        // Rows of threads only.
+        own.wrote(0, 3, 3, 0);
+        assert_eq!((own.to_expire(PART), own.bytes), (Vec::new(), 0));
+        own.wrote(0, 6, 3, PART);
+        assert_eq!((own.parts.len(), own.bytes), (1, PART));
     }
 }
