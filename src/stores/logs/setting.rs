@@ -12,6 +12,7 @@
 
 use std::io::ErrorKind as Os;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use super::LogLevels;
@@ -95,7 +96,9 @@ fn of_file(file: &Path) -> Result<Option<LogLevels>> {
 fn of_environment() -> Option<LogLevels> {
     let text = std::env::var("RUST_LOG").ok()?;
     let (levels, bad) = LogLevels::parse_lossy(&text);
-    if bad > 0 {
+    // Each home asks, and the environment is the same.
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if bad > 0 && !TOLD.swap(true, Ordering::Relaxed) {
         telemetry::warn(&format_args!(
             "{bad} directives of RUST_LOG were not understood for the logs, and left out"
         ));
@@ -107,8 +110,10 @@ fn of_environment() -> Option<LogLevels> {
 pub(crate) struct LevelSource {
     /// `None` where nothing is kept on the disk.
     config: Option<PathBuf>,
-    /// As the config file was when it was last read: its times and its length.
+    /// As the config file was when it was last read: its time, number and length.
     seen: Option<(SystemTime, u64, u64)>,
+    /// It could not be read, and that was told.
+    failed: bool,
     set: Option<LogLevels>,
     /// The environment's, else the program's.
     otherwise: LogLevels,
@@ -118,7 +123,8 @@ impl LevelSource {
     /// Reads them for the first time.
     pub(crate) fn new(home: Option<&Path>, program: LogLevels) -> Self {
         let otherwise = of_environment().unwrap_or(program);
-        let mut source = Self { config: home.map(config_of), seen: None, set: None, otherwise };
+        let mut source =
+            Self { config: home.map(config_of), seen: None, failed: false, set: None, otherwise };
         source.look();
         source
     }
@@ -141,12 +147,21 @@ impl LevelSource {
         if now == self.seen {
             return false;
         }
-        self.seen = now;
         let before = self.levels().clone();
-        match of_file(config) {
+        let answer = of_file(config);
+        // What could not be read now is looked at again: it stays as it is when that passes.
+        let is_read = answer.as_ref().map_or_else(|error| error.kind() == ErrorKind::Invalid, |_| true);
+        if is_read {
+            self.seen = now;
+        }
+        let is_told = std::mem::replace(&mut self.failed, !is_read) && !is_read;
+        match answer {
             Ok(set) => self.set = set,
             // What counted goes on to count.
-            Err(error) => telemetry::warn(&format_args!("the level of the logs stays {before}: {error}")),
+            Err(error) if !is_told => {
+                telemetry::warn(&format_args!("the level of the logs stays {before}: {error}"));
+            }
+            Err(_) => {}
         }
         *self.levels() != before
     }
@@ -275,5 +290,20 @@ mod tests {
             edit::with_level("logs = { level = \"info\", other = 1 }\n", Some("warn")).expect("a span");
         assert_eq!(inline, "logs = { level = \"warn\", other = 1 }\n");
         assert!(edit::with_level("logs = { level = \"info\", other = 1 }\n", None).is_err());
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_now_is_read_when_it_can() {
+        let home = tempfile::tempdir().expect("a folder");
+        let config = config_of(home.path());
+        let mut source = LevelSource::new(Some(home.path()), LogLevels::default());
+        // A folder has a stamp, and cannot be read.
+        std::fs::create_dir(&config).expect("a folder");
+        assert!(!source.look());
+        assert!(source.seen.is_none() && source.failed);
+        std::fs::remove_dir(&config).expect("removed");
+        std::fs::write(&config, "[logs]\nlevel = \"off\"\n").expect("a file");
+        assert!(source.look() && source.levels().is_off() && !source.failed);
+        assert!(source.seen.is_some() && !source.look());
     }
 }
