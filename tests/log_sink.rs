@@ -288,8 +288,12 @@ fn busy(home: &Path) {
     sink.flush(LONG).expect("written");
     let counts = sink.stats();
     assert_eq!(counts.emitted, counts.written + counts.dropped, "{counts:?}");
+    let longest = said.iter().max().expect("something was said").as_micros();
     let said = p99(said).as_micros();
-    processes::say(&format!("counts {} {} {} {said}", counts.emitted, counts.written, counts.dropped));
+    processes::say(&format!(
+        "counts {} {} {} {said} {longest}",
+        counts.emitted, counts.written, counts.dropped
+    ));
     for (word, commits) in [("free", before), ("held", beside)] {
         let commits: Vec<_> = commits.iter().map(|took| took.as_micros().to_string()).collect();
         processes::say(&format!("{word} {}", commits.join(" ")));
@@ -318,6 +322,7 @@ fn l1_a_locked_log_holds_nobody_up() {
         child.wait_for("before");
     }
     let mut holder = holder(&place.file());
+    let held_from = Instant::now();
     for child in &mut children {
         child.tell("go on");
     }
@@ -335,6 +340,7 @@ fn l1_a_locked_log_holds_nobody_up() {
     for child in &children {
         child.wait_for("through");
     }
+    let held_for = held_from.elapsed();
     holder.tell("end");
     holder.finish();
     let (mut emitted, mut written, mut dropped) = (0, 0, 0);
@@ -349,6 +355,8 @@ fn l1_a_locked_log_holds_nobody_up() {
         (emitted, written) = (emitted + counts[0], written + counts[1]);
         dropped += counts[2];
         assert!(counts[3] < 50_000, "p99 of events: {} µs", counts[3]);
+        let longest = Duration::from_micros(counts[4]);
+        assert!(longest < held_for / 2, "an event took {longest:?}, the lock was held for {held_for:?}");
         free.extend(numbers(child.wait_for("free")));
         held.extend(numbers(child.wait_for("held")));
         child.finish();
