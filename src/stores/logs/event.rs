@@ -84,9 +84,11 @@ impl LogEvent {
         self
     }
 
-    /// What it takes in memory, about: the values of spans are shared, and not counted.
+    /// What it takes in memory, at most, about: the values of spans are shared with other events, and counted with each,
+    /// as each row holds them.
     pub(super) fn size(&self) -> usize {
-        let fields = self.fields.iter().map(|(name, value)| name.len() + size_of_value(value));
+        let spans = self.spans.iter().flat_map(|span| span.iter());
+        let fields = self.fields.iter().chain(spans).map(|(name, value)| name.len() + size_of_value(value));
         OVERHEAD + self.message.len() + self.target.len() + fields.sum::<usize>()
     }
 }

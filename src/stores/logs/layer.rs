@@ -31,6 +31,8 @@ use crate::telemetry;
 
 /// The most that is taken of one value, in bytes: what a row may have, and more.
 const LONGEST: usize = 128 << 10;
+/// The same of a value of a span, which every event in the span brings along.
+const LONGEST_OF_SPAN: usize = 8 << 10;
 /// How far back from where a text was cut a part of a secret may begin.
 const LAST_WORD: usize = 4 << 10;
 
@@ -84,6 +86,9 @@ const BRIDGED: &str = "log";
 
 impl SinkLevels {
     fn takes(&self, metadata: &Metadata<'_>) -> bool {
+        if self.sink.shared().is_forked() {
+            return false;
+        }
         // Of the bridged ones the level alone is known here.
         let levels = self.sink.shared().levels.read();
         if metadata.target() == BRIDGED {
@@ -105,6 +110,9 @@ impl<S> Filter<S> for SinkLevels {
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
+        if self.sink.shared().is_forked() {
+            return Some(LevelFilter::OFF);
+        }
         let levels = self.sink.shared().levels.read();
         Some(match levels.most() {
             None => LevelFilter::OFF,
@@ -134,7 +142,7 @@ where
         if telemetry::is_own() {
             return;
         }
-        let mut values = Values::new(&self.sink, false);
+        let mut values = Values::of_span(&self.sink);
         attributes.record(&mut values);
         if let Some(span) = context.span(id) {
             span.extensions_mut().replace(values.kept());
@@ -146,13 +154,20 @@ where
             return;
         }
         // Formatted before anything is locked: it is the application's code.
-        let mut values = Values::new(&self.sink, false);
+        let mut values = Values::of_span(&self.sink);
         record.record(&mut values);
         let Some(span) = context.span(id) else { return };
         let mut extensions = span.extensions_mut();
         if let Some(kept) = extensions.get_mut::<Kept>() {
             let values = values.kept();
-            Arc::make_mut(&mut kept.fields).extend(values.fields.iter().cloned());
+            let fields = Arc::make_mut(&mut kept.fields);
+            for (name, value) in values.fields.iter() {
+                // In place: a span that is recorded to for days must not grow.
+                match fields.iter_mut().find(|(known, _)| known == name) {
+                    Some((_, known)) => known.clone_from(value),
+                    None => fields.push((name.clone(), value.clone())),
+                }
+            }
             kept.thread = values.thread.or(kept.thread.take());
         }
     }
@@ -197,6 +212,8 @@ struct Values<'s> {
     message: String,
     fields: Vec<Field>,
     thread: Option<Arc<str>>,
+    /// The most that is taken of one value.
+    longest: usize,
     cut: bool,
     /// It comes from the `log` crate, and these are its own.
     is_bridged: bool,
@@ -213,6 +230,7 @@ impl<'s> Values<'s> {
             message: String::new(),
             fields: Vec::new(),
             thread: None,
+            longest: LONGEST,
             cut: false,
             is_bridged,
             target: None,
@@ -220,6 +238,10 @@ impl<'s> Values<'s> {
             file: None,
             line: None,
         }
+    }
+
+    fn of_span(sink: &'s LogSink) -> Self {
+        Self { longest: LONGEST_OF_SPAN, ..Self::new(sink, false) }
     }
 
     fn kept(self) -> Kept {
@@ -239,7 +261,7 @@ impl<'s> Values<'s> {
         if self.redactor.hides(name) {
             return self.add(named, REDACTED);
         }
-        let mut taken = Bounded { text: String::new(), cut: false };
+        let mut taken = Bounded { text: String::new(), longest: self.longest, cut: false };
         if write!(taken, "{text:?}").is_err() {
             taken.end();
         }
@@ -289,12 +311,13 @@ impl Visit for Values<'_> {
 /// A text that ends when it is long enough, and has whoever formats it stop.
 struct Bounded {
     text: String,
+    longest: usize,
     cut: bool,
 }
 
 impl Write for Bounded {
     fn write_str(&mut self, more: &str) -> std::fmt::Result {
-        let room = LONGEST - self.text.len();
+        let room = self.longest - self.text.len();
         if more.len() <= room {
             self.text.push_str(more);
             return Ok(());

@@ -276,6 +276,18 @@ mod tests {
     }
 
     #[test]
+    fn values_of_spans_count_too() {
+        let mut queue = queue(|options| (options.queue_bytes, options.ring_bytes) = (100_000, 100_000));
+        let span = std::sync::Arc::new(vec![("request".into(), "x".repeat(4000).into())]);
+        for ts in 1..=100 {
+            for level in [LogLevel::Info, LogLevel::Debug] {
+                queue.push(LogEvent { spans: vec![span.clone()], ..event(level, ts) });
+            }
+        }
+        assert!(queue.waiting() < 25 && queue.ring().0 < 25, "{} and {:?}", queue.waiting(), queue.ring());
+    }
+
+    #[test]
     fn a_full_batch_is_due_at_once() {
         let mut queue = queue(|options| options.batch_events = 2);
         let hour = Duration::from_hours(1);

@@ -95,6 +95,8 @@ pub struct LogStats {
     pub ring_bytes: u64,
     /// Rows that were deleted to keep the caps on all rows: age, and bytes of the file.
     pub pruned: u64,
+    /// Rows that were deleted to keep the caps of a thread, and of this run of the process.
+    pub expired: u64,
 }
 
 /// Takes log events from any thread and writes them in the background. Cheap to clone.
@@ -150,6 +152,7 @@ pub(super) struct Shared {
     pub(super) truncated: AtomicU64,
     pub(super) redacted: AtomicU64,
     pub(super) pruned: AtomicU64,
+    pub(super) expired: AtomicU64,
 }
 
 pub(super) struct State {
@@ -198,6 +201,7 @@ impl LogSink {
             truncated: AtomicU64::new(0),
             redacted: AtomicU64::new(0),
             pruned: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
         });
         let writer = Writer::new(shared.clone(), source, open, options);
         std::thread::Builder::new().name("rowhouse-log".to_owned()).spawn(move || writer.work()).map_err(
@@ -302,12 +306,17 @@ impl LogSink {
             in_ring: in_ring as u64,
             ring_bytes: ring_bytes as u64,
             pruned: read(&shared.pruned),
+            expired: read(&shared.expired),
         }
     }
 
-    /// The levels that count now.
+    /// The levels that count now; off in a fork.
     pub fn levels(&self) -> LogLevels {
-        self.shared().levels.read().clone()
+        let shared = self.shared();
+        if shared.is_forked() {
+            return LogLevels::off();
+        }
+        shared.levels.read().clone()
     }
 
     /// Writes what waits, for at most `wait`, and ends: what comes afterwards is dropped and counted. Closing twice is
@@ -324,7 +333,7 @@ impl std::fmt::Debug for LogSink {
 }
 
 impl Shared {
-    fn is_forked(&self) -> bool {
+    pub(super) fn is_forked(&self) -> bool {
         forks::current() != self.owner
     }
 }
