@@ -73,17 +73,23 @@ mod tests {
     }
 
     #[test]
-    fn what_threads_count_is_counted_anew_of_their_rows() {
-        let connection = migrated(&Domain::logs());
-        let row = "INSERT INTO log(ts, level, target, message, process_id, thread_id, bytes) VALUES (1, 3, 't', 'm', 'p', ?1, 7)";
+    fn what_threads_count_is_counted_of_the_rows_that_are_there() {
+        let logs = Domain::logs();
+        let connection = migrated(&Domain::logs().migrations(&logs.migrations[..1]));
+        let row = "INSERT INTO log(ts, level, target, message, process_id, thread_id, bytes) \
+                   VALUES (1, 3, 't', 'm', 'p', ?1, 7)";
         for thread in [Some("a"), Some("a"), Some("b"), None] {
             connection.execute(row, [thread]).expect("a row");
         }
-        connection.execute(LOG_THREAD, []).expect("the tables are there");
-        let counted =
-            "SELECT group_concat(thread_id || bytes, ' ') FROM (SELECT * FROM log_thread ORDER BY thread_id)";
-        let counted: String = connection.query_row(counted, [], |row| row.get(0)).expect("a text");
-        assert_eq!(counted, "a14 b7");
+        let counted = || -> String {
+            let all = "SELECT group_concat(thread_id || bytes, ' ') FROM (SELECT * FROM log_thread ORDER BY thread_id)";
+            connection.query_row(all, [], |row| row.get(0)).expect("a text")
+        };
+        migrate(&connection, &logs, ("test", "1")).expect("an upgrade");
+        assert_eq!(counted(), "a14 b7");
+        connection.execute("DELETE FROM log_thread", []).expect("emptied");
+        connection.execute(LOG_THREAD, []).expect("filled anew");
+        assert_eq!(counted(), "a14 b7");
     }
 
     #[test]
