@@ -59,6 +59,13 @@ impl Database {
     pub(crate) fn most_bytes(&self) -> Option<u64> {
         most_pages(self.spec()).map(|pages| pages * PAGE)
     }
+
+    /// True when this refusal says that there is no room: deleting rows helps, unlike where too much was written.
+    pub(crate) fn lacks_room(&self, error: &Error) -> bool {
+        error.kind() == ErrorKind::Full
+            && (error.sqlite_code() == Some(code::SQLITE_FULL)
+                || self.shared().admission.refuses(Bound::Space))
+    }
 }
 
 /// What the index of a log of so many pages takes (<https://sqlite.org/walformat.html>, section 2.1).

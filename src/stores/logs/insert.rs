@@ -45,21 +45,39 @@ impl Batch {
     pub(super) fn threadless(&self) -> i64 {
         self.records.iter().filter(|record| record.thread.is_none()).map(|record| record.bytes).sum()
     }
+
+    /// Nobody knows whether a try was committed in which its last row got this id; 0 when it was not begun.
+    pub(super) fn note_uncertain(&mut self, id: i64) {
+        // A try that was not begun says nothing about an earlier one.
+        if id > 0 {
+            self.uncertain = Some(id);
+        }
+    }
 }
 
-/// Writes it; answers the id of its last row.
-pub(super) fn write(at: &impl Session, batch: &Batch, caps: &LogCaps) -> Result<i64> {
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Inserted {
+    /// The id of its last row.
+    pub(super) last: i64,
+    /// Rows that went for it, to keep the caps of threads and of the run.
+    pub(super) expired: u64,
+}
+
+/// Writes it.
+pub(super) fn write(at: &impl Session, batch: &Batch, caps: &LogCaps) -> Result<Inserted> {
     let Some((last, records)) = batch.records.split_last() else {
         return Err(Error::new(ErrorKind::Invalid, "a batch has a row"));
     };
     if let Some(id) = batch.uncertain {
         let params = [id.into(), last.ts.into(), batch.process.as_ref().into()];
         if !at.query(IS_THERE, &params)?.is_empty() {
-            return Ok(id);
+            return Ok(Inserted { last: id, expired: 0 });
         }
     }
+    let mut expired = 0;
     for (first, last) in &batch.expired {
-        prune::run_rows(at, &batch.process, *first, *last)?;
+        expired += prune::run_rows(at, &batch.process, *first, *last)?;
     }
     for record in records {
         at.execute(ROW, &record.params)?;
@@ -74,10 +92,10 @@ pub(super) fn write(at: &impl Session, batch: &Batch, caps: &LogCaps) -> Result<
     for (thread, bytes) in threads {
         let counts = number(at, COUNT, &[thread.as_ref().into(), bytes.into()], "bytes")?;
         if counts > caps.thread_bytes {
-            prune::thread_to(at, thread, counts, caps.thread_bytes - caps.thread_bytes / ROOM)?;
+            expired += prune::thread_to(at, thread, counts, caps.thread_bytes - caps.thread_bytes / ROOM)?;
         }
     }
-    Ok(id)
+    Ok(Inserted { last: id, expired })
 }
 
 fn number(at: &impl Session, sql: &str, params: &[Value], column: &str) -> Result<i64> {
@@ -85,4 +103,31 @@ fn number(at: &impl Session, sql: &str, params: &[Value], column: &str) -> Resul
     rows.first()
         .ok_or_else(|| Error::new(ErrorKind::Io, "what was written was not answered"))
         .and_then(|row| row.get(column))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::tx::Snapshot;
+    use crate::stores::logs::LogLevel;
+    use crate::stores::logs::event::LogEvent;
+    use crate::stores::logs::record::Recorder;
+
+    #[test]
+    fn a_batch_that_is_there_is_not_written_again_however_many_tries_were_not_begun() {
+        let at = Snapshot::in_memory(concat!(
+            include_str!("../../../migrations_logs/V1__log.sql"),
+            include_str!("../../../migrations_logs/V2__log_thread.sql")
+        ));
+        let mut recorder = Recorder::new(crate::redact::Redactor::default(), 64 << 10, "run".to_owned());
+        let records = [recorder.record(LogEvent::new(LogLevel::Info, "t", "m"))];
+        let mut batch =
+            Batch { records: records.into(), process: "run".into(), expired: Vec::new(), uncertain: None };
+        let written = write(&at, &batch, &LogCaps::default()).expect("written");
+        for tried in [written.last, 0, 0] {
+            batch.note_uncertain(tried);
+            assert_eq!(write(&at, &batch, &LogCaps::default()).expect("found"), written);
+        }
+        assert_eq!(number(&at, "SELECT count(*) AS n FROM log", &[], "n").expect("a count"), 1);
+    }
 }

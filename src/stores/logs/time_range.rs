@@ -7,7 +7,8 @@
 //! moment, so what lies outside its answer cannot be in the range. What lies inside is compared by its own time.
 //!
 //! A clock that is set back by more than the slack breaks the assumption: rows from around that moment may be missing
-//! from a list with a time range, never from one without.
+//! from a list with a time range, never from one without. So may rows of a process that was stopped, or kept from writing,
+//! for longer than that while others wrote.
 
 use std::time::Duration;
 

@@ -8,11 +8,13 @@
 //! 1. A batch that could not be written is kept and tried again, unless it is the batch itself that fails: that one is
 //!    dropped and counted.
 //! 2. Nothing is written while nothing is said.
-//! 3. Above [`Room::high`] rows are deleted, the oldest first, down to [`Room::low`], a step after each batch and between:
-//!    so the file never meets its bound in a storm, and each row that comes does not push one out.
+//! 3. Above [`Room::high`] rows are deleted, the oldest first, down to [`Room::low`], a step after each batch and between,
+//!    of twice what the batch added: so the file never meets its bound in a storm, and each row that comes does not push
+//!    one out.
 //!
 //! Tests: `tests/log_sink.rs`, `tests/log_caps.rs`.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -20,9 +22,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::event::LogEvent;
-use super::insert::{self, Batch};
+use super::insert::{self, Batch, Inserted};
 use super::own::OwnRows;
-use super::prune::{self, Done, Rows};
+use super::prune::{self, Counts, Done};
 use super::queue::Gap;
 use super::record::Recorder;
 use super::setting::LevelSource;
@@ -64,9 +66,15 @@ struct Pending {
     bytes: usize,
 }
 
+impl Pending {
+    fn counts(&self) -> Counts {
+        Counts { rows: self.batch.records.len() as u64, bytes: i64::try_from(self.bytes).unwrap_or(i64::MAX) }
+    }
+}
+
 /// How it went.
 struct Written {
-    last: i64,
+    inserted: Inserted,
     used: u64,
     has_older: bool,
 }
@@ -77,6 +85,8 @@ struct Room {
     low: u64,
     /// Going down to `low`.
     is_tight: bool,
+    /// What the last batch adds.
+    added: Counts,
     /// Deleting by age.
     is_old: bool,
     next_age: Instant,
@@ -87,7 +97,16 @@ struct Room {
 impl Room {
     fn new() -> Self {
         let now = Instant::now();
-        Self { high: u64::MAX, low: u64::MAX, is_tight: false, is_old: false, next_age: now, next: now }
+        let added = Counts::default();
+        Self {
+            high: u64::MAX,
+            low: u64::MAX,
+            is_tight: false,
+            added,
+            is_old: false,
+            next_age: now,
+            next: now,
+        }
     }
 
     /// A file of at most so many bytes, to which batches of so many are added.
@@ -214,10 +233,26 @@ impl Writer {
             state.under_way = taken.events.len() as u64;
             (taken, state.queue.left())
         };
-        let events = taken.events.len() as u64;
-        let note = taken.gap.map(note);
-        let records: Arc<[_]> =
-            note.into_iter().chain(taken.events).map(|event| self.recorder.record(event)).collect();
+        let mut records = Vec::with_capacity(taken.events.len() + 1);
+        records.extend(taken.gap.map(note).map(|event| self.recorder.record(event)));
+        let notes = records.len();
+        for event in taken.events {
+            let ts = event.ts;
+            // One event that cannot be made a row must not take the others with it.
+            match std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.record(event))) {
+                Ok(record) => records.push(record),
+                Err(_) => {
+                    let mut state = self.shared.state.lock();
+                    state.queue.drop_event(ts);
+                    state.under_way -= 1;
+                }
+            }
+        }
+        let events = (records.len() - notes) as u64;
+        if records.is_empty() {
+            return self.settle(left);
+        }
+        let records: Arc<[_]> = records.into();
         self.shared.truncated.store(self.recorder.truncated, Ordering::Relaxed);
         self.shared.redacted.store(self.recorder.redacted, Ordering::Relaxed);
         let bytes = records.iter().map(|record| record.bytes.unsigned_abs()).sum::<u64>();
@@ -231,14 +266,16 @@ impl Writer {
         let Some(mut pending) = self.pending.take() else { return Ok(()) };
         let threadless = pending.batch.threadless();
         pending.batch.expired = self.own.to_expire(threadless);
+        self.room.added = pending.counts();
         let answer = self.try_write(&mut pending, deadline);
         match answer {
             Ok(written) => {
                 let Batch { records, expired, .. } = &pending.batch;
-                self.own.wrote(expired.len(), written.last, records.len(), threadless);
+                self.own.wrote(expired.len(), written.inserted.last, records.len(), threadless);
                 self.room.is_tight |= written.used > self.room.high;
                 self.room.is_old |= written.has_older;
                 self.shared.written.fetch_add(pending.events, Ordering::Relaxed);
+                self.shared.expired.fetch_add(written.inserted.expired, Ordering::Relaxed);
                 self.settle(pending.left);
                 Ok(())
             }
@@ -247,62 +284,65 @@ impl Writer {
                 Err(error)
             }
             Err(error) => {
-                // Without room at all, rows have to go before it is tried again.
-                self.room.is_tight |= error.kind() == ErrorKind::Full && self.room.low < u64::MAX;
                 self.pending = Some(pending);
-                if error.kind() == ErrorKind::Full {
-                    // Why writes are refused counts, not what deleting met.
-                    let _ = self.make_room(deadline);
+                if !self.database.as_ref().is_some_and(|database| database.lacks_room(&error)) {
+                    return Err(error);
                 }
-                Err(error)
+                // Rows have to go before it is tried again; when some went, that is at once.
+                self.room.is_tight |= self.room.low < u64::MAX;
+                match self.make_room(deadline) {
+                    Ok(rows) if rows > 0 => Ok(()),
+                    // Why writes are refused counts, not what deleting met.
+                    _ => Err(error),
+                }
             }
         }
     }
 
     fn try_write(&mut self, pending: &mut Pending, deadline: Option<Instant>) -> Result<Written> {
         let database = self.database()?.sized(pending.bytes);
-        let older_than = self.looks_at_age().then(|| prune::before(now_unix_ns(), self.options.caps.age));
+        let too_old = self.looks_at_age().then(|| prune::by_age(now_unix_ns(), self.options.caps.age));
         let (batch, caps) = (pending.batch.clone(), self.options.caps.clone());
         let tried = Arc::new(AtomicI64::new(0));
         let note_id = tried.clone();
         let answer = self.run(&database, deadline, move |tx| {
-            let last = insert::write(tx, &batch, &caps)?;
-            note_id.store(last, Ordering::Relaxed);
-            let has_older = older_than.map_or(Ok(false), |before| prune::has_older(tx, before))?;
-            Ok(Written { last, used: tx.used_bytes()?, has_older })
+            let inserted = insert::write(tx, &batch, &caps)?;
+            note_id.store(inserted.last, Ordering::Relaxed);
+            let has_older = too_old.map_or(Ok(false), |rows| rows.any(tx))?;
+            Ok(Written { inserted, used: tx.used_bytes()?, has_older })
         });
         if let Err(error) = &answer
             && matches!(error.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Replaced)
         {
-            pending.batch.uncertain = Some(tried.load(Ordering::Relaxed)).filter(|id| *id > 0);
+            pending.batch.note_uncertain(tried.load(Ordering::Relaxed));
         }
         answer
     }
 
-    /// One step of deleting old rows, when there is a reason and it is time.
-    fn make_room(&mut self, deadline: Option<Instant>) -> Result<()> {
+    /// One step of deleting old rows, when there is a reason and it is time; answers how many.
+    fn make_room(&mut self, deadline: Option<Instant>) -> Result<u64> {
         let now = Instant::now();
         // In a storm each batch is followed by a step; between batches they leave the database to others.
         let is_due = self.room.is_tight || (self.room.is_old && self.room.next <= now);
         if !is_due || deadline.is_some_and(|deadline| now >= deadline) {
-            return Ok(());
+            return Ok(0);
         }
         let database = self.database()?.background();
         let done: Done = if self.room.is_tight {
-            let low = self.room.low;
-            let done = self.run(&database, deadline, move |tx| prune::to_bytes(tx, low))?;
+            let (low, added) = (self.room.low, self.room.added);
+            let done = self.run(&database, deadline, move |tx| prune::to_bytes(tx, low, added))?;
             self.room.is_tight = done.more;
             done
         } else {
             let age = self.options.caps.age;
-            let rows = Rows { thread: None, before: prune::before(now_unix_ns(), age / PART * (PART - 1)) };
+            let rows = prune::by_age(now_unix_ns(), age / PART * (PART - 1));
             let done = self.run(&database, deadline, move |tx| rows.delete(tx, i64::MAX))?;
             self.room.is_old = done.more;
             done
         };
         self.shared.pruned.fetch_add(done.rows, Ordering::Relaxed);
         self.room.next = Instant::now() + now.elapsed() * REST;
-        Ok(())
+        Ok(done.rows)
     }
 
     fn looks_at_age(&mut self) -> bool {
