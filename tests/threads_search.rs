@@ -575,7 +575,7 @@ fn dumped_and_loaded(file: &Path) {
         "thread_search_config",
     ] {
         new.execute_batch(&format!(
-            "DELETE FROM main.{table}; INSERT INTO main.{table} SELECT * FROM old.{table}"
+            "DELETE FROM main.{table}; INSERT INTO main.{table} SELECT * FROM old.{table} ORDER BY 1"
         ))
         .expect("its rows");
     }
