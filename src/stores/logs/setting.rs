@@ -94,10 +94,11 @@ fn of_file(file: &Path) -> Result<Option<LogLevels>> {
 }
 
 fn of_environment() -> Option<LogLevels> {
-    let text = std::env::var("RUST_LOG").ok()?;
-    let (levels, bad) = LogLevels::parse_lossy(&text);
     // Each home asks, and the environment is the same.
     static TOLD: AtomicBool = AtomicBool::new(false);
+
+    let text = std::env::var("RUST_LOG").ok()?;
+    let (levels, bad) = LogLevels::parse_lossy(&text);
     if bad > 0 && !TOLD.swap(true, Ordering::Relaxed) {
         telemetry::warn(&format_args!(
             "{bad} directives of RUST_LOG were not understood for the logs, and left out"
@@ -302,7 +303,7 @@ mod tests {
         assert!(!source.look());
         assert!(source.seen.is_none() && source.failed);
         std::fs::remove_dir(&config).expect("removed");
-        std::fs::write(&config, "[logs]\nlevel = \"off\"\n").expect("a file");
+        write_atomically(&config, b"[logs]\nlevel = \"off\"\n").expect("a file");
         assert!(source.look() && source.levels().is_off() && !source.failed);
         assert!(source.seen.is_some() && !source.look());
     }

@@ -239,13 +239,13 @@ impl Writer {
         for event in taken.events {
             let ts = event.ts;
             // One event that cannot be made a row must not take the others with it.
-            match std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.record(event))) {
-                Ok(record) => records.push(record),
-                Err(_) => {
-                    let mut state = self.shared.state.lock();
-                    state.queue.drop_event(ts);
-                    state.under_way -= 1;
-                }
+            let recorded = std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.record(event)));
+            if let Ok(record) = recorded {
+                records.push(record);
+            } else {
+                let mut state = self.shared.state.lock();
+                state.queue.drop_event(ts);
+                state.under_way -= 1;
             }
         }
         let events = (records.len() - notes) as u64;
