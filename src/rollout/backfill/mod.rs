@@ -5,7 +5,7 @@
 //!   folder writes nothing.
 //! - No file stops the others: what cannot be read is counted and named, with its line where there is one.
 //! - Of several files of one thread the longest counts, as transcripts only grow; of equals the one already known, but a
-//!   file of this folder before one of another. A compressed file with the plain one beside it is none.
+//!   file of this home before one elsewhere. A compressed file with the plain one beside it is none.
 //! - Killed at any moment, it goes on behind the last batch that was committed; what came before it is looked at once
 //!   more, by stamps, for files that changed meanwhile.
 //!

@@ -239,14 +239,14 @@ impl<'a> Run<'a> {
                 _ => one.file.id_in_name().unwrap_or_default(),
             })
             .collect();
-        let longest = longest_known(&self.threads, &self.root, &ids)?;
+        let longest = longest_known(&self.threads, self.backfill.home(), &ids)?;
         let (mut wanted, mut bad) = (Vec::new(), Vec::new());
         for ((one, note), id) in batch.into_iter().zip(notes).zip(&ids) {
             if note == Some(KnownNote::Bad) && !everything {
                 bad.push(one);
             } else if longest
                 .get(id.as_str())
-                .is_some_and(|known| known.beats(&one.path, one.file.stamp.size))
+                .is_some_and(|known| known.beats(self.backfill.home(), &one.path, one.file.stamp.size))
             {
                 self.report.counts.duplicates += 1;
             } else {
@@ -280,13 +280,15 @@ impl<'a> Run<'a> {
             }
         }
         let ids: Vec<_> = good.iter().map(|(_, facts)| facts.thread.id.clone()).collect();
-        let mut longest = longest_known(&self.threads, &self.root, &ids)?;
+        let mut longest = longest_known(&self.threads, self.backfill.home(), &ids)?;
         for (id, (_, facts)) in ids.iter().zip(&good) {
             let (path, size) = place(&facts.thread);
-            if longest.get(id.as_str()).is_some_and(|known| known.beats(path, size)) {
+            let home = self.backfill.home();
+            if longest.get(id.as_str()).is_some_and(|known| known.beats(home, path, size)) {
                 continue;
             }
-            let now = Longest { path: path.to_owned(), size, below_root: true, unchanged: None };
+            let at_home = is_below(home, path);
+            let now = Longest { path: path.to_owned(), size, at_home, unchanged: None };
             let before = longest.insert(id, now);
             if let Some(Longest { path: before, unchanged: Some(stamp), .. }) = before
                 && before != path
@@ -476,7 +478,11 @@ impl<'a> Run<'a> {
 
 /// For each id the file that its row was read from, with its size of now, where that still is this thread's. One that
 /// changed since is looked at: it may have become another's. A compressed one with the plain one beside it counts no more.
-fn longest_known<'i>(threads: &Threads, root: &str, ids: &'i [String]) -> Result<HashMap<&'i str, Longest>> {
+fn longest_known<'i>(
+    threads: &Threads,
+    home: Option<&Path>,
+    ids: &'i [String],
+) -> Result<HashMap<&'i str, Longest>> {
     let keys: Vec<_> = ids.iter().map(String::as_str).collect();
     let known = threads.files_of(&keys)?;
     let still = |id: &str, known: KnownFile| {
@@ -485,8 +491,8 @@ fn longest_known<'i>(threads: &Threads, root: &str, ids: &'i [String]) -> Result
         let unchanged = Some(now).filter(|now| *now == known.stamp);
         let is_its = unchanged.is_some() || metadata::id_of(path).is_ok_and(|found| found == id);
         let counts = is_its && layout::plain_beside(path).is_none();
-        let below_root = path.starts_with(root);
-        counts.then_some(Longest { size: now.size, path: known.path, below_root, unchanged })
+        let at_home = is_below(home, &known.path);
+        counts.then_some(Longest { size: now.size, path: known.path, at_home, unchanged })
     };
     Ok(keys.into_iter().zip(known).filter_map(|(id, known)| Some((id, still(id, known?)?))).collect())
 }
@@ -494,16 +500,22 @@ fn longest_known<'i>(threads: &Threads, root: &str, ids: &'i [String]) -> Result
 struct Longest {
     path: String,
     size: i64,
-    /// It lies in the folder of this run. Of a home that was copied, its own transcripts count.
-    below_root: bool,
+    /// It lies in the home that it is listed for.
+    at_home: bool,
     /// Its stamp, while that is the one in the row.
     unchanged: Option<FileStamp>,
 }
 
 impl Longest {
-    fn beats(&self, path: &str, size: i64) -> bool {
-        self.path != path && (self.size > size || (self.size == size && self.below_root))
+    /// Of equals the one known stays, but where only the other one is at home: what a copied home lists is its own.
+    fn beats(&self, home: Option<&Path>, path: &str, size: i64) -> bool {
+        let stays = || self.at_home || !is_below(home, path);
+        self.path != path && (self.size > size || (self.size == size && stays()))
     }
+}
+
+fn is_below(home: Option<&Path>, path: &str) -> bool {
+    home.is_some_and(|home| Path::new(path).starts_with(home))
 }
 
 fn place(facts: &ThreadFacts) -> (&str, i64) {

@@ -197,6 +197,11 @@ impl Backfill {
         Ok(())
     }
 
+    /// The home that threads are listed for; `None` in memory.
+    pub(crate) fn home(&self) -> Option<&Path> {
+        self.lock.as_deref()?.parent()?.parent()
+    }
+
     fn take_right(&self) -> Result<Right> {
         let database = self.database.get()?.path();
         Right::try_take(self.lock.as_deref(), database)?.ok_or_else(|| owner::busy(self.lock.as_deref()))
