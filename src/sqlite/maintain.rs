@@ -15,6 +15,7 @@ use super::connect::{Patience, Spec, pause, wait_a_moment};
 use super::ffi;
 use super::generation::User;
 use super::latch::is_of_the_disk;
+use super::log_cap::Lengths;
 use super::reclaim::pages::{self, Pages};
 use super::reclaim::{Pace, Room};
 use super::visit::Visit;
@@ -76,7 +77,7 @@ fn give_back(
     done: &mut Done,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<()> {
-    let soft = visit.spec().limits.wal_soft;
+    let soft = Lengths::of(&visit.spec().limits, &visit.spec().domain).soft;
     let mut pace = Pace::new();
     while done.freed < wanted {
         let log = ffi::checkpoint_noop(visit.connection())?;
