@@ -1,5 +1,5 @@
 //! No statement of a store looks at more rows than its page and its stated budget, however many there are: what each call
-//! costs is counted by SQLite, with few rows and with ten times as many.
+//! costs is counted by SQLite, with few rows and with four times as many (`ROWHOUSE_TEST_TIMES`).
 #![cfg(feature = "agent")]
 
 use std::sync::Mutex;
@@ -35,7 +35,7 @@ const SCAN: Budget = Budget { scanned: 5_000, sorts: 1 };
 /// Of memories: outputs, those of the last book, and jobs.
 const COUNTED: Budget = Budget { scanned: 3 * 20_001, sorts: 0 };
 
-/// Why a call with ten times as many rows cost more than the one before, or looked at more than it may.
+/// Why a call with many times as many rows cost more than the one before, or looked at more than it may.
 fn about_the_same(few: &[StatementCost], many: &[StatementCost], budget: Budget) -> Result<(), String> {
     let sum = |costs: &[StatementCost], of: fn(&StatementCost) -> u64| costs.iter().map(of).sum::<u64>();
     let steps = |costs| sum(costs, |cost| cost.vm_steps);
@@ -60,6 +60,11 @@ fn shown(costs: &[StatementCost]) -> String {
         format!("\n  {vm_steps} steps, {rows} rows, {full_scan_steps} scanned, {sorts} sorts: {sql}")
     };
     costs.iter().map(line).collect()
+}
+
+/// How many are many.
+fn many_times(few: i64) -> i64 {
+    few * std::env::var("ROWHOUSE_TEST_TIMES").ok().map_or(4, |text| text.parse().expect("a number of times"))
 }
 
 fn runtime(domain: Domain, fill: &[(&str, i64)]) -> Runtime {
@@ -102,7 +107,7 @@ const GOALS: &str = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FRO
 #[test]
 fn a_goal_costs_the_same_among_many() {
     let _alone = ALONE.lock();
-    let [few, many] = [3_000, 30_000].map(|rows| runtime(Domain::goals(), &[(GOALS, rows)]));
+    let [few, many] = [3_000, many_times(3_000)].map(|rows| runtime(Domain::goals(), &[(GOALS, rows)]));
     compare(
         &few,
         &many,
@@ -157,7 +162,7 @@ const THREADS: &str = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 F
 #[test]
 fn a_page_of_threads_costs_the_same_among_many() {
     let _alone = ALONE.lock();
-    let [few, many] = [7_000, 70_000].map(|rows| runtime(Domain::state(), &[(THREADS, rows)]));
+    let [few, many] = [7_000, many_times(7_000)].map(|rows| runtime(Domain::state(), &[(THREADS, rows)]));
     compare(
         &few,
         &many,
@@ -203,7 +208,7 @@ const EDGES: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FRO
 #[test]
 fn a_walk_of_spawn_edges_ends_at_its_bound() {
     let _alone = ALONE.lock();
-    let [few, many] = [11_000, 110_000].map(|rows| runtime(Domain::state(), &[(EDGES, rows)]));
+    let [few, many] = [11_000, many_times(11_000)].map(|rows| runtime(Domain::state(), &[(EDGES, rows)]));
     compare(
         &few,
         &many,
@@ -282,7 +287,7 @@ fn claim(at: &Runtime, number: usize) -> ExtractClaim {
 fn memories_look_at_their_budget_and_no_further() {
     let _alone = ALONE.lock();
     let fill = |rows| runtime(Domain::state(), &[(THREADS, rows), (DONE, rows), (OUTPUTS, rows)]);
-    let (few, many) = (fill(7_000), fill(70_000));
+    let (few, many) = (fill(7_000), fill(many_times(7_000)));
     compare(
         &few,
         &many,
@@ -337,7 +342,7 @@ const SELECTED: &str = "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 
 fn the_status_of_memories_counts_so_far_and_says_so() {
     let _alone = ALONE.lock();
     let fill = |rows| runtime(Domain::state(), &[(JOBS, rows), (SELECTED, rows)]);
-    let (few, many) = (fill(21_000), fill(210_000));
+    let (few, many) = (fill(21_000), fill(many_times(21_000)));
     compare(
         &few,
         &many,
