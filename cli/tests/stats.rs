@@ -12,8 +12,17 @@ use serde_json::json;
 fn a_script_and_a_person_read_what_this_process_counted() {
     let folder = tempfile::tempdir().expect("a folder");
     let home = folder.path().canonicalize().expect("its path");
-    let runtime = Runtime::open(Home::at(&home)).expect("the home opens");
-    let state = runtime.database("state").expect("the domain");
+    let open = || {
+        let runtime = Runtime::open(Home::at(&home)).expect("the home opens");
+        let state = runtime.database("state").expect("the domain");
+        state.wait_for_steps(Duration::from_mins(2)).expect("no steps are left");
+        (runtime, state)
+    };
+    // What is done by itself to a new home is done, and counted elsewhere.
+    let (runtime, state) = open();
+    runtime.close(Duration::from_secs(20));
+    drop((state, runtime));
+    let (runtime, state) = open();
     for _ in 0..3 {
         state.write(|tx| tx.execute("DELETE FROM no_such_table", [])).expect_err("no such table");
     }
