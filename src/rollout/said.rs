@@ -5,7 +5,7 @@
 //!    is absent was never set, null was set and taken back.
 //! 2. What this program does not know (a field of a later one, a goal of another shape) is repeated as it came.
 //!
-//! Tests: below; `tests/rollout_said.rs`.
+//! Tests: below; `tests/rollout_recorder.rs`.
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};

@@ -5,7 +5,7 @@
 //! - A list that cannot be told fails no append: the patch stays, and goes with the next one. That is told once.
 //! - Opening a thread changes nothing that a list shows.
 //!
-//! Tests: `tests/thread_store_live.rs`.
+//! Tests: `tests/thread_store_contract.rs`.
 
 mod facts;
 mod policy;

@@ -2,11 +2,10 @@
 //!
 //! Invariants, and where they are tested:
 //! 1. The transcript is the truth. An append that reached it has succeeded, whatever the index says; a row that could not
-//!    be made or changed is pending, told once, and made with the next call (`tests/thread_store_soft_and_hard.rs`).
-//! 2. What a user says about a thread (name, git, pin, archive) is in the transcript, durably, before the index says it
-//!    (`tests/c4_what_a_user_said.rs`).
+//!    be made or changed is pending, told once, and made with the next call.
+//! 2. What a user says about a thread (name, git, pin, archive) is in the transcript, durably, before the index says it.
 //! 3. Every change of a thread goes through its writer's right, also a rename or the archive
-//!    (`tests/thread_store_contract.rs`, `tests/l10_hand_over.rs`).
+//!    (`tests/thread_store_contract.rs`).
 //! 4. Reads write nothing but turns, which are a cache.
 //!
 //! | file | what |
