@@ -3,8 +3,6 @@
 use std::io::Write;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::Logs;
 use super::export::{LogExport, LogFormat, unwritten};
 use super::model::LogRow;
@@ -12,7 +10,7 @@ use super::query::LogQuery;
 use super::sql;
 use super::time_range::SLACK;
 use crate::error::{Error, ErrorKind, Result};
-use crate::redact::{REDACTED, Redactor};
+use crate::redact::{Cleaner, Redactor};
 use crate::sql::Session;
 use crate::stores::threads::row::thread_id;
 
@@ -59,11 +57,11 @@ impl Logs {
         let theirs = self.rows(&LogQuery::recent().thread(&thread))?;
         let beside = LogQuery::recent().threadless().process(&process);
         let beside = self.rows(&began(&process).into_iter().fold(beside, LogQuery::since))?;
-        let redactor = Redactor::default().environment();
+        let mut cleaner = Cleaner::new(Redactor::default().environment());
         let (mut lines, mut bytes, mut is_cut) = (Vec::new(), 0, false);
         for row in NewestFirst(theirs.peekable(), beside.peekable()) {
             let mut row = row?;
-            redact(&mut row, &redactor);
+            clean(&mut row, &mut cleaner);
             let line = format.line(&row)?;
             bytes += line.len() as u64;
             is_cut = bytes > FEEDBACK_BYTES;
@@ -109,26 +107,40 @@ where
     }
 }
 
-fn redact(row: &mut LogRow, redactor: &Redactor) {
-    row.message = redactor.text(&row.message).0.into_owned();
-    if let Some(fields) = &mut row.fields {
-        redact_value(fields, redactor);
+fn clean(row: &mut LogRow, cleaner: &mut Cleaner) {
+    for text in [Some(&mut row.message), Some(&mut row.target), row.module.as_mut(), row.file.as_mut()] {
+        if let Some(text) = text {
+            *text = cleaner.text(std::mem::take(text));
+        }
     }
+    row.fields = row.fields.take().map(|fields| cleaner.value("", fields));
 }
 
-fn redact_value(value: &mut Value, redactor: &Redactor) {
-    match value {
-        Value::String(text) => *text = redactor.text(text).0.into_owned(),
-        Value::Array(values) => values.iter_mut().for_each(|value| redact_value(value, redactor)),
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                if redactor.hides(name) {
-                    *value = Value::from(REDACTED);
-                } else {
-                    redact_value(value, redactor);
-                }
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+#[cfg(test)]
+mod tests {
+    use super::super::LogLevel;
+    use super::*;
+
+    #[test]
+    fn a_row_is_cleaned_as_when_it_was_written() {
+        let mut row = LogRow {
+            id: 1,
+            ts: 1,
+            level: LogLevel::Info,
+            target: "https://me:hunter2@host".to_owned(),
+            message: "password: Some(\"hunter2\")".to_owned(),
+            fields: Some(
+                serde_json::json!({"token": 12, "list": [{"token": "hunter2"}], "prompt": "hunter2"}),
+            ),
+            thread_id: None,
+            process_id: "p".to_owned(),
+            module: Some("m".to_owned()),
+            file: Some("password=hunter2".to_owned()),
+            line: None,
+            bytes: 1,
+        };
+        clean(&mut row, &mut Cleaner::new(Redactor::default()));
+        assert!(!format!("{row:?}").contains("hunter2"), "{row:?}");
+        assert_eq!(row.fields.expect("values")["token"], 12, "a count stays");
     }
 }

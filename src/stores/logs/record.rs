@@ -1,7 +1,8 @@
 //! An event as a row: redacted, cut to size, ready to be bound.
 //!
 //! Invariants:
-//! 1. No text reaches the file without having been through the [`Redactor`], names of values included.
+//! 1. No text reaches the file without having been through the [`Redactor`], names of values included. What is longer
+//!    than a row is cut before, so that nobody's long text costs the thread that writes more than a row does.
 //! 2. A row counts at most [`LogOptions::row_bytes`](super::LogOptions) towards the caps; one that was cut says so where
 //!    it was.
 //!
@@ -12,7 +13,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value as Json};
 
 use super::event::LogEvent;
-use crate::redact::{REDACTED, Redactor, is_harmless, is_secret_name};
+use crate::redact::{Cleaner, Redactor};
 use crate::sql::Value;
 use crate::stores::threads::row::canonical_id;
 
@@ -22,8 +23,9 @@ pub(super) const OVERHEAD: usize = 100;
 const LEAST_BYTES: usize = 1 << 10;
 /// Of a row, for the names of its target, module and file.
 const LONGEST_NAME: usize = 256;
-/// How deep values are looked into; what is deeper is left out.
-const DEEPEST: usize = 16;
+/// Of a text that is cut before it is redacted so much is looked at and not kept: where it was cut there may be a part of
+/// a secret, which cannot be known as one.
+const SEAM: usize = 4 << 10;
 
 /// A row to insert.
 pub(super) struct Record {
@@ -36,38 +38,47 @@ pub(super) struct Record {
 
 /// Makes records of events.
 pub(super) struct Recorder {
-    redactor: Redactor,
+    cleaner: Cleaner,
     row_bytes: usize,
     process: String,
-    /// Rows that were cut, and values that were redacted.
+    /// Rows that were cut.
     pub(super) truncated: u64,
-    pub(super) redacted: u64,
 }
 
 impl Recorder {
     pub(super) fn new(redactor: Redactor, row_bytes: usize, process: String) -> Self {
-        Self { redactor, row_bytes: row_bytes.max(LEAST_BYTES), process, truncated: 0, redacted: 0 }
+        let cleaner = Cleaner::new(redactor);
+        Self { cleaner, row_bytes: row_bytes.max(LEAST_BYTES), process, truncated: 0 }
+    }
+
+    /// Values that were redacted.
+    pub(super) fn redacted(&self) -> u64 {
+        self.cleaner.found
     }
 
     pub(super) fn record(&mut self, event: LogEvent) -> Record {
         let mut cut = event.cut;
         let mut fields = Map::new();
         for (name, value) in event.spans.iter().flat_map(|span| span.iter()) {
-            fields.insert(name.as_ref().to_owned(), self.clean(name, value.clone(), 0));
+            let value = self.value(name, value.clone(), &mut cut);
+            fields.insert(self.cleaner.text(name.as_ref().to_owned()), value);
         }
         for (name, value) in event.fields {
-            let value = self.clean(&name, value, 0);
-            fields.insert(name.into_owned(), value);
+            let value = self.value(&name, value, &mut cut);
+            fields.insert(self.cleaner.text(name.into_owned()), value);
         }
         let thread = event.thread.as_deref().and_then(canonical_id).map(Arc::<str>::from);
         if let (Some(text), None) = (event.thread, &thread) {
-            let text = self.clean("thread_id", Json::String(text.as_ref().to_owned()), 0);
+            let text = self.value("thread_id", Json::String(text.as_ref().to_owned()), &mut cut);
             fields.insert("thread_id".to_owned(), text);
         }
-        let mut name = |text: &str| shorten(text, LONGEST_NAME, &mut cut);
+        let mut name = |text: &str| {
+            let text = self.cleaner.text(text[..text.floor_char_boundary(self.row_bytes)].to_owned());
+            shorten(&text, LONGEST_NAME, &mut cut)
+        };
         let target = name(&event.target);
         let (module, file) = (event.module.as_deref().map(&mut name), event.file.as_deref().map(&mut name));
-        let message = self.text(event.message);
+        let message = self.text(event.message, &mut cut);
 
         let names = target.len() + [&module, &file].into_iter().flatten().map(String::len).sum::<usize>();
         let room = self.row_bytes.saturating_sub(OVERHEAD + names);
@@ -98,51 +109,32 @@ impl Recorder {
         }
     }
 
-    fn text(&mut self, text: String) -> String {
-        let (cleaned, found) = self.redactor.text(&text);
-        self.redacted += found as u64;
-        match cleaned {
-            std::borrow::Cow::Owned(cleaned) => without_nul(cleaned),
-            std::borrow::Cow::Borrowed(_) => without_nul(text),
+    /// A text without secrets, of not much more than a row's bytes.
+    fn text(&mut self, text: String, cut: &mut bool) -> String {
+        if text.len() <= self.row_bytes + SEAM {
+            return self.cleaner.text(text);
         }
+        *cut = true;
+        let looked_at = &text[..text.floor_char_boundary(self.row_bytes + SEAM)];
+        let mut cleaned = self.cleaner.text(looked_at.to_owned());
+        cleaned.truncate(cleaned.floor_char_boundary(cleaned.len().saturating_sub(SEAM)));
+        cleaned + &mark(text.len())
     }
 
-    fn clean(&mut self, name: &str, value: Json, depth: usize) -> Json {
-        if self.redactor.hides(name) && !harmless(name, &value) {
-            self.redacted += u64::from(value != Json::String(REDACTED.to_owned()));
-            return Json::String(REDACTED.to_owned());
-        }
+    fn value(&mut self, name: &str, value: Json, cut: &mut bool) -> Json {
         match value {
-            Json::String(text) => Json::String(self.text(text)),
-            Json::Array(_) | Json::Object(_) if depth == DEEPEST => Json::String("[too deep]".to_owned()),
-            // The values of a list go by its name, which is none of a secret's.
-            Json::Array(values) => values.into_iter().map(|value| self.clean("", value, depth + 1)).collect(),
-            Json::Object(values) => values
-                .into_iter()
-                .map(|(name, value)| {
-                    let value = self.clean(&name, value, depth + 1);
-                    (self.text(name), value)
-                })
-                .collect(),
-            other => other,
+            Json::String(text) if !self.cleaner.redactor.hides(name) => Json::String(self.text(text, cut)),
+            value => self.cleaner.value(name, value),
         }
     }
 }
 
-fn harmless(name: &str, value: &Json) -> bool {
-    match value {
-        Json::Null | Json::Bool(_) => true,
-        // How many tokens; but a password may be a number.
-        Json::Number(number) => !is_secret_name(name) || is_harmless(name, &number.to_string()),
-        Json::String(text) => is_harmless(name, text),
-        Json::Array(_) | Json::Object(_) => false,
-    }
+/// What stands at the end of a text that was cut, and how long the text was.
+fn mark(bytes: usize) -> String {
+    format!("{MARK}{bytes} bytes]")
 }
 
-/// SQL functions take a text to end at its first NUL.
-fn without_nul(text: String) -> String {
-    if text.contains('\0') { text.replace('\0', "\u{2400}") } else { text }
-}
+const MARK: &str = "… [truncated, ";
 
 /// The text in at most so many bytes; one that was cut ends in a mark.
 fn shorten(text: &str, most: usize, cut: &mut bool) -> String {
@@ -150,7 +142,10 @@ fn shorten(text: &str, most: usize, cut: &mut bool) -> String {
         return text.to_owned();
     }
     *cut = true;
-    let mark = format!("… [truncated, {} bytes]", text.len());
+    // One that was cut before says already how long it was.
+    let before = text.floor_char_boundary(text.len().saturating_sub(mark(usize::MAX).len()));
+    let before = text[before..].find(MARK).map(|at| text[before + at..].to_owned());
+    let mark = before.filter(|mark| mark.ends_with(" bytes]")).unwrap_or_else(|| mark(text.len()));
     let end = text.floor_char_boundary(most.saturating_sub(mark.len()));
     format!("{}{mark}", &text[..end])
 }
@@ -165,21 +160,22 @@ fn fit_fields(mut fields: Map<String, Json>, most: usize, cut: &mut bool) -> Opt
         return Some(whole);
     }
     *cut = true;
-    let each = most / fields.len().max(1);
     let mut left = most.saturating_sub("{\"truncated\":true}".len());
+    let each = share(fields.iter().map(|(name, value)| key_bytes(name) + value.to_string().len()), left);
     fields.retain(|name, value| {
         let mut text = value.to_string();
-        let key = Json::String(name.clone()).to_string().len() + 2;
-        if text.len() > each {
+        let key = key_bytes(name);
+        if key + text.len() > each {
             let plain = value.as_str().unwrap_or(&text);
+            let room = each.saturating_sub(key);
             // What is escaped takes up to six times as much.
-            let mut shorter = each.saturating_sub(key);
+            let mut shorter = room.saturating_sub("\"\"".len());
             *value = loop {
                 let candidate = Json::String(shorten(plain, shorter, &mut true));
-                if candidate.to_string().len() <= each || shorter < 32 {
+                if candidate.to_string().len() <= room || shorter < 32 {
                     break candidate;
                 }
-                shorter /= 2;
+                shorter -= shorter / 4;
             };
             text = value.to_string();
         }
@@ -191,10 +187,28 @@ fn fit_fields(mut fields: Map<String, Json>, most: usize, cut: &mut bool) -> Opt
     Some(Json::Object(fields).to_string())
 }
 
+/// A name as JSON, with the signs around it.
+fn key_bytes(name: &str) -> usize {
+    Json::from(name).to_string().len() + 2
+}
+
+/// How much each value may take so that all of them fill the room: what the short ones leave is for the long ones.
+fn share(sizes: impl Iterator<Item = usize>, room: usize) -> usize {
+    let mut sizes: Vec<usize> = sizes.collect();
+    sizes.sort_unstable();
+    let (mut left, mut each) = (room, 0);
+    for (at, size) in sizes.iter().enumerate() {
+        each = left / (sizes.len() - at);
+        left -= (*size).min(each);
+    }
+    each
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::LogLevel;
     use super::*;
+    use crate::redact::REDACTED;
 
     fn recorder() -> Recorder {
         Recorder::new(Redactor::default().name("project"), 64 << 10, "run".to_owned())
@@ -242,7 +256,7 @@ mod tests {
                 "password": hidden, "list": [{"secret": hidden}, hidden]})
         );
         assert_eq!(text(&record, 3), "Authorization: [REDACTED]");
-        assert_eq!((recorder.redacted, recorder.truncated), (7, 0));
+        assert_eq!((recorder.redacted(), recorder.truncated), (7, 0));
     }
 
     #[test]
@@ -272,6 +286,47 @@ mod tests {
         }
         let record = recorder().record(many);
         assert!(record.bytes <= 64 << 10 && fields(&record)["truncated"] == Json::Bool(true));
+    }
+
+    #[test]
+    fn the_room_that_short_values_leave_is_for_the_long_one() {
+        let mut event = event("m").field("long", "x".repeat(5 << 20));
+        for n in 0..9 {
+            event = event.field(format!("short_{n}"), n);
+        }
+        let record = recorder().record(event);
+        let fields = fields(&record);
+        let long = fields["long"].as_str().expect("text");
+        assert!(long.len() > 46 << 10, "{} of the 48 KiB of a row for values", long.len());
+        assert!(long.ends_with(&format!("… [truncated, {} bytes]", 5 << 20)));
+        assert_eq!(fields["short_8"], 8);
+    }
+
+    #[test]
+    fn no_part_of_a_secret_stays_where_a_long_text_was_cut() {
+        let secret = "tunafish-".repeat(8);
+        for part in (0..=secret.len()).step_by(8) {
+            // What is hidden before makes room for the end of what is looked at.
+            let mut text = "password=abcdefghijklmnopqrstuvwxyz ".repeat(1000);
+            text.push_str(&"x".repeat((64 << 10) + SEAM - text.len() - part));
+            text.push_str(&secret);
+            let mut recorder =
+                Recorder::new(Redactor::default().value(secret.as_str()), 64 << 10, "run".to_owned());
+            let record = recorder.record(event(text.as_str()).field("long", text));
+            let kept =
+                record.params.iter().any(|value| matches!(value, Value::Text(text) if text.contains("tuna")));
+            assert!(!kept, "cut behind {part} bytes of it");
+        }
+    }
+
+    #[test]
+    fn names_of_values_and_places_are_cleaned_too() {
+        let mut event = event("m").field("api_key=hunter2", 1);
+        event.target = "https://me:hunter2@host".into();
+        let record = recorder().record(event.place("password=hunter2", "password=hunter2", 1));
+        let kept =
+            record.params.iter().any(|value| matches!(value, Value::Text(text) if text.contains("hunter2")));
+        assert!(!kept);
     }
 
     #[test]

@@ -254,7 +254,7 @@ impl Writer {
         }
         let records: Arc<[_]> = records.into();
         self.shared.truncated.store(self.recorder.truncated, Ordering::Relaxed);
-        self.shared.redacted.store(self.recorder.redacted, Ordering::Relaxed);
+        self.shared.redacted.store(self.recorder.redacted(), Ordering::Relaxed);
         let bytes = records.iter().map(|record| record.bytes.unsigned_abs()).sum::<u64>();
         let batch = Batch { records, process: self.process.clone(), expired: Vec::new(), uncertain: None };
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
