@@ -384,8 +384,8 @@ fn l1_a_locked_log_holds_nobody_up() {
     assert_eq!(usize::try_from(stored).expect("a count"), rows, "no row of state is lost");
 }
 
-/// Where each is put, and what must not be found afterwards.
-const CANARIES: [&str; 8] = [
+/// What must not be found afterwards. Only the fourth is in the environment: by its value no other one is known.
+const CANARIES: [&str; 10] = [
     "canary1prompt0f8e",
     "canary2header3b7a",
     "canary3tooloutput5c",
@@ -394,23 +394,91 @@ const CANARIES: [&str; 8] = [
     "canary6assigned77ab",
     "canary7json4e90",
     "sk-canary8shape1234567890AB",
+    "canary9name5b1c",
+    "canary10target2e",
 ];
 
+/// Texts as programs write them, each with a canary of its own in the place of the `*`: `shape` and its number.
+const SHAPES: [&str; 29] = [
+    "Login { password: Some(\"*\"), user: 1 }",
+    "with ApiKey(\"*\")",
+    "auth: Ok(Some(\"*\"))",
+    "Secret { inner: \"*\" }",
+    "Login {\n    password: Some(\n        \"*\",\n    ),\n}",
+    "{\"cookie\":[\"sid=*\"]}",
+    "{\"secrets\":{\"a\":\"*\"}}",
+    "{\\\\\\\"password\\\\\\\":\\\\\\\"*\\\\\\\"}",
+    "password:\t*",
+    "password =\n *",
+    "password => *",
+    "password := *",
+    "[(\"authorization\", \"*\"), (\"accept\", \"a\")]",
+    "[(\"x-api-key\", \"*\")]",
+    "run --password * --verbose",
+    "[\"--token\", \"*\"]",
+    "PGPASSWORD=*",
+    "AWSSecretKey=*",
+    "DBPassword=*",
+    "IDToken=*",
+    "clientsecret=*",
+    "password1=*",
+    "auth=* session",
+    "session_id=*",
+    "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n*\n-----END PGP PRIVATE KEY BLOCK-----",
+    "body {\"prompt\":\"*\",\"n\":1}",
+    "body {\"content\":[{\"text\":\"*\"}]}",
+    "{\"http.request.body\":\"*\"}",
+    "Env { vars: {\"OPENAI_API_KEY\": \"*\"} }",
+];
+
+/// Every canary.
+fn canaries() -> Vec<String> {
+    let shapes = (0..SHAPES.len()).map(|n| format!("shape{n}canary"));
+    CANARIES.into_iter().map(str::to_owned).chain(shapes).collect()
+}
+
 /// What a program says of a request: a text, and values.
-fn request() -> (String, Vec<(&'static str, serde_json::Value)>) {
-    let [prompt, header, tool, environment, url, assigned, json, shape] = CANARIES;
+fn request() -> (String, Vec<(String, serde_json::Value)>) {
+    let [prompt, header, tool, environment, url, assigned, json, shape, name, _] = CANARIES;
     let message = format!(
         "sent with {environment} to https://me:{url}@host/v1?api_key={assigned}, body {{\"password\": \"{json}\"}}, {shape}"
     );
-    let fields = vec![
-        ("prompt", format!("my secret is {prompt}").into()),
-        ("authorization", format!("Bearer {header}").into()),
-        ("tool_output", format!("PASSWORD {tool}").into()),
-        ("request", serde_json::json!({"headers": {"x-api-key": header}, "messages": [{"content": prompt}]})),
-        ("debug", format!("Env {{ vars: {{\"OPENAI_API_KEY\": \"{environment}\"}} }}").into()),
+    let mut fields: Vec<(String, serde_json::Value)> = vec![
+        ("prompt".to_owned(), format!("my secret is {prompt}").into()),
+        ("authorization".to_owned(), format!("Bearer {header}").into()),
+        ("tool_output".to_owned(), format!("PASSWORD {tool}").into()),
+        (
+            "request".to_owned(),
+            serde_json::json!({"headers": {"x-api-key": header}, "messages": [{"content": prompt}]}),
+        ),
+        ("http.request.body".to_owned(), prompt.into()),
+        (format!("api_key={name}"), 1.into()),
     ];
+    for (n, text) in SHAPES.into_iter().enumerate() {
+        fields.push((format!("debug{n}"), text.replace('*', &format!("shape{n}canary")).into()));
+    }
     (message, fields)
 }
+
+/// Says it as programs do that know nothing of the sink.
+#[cfg(feature = "log-layer")]
+fn request_by_tracing(sink: &LogSink) {
+    use tracing_subscriber::layer::SubscriberExt;
+
+    let (message, fields) = request();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(sink.layer()), || {
+        let _span = tracing::info_span!("turn", prompt = CANARIES[0], login = %SHAPES[0].replace('*', "shape0canary")).entered();
+        for (_, value) in fields.iter().filter(|(name, _)| name.starts_with("debug")) {
+            tracing::info!(value = %value, debug = ?value, "{value}");
+        }
+        tracing::info!(http.request.body = CANARIES[0], tool_output = CANARIES[2], "{message}");
+        tracing::debug!("{fields:?}");
+        tracing::error!(?fields, "failed");
+    });
+}
+
+#[cfg(not(feature = "log-layer"))]
+fn request_by_tracing(_: &LogSink) {}
 
 fn secretive(home: &Path) {
     let levels = rowhouse::stores::logs::LogLevels::all(LogLevel::Trace);
@@ -421,10 +489,14 @@ fn secretive(home: &Path) {
     for n in 0..300 {
         for level in LogLevel::ALL {
             let (message, fields) = request();
-            let event = event(level, message);
+            for (_, value) in fields.iter().filter(|(name, _)| n % 50 == 0 && name.starts_with("debug")) {
+                sink.emit(event(level, value.as_str().expect("a text")));
+            }
+            let event = LogEvent::new(level, format!("https://me:{}@host", CANARIES[9]), message);
             sink.emit(fields.into_iter().fold(event, |event, (name, value)| event.field(name, value)));
         }
         if n % 20 == 0 {
+            request_by_tracing(&sink);
             sink.flush(LONG).expect("written");
         }
     }
@@ -437,12 +509,13 @@ fn secretive(home: &Path) {
 }
 
 /// How often secrets are found in the files of a database: rows, free pages and log alike.
-fn found(file: &Path) -> Vec<(&'static str, usize)> {
+fn found(file: &Path) -> Vec<(String, usize)> {
     let mut found = Vec::new();
     for ending in ["", "-wal", "-shm"] {
         let Ok(bytes) = std::fs::read(format!("{}{ending}", file.display())) else { continue };
-        for canary in CANARIES {
-            let times = bytes.windows(canary.len()).filter(|part| *part == canary.as_bytes()).count();
+        let text = String::from_utf8_lossy(&bytes);
+        for canary in canaries() {
+            let times = text.matches(&canary).count();
             if times > 0 {
                 found.push((canary, times));
             }
@@ -454,7 +527,8 @@ fn found(file: &Path) -> Vec<(&'static str, usize)> {
 /// Secrets in prompts, headers, the environment, tool output and texts do not reach the files of the logs, at any level,
 /// neither as rows nor in free pages nor in the write-ahead log.
 ///
-/// Scale: 1,500 events with eight secrets each, of which most rows are deleted again.
+/// Scale: 1,500 events with 39 secrets each, of which most rows are deleted again; in a build with the layer for `tracing`
+/// some go through it too.
 /// Control: a plain table with the same texts holds each of them.
 #[test]
 fn x2_no_secret_reaches_the_files() {
@@ -479,7 +553,8 @@ fn x2_no_secret_reaches_the_files() {
         .execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE log(message TEXT, fields TEXT)")
         .expect("a table");
     let (message, fields) = request();
-    plain.execute("INSERT INTO log VALUES (?1, ?2)", (message, format!("{fields:?}"))).expect("a row");
+    let fields = format!("{fields:?} {}", CANARIES[9]);
+    plain.execute("INSERT INTO log VALUES (?1, ?2)", (message, fields)).expect("a row");
     let names: std::collections::BTreeSet<_> = found(&file).into_iter().map(|(name, _)| name).collect();
-    assert_eq!(names.len(), CANARIES.len(), "{names:?}");
+    assert_eq!(names.len(), canaries().len(), "{names:?}");
 }
