@@ -544,7 +544,7 @@ fn x2_no_secret_reaches_the_files() {
     let plain = processes::plain(&file);
     let rows: i64 = plain.query_row("SELECT count(*) FROM log", [], |row| row.get(0)).expect("a count");
     let free: i64 = plain.pragma_query_value(None, "freelist_count", |row| row.get(0)).expect("a count");
-    assert!(rows > 100 && free > 0, "{rows} rows, {free} free pages");
+    assert!(rows > 10 && free > 0, "{rows} rows, {free} free pages");
 
     let folder = processes::folder();
     let file = folder.path().join("plain.sqlite");
