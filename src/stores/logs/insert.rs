@@ -79,9 +79,7 @@ pub(super) fn write(at: &impl Session, batch: &Batch, caps: &LogCaps) -> Result<
     for (first, last) in &batch.expired {
         expired += prune::run_rows(at, &batch.process, *first, *last)?;
     }
-    for record in records {
-        at.execute(ROW, &record.params)?;
-    }
+    at.execute_many(ROW, records.iter().map(|record| &record.params[..]))?;
     let id = number(at, LAST_ROW, &last.params, "id")?;
     let mut threads = BTreeMap::new();
     for record in batch.records.iter() {
