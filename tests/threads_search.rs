@@ -505,6 +505,15 @@ fn a_salvaged_database_is_searched_as_before() {
         .expect("the database")
         .write(|tx| tx.execute(delete, [id(100)]))
         .expect("deleted");
+    // As if their page was among what cannot be read.
+    runtime
+        .database("state")
+        .expect("the database")
+        .write(|tx| {
+            tx.execute("DELETE FROM thread_text WHERE thread_id BETWEEN ?1 AND ?2", [id(120), id(160)])
+        })
+        .expect("lost");
+    assert_eq!(found(&runtime, "word150"), Vec::<u64>::new());
     runtime.close(LONG);
     damage(&home.path().join("state.sqlite"));
 

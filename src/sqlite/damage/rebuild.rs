@@ -5,7 +5,7 @@
 //! 2. Rows go into the schema of their own time, and then through the migrations that came later, as they would have in the
 //!    undamaged file.
 //! 3. Rows that a migration put there give way to those of the file. They come back only in tables that lost rows.
-//! 4. How far each step came is kept like any row.
+//! 4. How far each step came is kept like any row, unless the step says that it makes again what was lost.
 //! 5. A file of a newer schema is left to a program that knows it.
 //! 6. Full-text indexes are made anew from their texts. What another virtual table held is told to be missing.
 //! 7. What is answered is checked by SQLite and durable, as one file without a log.
@@ -77,6 +77,7 @@ pub(super) fn build(spec: &Spec, main: &Path, log: &Path, target: &Path) -> Resu
     new.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
     let found = salvage::fill(main, log, &Known::of(&new)?, &new, &SKIP)?;
     new.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
+    steps::begin_anew_after_salvage(&new, &spec.domain)?;
     let tables = report::tables(&found, &OWN_TABLES);
     let lossy: Vec<_> = made_by_migrations
         .into_iter()

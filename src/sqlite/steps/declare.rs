@@ -55,6 +55,7 @@ pub struct Step {
     pub(super) work: Arc<Work>,
     pub(super) total: Option<Arc<Estimate>>,
     pub(super) needs_bytes: Option<Arc<Estimate>>,
+    pub(super) again_after_salvage: bool,
 }
 
 /// Where the next piece of a step begins, and how much it may do.
@@ -155,7 +156,14 @@ impl Step {
         version: i64,
         work: impl Fn(&Tx, &Piece) -> Result<Progress> + Send + Sync + 'static,
     ) -> Self {
-        Self { name: name.into(), version, work: Arc::new(work), total: None, needs_bytes: None }
+        Self {
+            name: name.into(),
+            version,
+            work: Arc::new(work),
+            total: None,
+            needs_bytes: None,
+            again_after_salvage: false,
+        }
     }
 
     /// A step over the rows of a table that has row ids. `work` is given the first and the last row id of a piece, both
@@ -208,6 +216,13 @@ impl Step {
     #[must_use]
     pub fn needs_bytes(mut self, bytes: impl Fn(&Snapshot) -> Result<u64> + Send + Sync + 'static) -> Self {
         self.needs_bytes = Some(Arc::new(bytes));
+        self
+    }
+
+    /// Begins anew after a salvage, which may have lost some of what it made. For a step that does nothing twice.
+    #[must_use]
+    pub(crate) fn again_after_salvage(mut self) -> Self {
+        self.again_after_salvage = true;
         self
     }
 

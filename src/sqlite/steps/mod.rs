@@ -130,6 +130,17 @@ pub(super) fn make_room(connection: &Connection) -> Result<()> {
     Ok(connection.execute_batch(record::CREATE)?)
 }
 
+/// Forgets the steps that [begin anew](Step::again_after_salvage) after a salvage.
+///
+/// # Errors
+/// Of SQLite.
+pub(super) fn begin_anew_after_salvage(connection: &Connection, domain: &Domain) -> Result<()> {
+    for step in domain.steps.iter().filter(|step| step.again_after_salvage) {
+        record::forget(connection, &step.name)?;
+    }
+    Ok(())
+}
+
 /// The steps that were begun in a database, by name.
 ///
 /// # Errors

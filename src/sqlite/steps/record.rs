@@ -4,7 +4,8 @@
 //! - The table is made by the first piece of the first step: a database whose domain has none has no such table.
 //! - What it holds is data from a file: a row of another shape is an error that names the table, never a panic
 //!   (`a_row_of_another_shape_is_an_error`).
-//! - A step that is done stays done, and its rows never become fewer (`a_finished_step_stays_finished`).
+//! - A step that is done stays done, and its rows never become fewer (`a_finished_step_stays_finished`); only a salvage
+//!   may [`forget`] it.
 
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -98,6 +99,15 @@ pub(super) fn of(connection: &Connection, name: &str) -> Result<Option<Record>> 
         statement.query_row([name], Record::of).optional()
     };
     one().map_err(unreadable)
+}
+
+/// Takes a step for one that was never begun.
+///
+/// # Errors
+/// Of SQLite.
+pub(super) fn forget(connection: &Connection, name: &str) -> Result<()> {
+    connection.execute("DELETE FROM rowhouse_steps WHERE name = ?1", [name])?;
+    Ok(())
 }
 
 /// What a piece adds to the record of its step.

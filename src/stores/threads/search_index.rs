@@ -2,7 +2,7 @@
 //!
 //! Triggers keep the index in step (`migrations_state/V4__thread_search.sql`), whoever writes a thread: also a program
 //! that knows nothing of it. What it is made from is in the table `thread_text`, so a salvage makes it anew
-//! (`sqlite/damage/rebuild.rs`).
+//! (`sqlite/damage/rebuild.rs`), and what the table lost comes in from the threads.
 //!
 //! Tests: `tests/threads_search.rs`.
 
@@ -22,10 +22,11 @@ const BYTES_PER_THREAD: &str = "SELECT count(*) * 1024 FROM (SELECT 1 FROM threa
 const INDEX: &str = "UPDATE thread SET name = name WHERE rowid BETWEEN ?1 AND ?2
     AND NOT EXISTS (SELECT 1 FROM thread_text WHERE thread_id = id)";
 
-/// Brings the threads in that no trigger has.
+/// Brings the threads in that no trigger has, and those that a salvage could not keep in.
 pub(crate) fn step() -> Step {
     Step::over_rows(NAME, SINCE, "thread", |tx, rows| tx.execute(INDEX, rows))
         .needs_bytes(|at| at.row(BYTES_PER_THREAD, [], |row| row.get(0)).map(i64::cast_unsigned))
+        .again_after_salvage()
 }
 
 /// True when every thread is in it.
