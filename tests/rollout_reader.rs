@@ -173,8 +173,7 @@ fn a_line_begun_by_a_dead_writer_is_not_joined_with_the_next_ones() {
         let _ = recorder.append(&[item(1, 50)]).expect("taken");
         drop(recorder);
         let mut file = OpenOptions::new().append(true).open(place.live()).expect("opens");
-        let torn = &item(2, 200).text()[..passed];
-        file.write_all(torn.as_bytes()).expect("torn");
+        file.write_all(&item(2, 200).text().as_bytes()[..passed]).expect("torn");
         let mut reader = Reader::open(&place.live()).expect("opens");
         assert_eq!(forwards(&mut reader).len(), 2);
         for _ in 0..2 {
@@ -239,7 +238,7 @@ fn a_copied_home_reads_its_own_transcripts() {
         let stale = found.stale.expect("another one");
         assert_eq!((found.path, stale.path, stale.reason), (inside, original.live(), Stale::Elsewhere));
     }
-    place.rollouts.resume(ID, Some(&original.live()), AT_ONCE).expect("its own");
+    drop(place.rollouts.resume(ID, Some(&original.live()), AT_ONCE).expect("its own"));
     let link = place.path("link");
     std::os::unix::fs::symlink(place.path(""), &link).expect("a link");
     let same = link.join(place.live().strip_prefix(place.path("")).expect("below"));

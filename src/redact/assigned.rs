@@ -279,10 +279,7 @@ fn header_end(text: &str, from: usize) -> usize {
     while at < bytes.len() {
         match bytes[at] {
             b'\r' | b'\n' => return at,
-            b'"' if bytes[at - 1] == b'=' => {
-                at = quoted_end(bytes, at + 1, b'"', 0).1;
-                continue;
-            }
+            b'"' if bytes[at - 1] == b'=' => at = quoted_end(bytes, at + 1, b'"', 0).1,
             b'"' | b'\'' => return from + text[from..at].trim_end_matches('\\').len(),
             _ => at += 1,
         }

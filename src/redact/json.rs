@@ -51,10 +51,10 @@ impl Cleaner {
                     [Value::String(name), Value::String(_)] => name.clone(),
                     _ => String::new(),
                 };
-                let names = ["", &named].into_iter().chain(std::iter::repeat(""));
+                let of_each = ["", &named].into_iter().chain(std::iter::repeat(""));
                 values
                     .into_iter()
-                    .zip(names)
+                    .zip(of_each)
                     .map(|(value, name)| self.deeper(name, value, depth + 1))
                     .collect()
             }

@@ -98,7 +98,8 @@ impl Rollouts {
     ///
     /// # Errors
     /// `Conflict`, naming the owner, when somebody writes it, or when a compressed one of that name says something else;
-    /// `Full` when there is no room for both; `Unsupported` without the feature `zstd`; `Invalid` for what is no transcript, lies outside this home, or ends in a torn line; of the system.
+    /// `Full` when there is no room for both; `Unsupported` without the feature `zstd`; `Invalid` for what is no transcript,
+    /// lies outside this home, or ends in a torn line; of the system.
     pub fn compress(&self, path: &Path) -> Result<u64> {
         let path = &self.own(path)?;
         let id = super::metadata::id_of(path)?;

@@ -109,7 +109,7 @@ impl Recorder {
         torn: Option<TornTail>,
     ) -> Self {
         let (said, since_said, unread_before) = match said {
-            LastSaid::Here(said, until) => (said, file.end().saturating_sub(until), None),
+            LastSaid::Here(said, until) => (*said, file.end().saturating_sub(until), None),
             LastSaid::NotBehind(offset) => {
                 (UserFacts::default(), 0, Some(offset).filter(|offset| *offset > 0))
             }

@@ -147,7 +147,7 @@ impl Rollouts {
 /// What a search for the last snapshot found.
 pub(super) enum LastSaid {
     /// What it says, and where the line after it begins.
-    Here(UserFacts, u64),
+    Here(Box<UserFacts>, u64),
     /// There is none from here on.
     NotBehind(u64),
 }
@@ -161,8 +161,8 @@ fn said_at_end(path: &Path) -> Result<LastSaid> {
     let mut lines = Reader::backwards(path, None)?;
     let mut last_line = None;
     while let Some(line) = lines.next()? {
-        if let Some(said) = said_in(&line, path) {
-            return Ok(said);
+        if let Some((said, end)) = said_in(&line, path) {
+            return Ok(LastSaid::Here(Box::new(said), end));
         }
         let offset = line.offset;
         if *last_line.get_or_insert(offset) - offset > SNAPSHOT_WITHIN {
@@ -180,15 +180,15 @@ fn said_at_end(path: &Path) -> Result<LastSaid> {
 pub(super) fn said_before(path: &Path, offset: u64) -> Result<Option<(UserFacts, u64)>> {
     let mut lines = Reader::backwards(path, Some(Position { offset, line: 0 }))?;
     while let Some(line) = lines.next()? {
-        if let Some(LastSaid::Here(said, end)) = said_in(&line, path) {
-            return Ok(Some((said, end)));
+        if let Some(said) = said_in(&line, path) {
+            return Ok(Some(said));
         }
     }
     Ok(None)
 }
 
-/// What a line says, if it is a snapshot. Where the file lies has the last word about the archive.
-fn said_in(line: &RolloutLine<'_>, path: &Path) -> Option<LastSaid> {
+/// What a line says, if it is a snapshot, and where the next one begins. Where the file lies has the last word about the archive.
+fn said_in(line: &RolloutLine<'_>, path: &Path) -> Option<(UserFacts, u64)> {
     if line.kind != super::item::SNAPSHOT {
         return None;
     }
@@ -197,5 +197,5 @@ fn said_in(line: &RolloutLine<'_>, path: &Path) -> Option<LastSaid> {
         // Nobody said so yet: `unarchive` does.
         said.archived_at = Change::Leave;
     }
-    Some(LastSaid::Here(said, line.offset + line.text.len() as u64 + 1))
+    Some((said, line.offset + line.text.len() as u64 + 1))
 }

@@ -108,10 +108,8 @@ where
 }
 
 fn clean(row: &mut LogRow, cleaner: &mut Cleaner) {
-    for text in [Some(&mut row.message), Some(&mut row.target), row.module.as_mut(), row.file.as_mut()] {
-        if let Some(text) = text {
-            *text = cleaner.text(std::mem::take(text));
-        }
+    for text in [&mut row.message, &mut row.target].into_iter().chain(&mut row.module).chain(&mut row.file) {
+        *text = cleaner.text(std::mem::take(text));
     }
     row.fields = row.fields.take().map(|fields| cleaner.value("", fields));
 }

@@ -1,8 +1,9 @@
 //! What a row becomes when facts arrive.
 //!
-//! What a user set stays until a user sets it again, or moves the transcript into the archive or out of it; silence and empty texts change nothing; recency only moves
-//! forward. Whether memories may be drawn is what a new thread's facts say, and afterwards what is said through the store: a
-//! transcript repeats for ever how it began. What an earlier reading of the same file found changes nothing. Merging the same facts twice gives the same row.
+//! What a user set stays until a user sets it again, or moves the transcript into the archive or out of it; silence and
+//! empty texts change nothing; recency only moves forward. Whether memories may be drawn is what a new thread's facts say,
+//! and afterwards what is said through the store: a transcript repeats for ever how it began. What an earlier reading of
+//! the same file found changes nothing. Merging the same facts twice gives the same row.
 
 use std::path::Path;
 
