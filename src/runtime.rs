@@ -172,7 +172,7 @@ impl Runtime {
     #[cfg(feature = "agent")]
     pub fn backfill(&self) -> crate::stores::Backfill {
         let lock = (!self.is_ephemeral()).then(|| self.inner.folder.lock_path("state.backfill"));
-        crate::stores::Backfill::of(self.database("state"), lock)
+        crate::stores::Backfill::of(self.database("state"), self.goals_if_any(), lock)
     }
 
     /// Which thread started which, on the state database.
@@ -223,6 +223,12 @@ impl Runtime {
     #[cfg(feature = "agent")]
     pub fn goals(&self) -> crate::stores::Goals {
         crate::stores::Goals::of(self.database("goals"))
+    }
+
+    /// The goal store, in a runtime that has the domain.
+    #[cfg(feature = "agent")]
+    pub(crate) fn goals_if_any(&self) -> Option<crate::stores::Goals> {
+        self.database("goals").ok().map(crate::stores::Goals::new)
     }
 
     /// The device keys, on the device keys database; their private parts are in files of the home, or, when nothing is kept,

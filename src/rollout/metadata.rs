@@ -14,6 +14,7 @@ use super::scan::Scan;
 use super::whole::{self, Middle};
 use super::{compressed, disk, windows};
 use crate::error::{Error, ErrorKind, Result};
+use crate::stores::goals::Goal;
 use crate::stores::threads::row::canonical_id;
 use crate::stores::threads::{Change, ThreadFacts, UserField};
 
@@ -34,6 +35,16 @@ pub struct RolloutFacts {
     pub snapshot_at_end: bool,
     /// Bytes read.
     pub bytes_read: u64,
+}
+
+impl RolloutFacts {
+    /// The goal that the transcript tells, as one of this thread.
+    pub(crate) fn goal(&self) -> Option<Goal> {
+        match &self.said.goal {
+            Change::Set(goal) => Some(Goal { thread_id: self.thread.id.clone(), ..goal.clone() }),
+            Change::Leave | Change::Clear => None,
+        }
+    }
 }
 
 /// A transcript that is refused, and the line it fails at.

@@ -101,6 +101,11 @@ impl Rollouts {
         WriterLease::take(&self.home, &thread_id(id)?, wait)
     }
 
+    /// Where the home lies.
+    pub(crate) fn home_path(&self) -> &Path {
+        self.home.path()
+    }
+
     /// The path of a transcript that may be changed: one in this home.
     pub(super) fn own(&self, path: &Path) -> Result<PathBuf> {
         let folder = path.parent().unwrap_or(path);

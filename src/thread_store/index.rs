@@ -43,6 +43,11 @@ impl Index {
         self.get(thread)?.ok_or_else(|| not_found(thread))
     }
 
+    /// Those of these threads that have a row.
+    pub(super) fn known(&self, threads: &[&str]) -> Result<Vec<String>> {
+        Ok(self.threads.get_all(threads)?.into_iter().flatten().map(|row| row.id).collect())
+    }
+
     pub(super) fn list(&self, query: &ThreadQuery) -> Result<ThreadPage> {
         self.threads.list(query)
     }

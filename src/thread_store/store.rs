@@ -36,6 +36,13 @@ pub trait ThreadStore: Send + Sync {
     /// `NotFound`; `Conflict` with the owner's name; the store's.
     fn resume(&self, thread: &str) -> Result<()>;
 
+    /// True while another session waits for a thread that this store may write. An owner whose client has gone calls
+    /// [`shutdown`](Self::shutdown) then. Cheap enough for every second. A store where nobody can wait answers false.
+    fn is_wanted(&self, thread: &str) -> bool {
+        let _ = thread;
+        false
+    }
+
     /// Adds items behind what is there, all of them or none: raw history, nothing is inferred from it. They are safe from
     /// a crash of the program at once, from a power cut after [`flush`](Self::flush).
     ///

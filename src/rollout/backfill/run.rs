@@ -299,6 +299,7 @@ impl<'a> Run<'a> {
                 batch.notes.push(FileNote { path: before, stamp, what });
             }
         }
+        let mut goals = Vec::new();
         for (id, (candidate, facts)) in ids.iter().zip(good) {
             let thread_id = id.clone();
             let stamp = facts.thread.stamp.unwrap_or(candidate.file.stamp);
@@ -314,9 +315,12 @@ impl<'a> Run<'a> {
                 None => batch.forget.push(candidate.path),
             }
             if is_longest {
+                goals.extend(facts.goal());
                 batch.threads.push(facts.thread);
             }
         }
+        // Before the rows: a file whose row is there is not read again.
+        self.backfill.restore_goals(&goals)?;
         self.commit(&batch, whole)
     }
 

@@ -126,7 +126,7 @@ impl Start {
             facts,
             progress: BackfillProgress::default(),
         };
-        let Some(before) = before else { return anew(false, facts) };
+        let Some(before) = before else { return anew(reread == Reread::Everything, facts) };
         let unfinished = before.state != BackfillState::Complete;
         let everything = reread == Reread::Everything || before.facts < facts;
         // A newer program's reading is not made an older one's.

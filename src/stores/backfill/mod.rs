@@ -29,6 +29,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Row, Session, Value};
 use crate::sqlite::{Database, holders, now_unix_ms};
 use crate::stores::database::StoreDatabase;
+use crate::stores::goals::{Goal, Goals};
 use crate::stores::threads::{FileStamp, Threads};
 use owner::Right;
 
@@ -85,6 +86,8 @@ pub struct Backfill {
     database: StoreDatabase,
     /// The lock file of the right to run one; `None` for a database in memory.
     lock: Option<PathBuf>,
+    /// What transcripts tell of goals goes there; `None` in a runtime without them.
+    goals: Option<Goals>,
     limits: BackfillLimits,
 }
 
@@ -118,9 +121,9 @@ pub(crate) struct RowOfFile {
 
 impl Backfill {
     /// The backfills of a runtime; one without the state domain answers so at every use.
-    pub(crate) fn of(database: Result<Database>, lock: Option<PathBuf>) -> Self {
+    pub(crate) fn of(database: Result<Database>, goals: Option<Goals>, lock: Option<PathBuf>) -> Self {
         let database = StoreDatabase::new(database, "backfill").background();
-        Self { database, lock, limits: BackfillLimits::default() }
+        Self { database, lock, goals: goals.map(Goals::background), limits: BackfillLimits::default() }
     }
 
     /// With other limits than the default ones.
@@ -132,6 +135,11 @@ impl Backfill {
 
     pub(crate) fn its_limits(&self) -> &BackfillLimits {
         &self.limits
+    }
+
+    /// Brings back goals that are missing.
+    pub(crate) fn restore_goals(&self, goals: &[Goal]) -> Result<()> {
+        self.goals.as_ref().map_or(Ok(()), |store| store.restore(goals))
     }
 
     /// The threads it fills, in the background lane.

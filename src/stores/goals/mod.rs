@@ -7,6 +7,7 @@
 //!   makes it `budget_limited` in the same statement.
 //! - A caller that names the goal it has seen (`expected_goal_id`) changes no other.
 //! - What changes nothing is not written.
+//! - What a transcript tells of a goal never takes the place of what was said later (`tests/c4_what_a_user_said.rs`).
 //! - A list neither skips nor repeats a goal that is there throughout.
 //!
 //! Tests: `tests/goals.rs`; what a statement may look at: `tests/stores_look_at_little.rs`.
@@ -177,6 +178,36 @@ impl Goals {
         self.database.get()?.write(|tx| only(tx, sql::DELETE, &[thread.as_str().into()]))
     }
 
+    /// Brings back goals as transcripts tell them: those that are missing here, or were last changed earlier. What no store
+    /// of goals could have made is passed over.
+    pub(crate) fn restore(&self, goals: &[Goal]) -> Result<()> {
+        let good: Vec<_> = goals.iter().filter_map(|goal| Some((goal, restorable(goal).ok()?))).collect();
+        if good.is_empty() {
+            return Ok(());
+        }
+        let database = self.database.get()?;
+        let wanted = database.read(|at| {
+            let mut wanted = Vec::new();
+            for (goal, params) in &good {
+                if read(at, &goal.thread_id)?.is_none_or(|known| known.updated_at < goal.updated_at) {
+                    wanted.push(params);
+                }
+            }
+            Ok(wanted)
+        })?;
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        database.write(|tx| {
+            wanted.iter().try_for_each(|params| Session::execute(tx, sql::RESTORE, *params).map(drop))
+        })
+    }
+
+    /// The same goals; writes go to the background lane.
+    pub(crate) fn background(self) -> Self {
+        Self { database: self.database.background() }
+    }
+
     fn stop(&self, thread_id: &str, status: GoalStatus) -> Result<GoalChange> {
         let thread = row::thread_id(thread_id)?;
         self.change(&thread, None, sql::STOP, [status.as_str().into(), now().into()])
@@ -209,6 +240,21 @@ fn row_of(thread_id: &str, goal: &NewGoal) -> Result<[Value; 6]> {
         goal.status.as_str().into(),
         goal.token_budget.into(),
         now().into(),
+    ])
+}
+
+fn restorable(goal: &Goal) -> Result<[Value; 9]> {
+    goal.check()?;
+    Ok([
+        row::thread_id(&goal.thread_id)?.into(),
+        row::thread_id(&goal.goal_id)?.into(),
+        goal.objective.as_str().into(),
+        goal.status.as_str().into(),
+        goal.token_budget.into(),
+        goal.tokens_used.into(),
+        goal.time_used_seconds.into(),
+        goal.created_at.into(),
+        goal.updated_at.into(),
     ])
 }
 

@@ -6,6 +6,7 @@ use super::LONGEST_OBJECTIVE;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::Row;
 use crate::stores::threads::Change;
+use crate::stores::threads::row::canonical_id;
 
 /// What a thread is to reach. Times are Unix milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -217,6 +218,16 @@ impl GoalChange {
 }
 
 impl Goal {
+    /// Whether a goal that was read elsewhere is one that this store could have made.
+    pub(super) fn check(&self) -> Result<()> {
+        check_objective(&self.objective)?;
+        check_budget(self.token_budget)?;
+        if canonical_id(&self.goal_id).is_none() || self.tokens_used < 0 || self.time_used_seconds < 0 {
+            return Err(Error::new(ErrorKind::Invalid, "it is no goal of this store"));
+        }
+        Ok(())
+    }
+
     pub(super) fn from_row(row: &Row) -> Result<Self> {
         Ok(Self {
             thread_id: row.get("thread_id")?,

@@ -46,6 +46,17 @@ macro_rules! put {
 pub(super) const REPLACE: &str = put!("");
 pub(super) const INSERT: &str = put!(" WHERE goal.status = 'complete'");
 
+/// A goal as it was: $1 thread, $2 goal, $3 objective, $4 status, $5 budget, $6 tokens, $7 seconds, $8 created, $9 updated.
+pub(super) const RESTORE: &str = concat!(
+    "INSERT INTO goal(",
+    columns!(),
+    ") VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) \
+     ON CONFLICT (thread_id) DO UPDATE SET goal_id = excluded.goal_id, objective = excluded.objective, \
+     status = excluded.status, token_budget = excluded.token_budget, tokens_used = excluded.tokens_used, \
+     time_used_seconds = excluded.time_used_seconds, created_at = excluded.created_at, \
+     updated_at = excluded.updated_at WHERE excluded.updated_at > goal.updated_at"
+);
+
 /// Now, or when it was last changed if the clock was set back since.
 macro_rules! touched {
     ($now:literal) => {

@@ -158,7 +158,7 @@ impl ThreadQuery {
         i64::from(self.budget)
     }
 
-    pub(super) fn cursor_text(&self) -> Option<&str> {
+    pub(crate) fn cursor_text(&self) -> Option<&str> {
         self.cursor.as_deref()
     }
 

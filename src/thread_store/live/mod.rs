@@ -163,6 +163,11 @@ impl LiveThread {
         self.store.flush(&self.id)
     }
 
+    /// True while another session waits for this thread: once its client has gone, [`close`](Self::close) it then.
+    pub fn is_wanted(&self) -> bool {
+        self.store.is_wanted(&self.id)
+    }
+
     /// Changes what a list shows of the thread, for a user.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
-//! Names, pins, the archive: what a user says about a thread.
+//! Names, pins, goals, the archive: what a user says about a thread.
 
 use super::super::store::{not_found, refuse_place};
-use super::Inner;
+use super::{HAND_OVER, Inner};
 use crate::error::{ErrorKind, Result};
 use crate::rollout::{Recorder, UserFacts};
 use crate::sqlite::now_unix_ms;
+use crate::stores::goals::Goal;
 use crate::stores::threads::{Change, GitFacts, GitPatch, ThreadPatch, ThreadRow};
 
 impl Inner {
@@ -21,6 +22,9 @@ impl Inner {
         };
         let said = said_by(patch);
         if said.is_empty() && patch.git == GitPatch::default() {
+            // Whose transcript it is derived from is the one to say it.
+            let _right =
+                self.writing(thread).is_none().then(|| self.rollouts.lease(thread, HAND_OVER)).transpose()?;
             return match self.index.patch_soon(thread, patch) {
                 Err(error) if error.kind() == ErrorKind::NotFound => Err(not_found(thread)),
                 patched => patched,
@@ -42,6 +46,24 @@ impl Inner {
             recorder.flush()
         };
         self.with_recorder(thread, say, patched)
+    }
+
+    /// Says the thread's goal in its transcript, as the goals database has it now.
+    pub(super) fn record_goal(&self, thread: &str) -> Result<Option<Goal>> {
+        let goals = self.runtime.goals();
+        let mut recorded = None;
+        let say = |recorder: &mut Recorder| {
+            // Read as the writer: of two that record at once the later one says what was set later.
+            recorded = goals.get(thread)?;
+            if recorded.is_none() && !matches!(recorder.said().goal, Change::Set(_)) {
+                return Ok(());
+            }
+            let goal = recorded.clone().map_or(Change::Clear, Change::Set);
+            recorder.say(UserFacts { goal, ..UserFacts::default() })?.written()?;
+            recorder.flush()
+        };
+        self.with_recorder(thread, say, || Ok(()))?;
+        Ok(recorded)
     }
 
     pub(super) fn move_to_archive(&self, thread: &str, archived: bool) -> Result<ThreadRow> {

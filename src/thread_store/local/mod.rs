@@ -2,21 +2,26 @@
 //!
 //! Invariants, and where they are tested:
 //! 1. The transcript is the truth. An append that reached it has succeeded, whatever the index says; a row that could not
-//!    be made or changed is pending, told once, and made with the next call.
-//! 2. What a user says about a thread (name, git, pin, archive) is in the transcript, durably, before the index says it.
+//!    be made or changed is pending, told once, and made with the next call (`tests/thread_store_soft_and_hard.rs`).
+//! 2. What a user says about a thread (name, git, pin, archive) is in the transcript, durably, before the index says it;
+//!    its goal, when it was recorded (`tests/c4_what_a_user_said.rs`).
 //! 3. Every change of a thread goes through its writer's right, also a rename or the archive
-//!    (`tests/thread_store_contract.rs`).
-//! 4. Reads write nothing but turns, which are a cache.
+//!    (`tests/thread_store_contract.rs`, `tests/l10_hand_over.rs`).
+//! 4. Reads write nothing but what the transcripts say: turns, and rows that new transcripts lack.
+//! 5. The newest thread is listed within a second, also when nobody could make its row (`newest`;
+//!    `tests/thread_store_at_scale.rs`).
 //!
 //! | file | what |
 //! |---|---|
 //! | `writing` | the threads that this store may write |
 //! | `reading` | histories, rows, turns |
-//! | `changing` | names, pins, the archive |
+//! | `changing` | names, pins, goals, the archive |
+//! | `newest` | new transcripts without a row |
 //! | `fork` | a thread with another one's past |
 
 mod changing;
 mod fork;
+mod newest;
 mod reading;
 mod writing;
 
@@ -32,8 +37,10 @@ use super::turns::{Anomaly, TurnPage, TurnQuery};
 use crate::error::Result;
 use crate::rollout::{Item, NewRollout, Rollouts};
 use crate::runtime::Runtime;
+use crate::stores::goals::Goal;
 use crate::stores::threads::row::thread_id;
 use crate::stores::threads::{SearchPage, ThreadPage, ThreadPatch, ThreadQuery, ThreadRow, ThreadSearch};
+use newest::Newest;
 use writing::Writing;
 
 /// How long a change waits for a thread that another process is just done with.
@@ -67,6 +74,7 @@ struct Inner {
     runtime: Runtime,
     rollouts: Rollouts,
     index: Index,
+    newest: Newest,
     /// The threads that this store may write.
     writing: Mutex<HashMap<String, Arc<Mutex<Writing>>>>,
 }
@@ -82,6 +90,7 @@ impl LocalThreadStore {
                 rollouts: Rollouts::open(runtime.home())?,
                 index: Index::new(runtime.database("state")?),
                 runtime: runtime.clone(),
+                newest: Newest::default(),
                 writing: Mutex::default(),
             }),
         })
@@ -90,6 +99,17 @@ impl LocalThreadStore {
     /// The runtime below it.
     pub fn runtime(&self) -> &Runtime {
         &self.inner.runtime
+    }
+
+    /// Says the goal of a thread in its transcript, durably, as the [goals](Runtime::goals) are now; answers it. Call it after
+    /// a goal was set, changed or removed: without it the goal is in the goals database alone, and lost with it. What it
+    /// used is told as of now.
+    ///
+    /// # Errors
+    /// `Invalid` when the goal does not fit the 31 KiB that a transcript keeps of what is said about its thread; then
+    /// nothing of it is said. As [`update_metadata`](ThreadStore::update_metadata); of the goals database.
+    pub fn record_goal(&self, thread: &str) -> Result<Option<Goal>> {
+        self.inner.record_goal(&thread_id(thread)?)
     }
 
     /// Its transcripts.
@@ -109,6 +129,10 @@ impl ThreadStore for LocalThreadStore {
 
     fn resume(&self, thread: &str) -> Result<()> {
         self.inner.resume(&thread_id(thread)?)
+    }
+
+    fn is_wanted(&self, thread: &str) -> bool {
+        thread_id(thread).is_ok_and(|thread| self.inner.is_wanted(&thread))
     }
 
     fn append_items(&self, thread: &str, items: &[Item]) -> Result<()> {
@@ -141,6 +165,9 @@ impl ThreadStore for LocalThreadStore {
     }
 
     fn list(&self, query: &ThreadQuery) -> Result<ThreadPage> {
+        if query.cursor_text().is_none() {
+            self.inner.look_for_the_newest();
+        }
         self.inner.index.list(query)
     }
 

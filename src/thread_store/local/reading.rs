@@ -6,7 +6,7 @@ use super::super::store::{History, not_found};
 use super::super::turns::{TurnPage, TurnQuery};
 use super::Inner;
 use crate::error::{Error, ErrorKind, Result};
-use crate::rollout::{Item, Reader, read_metadata};
+use crate::rollout::{Item, Reader, RolloutFacts, read_metadata};
 use crate::stores::threads::ThreadRow;
 
 impl Inner {
@@ -75,9 +75,20 @@ impl Inner {
 
     pub(super) fn rebuild(&self, thread: &str) -> Result<ThreadRow> {
         let path = self.path(thread)?;
-        self.index.put(&read_metadata(&path)?.thread)?;
+        let found = read_metadata(&path)?;
+        self.restore_goal(&found)?;
+        self.index.put(&found.thread)?;
         self.index.rebuild(thread, &path)?;
         self.index.read(thread)
+    }
+
+    /// Brings back the goal that a transcript tells. Before its row is made, always: a backfill does not read a transcript
+    /// again that has its row.
+    pub(super) fn restore_goal(&self, found: &RolloutFacts) -> Result<()> {
+        match (self.runtime.goals_if_any(), found.goal()) {
+            (Some(goals), Some(goal)) => goals.restore(&[goal]),
+            _ => Ok(()),
+        }
     }
 }
 

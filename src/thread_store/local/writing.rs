@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::super::store::not_ours;
 use super::{HAND_OVER, Inner};
 use crate::error::{Error, ErrorKind, Result};
-use crate::rollout::{Appended, Item, NewRollout, Recorder, derived, read_metadata};
+use crate::rollout::{Appended, Item, NewRollout, Recorder, RolloutFacts, derived, read_metadata};
 use crate::stores::threads::ThreadFacts;
 use crate::telemetry;
 
@@ -95,6 +95,12 @@ impl Inner {
     /// The thread, if this store may write it.
     pub(super) fn writing(&self, thread: &str) -> Option<Arc<Mutex<Writing>>> {
         self.writing.lock().get(thread).cloned()
+    }
+
+    pub(super) fn is_wanted(&self, thread: &str) -> bool {
+        let Some(writing) = self.writing(thread) else { return false };
+        let writing = writing.lock();
+        writing.recorder.as_ref().is_some_and(Recorder::is_wanted)
     }
 
     fn ours(&self, thread: &str) -> Result<Arc<Mutex<Writing>>> {
@@ -187,9 +193,17 @@ impl Inner {
             return;
         };
         if let Ok(found) = read_metadata(path.path()) {
-            writing.pending = Some(found.thread);
+            writing.pending = Some(self.facts_of(found));
             self.put_pending(thread, writing, true);
         }
+    }
+
+    /// What the index is to say of a transcript. Without its goal, where that could not be restored, it is not taken as read.
+    fn facts_of(&self, found: RolloutFacts) -> ThreadFacts {
+        let restored = self.restore_goal(&found).is_ok();
+        let mut facts = found.thread;
+        facts.stamp = facts.stamp.filter(|_| restored);
+        facts
     }
 
     /// Brings what is pending into the index. That it could not be done is told once, and fails nothing: the transcript
