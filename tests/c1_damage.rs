@@ -30,9 +30,9 @@ fn said_about(home: &Path) -> Vec<String> {
 fn sql(name: &str) -> (&'static str, &'static str) {
     match name {
         "state" => (
-            "INSERT INTO thread(id, created_at, updated_at, recency_at, tokens_used, title)
+            "INSERT INTO thread(id, created_at, updated_at, recency_at, tokens_used, first_user_message)
              VALUES (printf('00000000-0000-0000-0000-%012d', ?1), 1, 1, 1, ?1, ?2)",
-            "SELECT tokens_used FROM thread NOT INDEXED WHERE title IS NOT NULL ORDER BY 1",
+            "SELECT tokens_used FROM thread NOT INDEXED WHERE first_user_message IS NOT NULL ORDER BY 1",
         ),
         "goals" => (
             "INSERT INTO goal(thread_id, goal_id, objective, status, created_at, updated_at)

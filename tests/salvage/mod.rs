@@ -156,7 +156,7 @@ impl Subject {
     pub fn tables(self) -> Vec<TableFacts> {
         let plain = TableFacts::plain;
         match self {
-            Self::State => vec![plain("thread", None, "*")],
+            Self::State => vec![plain("thread", None, "*"), plain("thread_text", Some(0), "*")],
             Self::Logs => vec![plain("log", Some(0), "*"), plain("sqlite_sequence", None, "*")],
             Self::Goals => vec![plain("goal", None, "*")],
             Self::Keys => vec![plain("binding", None, "*")],
