@@ -5,7 +5,7 @@ mod prune;
 
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -19,7 +19,7 @@ use rowhouse::{Domain, Error, ErrorKind, Home, LogQuery, Runtime, RuntimeDbRegis
 use serde::Serialize;
 
 use crate::moment::Moment;
-use crate::output::{self, BAD, DIM, Output, ReaderGone, WARNING};
+use crate::output::{self, BAD, DIM, Output, WARNING};
 use crate::table::{Table, age};
 
 /// How often it is looked whether a log that is waited for has come.
@@ -273,21 +273,9 @@ impl Destination {
         };
         let Some(path) = &self.output else {
             let mut stdout = BufWriter::new(io::stdout().lock());
-            return write(format, &mut stdout).map_err(reader_gone);
+            return write(format, &mut stdout).map_err(output::reader_gone);
         };
-        // A device or a pipe would be replaced by a file.
-        if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
-            return Err(Error::new(ErrorKind::Invalid, "what is there is no file; nothing was written")
-                .at_path(path)
-                .advise("name another file, or leave --output out and redirect standard output")
-                .into());
-        }
-        let failed = |error| Error::io("write the file", path, error);
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::Builder::new().prefix(".rowhouse-").tempfile_in(folder).map_err(failed)?;
-        let done = write(format, &mut BufWriter::new(&mut file)).map_err(|error| error.at_path(path))?;
-        file.persist(path).map_err(|error| failed(error.error))?;
-        Ok(done)
+        output::into_file(path, |file| Ok(write(format, file).map_err(|error| error.at_path(path))?))
     }
 
     /// What a file got; standard output has the rows themselves.
@@ -298,14 +286,6 @@ impl Destination {
             Some(path) => output.text(&format!("{rows} rows, {}, in {}\n", ByteSize(bytes), path.display())),
         }
     }
-}
-
-fn reader_gone(error: Error) -> anyhow::Error {
-    let error = anyhow::Error::from(error);
-    let broken = |cause: &(dyn std::error::Error + 'static)| {
-        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
-    };
-    if error.chain().any(broken) { ReaderGone.into() } else { error }
 }
 
 /// Where rows are shown as they come.

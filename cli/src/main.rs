@@ -15,6 +15,7 @@ mod memories;
 mod moment;
 mod open;
 mod output;
+mod pager;
 mod repair;
 mod restore;
 mod signals;

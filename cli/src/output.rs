@@ -1,7 +1,8 @@
 //! Where words go: documents and tables to standard output, everything else to standard error.
 
 use std::fmt;
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, BufWriter, IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -156,6 +157,38 @@ fn written(result: io::Result<()>) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
         other => Ok(other?),
     }
+}
+
+/// Writes a file that only its owner can read. What is there of this name is replaced when everything was written.
+///
+/// # Errors
+/// `Invalid` when a device, a pipe or a folder is there; of `write`; of the system.
+pub(crate) fn into_file<R>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<R>) -> Result<R> {
+    // A device or a pipe would be replaced by a file.
+    if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
+        return Err(Error::new(ErrorKind::Invalid, "what is there is no file; nothing was written")
+            .at_path(path)
+            .advise("name another file, or leave --output out and redirect standard output")
+            .into());
+    }
+    let failed = |error| Error::io("write the file", path, error);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".rowhouse-").tempfile_in(folder).map_err(failed)?;
+    let mut buffered = BufWriter::new(&mut file);
+    let done = write(&mut buffered)?;
+    buffered.flush().map_err(failed)?;
+    drop(buffered);
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(done)
+}
+
+/// An error that says that standard output was closed, as what it is.
+pub(crate) fn reader_gone(error: impl Into<anyhow::Error>) -> anyhow::Error {
+    let error = error.into();
+    let broken = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(broken) { ReaderGone.into() } else { error }
 }
 
 /// Colours every occurrence of a word.

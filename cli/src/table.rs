@@ -60,7 +60,7 @@ impl Table {
 }
 
 /// A title or a path may hold anything: on one line, and without sequences that steer a terminal.
-fn harmless(text: &str) -> String {
+pub(crate) fn harmless(text: &str) -> String {
     text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect()
 }
 

@@ -1,7 +1,21 @@
-//! `rowhouse threads`: what was worked on, newest first; what is found in it; who started whom.
+//! `rowhouse threads`: what was worked on, newest first; what is found in it; who started whom; reading and changing one.
+//!
+//! | file | commands |
+//! |---|---|
+//! | here | `list` |
+//! | `search`, `tree` | `search`, `tree` |
+//! | `show`, `turns`, `export` | the same; of lines that a person reads (`entries`), turn by turn (`history`) |
+//! | `change`, `fork` | `rename`, `pin`, `unpin`, `archive`, `unarchive`; `fork` |
 
+mod change;
+mod entries;
+mod export;
+mod fork;
+mod history;
 mod search;
+mod show;
 mod tree;
+mod turns;
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +27,7 @@ use rowhouse::stores::{self, Direction, ThreadRow, Threads};
 use rowhouse::{Error, Home, ThreadQuery};
 use serde::Serialize;
 
+use self::change::Word;
 use crate::open;
 use crate::output::{self, Output};
 use crate::table::{GAP, Table, age, fit, rfc3339, rfc3339_option, time};
@@ -45,6 +60,45 @@ enum ThreadsCommand {
         after_help = "Examples:\n  rowhouse threads tree 0badcafe\n  rowhouse threads tree 0193a1b2-0000-7000-8000-00000badcafe --json | jq -r '.descendants[] | select(.status == \"open\").id'"
     )]
     Tree(tree::TreeArguments),
+    /// Read a thread: what was asked, done and answered
+    #[command(
+        after_help = "Examples:\n  rowhouse threads show 0badcafe\n  rowhouse threads show 0badcafe --turns 3 | less\n  rowhouse threads show 0badcafe --json | jq -r 'select(.event == \"turn\").entries[] | select(.role == \"assistant\").text'\n\nOn a terminal it goes through $PAGER (else `less -FRX`); PAGER=cat turns that off. Long answers of tools are cut: `threads export` has all.\nWith --json: a line for the thread, then one for each turn."
+    )]
+    Show(show::ShowArguments),
+    /// List the turns of a thread
+    #[command(
+        after_help = "Examples:\n  rowhouse threads turns 0badcafe --desc --limit 5\n  rowhouse threads turns 0badcafe --items summary --json | jq '.turns[].items'\n  rowhouse threads turns 0badcafe --cursor CURSOR        (the next page: its cursor ends each page)"
+    )]
+    Turns(turns::TurnsArguments),
+    /// Write a thread to a file or to standard output
+    #[command(
+        after_help = "Examples:\n  rowhouse threads export 0badcafe --output thread.md\n  rowhouse threads export 0badcafe --format jsonl > rollout.jsonl\n\njsonl is the transcript byte for byte, decompressed. A file that is there is replaced when the export is complete."
+    )]
+    Export(export::ExportArguments),
+    /// Give a thread a name
+    #[command(
+        after_help = "Examples:\n  rowhouse threads rename 0badcafe 'Cent rounding'\n  rowhouse threads rename 0badcafe ''                    (the title again)"
+    )]
+    Rename(change::RenameArguments),
+    /// Pin threads
+    #[command(after_help = "Examples:\n  rowhouse threads pin 0badcafe 1badcafe")]
+    Pin(change::EachArguments),
+    /// Take the pin of threads away
+    #[command(after_help = "Examples:\n  rowhouse threads unpin 0badcafe")]
+    Unpin(change::EachArguments),
+    /// Move threads to the archive
+    #[command(
+        after_help = "Examples:\n  rowhouse threads archive 0badcafe\n  rowhouse threads list --archived                       (what is there)"
+    )]
+    Archive(change::EachArguments),
+    /// Take threads out of the archive
+    #[command(after_help = "Examples:\n  rowhouse threads unarchive 0badcafe")]
+    Unarchive(change::EachArguments),
+    /// Begin a new thread with the past of another one
+    #[command(
+        after_help = "Examples:\n  rowhouse threads fork 0badcafe\n  rowhouse threads fork 0badcafe --before-turn TURN      (to ask that again in another way)\n\nPrints the id of the new thread. The other one stays as it is; it may be in use, or lie outside the home."
+    )]
+    Fork(fork::ForkArguments),
 }
 
 /// Which threads, for lists and searches.
@@ -134,6 +188,15 @@ pub(crate) fn run(home: &Home, arguments: &ThreadsArguments, output: &Output) ->
         ThreadsCommand::List(arguments) => arguments.run(home, output),
         ThreadsCommand::Search(arguments) => search::run(home, arguments, output),
         ThreadsCommand::Tree(arguments) => tree::run(home, arguments, output),
+        ThreadsCommand::Show(arguments) => show::run(home, arguments, output),
+        ThreadsCommand::Turns(arguments) => turns::run(home, arguments, output),
+        ThreadsCommand::Export(arguments) => export::run(home, arguments, output),
+        ThreadsCommand::Rename(arguments) => change::rename(home, arguments, output),
+        ThreadsCommand::Pin(arguments) => change::each(home, arguments, Word::Pin, output),
+        ThreadsCommand::Unpin(arguments) => change::each(home, arguments, Word::Unpin, output),
+        ThreadsCommand::Archive(arguments) => change::each(home, arguments, Word::Archive, output),
+        ThreadsCommand::Unarchive(arguments) => change::each(home, arguments, Word::Unarchive, output),
+        ThreadsCommand::Fork(arguments) => fork::run(home, arguments, output),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a home holds can be looked at where it may not be written, and looking leaves it as it is.
 #![cfg(target_os = "linux")]
+#![allow(clippy::disallowed_methods, reason = "a test prepares files")]
 
 #[path = "../../tests/processes/confined.rs"]
 mod confined;
@@ -51,16 +52,48 @@ fn threads_and_status_of_a_read_only_home_are_told_with_a_warning() {
             let _ = std::fs::remove_file(home.join(format!("{name}.sqlite{ending}")));
         }
     }
+    let own = String::from_utf8(
+        assert_cmd::Command::cargo_bin("rowhouse")
+            .expect("the binary is built")
+            .arg("--home")
+            .arg(&home)
+            .args(["threads", "fork", "0f29be004"])
+            .output()
+            .expect("a fork")
+            .stdout,
+    )
+    .expect("an id");
+    let own = own.trim_end();
+    // A writer that died left its lock.
+    std::fs::write(home.join(format!("locks/rollout-{own}.lock")), "").expect("a file");
+    let exported = folder.path().join("exported.jsonl");
+    let exported = exported.to_str().expect("letters");
     if !confined::is_root() {
         confined::make_read_only(&home);
     }
     let before = confined::content(&home);
 
+    let (code, forked, told) = confined(&home, &["threads", "turns", own]);
+    assert_eq!((code, forked["turns"].as_array().map(Vec::len)), (Some(0), Some(2)), "{forked}{told}");
     let (code, page, told) = confined(&home, &["threads", "list"]);
-    assert_eq!((code, page["threads"].as_array().map(Vec::len)), (Some(0), Some(5)), "{page}{told}");
+    assert_eq!((code, page["threads"].as_array().map(Vec::len)), (Some(0), Some(6)), "{page}{told}");
     assert!(told.contains("warning: it can only be read: "), "{told}");
     let (code, status, told) = confined(&home, &["status", "state"]);
     assert_eq!((code, &status["databases"][0]["present"]), (Some(0), &true.into()), "{status}{told}");
+    let id = "019cd19f-aa40-7e58-b1d3-64c0f29be004";
+    let (code, turns, told) = confined(&home, &["threads", "turns", id, "--items", "full"]);
+    assert_eq!((code, turns["turns"].as_array().map(Vec::len)), (Some(0), Some(2)), "{turns}{told}");
+    let (code, session_meta, _) =
+        confined(&home, &["threads", "export", id, "--format", "jsonl", "-o", exported]);
+    assert_eq!((code, &session_meta["format"]), (Some(0), &"jsonl".into()), "{session_meta}");
+    for arguments in [&["threads", "pin", own][..], &["threads", "fork", id]] {
+        let (code, refused, _) = confined(&home, arguments);
+        assert_eq!(
+            (code, &refused["error"]["kind"]),
+            (Some(1), &"read_only".into()),
+            "{arguments:?}: {refused}"
+        );
+    }
     let (code, refused, _) = confined(&home, &["import", samples]);
     assert_eq!((code, &refused["error"]["kind"]), (Some(1), &"read_only".into()), "{refused}");
     assert!(refused["error"]["advice"].is_string(), "{refused}");

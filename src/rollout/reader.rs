@@ -69,7 +69,7 @@ enum Source {
     Compressed(compressed::Plain),
 }
 
-impl Source {
+impl Read for Source {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         loop {
             let read = match self {
@@ -182,6 +182,15 @@ impl Reader {
     /// The numbers of the first 1,000 of them.
     pub fn bad_line_numbers(&self) -> &[u64] {
         &self.bad
+    }
+
+    /// A transcript byte for byte, whatever is in it: as it is in its file, or was before it was compressed. Ends where the
+    /// file ends by then.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open). Reading it fails with what the system or the decoder says.
+    pub fn bytes(path: &Path) -> Result<impl Read + Send + 'static> {
+        Ok(Self::open(path)?.source)
     }
 
     /// The lines before a place, the last one first; `None`: before the end. Of a compressed transcript a plain copy

@@ -116,7 +116,7 @@ impl Rollouts {
         }
         Err(Error::new(ErrorKind::Invalid, "the transcript lies outside this home, and is only read there")
             .at_path(path)
-            .advise("copy it into the home's sessions folder, or open the home it lies in"))
+            .advise("fork the thread into this home, or open the home it lies in"))
     }
 
     /// Whether somebody writes this thread now, in this process or another one; false where that cannot be told.

@@ -28,7 +28,10 @@ impl Inner {
         let hint = self.hint(thread)?;
         match self.rollouts.locate(thread, hint.as_deref()) {
             Ok(found) => Ok(found.path),
-            Err(error) if error.kind() == ErrorKind::NotFound => Err(missing(thread, hint)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(match hint {
+                None if self.index.get(thread)?.is_some() => without_transcript(thread),
+                hint => missing(thread, hint),
+            }),
             Err(error) => Err(error),
         }
     }
@@ -97,4 +100,9 @@ fn missing(thread: &str, hint: Option<PathBuf>) -> Error {
     Error::new(ErrorKind::NotFound, format!("the transcript of thread {thread} is not there"))
         .at_path(&hint)
         .advise("put it back and run: rowhouse reindex")
+}
+
+fn without_transcript(thread: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("thread {thread} has no transcript"))
+        .advise("only its row is there: what was said in it is not kept in this home")
 }
