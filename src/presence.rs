@@ -92,7 +92,8 @@ pub(crate) fn lock_file(home: &PreparedHome) -> PathBuf {
     home.lock_path("home")
 }
 
-/// A lock file, open. Closing it ends the lock, and a fork closes its copy.
+/// A lock file, open. The lock ends with this, also while a process that is just being started has a copy of the
+/// descriptor; a fork closes its copy.
 pub(crate) struct Held {
     file: ManuallyDrop<File>,
     owner: u32,
@@ -156,6 +157,7 @@ impl Drop for Held {
         // In a fork the descriptor is closed already, and its number may be somebody else's.
         if self.is_ours() {
             forks::forget(self.file.as_raw_fd());
+            let _ = self.file.unlock();
             // SAFETY: taken out once, here, where the value ends.
             drop(unsafe { ManuallyDrop::take(&mut self.file) });
         }
@@ -186,5 +188,16 @@ mod tests {
         assert_eq!((error.kind(), error.path()), (ErrorKind::Busy, Some(home.path())));
         drop(held);
         enter().expect("open again");
+    }
+
+    /// Starting a process copies every descriptor until the other program runs.
+    #[test]
+    fn a_copied_descriptor_keeps_no_lock() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lock");
+        let held = Held::try_alone(&path).expect("a lock file").expect("nobody has it");
+        let _copy = held.file.try_clone().expect("a descriptor");
+        drop(held);
+        assert!(Held::try_alone(&path).expect("a lock file").is_some());
     }
 }
