@@ -124,7 +124,7 @@ fn an_export_is_the_transcript_byte_for_byte_or_something_to_read() {
     for (arguments, kind) in [
         (&["threads", "export", CENTS][..], "invalid"),
         (&["threads", "export", CENTS, "--output", "/dev/null"], "invalid"),
-        (&["threads", "export", "00000000"], "not_found"),
+        (&["threads", "export", "00000000", "--format", "jsonl"], "not_found"),
         (&["threads", "show", "0193a1b2-0000-7000-8000-00000badcafe"], "not_found"),
     ] {
         let (code, refused) = document(home.path(), arguments);
@@ -213,10 +213,10 @@ fn on_a_terminal(home: &Path, pager: &str, arguments: &[&str]) -> String {
 #[test]
 fn a_terminal_gets_wrapped_lines_in_colours_through_the_pager() {
     let home = home();
-    let paged = home.path().join("paged");
-    let pager = format!("cat > {}", paged.display());
+    let shown = home.path().join("shown");
+    let pager = format!("cat > {}", shown.display());
     assert_eq!(on_a_terminal(home.path(), &pager, &["threads", "show", CENTS]), "");
-    let text = std::fs::read_to_string(&paged).expect("what the pager got");
+    let text = std::fs::read_to_string(&shown).expect("what the pager got");
     assert!(text.contains("\u{1b}[") && text.contains("Cent rounding"), "{text:?}");
     let mut plain = String::new();
     let mut rest = text.as_str();

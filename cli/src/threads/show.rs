@@ -130,13 +130,19 @@ fn rule(text: &mut String, turn: &Turn, used: Option<i64>, width: Option<usize>)
     let took = turn.started_at.zip(turn.ended_at).map(|(start, end)| (end - start) / 1000);
     facts.extend(took.filter(|seconds| *seconds > 0).map(duration));
     facts.extend(used.map(|used| format!("{} tokens so far", tokens(used))));
-    let line = format!("── {} ", facts.join(" · "));
     let status = match turn.status {
         TurnStatus::Completed => None,
         TurnStatus::Interrupted => Some(("interrupted", WARNING)),
         TurnStatus::Failed => Some(("failed", BAD)),
         TurnStatus::InProgress => Some(("in progress", ASSISTANT)),
     };
+    // A narrow terminal shows fewer facts, the number and the status always.
+    let room = width.map(|width| width.saturating_sub(status.map_or(0, |(word, _)| word.width() + 3) + 2));
+    let mut line = format!("── {} ", facts.join(" · "));
+    while facts.len() > 1 && room.is_some_and(|room| line.width() > room) {
+        facts.pop();
+        line = format!("── {} ", facts.join(" · "));
+    }
     let mut used = line.width();
     let _ = write!(text, "{DIM}{line}{DIM:#}");
     if let Some((word, style)) = status {

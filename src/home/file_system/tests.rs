@@ -281,8 +281,11 @@ fn links_are_followed_before_the_judgement() {
     ] {
         let home = real.join(path);
         let found = Search::new(&home).nearest_folder().expect(path);
-        let expected =
-            if path == "a/../../none of this name" { real.parent().expect("above").to_owned() } else { real.join(expected) };
+        let expected = if path == "a/../../none of this name" {
+            real.parent().expect("above").to_owned()
+        } else {
+            real.join(expected)
+        };
         assert_eq!(found, if path == "dangling" { real.clone() } else { expected }, "{path}");
     }
     let home = real.join("circle/x");
