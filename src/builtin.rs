@@ -20,8 +20,7 @@ impl Domain {
     pub fn state() -> Self {
         let state = Self::own("state")
             .migrations(rowhouse::migrations!("migrations_state"))
-            // What a person deletes is overwritten, in tables and in the search index, not only given free.
-            .on_connect(|connection| connection.execute_batch("PRAGMA secure_delete=ON"));
+            .on_connect(overwrite_deleted);
         #[cfg(feature = "agent")]
         let state = state.step(crate::stores::threads::search_index::step());
         state
@@ -33,6 +32,7 @@ impl Domain {
     pub fn logs() -> Self {
         Self { totals: &[("log_thread", LOG_THREAD)], ..Self::own("logs") }
             .migrations(rowhouse::migrations!("migrations_logs"))
+            .on_connect(overwrite_deleted)
             .durability(Durability::Normal)
             .best_effort()
             .max_bytes(256 << 20)
@@ -41,7 +41,7 @@ impl Domain {
 
     /// The goal of each thread. Required; a commit survives a power cut.
     pub fn goals() -> Self {
-        Self::own("goals").migrations(rowhouse::migrations!("migrations_goals"))
+        Self::own("goals").migrations(rowhouse::migrations!("migrations_goals")).on_connect(overwrite_deleted)
     }
 
     /// Whom each device key belongs to. Required; a commit survives a power cut.
@@ -50,6 +50,11 @@ impl Domain {
         Self { merges_rescued: false, ..Self::own("device_keys") }
             .migrations(rowhouse::migrations!("migrations_device_keys"))
     }
+}
+
+/// What a person deletes is overwritten, in tables and in the search index, not only given free.
+fn overwrite_deleted(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
+    connection.execute_batch("PRAGMA secure_delete=ON")
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use rowhouse::rollout::{Item, NewRollout};
 use rowhouse::stores::Direction;
 use rowhouse::stores::threads::{Change, GitPatch, ThreadPatch, ThreadSearch};
 use rowhouse::thread_store::{
-    ForkPoint, InMemoryThreadStore, ItemsView, LiveThread, LocalThreadStore, ThreadStore, TurnQuery,
-    TurnStatus,
+    DeleteOptions, Deleted, ForkPoint, InMemoryThreadStore, ItemsView, LiveThread, LocalThreadStore,
+    ThreadStore, TurnQuery, TurnStatus,
 };
 use rowhouse::{ErrorKind, Home, Runtime, ThreadQuery};
 use serde_json::json;
@@ -294,6 +294,58 @@ fn a_live_thread_keeps_no_progress_and_tells_the_list() {
 }
 
 #[test]
+fn a_deleted_thread_is_gone_and_its_id_is_free() {
+    on_each(|name, store| {
+        assert!(store.capabilities().delete, "{name}");
+        let other = store.create(&new("/a")).expect("begun");
+        store.append_items(&other, &turn("t1", "Stay", "So")).expect("appended");
+        for closed in [false, true] {
+            let thread = store.create(&new("/a")).expect("begun");
+            store.append_items(&thread, &turn("t1", "Fix it", "Done")).expect("appended");
+            store.flush(&thread).expect("flushed");
+            store.list_turns(&thread, &TurnQuery::new()).expect("turns");
+            if closed {
+                store.archive(&thread).expect("archived");
+                store.shutdown(&thread).expect("given back");
+            }
+            let dry = DeleteOptions { dry_run: true, ..DeleteOptions::default() };
+            let told = store.delete(&thread, &dry).expect("counted");
+            assert_eq!((told.threads.as_slice(), told.dry_run), (&[thread.clone()][..], true), "{name}");
+            assert_eq!(store.read(&thread).expect("still there").id, thread, "{name}");
+            let deleted = store.delete(&thread, &DeleteOptions::default()).expect("deleted");
+            assert_eq!(deleted, Deleted { dry_run: false, ..told }, "{name}");
+            let errors = [
+                store.read(&thread).err(),
+                store.load_history(&thread).err(),
+                store.list_turns(&thread, &TurnQuery::new()).err(),
+                store.resume(&thread).err(),
+                store.archive(&thread).err(),
+                store.delete(&thread, &DeleteOptions::default()).err(),
+            ];
+            let kinds = errors.map(|error| error.expect("refused").kind());
+            assert_eq!(kinds, [ErrorKind::NotFound; 6], "{name}");
+            let appended = store.append_items(&thread, &turn("t2", "And this", "So")).expect_err(name);
+            assert_eq!(appended.kind(), ErrorKind::Conflict, "{name}");
+            for archived in [false, true] {
+                let page = store.list(&ThreadQuery::recent().archived(archived)).expect("a page");
+                assert!(page.threads.iter().all(|row| row.id == other), "{name}");
+            }
+            let again = NewRollout { id: Some(thread.clone()), ..new("/a") };
+            assert_eq!(store.create(&again).expect("its id is free"), thread, "{name}");
+            store.discard(&thread).expect("dropped");
+        }
+        assert_eq!(history(&*store, &other).len(), 5, "{name}");
+        let never = store.create(&new("/a")).expect("begun");
+        assert_eq!(
+            store.delete(&never, &DeleteOptions::default()).expect_err(name).kind(),
+            ErrorKind::NotFound,
+            "{name}: nothing was kept of it"
+        );
+        store.append_items(&never, &turn("t1", "On", "So")).expect("it still has the right");
+    });
+}
+
+#[test]
 fn what_is_no_thread_is_told_so() {
     on_each(|name, store| {
         let none = "019b76da-5a3e-7c41-9d52-0c1f9a6be001";
@@ -308,11 +360,12 @@ fn what_is_no_thread_is_told_so() {
                 store.archive(id).err(),
                 store.fork(id, &ForkPoint::End, &new("/a")).err(),
                 store.rebuild(id).err(),
+                store.delete(id, &DeleteOptions::default()).err(),
             ]
             .map(|error| error.expect("refused").kind())
         };
-        assert_eq!(kinds(none), [ErrorKind::NotFound; 8], "{name}");
-        assert_eq!(kinds("no id"), [ErrorKind::Invalid; 8], "{name}");
+        assert_eq!(kinds(none), [ErrorKind::NotFound; 9], "{name}");
+        assert_eq!(kinds("no id"), [ErrorKind::Invalid; 9], "{name}");
         assert_eq!(store.append_items("no id", &[]).expect_err(name).kind(), ErrorKind::Invalid, "{name}");
     });
 }

@@ -6,12 +6,14 @@
 //! | `search`, `tree` | `search`, `tree` |
 //! | `show`, `turns`, `export` | the same; of lines that a person reads (`entries`), turn by turn (`history`) |
 //! | `change`, `fork` | `rename`, `pin`, `unpin`, `archive`, `unarchive`; `fork` |
+//! | `rm` | the same |
 
 mod change;
 mod entries;
 mod export;
 mod fork;
 mod history;
+mod rm;
 mod search;
 mod show;
 mod tree;
@@ -99,6 +101,11 @@ enum ThreadsCommand {
         after_help = "Examples:\n  rowhouse threads fork 0badcafe\n  rowhouse threads fork 0badcafe --before-turn TURN      (to ask that again in another way)\n\nPrints the id of the new thread. The other one stays as it is; it may be in use, or lie outside the home."
     )]
     Fork(fork::ForkArguments),
+    /// Delete threads for good: transcript, row, goal, logs, memory
+    #[command(
+        after_help = "Examples:\n  rowhouse threads rm 0badcafe\n  rowhouse threads rm 0badcafe --descendants --dry-run\n  rowhouse threads rm 0193a1b2-0000-7000-8000-00000badcafe --yes --json | jq '.deleted[].log_rows'\n\nA thread that somebody writes is not deleted. What a crash cuts short, the next program that opens the threads finishes.\nBackups, and what was moved to quarantine/, are not touched."
+    )]
+    Rm(rm::RmArguments),
 }
 
 /// Which threads, for lists and searches.
@@ -197,6 +204,7 @@ pub(crate) fn run(home: &Home, arguments: &ThreadsArguments, output: &Output) ->
         ThreadsCommand::Archive(arguments) => change::each(home, arguments, Word::Archive, output),
         ThreadsCommand::Unarchive(arguments) => change::each(home, arguments, Word::Unarchive, output),
         ThreadsCommand::Fork(arguments) => fork::run(home, arguments, output),
+        ThreadsCommand::Rm(arguments) => rm::run(home, arguments, output),
     }
 }
 

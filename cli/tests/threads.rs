@@ -180,3 +180,34 @@ fn an_id_that_several_threads_end_with_is_refused() {
     assert!(stderr.contains("several") && stderr.contains("hint: "), "{stderr}");
     assert_eq!(rowhouse(home.path(), &["threads", "tree", "100000001"]).0, Some(0));
 }
+
+#[test]
+fn threads_are_deleted_with_those_below_them_when_that_is_said() {
+    let home = home();
+    let refused = |arguments: &[&str]| {
+        let (code, told) = document(home.path(), &[&["threads", "rm"], arguments].concat());
+        assert_eq!(code, Some(1), "{arguments:?}: {told}");
+        told["error"]["kind"].as_str().expect("a kind").to_owned()
+    };
+    assert_eq!(refused(&["00000003", "--yes"]), "conflict", "it started another one");
+    assert_eq!(refused(&["00000003"]), "conflict");
+    assert_eq!(refused(&["00000004"]), "invalid", "nobody is there to be asked");
+    assert_eq!(refused(&[&id(77), "--yes"]), "not_found");
+    let rm = |arguments: &[&str]| {
+        let (code, told) = document(home.path(), &[&["threads", "rm"], arguments].concat());
+        assert_eq!(code, Some(0), "{arguments:?}: {told}");
+        told["deleted"].clone()
+    };
+    let dry = rm(&["00000003", "--dry-run"]);
+    assert_eq!(dry[0]["threads"], serde_json::json!([id(3), id(4)]), "{dry}");
+    assert_eq!(listed(&home, &["threads", "list"]).len(), 5);
+    let gone = rm(&["00000003", "00000004", "00000005", "--descendants", "--yes"]);
+    assert_eq!(
+        (gone.as_array().map(Vec::len), &gone[0]["pending"]),
+        (Some(2), &serde_json::json!([])),
+        "{gone}"
+    );
+    assert_eq!(listed(&home, &["threads", "list"]), [id(2), id(1)]);
+    let (code, text, _) = rowhouse(home.path(), &["threads", "rm", "00000002", "--yes"]);
+    assert!(code == Some(0) && text.contains("deleted: 1 thread, 0 files"), "{text}");
+}

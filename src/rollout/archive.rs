@@ -1,4 +1,4 @@
-//! What is done to whole transcripts: moving, compressing, decompressing, throwing away.
+//! What is done to whole transcripts: moving, compressing, decompressing.
 //!
 //! Invariants, and where they are tested (`tests/rollout_crashes.rs`, `tests/rollout_archive.rs`):
 //! 1. After a crash at any point there is one good copy that counts: the plain one where it is there, else the compressed
@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::lease::WriterLease;
 use super::{Rollouts, compressed, disk, layout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{refuse_too_full, with_ending};
@@ -157,81 +156,6 @@ impl Rollouts {
         remove_compressed_copy(&target)?;
         Ok(target)
     }
-
-    /// Moves everything that is a thread's to `trash/<id>/`: its transcripts, plain and compressed, live and archived, and
-    /// the torn lines kept beside them. Tells what was moved; nothing where nothing is.
-    ///
-    /// Done again after a crash, it moves what is left.
-    ///
-    /// # Errors
-    /// Of the system.
-    pub fn trash(&self, lease: &WriterLease) -> Result<Vec<PathBuf>> {
-        lease.check()?;
-        let mut found = Vec::new();
-        for file in layout::walk(self.home.path())? {
-            let file = match file {
-                // A link is nobody's transcript.
-                Err(error) if error.kind() == ErrorKind::Unsupported => continue,
-                file => file?,
-            };
-            // A name may lie; what cannot be read is what its name says.
-            let is_another = |path: &Path| super::metadata::id_of(path).is_ok_and(|id| id != lease.id());
-            if file.id_in_name().as_deref() == Some(lease.id()) && !is_another(&file.path) {
-                let plain = if file.compressed { file.path.with_extension("") } else { file.path.clone() };
-                found.push(file.path);
-                found.push(with_ending(&plain, ".torn"));
-                found.push(unfinished(&plain));
-                found.push(unfinished(&with_ending(&plain, ".zst")));
-                // It stayed where it was when the transcript moved.
-                found.push(with_ending(&self.live_path(&plain), ".torn"));
-                found.push(with_ending(&self.archived_path(&plain), ".torn"));
-            }
-        }
-        found.retain(|path| path.symlink_metadata().is_ok());
-        found.sort();
-        found.dedup();
-        if found.is_empty() {
-            return Ok(found);
-        }
-        let trash = disk::create_folder(self.home.path(), "trash")?;
-        let folder = disk::create_folder(&trash, lease.id())?;
-        let mut moved = Vec::new();
-        // The transcripts last: what is beside them is found through them.
-        found.sort_by_key(|path| layout::id_in_name(path).is_some());
-        for path in found {
-            let name = path.file_name().unwrap_or_default();
-            let mut target = folder.join(name);
-            let mut again = 1;
-            while target.symlink_metadata().is_ok() {
-                again += 1;
-                target = folder.join(format!("{}-{again}", name.to_string_lossy()));
-            }
-            rename_durably(&path, &target)?;
-            moved.push(target);
-        }
-        Ok(moved)
-    }
-
-    /// Removes what [`trash`](Self::trash) moved of a thread; tells how many files. Nothing where nothing is.
-    ///
-    /// # Errors
-    /// `Invalid` for what is no id; of the system.
-    pub fn empty_trash(&self, id: &str) -> Result<u64> {
-        let folder = self.home.path().join("trash").join(crate::stores::threads::row::thread_id(id)?);
-        let failed = |error| Error::io("empty the trash", &folder, error);
-        let entries = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == Os::NotFound => return Ok(0),
-            entries => entries.map_err(failed)?,
-        };
-        let mut removed = 0;
-        for entry in entries {
-            disk::remove(&entry.map_err(failed)?.path()).map_err(failed)?;
-            removed += 1;
-        }
-        disk::remove_folder(&folder).map_err(failed)?;
-        disk::sync_folder(folder.parent().unwrap_or(&folder))?;
-        Ok(removed)
-    }
 }
 
 /// Removes the compressed copy beside a plain transcript, which a crash left there, when the plain one holds all of it.
@@ -297,7 +221,7 @@ fn not_as_written(path: &Path) -> Error {
         .advise("look at the disk and the memory of this machine; the transcript is as it was")
 }
 
-fn unfinished(target: &Path) -> PathBuf {
+pub(super) fn unfinished(target: &Path) -> PathBuf {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     target.with_file_name(format!(".{name}.new"))
 }

@@ -16,7 +16,7 @@
 //! | `append_file`, `torn` | bytes: what is written, what is durable, what a crash left |
 //! | `lease` | one writer per thread across processes |
 //! | `reader`, `backwards`, `line` | reading in both directions |
-//! | `archive`, `compressed` | moving, compressing, throwing away |
+//! | `archive`, `compressed`, `trash` | moving, compressing, throwing away |
 //! | `metadata`, `windows`, `scan`, `records`, `first_message` | what a list shows, from both ends |
 //! | `derived` | the same of items that are not in a file yet |
 //! | `layout`, `backfill`, `whole` | a folder of transcripts, and its way into the store |
@@ -47,6 +47,7 @@ mod rollouts;
 mod said;
 pub(crate) mod scan;
 mod torn;
+mod trash;
 mod whole;
 mod windows;
 

@@ -268,6 +268,11 @@ impl Recorder {
         self.file.unwritten()
     }
 
+    /// The same, and keeps the right to write the thread; `None` when there is no file yet.
+    pub(crate) fn into_lease(mut self) -> Option<WriterLease> {
+        self.lease.take()
+    }
+
     /// Archives the thread: says so, flushes, and moves the transcript to `archived_sessions`, durably. What is archived
     /// stays as it is.
     ///

@@ -67,7 +67,7 @@ pub(super) struct Checkpointer {
     lengths: Lengths,
     pub(super) progress: Progress,
     restarts: AtomicU64,
-    /// The file was too long when it was opened, and is to be cut.
+    /// The file was too long when it was opened, or holds what was deleted, and is to be cut.
     too_long: AtomicBool,
     tries: Mutex<Tries>,
     /// Pages at which the thread is woken next.
@@ -166,6 +166,18 @@ impl Checkpointer {
         if too_long && self.owner.get().is_some() {
             self.ask();
         }
+    }
+
+    /// Wants the log cut to nothing, however short it is: what was deleted stands in it.
+    pub(super) fn want_cut(&self) {
+        self.too_long.store(true, Ordering::Relaxed);
+        *self.tries.lock() = Tries::default();
+        self.ask();
+    }
+
+    /// True until it was cut.
+    pub(super) fn wants_cut(&self) -> bool {
+        self.too_long.load(Ordering::Relaxed)
     }
 
     pub(super) fn wal_pages(&self) -> u64 {

@@ -518,6 +518,32 @@ impl Database {
         )
     }
 
+    /// Has the write-ahead log worked off and cut to nothing, so that what was deleted stands in no file any more; waits
+    /// for at most `wait`. False when somebody reads what is in it: then it is cut as soon as that has ended, while this
+    /// process has the database open.
+    ///
+    /// # Errors
+    /// Of a database that takes no writes.
+    #[cfg(feature = "agent")]
+    pub(crate) fn cut_log(&self, wait: Duration) -> Result<bool> {
+        let shared = self.shared();
+        guard::refuse_in_job().and_then(|()| shared.check_process()).map_err(|error| shared.name(error))?;
+        let until = instant_after(wait);
+        shared.checkpointer.want_cut();
+        while shared.checkpointer.wants_cut() {
+            if let Some(refusal) = shared.health.refusal() {
+                return Err(shared.name(refusal));
+            }
+            if Instant::now() >= until {
+                return Ok(false);
+            }
+            // Readers of other processes do not tell when they end.
+            connect::pause();
+            shared.checkpointer.ask();
+        }
+        Ok(true)
+    }
+
     /// Closes the database for everybody: refuses new work, works off what is queued for at most `wait`, closes the
     /// readers, then the writer. Closing twice is fine. When the disk keeps it from ending a second after `wait`, it ends
     /// in the background, and the report says that it was not in time.

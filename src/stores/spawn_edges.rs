@@ -217,7 +217,7 @@ pub(super) fn children_of(at: &impl Session, parent: &str) -> Result<Vec<String>
 ///
 /// # Errors
 /// `Unsupported` when there are more than [`LONGEST_WALK`]; the engine's.
-pub(super) fn descendants_of(at: &impl Session, root: &str) -> Result<Vec<String>> {
+pub(crate) fn descendants_of(at: &impl Session, root: &str) -> Result<Vec<String>> {
     let found = walk(at, root, None, LONGEST_WALK)?;
     if found.truncated {
         return Err(too_many("too many threads are below this one to list them"));

@@ -11,9 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+use super::deletion;
 use super::index::Index;
 use super::store::{
-    Capabilities, DeleteOptions, Deleted, ForkPoint, History, ThreadStore, not_found, not_ours, unsupported,
+    Capabilities, DeleteOptions, Deleted, ForkPoint, History, ThreadStore, not_found, not_ours,
 };
 use super::turns::{
     Anomaly, ItemsView, Placed, Projector, StoredTurn, TurnList, TurnPage, TurnQuery, TurnStatus,
@@ -27,7 +28,7 @@ use crate::runtime::Runtime;
 use crate::sqlite::now_unix_ms;
 use crate::stores::threads::row::thread_id;
 use crate::stores::threads::{
-    Change, SearchPage, ThreadFacts, ThreadPage, ThreadPatch, ThreadQuery, ThreadRow, ThreadSearch,
+    Change, SearchPage, ThreadFacts, ThreadPage, ThreadPatch, ThreadQuery, ThreadRow, ThreadSearch, tombstone,
 };
 
 /// A store that keeps its threads in memory, and counts its calls. Cheap to clone; clones are one store.
@@ -50,7 +51,7 @@ pub struct InMemoryThreadStore {
 
 struct Inner {
     /// The database lives as long as its runtime.
-    _runtime: Runtime,
+    runtime: Runtime,
     index: Index,
     threads: Mutex<HashMap<String, Thread>>,
     calls: Mutex<BTreeMap<&'static str, u64>>,
@@ -75,13 +76,18 @@ impl InMemoryThreadStore {
         let home = Home::at(format!("/proc/in-memory/{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
         let runtime = Runtime::builder(home).agent_domains().ephemeral().open()?;
         let index = Index::new(runtime.database("state")?);
-        let inner = Inner { _runtime: runtime, index, threads: Mutex::default(), calls: Mutex::default() };
+        let inner = Inner { runtime, index, threads: Mutex::default(), calls: Mutex::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// How often each call of [`ThreadStore`] was made, by its name.
     pub fn calls(&self) -> BTreeMap<&'static str, u64> {
         self.inner.calls.lock().clone()
+    }
+
+    /// The runtime below it, whose databases are in memory: for what belongs to threads elsewhere.
+    pub fn runtime(&self) -> &Runtime {
+        &self.inner.runtime
     }
 
     fn count(&self, call: &'static str) {
@@ -159,7 +165,7 @@ impl InMemoryThreadStore {
 
 impl ThreadStore for InMemoryThreadStore {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { durable: false, files: false, search: true, turns: true, delete: false, fork: true }
+        Capabilities { durable: false, files: false, search: true, turns: true, delete: true, fork: true }
     }
 
     fn create(&self, thread: &NewRollout) -> Result<String> {
@@ -282,9 +288,25 @@ impl ThreadStore for InMemoryThreadStore {
         self.set_archived(thread, false)
     }
 
-    fn delete(&self, _: &str, _: &DeleteOptions) -> Result<Deleted> {
+    fn delete(&self, thread: &str, options: &DeleteOptions) -> Result<Deleted> {
         self.count("delete");
-        Err(unsupported("delete threads"))
+        let Inner { runtime, index, .. } = &*self.inner;
+        let thread = thread_id(thread)?;
+        let family = deletion::family(index.state(), &thread, options)?;
+        let mut deleted = deletion::count(runtime, index.state(), &family)?;
+        if !deletion::is_anything(index.state(), &thread, &deleted)? {
+            return Err(not_found(&thread));
+        }
+        deleted.dry_run = options.dry_run;
+        if !options.dry_run {
+            self.inner.threads.lock().retain(|id, _| !family.contains(id));
+            index.state().write(|tx| family.iter().try_for_each(|id| tombstone::remove(tx, id).map(drop)))?;
+            for id in &family {
+                runtime.goals().delete(id)?;
+                runtime.logs().delete_thread(id)?;
+            }
+        }
+        Ok(deleted)
     }
 
     fn fork(&self, source: &str, point: &ForkPoint, thread: &NewRollout) -> Result<String> {

@@ -8,8 +8,9 @@ use super::turns::{self, Anomaly, TurnPage, TurnQuery, TurnStatus};
 use crate::error::Result;
 use crate::sqlite::Database;
 use crate::stores::Threads;
+use crate::stores::threads::row::thread_id;
 use crate::stores::threads::{
-    SearchPage, ThreadFacts, ThreadPage, ThreadPatch, ThreadQuery, ThreadRow, ThreadSearch,
+    self, SearchPage, ThreadFacts, ThreadPage, ThreadPatch, ThreadQuery, ThreadRow, ThreadSearch, tombstone,
 };
 
 /// The rows and turns of threads. Every implementation of the store has one; where it lies is its own affair.
@@ -65,9 +66,26 @@ impl Index {
         self.soon.patch(thread, patch)
     }
 
-    /// Makes a row, or brings it up to date; not for long.
+    /// Makes a row, or brings it up to date; not for long. Facts whose transcript has moved since, or went, are not taken:
+    /// they would bring back what was deleted.
     pub(super) fn put(&self, facts: &ThreadFacts) -> Result<()> {
-        self.soon.upsert(std::slice::from_ref(facts)).map(drop)
+        let id = thread_id(&facts.id)?;
+        let path = facts.rollout_path.as_ref().map(Path::new);
+        self.state.clone().within(SOON).write(|tx| {
+            if path.is_some_and(|path| path.symlink_metadata().is_err()) {
+                return Ok(());
+            }
+            threads::upsert(tx, std::slice::from_ref(&id), std::slice::from_ref(facts)).map(drop)
+        })
+    }
+
+    /// Whether the thread is being deleted. One of which there is a row is not.
+    pub(super) fn is_going(&self, thread: &str) -> Result<bool> {
+        self.state.read(|at| tombstone::stands(at, thread))
+    }
+
+    pub(super) fn state(&self) -> &Database {
+        &self.state
     }
 
     /// One page of turns of the transcript at this path; what is in progress there is interrupted unless somebody is

@@ -10,8 +10,10 @@
 //! | `live` | a running session: what of it is kept, and what a list shows of it |
 //! | `local`, `in_memory` | the implementations |
 //! | `index` | what a list shows, in the state database |
+//! | `deletion` | what of a thread lies in which database, and how it goes |
 //! | `turns` | what a person asked and what came of it |
 
+mod deletion;
 mod in_memory;
 mod index;
 mod live;

@@ -136,11 +136,14 @@ pub trait ThreadStore: Send + Sync {
     /// As [`update_metadata`](Self::update_metadata).
     fn unarchive(&self, thread: &str) -> Result<ThreadRow>;
 
-    /// Removes a thread for good: its history, its row, and what belongs to it elsewhere. Whole or, after a crash, made
-    /// whole by the next start.
+    /// Removes a thread for good: its history, its row, its goal, its logs, its memory. Takes the right to write; where
+    /// this store has it, it ends. What could not be done, or was cut short by a crash, is done by the next start:
+    /// nothing shows the thread meanwhile. A thread of which only something elsewhere is left counts as there.
     ///
     /// # Errors
-    /// As [`update_metadata`](Self::update_metadata). `Conflict` for a thread with descendants, unless they are to go too.
+    /// `NotFound`; `Conflict` with the owner's name, and for a thread with descendants, unless they are to go too;
+    /// `Invalid` for a transcript that lies outside the home; the store's. Nothing has changed then, but for a tree of
+    /// more than 256 threads, which goes in pieces, the lowest first.
     fn delete(&self, thread: &str, options: &DeleteOptions) -> Result<Deleted>;
 
     /// Begins a thread with the history of another one up to a point, which this store may write from now on; answers its
@@ -190,14 +193,14 @@ pub enum ForkPoint {
 pub struct DeleteOptions {
     /// Also the threads that it started, and theirs. Without it a thread with descendants is not deleted.
     pub descendants: bool,
-    /// Only count what would go.
+    /// Only count what would go, descendants included, whoever may write them.
     pub dry_run: bool,
 }
 
 /// What went, or would go.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deleted {
-    /// The threads, the one asked for first.
+    /// The threads, the one asked for first, then those below it, breadth first.
     pub threads: Vec<String>,
     /// Their files.
     pub files: u64,
@@ -211,6 +214,8 @@ pub struct Deleted {
     pub memories: u64,
     /// Nothing was removed: it was only counted.
     pub dry_run: bool,
+    /// What could not be done now, and why; the next start does it.
+    pub pending: Vec<String>,
 }
 
 pub(super) fn not_found(thread: &str) -> Error {
@@ -230,9 +235,4 @@ pub(super) fn refuse_place(patch: &ThreadPatch) -> Result<()> {
 pub(super) fn not_ours(thread: &str) -> Error {
     Error::new(ErrorKind::Conflict, format!("this store does not have the right to write thread {thread}"))
         .advise("create or resume it first")
-}
-
-pub(super) fn unsupported(what: &str) -> Error {
-    Error::new(ErrorKind::Unsupported, format!("this store cannot {what}"))
-        .advise("ask capabilities() what it can do")
 }

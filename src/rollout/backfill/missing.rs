@@ -10,7 +10,7 @@ use crate::stores::backfill::{Backfill, MissingFile, NAMED, RowOfFile, SweepRepo
 
 impl Backfill {
     /// Removes the rows of threads whose file below this folder is gone, with what else the state database holds of them:
-    /// spawn edges, memories. A [`run`](Self::run) before it finds files that were only moved. What a user set and only
+    /// turns, spawn edges, memories. A [`run`](Self::run) before it finds files that were only moved. What a user set and only
     /// the row holds goes too, so this happens on request only.
     ///
     /// # Errors

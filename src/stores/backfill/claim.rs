@@ -9,7 +9,7 @@ use super::{Backfill, StoredBackfill, now, sql};
 use crate::error::{Error, Result};
 use crate::sql::{Session, Value};
 use crate::sqlite::Database;
-use crate::stores::threads::{self, FileStamp, ThreadFacts, Upserted};
+use crate::stores::threads::{self, FileStamp, ThreadFacts, Upserted, tombstone};
 
 /// The right to run the backfill of one folder, and where to begin.
 pub(crate) struct Claim {
@@ -169,7 +169,11 @@ impl Claim {
         }
         let ids: Vec<_> = batch.threads.iter().map(|facts| facts.id.clone()).collect();
         let done = threads::upsert(tx, &ids, &batch.threads)?;
+        let some_go = tombstone::any(tx)?;
         for note in &batch.notes {
+            if some_go && note.is_of_a_deleted_thread(tx)? {
+                continue;
+            }
             tx.execute(sql::PUT_FILE, &note.params())?;
         }
         for path in &batch.forget {
@@ -219,6 +223,16 @@ impl Claim {
 }
 
 impl FileNote {
+    /// A file that could not be read has its thread in its name, if anywhere.
+    fn is_of_a_deleted_thread(&self, tx: &impl Session) -> Result<bool> {
+        match &self.what {
+            Noted::Duplicate { thread_id } | Noted::Ends { thread_id } => tombstone::stands(tx, thread_id),
+            Noted::Bad { .. } => {
+                Ok(tombstone::all(tx)?.iter().any(|tombstone| self.path.contains(&tombstone.thread)))
+            }
+        }
+    }
+
     fn params(&self) -> [Value; 8] {
         let (kind, thread_id, line, reason) = match &self.what {
             Noted::Bad { line, reason } => ("bad", None, *line, Some(reason)),

@@ -30,7 +30,7 @@ use crate::sql::{Row, Session, Value};
 use crate::sqlite::{Database, holders, now_unix_ms};
 use crate::stores::database::StoreDatabase;
 use crate::stores::goals::{Goal, Goals};
-use crate::stores::threads::{FileStamp, Threads};
+use crate::stores::threads::{FileStamp, Threads, tombstone};
 use owner::Right;
 
 /// Files that a report or a status names; all are counted.
@@ -276,6 +276,15 @@ impl Backfill {
         rows.iter().map(row).collect()
     }
 
+    /// Does something while no backfill of the home runs, so that none has read files and is still to store what they say.
+    ///
+    /// # Errors
+    /// `Busy` while one runs; those of `work`.
+    pub(crate) fn while_none_runs<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let _right = self.take_right()?;
+        work()
+    }
+
     /// Removes the rows of these threads, and what the database holds of them, where they still have that file. Holds the
     /// right to run a backfill meanwhile, so that none finds the file elsewhere. Answers how many there were.
     ///
@@ -291,11 +300,9 @@ impl Backfill {
             self.database.get()?.write(|tx| {
                 for file in some {
                     let path = file.path.to_string_lossy().into_owned();
-                    let id = Value::from(file.thread_id.as_str());
-                    if Session::execute(tx, sql::SWEEP, &[id.clone(), path.into()])? == 1 {
-                        for text in sql::SWEEP_REST {
-                            Session::execute(tx, text, std::slice::from_ref(&id))?;
-                        }
+                    let id = file.thread_id.as_str();
+                    if Session::execute(tx, sql::SWEEP, &[id.into(), path.into()])? == 1 {
+                        tombstone::remove_rest(tx, id)?;
                     }
                 }
                 Ok(())

@@ -65,12 +65,6 @@ pub(super) const ROWS_OF_FILES: &str = "SELECT id, rollout_path, rollout_size, r
 
 /// $1 thread, $2 its file: a row that got another file meanwhile stays.
 pub(super) const SWEEP: &str = "DELETE FROM thread WHERE id = $1 AND rollout_path = $2";
-/// $1 thread: what else the database holds of it.
-pub(super) const SWEEP_REST: [&str; 3] = [
-    "DELETE FROM spawn_edge WHERE child_id = $1 OR parent_id = $1",
-    "DELETE FROM memory_job WHERE kind = 'extract' AND thread_id = $1",
-    "DELETE FROM memory_output WHERE thread_id = $1",
-];
 
 #[cfg(test)]
 mod tests {
@@ -121,9 +115,6 @@ mod tests {
                 cost(&connection, FILES, &[&from, &below, &limit]),
                 cost(&connection, ROWS_OF_FILES, &[&from, &"", &below, &limit]),
                 cost(&connection, FILE, &[&from]),
-                cost(&connection, SWEEP_REST[0], &[&"x"]),
-                cost(&connection, SWEEP_REST[1], &[&"x"]),
-                cost(&connection, SWEEP_REST[2], &[&"x"]),
             ]
         });
         for (few, many) in costs[0].iter().zip(costs[1]) {

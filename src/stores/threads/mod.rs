@@ -21,6 +21,7 @@ mod search;
 pub(crate) mod search_index;
 mod short_id;
 mod sql;
+pub(crate) mod tombstone;
 mod transcript;
 
 pub use filter::LONGEST_FILTER;
@@ -81,6 +82,9 @@ pub struct Upserted {
     pub updated: u64,
     /// Rows that hold all of it already; they were not written.
     pub unchanged: u64,
+    /// Those of threads that are being deleted: nothing was written.
+    #[serde(default)]
+    pub deleted: u64,
 }
 
 /// The transcript a row was read from, as it was then.
@@ -289,7 +293,12 @@ fn patched(tx: &impl Session, id: &str, patch: &ThreadPatch) -> Result<ThreadRow
 /// Brings derived facts into the table; `ids` are theirs, in the one spelling.
 pub(crate) fn upsert(tx: &impl Session, ids: &[String], facts: &[ThreadFacts]) -> Result<Upserted> {
     let mut done = Upserted::default();
+    let some_go = tombstone::any(tx)?;
     for (id, facts) in ids.iter().zip(facts) {
+        if some_go && tombstone::stands(tx, id)? {
+            done.deleted += 1;
+            continue;
+        }
         let before = stored(tx, id)?;
         let after = bounds::bounded(merge(before.as_ref(), id, facts));
         if before.as_ref() == Some(&after) {

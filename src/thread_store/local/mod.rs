@@ -2,7 +2,8 @@
 //!
 //! Invariants, and where they are tested:
 //! 1. The transcript is the truth. An append that reached it has succeeded, whatever the index says; a row that could not
-//!    be made or changed is pending, told once, and made with the next call (`tests/thread_store_soft_and_hard.rs`).
+//!    be made or changed is pending, told once, and made with a later call, the next flush at the latest
+//!    (`tests/thread_store_soft_and_hard.rs`).
 //! 2. What a user says about a thread (name, git, pin, archive) is in the transcript, durably, before the index says it;
 //!    its goal, when it was recorded (`tests/c4_what_a_user_said.rs`).
 //! 3. Every change of a thread goes through its writer's right, also a rename or the archive
@@ -10,6 +11,8 @@
 //! 4. Reads write nothing but what the transcripts say: turns, and rows that new transcripts lack.
 //! 5. The newest thread is listed within a second, also when nobody could make its row (`newest`;
 //!    `tests/thread_store_at_scale.rs`).
+//! 6. A deleted thread is gone from every database and file, whatever dies on the way; nothing brings it back
+//!    (`tests/thread_delete.rs`).
 //!
 //! | file | what |
 //! |---|---|
@@ -18,8 +21,10 @@
 //! | `changing` | names, pins, goals, the archive |
 //! | `newest` | new transcripts without a row |
 //! | `fork` | a thread with another one's past |
+//! | `deleting` | a thread goes from everywhere, also after a crash |
 
 mod changing;
+mod deleting;
 mod fork;
 mod newest;
 mod reading;
@@ -32,7 +37,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::index::Index;
-use super::store::{Capabilities, DeleteOptions, Deleted, ForkPoint, History, ThreadStore, unsupported};
+use super::store::{Capabilities, DeleteOptions, Deleted, ForkPoint, History, ThreadStore};
 use super::turns::{Anomaly, TurnPage, TurnQuery};
 use crate::error::Result;
 use crate::rollout::{Item, NewRollout, Rollouts};
@@ -77,6 +82,8 @@ struct Inner {
     newest: Newest,
     /// The threads that this store may write.
     writing: Mutex<HashMap<String, Arc<Mutex<Writing>>>>,
+    /// Locked while deletions that were cut short are finished.
+    finishing: Mutex<()>,
 }
 
 impl LocalThreadStore {
@@ -85,15 +92,26 @@ impl LocalThreadStore {
     /// # Errors
     /// `NotFound` when the runtime has no state domain; as [`Rollouts::open`].
     pub fn new(runtime: &Runtime) -> Result<Self> {
-        Ok(Self {
-            inner: Arc::new(Inner {
-                rollouts: Rollouts::open(runtime.home())?,
-                index: Index::new(runtime.database("state")?),
-                runtime: runtime.clone(),
-                newest: Newest::default(),
-                writing: Mutex::default(),
-            }),
-        })
+        let inner = Arc::new(Inner {
+            rollouts: Rollouts::open(runtime.home())?,
+            index: Index::new(runtime.database("state")?),
+            runtime: runtime.clone(),
+            newest: Newest::default(),
+            writing: Mutex::default(),
+            finishing: Mutex::default(),
+        });
+        deleting::finish_in_background(&inner);
+        Ok(Self { inner })
+    }
+
+    /// Finishes the deletions that a crash cut short, or that could not be done whole: the first store of each process
+    /// begins with it, in the background. Threads that another process is deleting are left to it. Answers those whose
+    /// deletion is still not finished, each with the reason.
+    ///
+    /// # Errors
+    /// The state database's.
+    pub fn finish_deletes(&self) -> Result<Vec<String>> {
+        self.inner.finish_deletes()
     }
 
     /// The runtime below it.
@@ -120,7 +138,7 @@ impl LocalThreadStore {
 
 impl ThreadStore for LocalThreadStore {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { durable: true, files: true, search: true, turns: true, delete: false, fork: true }
+        Capabilities { durable: true, files: true, search: true, turns: true, delete: true, fork: true }
     }
 
     fn create(&self, thread: &NewRollout) -> Result<String> {
@@ -200,8 +218,8 @@ impl ThreadStore for LocalThreadStore {
         self.inner.move_to_archive(&thread_id(thread)?, false)
     }
 
-    fn delete(&self, _: &str, _: &DeleteOptions) -> Result<Deleted> {
-        Err(unsupported("delete threads"))
+    fn delete(&self, thread: &str, options: &DeleteOptions) -> Result<Deleted> {
+        self.inner.delete(&thread_id(thread)?, options)
     }
 
     fn fork(&self, source: &str, point: &ForkPoint, thread: &NewRollout) -> Result<String> {

@@ -58,8 +58,7 @@ impl Inner {
             if let Ok(found) = read_metadata(&path)
                 && found.thread.id == id
             {
-                self.restore_goal(&found)?;
-                self.index.put(&found.thread)?;
+                self.bring_in(found)?;
             }
         }
         Ok(())

@@ -1,19 +1,24 @@
 //! Histories, rows, turns.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::super::store::{History, not_found};
 use super::super::turns::{TurnPage, TurnQuery};
 use super::Inner;
 use crate::error::{Error, ErrorKind, Result};
 use crate::rollout::{Item, Reader, RolloutFacts, read_metadata};
-use crate::stores::threads::ThreadRow;
+use crate::stores::threads::{ThreadFacts, ThreadRow};
 
 impl Inner {
     /// Where the index says that the transcript is. An index that cannot be read says nothing: transcripts are found by
     /// their names as well.
     pub(super) fn hint(&self, thread: &str) -> Result<Option<PathBuf>> {
         let row = match self.index.get(thread) {
+            Ok(None) => {
+                self.refuse_going(thread)?;
+                None
+            }
             Ok(row) => row,
             Err(error) if matches!(error.kind(), ErrorKind::Invalid | ErrorKind::Closed) => {
                 return Err(error);
@@ -21,6 +26,11 @@ impl Inner {
             Err(_) => None,
         };
         Ok(row.and_then(|row| row.rollout_path).map(PathBuf::from))
+    }
+
+    /// Refuses a thread that is being deleted.
+    pub(super) fn refuse_going(&self, thread: &str) -> Result<()> {
+        if self.index.is_going(thread).unwrap_or(false) { Err(not_found(thread)) } else { Ok(()) }
     }
 
     /// Where the transcript is.
@@ -59,7 +69,10 @@ impl Inner {
     pub(super) fn read(&self, thread: &str) -> Result<ThreadRow> {
         let row = match self.index.get(thread) {
             Ok(Some(row)) => return Ok(row),
-            Ok(None) => not_found(thread),
+            Ok(None) => {
+                self.refuse_going(thread)?;
+                not_found(thread)
+            }
             Err(error) => error,
         };
         // The transcript has the last word on whether there is such a thread.
@@ -78,11 +91,24 @@ impl Inner {
 
     pub(super) fn rebuild(&self, thread: &str) -> Result<ThreadRow> {
         let path = self.path(thread)?;
-        let found = read_metadata(&path)?;
-        self.restore_goal(&found)?;
-        self.index.put(&found.thread)?;
+        self.bring_in(read_metadata(&path)?)?;
         self.index.rebuild(thread, &path)?;
         self.index.read(thread)
+    }
+
+    /// Lets the index say what a transcript says, and the goals. Whoever deletes a thread has the right to write it: without
+    /// that a goal could come back behind them, so it waits for a backfill.
+    pub(super) fn bring_in(&self, found: RolloutFacts) -> Result<()> {
+        let id = &found.thread.id;
+        let ours = self.writing(id).is_some();
+        let right = (!ours).then(|| self.rollouts.lease(id, Duration::ZERO).ok()).flatten();
+        let facts = if ours || right.is_some() {
+            self.facts_of(found)
+        } else {
+            let goal = found.goal();
+            ThreadFacts { stamp: found.thread.stamp.filter(|_| goal.is_none()), ..found.thread }
+        };
+        self.index.put(&facts)
     }
 
     /// Brings back the goal that a transcript tells. Before its row is made, always: a backfill does not read a transcript

@@ -10,7 +10,9 @@ use parking_lot::Mutex;
 use super::super::store::not_ours;
 use super::{HAND_OVER, Inner};
 use crate::error::{Error, ErrorKind, Result};
-use crate::rollout::{Appended, Item, NewRollout, Recorder, RolloutFacts, derived, read_metadata};
+use crate::rollout::{
+    Appended, Item, NewRollout, Recorder, RolloutFacts, WriterLease, derived, read_metadata,
+};
 use crate::stores::threads::ThreadFacts;
 use crate::telemetry;
 
@@ -60,6 +62,10 @@ impl Inner {
             return Err(Error::new(ErrorKind::Conflict, format!("there is a thread {thread} already"))
                 .advise("resume it, or give the new one an id of its own"));
         }
+        if new.id.is_some() && self.index.is_going(&thread).unwrap_or(false) {
+            return Err(Error::new(ErrorKind::Conflict, format!("thread {thread} is being deleted"))
+                .advise("give the new one an id of its own"));
+        }
         let (_, mut facts) = derived::of_new(new, &thread)?;
         facts.rollout_path = recorder.path().to_str().map(str::to_owned);
         Ok((Writing::new(recorder, Some(facts)), thread))
@@ -79,6 +85,8 @@ impl Inner {
     pub(super) fn resume(&self, thread: &str) -> Result<()> {
         let hint = self.hint(thread)?;
         let recorder = self.rollouts.resume(thread, hint.as_deref(), HAND_OVER)?;
+        // Who had the right before may have died while he deleted it.
+        self.refuse_going(thread)?;
         self.register(thread, Writing::new(recorder, None))
     }
 
@@ -149,7 +157,7 @@ impl Inner {
         let writing = self.ours(thread)?;
         let mut writing = writing.lock();
         writing.recorder(thread)?.flush()?;
-        self.put_pending(thread, &mut writing, false);
+        self.put_pending(thread, &mut writing, true);
         Ok(())
     }
 
@@ -199,11 +207,20 @@ impl Inner {
     }
 
     /// What the index is to say of a transcript. Without its goal, where that could not be restored, it is not taken as read.
-    fn facts_of(&self, found: RolloutFacts) -> ThreadFacts {
+    pub(super) fn facts_of(&self, found: RolloutFacts) -> ThreadFacts {
         let restored = self.restore_goal(&found).is_ok();
         let mut facts = found.thread;
         facts.stamp = facts.stamp.filter(|_| restored);
         facts
+    }
+
+    /// Ends writing a thread and keeps the right to; `None` when this store did not have it, or there is no file yet.
+    pub(super) fn take_over(&self, thread: &str) -> Option<WriterLease> {
+        let found = self.writing(thread)?;
+        let mut writing = found.lock();
+        let lease = writing.recorder.take().and_then(Recorder::into_lease);
+        self.unregister(thread, &found);
+        lease
     }
 
     /// Brings what is pending into the index. That it could not be done is told once, and fails nothing: the transcript
@@ -249,6 +266,7 @@ impl Inner {
         }
         let hint = self.hint(thread)?;
         let mut writing = Writing::new(self.rollouts.resume(thread, hint.as_deref(), HAND_OVER)?, None);
+        self.refuse_going(thread)?;
         self.work_on(thread, &mut writing, work, after)
     }
 

@@ -22,6 +22,7 @@ use super::table::{Checkpoint, LastLine, TurnTable};
 use crate::error::{Error, ErrorKind, Result};
 use crate::rollout::{Position, Reader, RolloutLine};
 use crate::sqlite::Database;
+use crate::stores::threads::tombstone;
 
 /// What is read before it is written, at most.
 const PIECE_LINES: usize = 2_000;
@@ -42,6 +43,10 @@ pub(crate) fn catch_up(state: &Database, thread: &str, path: &Path) -> Result<()
             }
             let reached = piece.checkpoint(seen, reader.position());
             let wrote = state.write(|tx| {
+                // Read before the thread was deleted, they would be its last trace.
+                if path.symlink_metadata().is_err() || tombstone::stands(tx, thread)? {
+                    return Err(Error::new(ErrorKind::NotFound, "the transcript was moved or removed"));
+                }
                 let mut turns = TurnTable::new(tx, thread);
                 if turns.checkpoint()? != seen {
                     return Ok(false);

@@ -1,0 +1,137 @@
+//! `rowhouse threads rm`: threads go for good, with all that belongs to them.
+
+use std::fmt::Write;
+
+use anyhow::Result;
+use bytesize::ByteSize;
+use clap::Args;
+use rowhouse::stores::Threads;
+use rowhouse::thread_store::{DeleteOptions, Deleted, LocalThreadStore, ThreadStore};
+use rowhouse::{Error, ErrorKind, Home, Runtime};
+use serde::Serialize;
+
+use super::short;
+use crate::open;
+use crate::output::{self, Output};
+
+/// Threads that are named before the question; all are counted.
+const NAMED: usize = 50;
+
+#[derive(Args)]
+pub(super) struct RmArguments {
+    /// The threads; the end of an id is enough
+    #[arg(value_name = "ID", required = true)]
+    ids: Vec<String>,
+    /// Also the threads that they started, and theirs
+    #[arg(long)]
+    descendants: bool,
+    /// Only say what would go, descendants included
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+}
+
+/// One document for all of them.
+#[derive(Serialize)]
+struct Removed {
+    deleted: Vec<Deleted>,
+}
+
+pub(super) fn run(home: &Home, arguments: &RmArguments, output: &Output) -> Result<()> {
+    // A home without threads is told so, and nothing is created in it.
+    drop(open::state(home)?);
+    let runtime = Runtime::open(home.clone())?;
+    let (store, threads) = (LocalThreadStore::new(&runtime)?, runtime.threads());
+    let ids = arguments.ids.iter().map(|id| threads.find_id(id)).collect::<rowhouse::Result<Vec<_>>>()?;
+    let dry = DeleteOptions { dry_run: true, ..DeleteOptions::default() };
+    if arguments.dry_run || !arguments.yes {
+        let counted = each(&ids, |id| store.delete(id, &dry))?;
+        if arguments.dry_run {
+            return tell(counted, &threads, output);
+        }
+        if let Some(tree) = counted.iter().find(|one| one.threads.len() > 1 && !arguments.descendants) {
+            let below = tree.threads.len() - 1;
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                format!("{} below thread {}", counted_threads(below), tree.threads[0]),
+            )
+            .advise("look at them with `rowhouse threads tree`; delete them too with --descendants")
+            .into());
+        }
+        output.can_ask("say --yes")?;
+        output.text(&listed(&counted, &threads)?)?;
+        let all: usize = counted.iter().map(|one| one.threads.len()).sum();
+        let what = if all == 1 { "it".to_owned() } else { format!("these {all} threads") };
+        if !output.agreed(&format!("delete {what} for good? [y/N]"), "say --yes")? {
+            return Ok(());
+        }
+    }
+    let options = DeleteOptions { descendants: arguments.descendants, dry_run: false };
+    tell(each(&ids, |id| store.delete(id, &options))?, &threads, output)
+}
+
+/// A thread that went with one before it is not asked for again.
+fn each(ids: &[String], work: impl Fn(&str) -> rowhouse::Result<Deleted>) -> rowhouse::Result<Vec<Deleted>> {
+    let mut done: Vec<Deleted> = Vec::new();
+    for id in ids {
+        if !done.iter().any(|one| one.threads.contains(id)) {
+            done.push(work(id)?);
+        }
+    }
+    Ok(done)
+}
+
+fn tell(deleted: Vec<Deleted>, threads: &Threads, output: &Output) -> Result<()> {
+    for why in deleted.iter().flat_map(|one| &one.pending) {
+        output::warn(&format!("not done yet, the next program that opens the home's threads does it: {why}"));
+    }
+    if output.is_json() {
+        return output.document(&Removed { deleted });
+    }
+    let mut text = listed(&deleted, threads)?;
+    let sum = |of: fn(&Deleted) -> u64| deleted.iter().map(of).sum::<u64>();
+    let dry = deleted.iter().any(|one| one.dry_run);
+    let _ = writeln!(
+        text,
+        "{}: {}, {} ({}), {}, {}, {}",
+        if dry { "would be deleted" } else { "deleted" },
+        number(sum(|one| one.threads.len() as u64), "thread", "threads"),
+        number(sum(|one| one.files), "file", "files"),
+        ByteSize(sum(|one| one.file_bytes)),
+        number(sum(|one| one.goals), "goal", "goals"),
+        number(sum(|one| one.log_rows), "log row", "log rows"),
+        number(sum(|one| one.memories), "memory", "memories"),
+    );
+    output.text(&text)
+}
+
+/// A line per thread, those below one of them after it.
+fn listed(deleted: &[Deleted], threads: &Threads) -> Result<String> {
+    let mut text = String::new();
+    for one in deleted {
+        let ids: Vec<_> = one.threads.iter().take(NAMED).map(String::as_str).collect();
+        for (at, (id, row)) in ids.iter().zip(threads.get_all(&ids)?).enumerate() {
+            let title = row.and_then(|row| row.name.or(row.title).or(row.preview));
+            let shown = if output::width().is_some() { short(id) } else { (*id).to_owned() };
+            let stem = if at == 0 { "" } else { "  " };
+            let _ = match title {
+                Some(title) => writeln!(text, "{stem}{shown}  {}", crate::table::fit(&title, 60)),
+                None => writeln!(text, "{stem}{shown}"),
+            };
+        }
+        if one.threads.len() > NAMED {
+            let _ = writeln!(text, "  and {} more", one.threads.len() - NAMED);
+        }
+    }
+    Ok(text)
+}
+
+fn counted_threads(many: usize) -> String {
+    if many == 1 { "1 thread is".to_owned() } else { format!("{many} threads are") }
+}
+
+fn number(many: u64, one: &str, more: &str) -> String {
+    format!("{many} {}", if many == 1 { one } else { more })
+}
