@@ -46,7 +46,11 @@ fn builder(home: &Path) -> rowhouse::Builder {
 }
 
 fn open(home: &Path) -> Runtime {
-    let runtime = builder(home).open().expect("the home opens");
+    opened(builder(home))
+}
+
+fn opened(builder: rowhouse::Builder) -> Runtime {
+    let runtime = builder.open().expect("the home opens");
     common::until("the best-effort domain is attached", || {
         runtime.health() == rowhouse::Health::Ready
             && runtime.database("extra").is_ok_and(|extra| extra.health() == rowhouse::Health::Ready)
@@ -455,7 +459,7 @@ fn a_newer_schema_is_copied_and_not_touched() {
 fn the_default_folder_is_in_the_home_and_private() {
     use std::os::unix::fs::PermissionsExt;
     let home = filled();
-    let runtime = builder(home.path()).limits(Limits::default()).open().expect("opened");
+    let runtime = opened(builder(home.path()).limits(Limits::default()));
     let mut ends = BTreeMap::new();
     let report = runtime
         .backup(&BackupOptions::default(), &mut |progress| {
