@@ -90,7 +90,8 @@ fn a_full_index_fails_no_append_and_hears_of_it_when_there_is_room() {
     assert_eq!(place.model(live.id()), None, "the list waits");
     drop(full);
     live.append(&[message("And this")]).expect("appended");
-    assert_eq!(place.model(live.id()).as_deref(), Some("three"), "all of it comes with the next append");
+    live.flush().expect("durable");
+    assert_eq!(place.model(live.id()).as_deref(), Some("three"), "all of it comes with the next flush");
     let row = place.store.read(live.id()).expect("a row");
     assert_eq!(row.title.as_deref(), Some("Fix it"));
     assert_eq!(told(live.id()), 1);
@@ -133,6 +134,7 @@ fn a_busy_index_holds_up_no_append_for_long() {
     assert!(took < Duration::from_mins(1), "{took:?}");
     other.execute_batch("ROLLBACK").expect("free");
     live.append(&[message("And this")]).expect("appended");
+    live.flush().expect("durable");
     assert_eq!(place.model(live.id()).as_deref(), Some("three"));
 }
 
@@ -147,6 +149,7 @@ fn a_damaged_index_fails_no_append_and_catches_up_with_the_next_start() {
         goes_on(&place, &live);
         let thread = live.id().to_owned();
         live.close().expect("the transcript has all of it");
+        drop(live);
         let turns = place.store.list_turns(&thread, &TurnQuery::new()).expect("from the transcript").turns;
         assert_eq!(turns.len(), 1, "{code}");
         drop(damaged);

@@ -155,12 +155,14 @@ impl LiveThread {
         }
     }
 
-    /// Answers when everything appended so far survives a power cut.
+    /// Answers when everything appended so far survives a power cut, and tells the list what it could not be told before.
     ///
     /// # Errors
-    /// As [`ThreadStore::flush`].
+    /// As [`ThreadStore::flush`]; never of the list.
     pub fn flush(&self) -> Result<()> {
-        self.store.flush(&self.id)
+        self.store.flush(&self.id)?;
+        self.tell(&mut self.state.lock());
+        Ok(())
     }
 
     /// True while another session waits for this thread: once its client has gone, [`close`](Self::close) it then.
