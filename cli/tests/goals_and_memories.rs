@@ -3,11 +3,13 @@
 
 mod common;
 
+use rowhouse::rollout::{Item, NewRollout};
 use rowhouse::stores::ThreadFacts;
 use rowhouse::stores::goals::{Accounting, NewGoal};
 use rowhouse::stores::memories::NewMemory;
+use rowhouse::thread_store::{LocalThreadStore, ThreadStore};
 use rowhouse::{Domain, Home, Runtime};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use common::{document, rowhouse};
 
@@ -79,6 +81,40 @@ fn a_thread_is_named_by_its_last_letters_as_a_list_shows_it() {
     );
     assert_eq!(done(home, &["goals", "pause", "8f21-000000000001"])["goal"]["status"], "paused");
     assert_eq!(refused(home, &["goals", "show", "0badcafe"]), "not_found");
+}
+
+/// What became of a goal is in the thread's transcript: lost databases bring it back, and a removed one stays away.
+#[test]
+fn a_goal_outlives_the_databases_and_a_removed_one_stays_removed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let home = folder.path();
+    let thread = {
+        let runtime = Runtime::open(Home::at(home)).expect("a runtime");
+        let store = LocalThreadStore::new(&runtime).expect("a store");
+        let thread = store.create(&NewRollout::default()).expect("begun");
+        let asked = Item::new("event_msg", &json!({"type": "user_message", "message": "Fix it"}));
+        store.append_items(&thread, &[asked.expect("an item")]).expect("appended");
+        store.shutdown(&thread).expect("given back");
+        thread
+    };
+    let lose_the_databases = || {
+        for entry in std::fs::read_dir(home).expect("the home") {
+            let path = entry.expect("an entry").path();
+            if path.is_file() && path.to_string_lossy().contains(".sqlite") {
+                std::fs::remove_file(path).expect("removed");
+            }
+        }
+        let (code, _, stderr) = rowhouse(home, &["backfill"]);
+        assert_eq!(code, Some(0), "{stderr}");
+    };
+    done(home, &["goals", "set", &thread, "--objective", "Ship it"]);
+    done(home, &["goals", "pause", &thread]);
+    lose_the_databases();
+    let goal = &done(home, &["goals", "show", &thread])["goal"];
+    assert_eq!((&goal["objective"], &goal["status"]), (&json!("Ship it"), &json!("paused")));
+    done(home, &["goals", "rm", &thread, "--yes"]);
+    lose_the_databases();
+    assert_eq!(refused(home, &["goals", "show", &thread]), "not_found");
 }
 
 #[test]

@@ -6,7 +6,8 @@ use anyhow::Result;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use rowhouse::stores::goals::{Goal, GoalChange, GoalPatch, GoalQuery, GoalStatus, Goals, NewGoal};
-use rowhouse::{Domain, Error, ErrorKind, Home, Runtime};
+use rowhouse::thread_store::LocalThreadStore;
+use rowhouse::{Domain, Error, ErrorKind, Home, Runtime, RuntimeDbRegistry};
 use serde::Serialize;
 
 use crate::open;
@@ -172,32 +173,82 @@ pub(crate) fn run(home: &Home, arguments: &GoalsArguments, output: &Output) -> R
             let goal = goals.get(&id(home, thread)?)?.ok_or_else(no_goal)?;
             tell(None, goal, output)
         }
-        GoalsCommand::Set(set) => tell(Some("set"), set_goal(home, set)?, output),
+        GoalsCommand::Set(set) => {
+            let goal = set_goal(home, set)?;
+            keep(home, &goal.thread_id);
+            tell(Some("set"), goal, output)
+        }
         GoalsCommand::Update(update) => {
-            let (_runtime, goals) = existing(home)?;
-            changed(goals.update(&id(home, &update.thread)?, &update.patch())?, output)
+            change(home, &update.thread, |goals, thread| goals.update(thread, &update.patch()), output)
         }
-        GoalsCommand::Pause { thread } => {
-            let (_runtime, goals) = existing(home)?;
-            changed(goals.pause(&id(home, thread)?)?, output)
-        }
+        GoalsCommand::Pause { thread } => change(home, thread, Goals::pause, output),
         GoalsCommand::Resume { thread } => {
-            let (_runtime, goals) = existing(home)?;
             let active = GoalPatch::default().status(GoalStatus::Active);
-            changed(goals.update(&id(home, thread)?, &active)?, output)
+            change(home, thread, |goals, thread| goals.update(thread, &active), output)
         }
-        GoalsCommand::Rm { thread, yes } => {
-            let (_runtime, goals) = existing(home)?;
-            let thread = &id(home, thread)?;
-            if !yes {
-                let goal = goals.get(thread)?.ok_or_else(no_goal)?;
-                let asked = format!("remove the goal of {}? [y/N]", goal.thread_id);
-                if !output.agreed(&asked, "say --yes")? {
-                    return Ok(());
-                }
+        GoalsCommand::Rm { thread, yes } => remove(home, thread, *yes, output),
+    }
+}
+
+fn change(
+    home: &Home,
+    thread: &str,
+    work: impl FnOnce(&Goals, &str) -> rowhouse::Result<GoalChange>,
+    output: &Output,
+) -> Result<()> {
+    let thread = id(home, thread)?;
+    let change = {
+        let (_runtime, goals) = existing(home)?;
+        work(&goals, &thread)?
+    };
+    match change {
+        GoalChange::Changed(goal) => {
+            keep(home, &thread);
+            tell(Some("changed"), goal, output)
+        }
+        GoalChange::Unchanged(goal) => tell(Some("unchanged"), goal, output),
+        GoalChange::Mismatch(_) => Err(Error::new(ErrorKind::Conflict, "the thread has another goal by now")
+            .advise("look at it with `rowhouse goals show`; nothing was changed")
+            .into()),
+        GoalChange::Missing => Err(no_goal().into()),
+    }
+}
+
+fn remove(home: &Home, thread: &str, yes: bool, output: &Output) -> Result<()> {
+    let thread = id(home, thread)?;
+    let removed = {
+        let (_runtime, goals) = existing(home)?;
+        if !yes {
+            let goal = goals.get(&thread)?.ok_or_else(no_goal)?;
+            let asked = format!("remove the goal of {}? [y/N]", goal.thread_id);
+            if !output.agreed(&asked, "say --yes")? {
+                return Ok(());
             }
-            tell(Some("removed"), goals.delete(thread)?.ok_or_else(no_goal)?, output)
         }
+        goals.delete(&thread)?.ok_or_else(no_goal)?
+    };
+    keep(home, &thread);
+    tell(Some("removed"), removed, output)
+}
+
+/// Lets the transcript of the thread say what became of its goal: it is there when the databases are lost. A thread
+/// without a transcript has its goal in the database alone.
+fn keep(home: &Home, thread: &str) {
+    let said = || -> rowhouse::Result<()> {
+        if !RuntimeDbRegistry::new(home).list()?.iter().any(|found| found.name == "state" && found.present) {
+            return Ok(());
+        }
+        let runtime =
+            Runtime::builder(home.clone()).domain(Domain::goals()).domain(Domain::state()).open()?;
+        LocalThreadStore::new(&runtime)?.record_goal(thread).map(drop)
+    };
+    match said() {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            output::warn(&format!(
+                "the goal is changed, but the thread's transcript does not say so: {error}"
+            ));
+        }
+        _ => {}
     }
 }
 
@@ -288,17 +339,6 @@ impl UpdateArguments {
             Some(goal) => patch.expect(goal),
             None => patch,
         }
-    }
-}
-
-fn changed(change: GoalChange, output: &Output) -> Result<()> {
-    match change {
-        GoalChange::Changed(goal) => tell(Some("changed"), goal, output),
-        GoalChange::Unchanged(goal) => tell(Some("unchanged"), goal, output),
-        GoalChange::Mismatch(_) => Err(Error::new(ErrorKind::Conflict, "the thread has another goal by now")
-            .advise("look at it with `rowhouse goals show`; nothing was changed")
-            .into()),
-        GoalChange::Missing => Err(no_goal().into()),
     }
 }
 

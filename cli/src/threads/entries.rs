@@ -264,16 +264,16 @@ mod tests {
         told.entries.into_iter().map(|entry| (entry.role, entry.text, entry.output)).collect()
     }
 
-    fn event(payload: Value) -> Value {
+    fn event(payload: &Value) -> Value {
         json!({"timestamp": "2026-03-09T07:30:00Z", "type": "event_msg", "payload": payload})
     }
 
-    fn item(payload: Value) -> Value {
+    fn item(payload: &Value) -> Value {
         json!({"timestamp": "2026-03-09T07:30:00Z", "type": "response_item", "payload": payload})
     }
 
     fn message(role: &str, text: &str) -> Value {
-        item(json!({"type": "message", "role": role, "content": [{"type": "text", "text": text}]}))
+        item(&json!({"type": "message", "role": role, "content": [{"type": "text", "text": text}]}))
     }
 
     #[test]
@@ -281,9 +281,9 @@ mod tests {
         let both = [
             message("user", "<environment_context>"),
             message("user", "Fix it"),
-            event(json!({"type": "user_message", "message": "Fix it", "images": ["a"]})),
+            event(&json!({"type": "user_message", "message": "Fix it", "images": ["a"]})),
             message("assistant", "Done"),
-            event(json!({"type": "agent_message", "message": "Done"})),
+            event(&json!({"type": "agent_message", "message": "Done"})),
         ];
         assert_eq!(
             told(&both),
@@ -295,10 +295,10 @@ mod tests {
     #[test]
     fn a_tool_stands_with_its_answer_also_when_others_ran_meanwhile() {
         let call = |id: &str, arguments: &str| {
-            item(json!({"type": "function_call", "name": "shell", "arguments": arguments, "call_id": id}))
+            item(&json!({"type": "function_call", "name": "shell", "arguments": arguments, "call_id": id}))
         };
         let output = |id: &str, output: Value| {
-            item(json!({"type": "function_call_output", "call_id": id, "output": output}))
+            item(&json!({"type": "function_call_output", "call_id": id, "output": output}))
         };
         let lines = [
             call("a", r#"{"command":["bash","-lc","ls"]}"#),
@@ -323,11 +323,11 @@ mod tests {
             json!(7),
             json!({"type": 7}),
             json!({"type": "event_msg"}),
-            event(json!(null)),
-            event(json!({"type": "user_message", "message": 7})),
-            event(json!({"type": "token_count", "info": null})),
-            item(json!({"type": "message", "role": "user", "content": 7})),
-            item(json!({"type": "local_shell_call", "action": {"command": [7]}})),
+            event(&json!(null)),
+            event(&json!({"type": "user_message", "message": 7})),
+            event(&json!({"type": "token_count", "info": null})),
+            item(&json!({"type": "message", "role": "user", "content": 7})),
+            item(&json!({"type": "local_shell_call", "action": {"command": [7]}})),
             json!({"type": "later", "payload": {"type": "user_message", "message": "x"}}),
         ];
         assert_eq!(told(&odd), []);

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use rowhouse::Home;
+use rowhouse::rollout::Item;
 use rowhouse::stores::{Direction, ThreadRow};
 use rowhouse::thread_store::{ItemsView, LocalThreadStore, ThreadStore, Turn, TurnPage, TurnQuery};
 
@@ -72,7 +73,7 @@ fn each_piece(
         if piece.is_empty() {
             return Ok(());
         }
-        see(None, entries::read_texts(piece.iter().map(|item| item.text())))?;
+        see(None, entries::read_texts(piece.iter().map(Item::text)))?;
     }
 }
 

@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn what_a_tool_answered_is_cut_and_told() {
-        let output: String = (0..500).map(|line| format!("line {line}\n")).collect();
+        let output = (0..500).map(|line| format!("line {line}")).collect::<Vec<_>>().join("\n");
         let tool = Entry { output: Some(output), tool: Some("shell".to_owned()), ..entry(Role::Tool, "ls") };
         let drawn = shown(vec![tool], Some(80));
         assert_eq!(drawn.lines().count(), 1 + 1 + 1 + TOOL_LINES + 1, "{drawn}");
