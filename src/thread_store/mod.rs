@@ -2,7 +2,7 @@
 //!
 //! [`ThreadStore`] keeps threads: their history, what a list shows of them, and who may write. [`LocalThreadStore`] has
 //! transcripts in a home and an index in its state database; [`InMemoryThreadStore`] keeps nothing. [`LiveThread`] is what a
-//! running session holds.
+//! running session holds; [`QueuedThread`] the same for one that may not wait, a user interface say.
 //!
 //! | file | what |
 //! |---|---|
@@ -22,7 +22,7 @@ mod store;
 mod turns;
 
 pub use in_memory::InMemoryThreadStore;
-pub use live::{LiveThread, PersistencePolicy};
+pub use live::{Flush, LiveThread, MAX_WAITING, PersistencePolicy, QueuedThread};
 pub use local::LocalThreadStore;
 pub use store::{Capabilities, DeleteOptions, Deleted, ForkPoint, History, ThreadStore};
 pub use turns::{Anomaly, AnomalyKind, ItemsView, Turn, TurnPage, TurnQuery, TurnStatus, TurnWithItems};

@@ -5,10 +5,17 @@
 //! - A list that cannot be told fails no append: the patch stays, and goes with the next one. That is told once.
 //! - Opening a thread changes nothing that a list shows.
 //!
-//! Tests: `tests/thread_store_contract.rs`.
+//! | file | what |
+//! |---|---|
+//! | `policy` | what is kept |
+//! | `facts` | what the list is told of it |
+//! | `queued` | for callers that may not wait |
+//!
+//! Tests: `tests/thread_store_contract.rs`, `tests/thread_store_live.rs`.
 
 mod facts;
 mod policy;
+mod queued;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +24,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 pub use policy::PersistencePolicy;
+pub use queued::{Flush, MAX_WAITING, QueuedThread};
 
 use super::store::ThreadStore;
 use crate::error::{ErrorKind, Result};
