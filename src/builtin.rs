@@ -21,6 +21,8 @@ impl Domain {
         let state = Self::own("state")
             .migrations(rowhouse::migrations!("migrations_state"))
             .on_connect(overwrite_deleted);
+        #[cfg(feature = "postgres")]
+        let state = state.on_server(rowhouse::migrations!("migrations_postgres/state"));
         #[cfg(feature = "agent")]
         let state = state.step(crate::stores::threads::search_index::step());
         state
@@ -41,7 +43,12 @@ impl Domain {
 
     /// The goal of each thread. Required; a commit survives a power cut.
     pub fn goals() -> Self {
-        Self::own("goals").migrations(rowhouse::migrations!("migrations_goals")).on_connect(overwrite_deleted)
+        let goals = Self::own("goals")
+            .migrations(rowhouse::migrations!("migrations_goals"))
+            .on_connect(overwrite_deleted);
+        #[cfg(feature = "postgres")]
+        let goals = goals.on_server(rowhouse::migrations!("migrations_postgres/goals"));
+        goals
     }
 
     /// Whom each device key belongs to. Required; a commit survives a power cut.

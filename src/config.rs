@@ -1,4 +1,9 @@
-//! Limits: every bound the engine keeps, with its default.
+//! Limits: every bound the engine keeps, with its default. And what a home's own file says of it.
+
+#[cfg(feature = "agent")]
+pub(crate) mod backend;
+#[cfg(feature = "agent")]
+pub(crate) mod file;
 
 use std::time::Duration;
 

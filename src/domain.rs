@@ -66,6 +66,9 @@ pub(crate) type OnConnect = dyn Fn(&rusqlite::Connection) -> rusqlite::Result<()
 pub struct Domain {
     pub(crate) name: String,
     pub(crate) migrations: Vec<Migration>,
+    /// The same schema in the SQL of a server; empty for a domain that is always a file.
+    #[cfg(feature = "postgres")]
+    pub(crate) server_migrations: Vec<Migration>,
     pub(crate) steps: Vec<Step>,
     pub(crate) role: Role,
     pub(crate) durability: Durability,
@@ -91,6 +94,8 @@ impl Domain {
         Self {
             name: name.into(),
             migrations: Vec::new(),
+            #[cfg(feature = "postgres")]
+            server_migrations: Vec::new(),
             steps: Vec::new(),
             role: Role::Required,
             durability: Durability::Full,
@@ -110,6 +115,13 @@ impl Domain {
     #[must_use]
     pub fn migrations(mut self, migrations: &[Migration]) -> Self {
         self.migrations = migrations.to_vec();
+        self
+    }
+
+    /// The same steps in the SQL of a server: it may be on one.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn on_server(mut self, migrations: &[Migration]) -> Self {
+        self.server_migrations = migrations.to_vec();
         self
     }
 

@@ -28,6 +28,8 @@ mod forks;
 mod handoff;
 mod home;
 mod maintenance;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod presence;
 mod processes;
 #[cfg(feature = "agent")]

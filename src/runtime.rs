@@ -21,11 +21,15 @@ use crate::backup::{
     self, BackupOptions, BackupProgress, BackupReport, Candidate, RestoreOptions, RestoreReport,
 };
 use crate::config::Limits;
+#[cfg(feature = "agent")]
+use crate::config::backend::Backends;
 use crate::domain::{Domain, Role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
 use crate::home::{Home, PreparedHome};
 use crate::maintenance::{self, CompactReport, MaintainOptions, MaintainProgress, MaintainReport};
+#[cfg(feature = "postgres")]
+use crate::postgres::{self, OnServer};
 use crate::presence::Presence;
 use crate::registry::{RegistryEntry, RuntimeDbRegistry};
 use crate::sqlite::connect::Spec;
@@ -73,6 +77,9 @@ struct Inner {
     /// Where its databases are when nothing is kept.
     memory: Option<Arc<Memory>>,
     databases: RwLock<BTreeMap<String, (Domain, Database)>>,
+    /// What is on a server.
+    #[cfg(feature = "postgres")]
+    on_server: OnServer,
     /// Held while a database is added.
     adding: Mutex<()>,
     /// No database is added any more.
@@ -143,10 +150,14 @@ impl Runtime {
     /// A handle to a domain's database.
     ///
     /// # Errors
-    /// `NotFound` when the runtime was not opened with this domain.
+    /// `NotFound` when the runtime was not opened with this domain; `Unsupported` when it is on a server.
     pub fn database(&self, name: &str) -> Result<Database> {
         // Its lock is given back before another one is taken.
         self.inner.get(name).ok_or_else(|| {
+            #[cfg(feature = "postgres")]
+            if let Some(database) = self.inner.on_server.get(name) {
+                return database.no_file();
+            }
             #[cfg(feature = "agent")]
             if name == "logs" && self.inner.logs_off.lock().is_some() {
                 return logs_are_off().at_path(self.inner.folder.path());
@@ -157,15 +168,29 @@ impl Runtime {
         })
     }
 
+    /// What the built-in stores of a domain speak to.
+    #[cfg(feature = "agent")]
+    fn engine(&self, name: &str) -> Result<crate::stores::database::Engine> {
+        #[cfg(feature = "postgres")]
+        if let Some(database) = self.inner.on_server.get(name) {
+            return Ok(database.into());
+        }
+        self.database(name).map(Into::into)
+    }
+
     /// The names of its domains.
     pub fn names(&self) -> Vec<String> {
-        self.inner.databases.read().keys().cloned().collect()
+        let mut names: Vec<_> = self.inner.databases.read().keys().cloned().collect();
+        #[cfg(feature = "postgres")]
+        names.extend(self.inner.on_server.names());
+        names.sort_unstable();
+        names
     }
 
     /// The threads store, on the state database.
     #[cfg(feature = "agent")]
     pub fn threads(&self) -> crate::stores::Threads {
-        crate::stores::Threads::of(self.database("state"))
+        crate::stores::Threads::of(self.engine("state"))
     }
 
     /// Brings folders of transcripts into the threads store.
@@ -178,13 +203,13 @@ impl Runtime {
     /// Which thread started which, on the state database.
     #[cfg(feature = "agent")]
     pub fn spawn_edges(&self) -> crate::stores::SpawnEdges {
-        crate::stores::SpawnEdges::of(self.database("state"))
+        crate::stores::SpawnEdges::of(self.engine("state"))
     }
 
     /// Memories drawn from threads, on the state database.
     #[cfg(feature = "agent")]
     pub fn memories(&self) -> crate::stores::Memories {
-        crate::stores::Memories::of(self.database("state"))
+        crate::stores::Memories::of(self.engine("state"))
     }
 
     /// The log store, on the logs database.
@@ -222,13 +247,13 @@ impl Runtime {
     /// The goal store, on the goals database.
     #[cfg(feature = "agent")]
     pub fn goals(&self) -> crate::stores::Goals {
-        crate::stores::Goals::of(self.database("goals"))
+        crate::stores::Goals::of(self.engine("goals"))
     }
 
     /// The goal store, in a runtime that has the domain.
     #[cfg(feature = "agent")]
     pub(crate) fn goals_if_any(&self) -> Option<crate::stores::Goals> {
-        self.database("goals").ok().map(crate::stores::Goals::new)
+        self.engine("goals").ok().map(|engine| crate::stores::Goals::of(Ok(engine)))
     }
 
     /// The device keys, on the device keys database; their private parts are in files of the home, or, when nothing is kept,
@@ -366,6 +391,8 @@ impl Runtime {
             .iter()
             .map(|(name, (_, database))| (name.clone(), database.clone()))
             .collect();
+        #[cfg(feature = "postgres")]
+        self.inner.on_server.close();
         databases.into_iter().map(|(name, database)| (name, database.close(wait))).collect()
     }
 }
@@ -469,6 +496,11 @@ impl Builder {
         // Held while opening: a second open of this home waits, and finds the first.
         let mut place = place.lock();
         let open = place.upgrade().filter(|inner| inner.owner == forks::generation() && !inner.is_closed());
+        // Before anything is made in the home: a wrong setting leaves nothing behind.
+        #[cfg(feature = "agent")]
+        let backends = self.backends(&folder)?;
+        #[cfg(feature = "postgres")]
+        let server = self.reach_server(&backends, &folder, open.as_deref())?;
         let presence = if self.ephemeral {
             Presence::default()
         } else {
@@ -482,6 +514,10 @@ impl Builder {
         if self.logs_by_level && !self.ephemeral {
             self.leave_out_logs(&inner);
         }
+        #[cfg(feature = "postgres")]
+        if let Some(server) = server {
+            self.move_to_server(&inner, &backends, &server)?;
+        }
         // The best-effort ones first: their own threads attach them while this one opens the required ones.
         for role in [Role::BestEffort, Role::Required] {
             for domain in self.domains.iter().filter(|domain| domain.role == role) {
@@ -490,6 +526,49 @@ impl Builder {
         }
         *place = Arc::downgrade(&inner);
         Ok(Runtime { inner })
+    }
+
+    /// Which engines its domains are on.
+    #[cfg(feature = "agent")]
+    fn backends(&self, folder: &PreparedHome) -> Result<Backends> {
+        if self.ephemeral {
+            return Ok(Backends::default());
+        }
+        Backends::of(folder.path(), self.domains.iter().map(Domain::name))
+    }
+
+    /// The server that domains are on, if any is: that of the open runtime, or a new one.
+    #[cfg(feature = "postgres")]
+    fn reach_server(
+        &self,
+        backends: &Backends,
+        folder: &PreparedHome,
+        open: Option<&Inner>,
+    ) -> Result<Option<Arc<postgres::Server>>> {
+        let Some(settings) = backends.server(folder.path())? else { return Ok(None) };
+        if let Some(server) = open.and_then(|inner| inner.on_server.server()) {
+            return Ok(Some(server));
+        }
+        postgres::Server::open(&settings, Instant::now() + self.limits.deadline).map(Some)
+    }
+
+    /// Opens the domains that are on a server, and takes them out of those that become files.
+    #[cfg(feature = "postgres")]
+    fn move_to_server(
+        &mut self,
+        inner: &Inner,
+        backends: &Backends,
+        server: &Arc<postgres::Server>,
+    ) -> Result<()> {
+        let (there, here) = std::mem::take(&mut self.domains)
+            .into_iter()
+            .partition(|domain: &Domain| backends.is_on_server(domain.name()));
+        self.domains = here;
+        let _alone = inner.adding.lock();
+        for domain in there {
+            inner.on_server.add(server, &domain, &self.limits)?;
+        }
+        Ok(())
     }
 
     /// Leaves the logs out while their level is `off`.
@@ -526,6 +605,8 @@ impl Builder {
             owner: forks::generation(),
             memory: self.ephemeral.then(|| Memory::new().map(Arc::new)).transpose()?,
             databases: RwLock::default(),
+            #[cfg(feature = "postgres")]
+            on_server: OnServer::default(),
             adding: Mutex::default(),
             closed: AtomicBool::new(false),
             steps: Arc::default(),

@@ -102,6 +102,12 @@ pub struct Row {
 }
 
 impl Row {
+    /// A row of an engine; `values` has one for each column.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn new(columns: Arc<[String]>, values: Vec<Value>) -> Self {
+        Self { columns, values }
+    }
+
     /// The column of this name.
     ///
     /// # Errors

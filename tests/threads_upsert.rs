@@ -58,3 +58,19 @@ fn one_bad_id_keeps_the_whole_batch_out() {
     assert_eq!(error.kind(), ErrorKind::Invalid);
     assert!(threads.list(&ThreadQuery::recent()).expect("a page").threads.is_empty());
 }
+
+/// More children than are looked at one by one.
+#[test]
+fn too_many_children_are_refused_and_not_cut_off() {
+    let home = tempfile::tempdir().expect("a home");
+    let (runtime, threads) = open(home.path());
+    let id = |number: u64| facts(number, "").id;
+    let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10001)
+        INSERT INTO spawn_edge SELECT printf('00000000-0000-7000-8000-%012x', i), ?1, 'open', i FROM n";
+    runtime.database("state").expect("the database").write(|tx| tx.execute(fill, [id(1)])).expect("edges");
+    for query in [ThreadQuery::recent().children_of(&id(1)), ThreadQuery::recent().descendants_of(&id(1))] {
+        let error = threads.list(&query).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.advice().is_some());
+    }
+}

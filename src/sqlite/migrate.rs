@@ -25,7 +25,7 @@ use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::{Batch, Connection, Transaction, TransactionBehavior};
 
 use super::fence::Fence;
-use super::history::{self, Applied, HISTORY, META};
+use super::history::{self, Applied, HISTORY, META, SchemaMeta};
 use super::migration::Migration;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
@@ -88,7 +88,7 @@ pub(crate) struct State {
     pub(crate) warnings: Vec<String>,
     /// The schema is newer than this program, however far it may go with it.
     pub(crate) newer: bool,
-    /// The schema cookie at that moment.
+    /// The schema cookie at that moment; 0 where there is none.
     pub(crate) cookie: i64,
     described: bool,
 }
@@ -182,6 +182,22 @@ pub(crate) fn inspect(connection: &Connection, domain: &Domain) -> Result<State>
         .transpose()?;
 
     let meta = history::read_meta(connection)?;
+    let applied = history::read_history(connection)?;
+    let state = judge(domain, known, meta, &applied, || history::has_tables(connection))?;
+    Ok(State { cookie: history::cookie(connection)?, ..state })
+}
+
+/// What a record of migrations means to a program, whichever engine holds it.
+///
+/// # Errors
+/// Those of [`inspect`] that are about the record.
+pub(crate) fn judge(
+    domain: &Domain,
+    known: Vec<Migration>,
+    meta: Option<SchemaMeta>,
+    applied: &BTreeMap<i64, Applied>,
+    has_tables: impl FnOnce() -> Result<bool>,
+) -> Result<State> {
     if let Some(meta) = &meta
         && meta.domain != domain.name
     {
@@ -193,7 +209,6 @@ pub(crate) fn inspect(connection: &Connection, domain: &Domain) -> Result<State>
             "give each domain a file of its own; if a file was renamed or restored, put the right one back",
         ));
     }
-    let applied = history::read_history(connection)?;
     let found_version = applied.keys().next_back().copied().unwrap_or(0).max(0);
     if let Some(meta) = &meta
         && meta.schema_version > found_version
@@ -204,7 +219,7 @@ pub(crate) fn inspect(connection: &Connection, domain: &Domain) -> Result<State>
         )));
     }
 
-    if meta.is_none() && applied.is_empty() && !known.is_empty() && history::has_tables(connection)? {
+    if meta.is_none() && applied.is_empty() && !known.is_empty() && has_tables()? {
         return Err(history::damaged(
             "it has tables, and no record of the migrations that made them".to_owned(),
         ));
@@ -227,14 +242,14 @@ pub(crate) fn inspect(connection: &Connection, domain: &Domain) -> Result<State>
         found_version > known_version
             || (meta.oldest_reader >= domain.oldest_reader && meta.oldest_writer >= domain.oldest_writer)
     });
-    let (pending, warnings) = compare(known, &applied)?;
+    let (pending, warnings) = compare(known, applied)?;
     Ok(State {
         access,
         pending,
         found_version,
         warnings,
         newer: found_version > known_version,
-        cookie: history::cookie(connection)?,
+        cookie: 0,
         described,
     })
 }

@@ -64,7 +64,7 @@ pub(crate) mod maintain;
 pub(crate) mod memory;
 mod merge;
 pub(crate) mod migrate;
-mod migration;
+pub(crate) mod migration;
 mod pins;
 pub(crate) mod read_only;
 mod readers;

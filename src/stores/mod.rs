@@ -2,7 +2,7 @@
 //! runs on either engine.
 
 pub mod backfill;
-mod database;
+pub(crate) mod database;
 #[cfg(feature = "device-keys")]
 pub mod device_keys;
 pub mod goals;

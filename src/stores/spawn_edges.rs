@@ -5,7 +5,7 @@
 //! - A walk is breadth first, visits each thread once, and so ends also where the edges form a cycle. It is one snapshot.
 //! - A walk looks at most at [`LONGEST_WALK`] edges, by one statement per thread that it looks under.
 //!
-//! Tests: `tests/spawn_edges.rs`.
+//! Tests: `tests/contract/spawn_edges.rs`.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Row, Session, Value};
 use crate::sqlite::{Database, now_unix_ms};
-use crate::stores::database::StoreDatabase;
+use crate::stores::database::{Engine, StoreDatabase};
 use crate::stores::threads::row::{canonical_id, thread_id};
 
 /// The most edges that one walk looks at.
@@ -97,12 +97,12 @@ const SET: &str = "UPDATE spawn_edge SET status = $2 WHERE child_id = $1 AND sta
 impl SpawnEdges {
     /// The edges in this database, which holds the tables of the `state` domain.
     pub fn new(database: Database) -> Self {
-        Self::of(Ok(database))
+        Self::of(Ok(database.into()))
     }
 
     /// The edges of a runtime; a runtime without the state domain answers so at every use.
-    pub(crate) fn of(database: Result<Database>) -> Self {
-        Self { database: StoreDatabase::new(database, "spawn_edges") }
+    pub(crate) fn of(engine: Result<Engine>) -> Self {
+        Self { database: StoreDatabase::new(engine, "spawn_edges") }
     }
 
     /// Records that `parent` started `child`: an open edge. One that is there already stays as it is. Answers whether it

@@ -28,7 +28,7 @@ pub use model::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Row, Session, Value};
 use crate::sqlite::{Database, holders, now_unix_ms};
-use crate::stores::database::StoreDatabase;
+use crate::stores::database::FileDatabase;
 use crate::stores::goals::{Goal, Goals};
 use crate::stores::threads::{FileStamp, Threads, tombstone};
 use owner::Right;
@@ -83,7 +83,7 @@ impl Default for BackfillLimits {
 /// ```
 #[derive(Clone)]
 pub struct Backfill {
-    database: StoreDatabase,
+    database: FileDatabase,
     /// The lock file of the right to run one; `None` for a database in memory.
     lock: Option<PathBuf>,
     /// What transcripts tell of goals goes there; `None` in a runtime without them.
@@ -122,7 +122,7 @@ pub(crate) struct RowOfFile {
 impl Backfill {
     /// The backfills of a runtime; one without the state domain answers so at every use.
     pub(crate) fn of(database: Result<Database>, goals: Option<Goals>, lock: Option<PathBuf>) -> Self {
-        let database = StoreDatabase::new(database, "backfill").background();
+        let database = FileDatabase::in_file(database, "backfill").in_background();
         Self { database, lock, goals: goals.map(Goals::background), limits: BackfillLimits::default() }
     }
 
@@ -144,7 +144,7 @@ impl Backfill {
 
     /// The threads it fills, in the background lane.
     pub(crate) fn threads(&self) -> Threads {
-        Threads::of(self.database.get().cloned()).background()
+        Threads::of(self.database.get().cloned().map(Into::into)).background()
     }
 
     pub(crate) fn database(&self) -> Result<&Database> {

@@ -49,7 +49,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::home;
 use crate::sql::{Session, Value};
 use crate::sqlite::{Database, now_unix_ms};
-use crate::stores::database::StoreDatabase;
+use crate::stores::database::FileDatabase;
 use crate::telemetry;
 use unfinished::Unfinished;
 
@@ -92,7 +92,7 @@ pub const LARGEST_PAGE: u32 = 500;
 /// ```
 #[derive(Clone)]
 pub struct DeviceKeys {
-    database: StoreDatabase,
+    database: FileDatabase,
     providers: Vec<Arc<dyn KeyProvider>>,
     /// Where keys that are being made are marked; nowhere when nothing is kept.
     home: Option<PathBuf>,
@@ -113,7 +113,7 @@ impl DeviceKeys {
 
     fn of(database: Result<Database>, home: Option<PathBuf>, provider: Arc<dyn KeyProvider>) -> Self {
         Self {
-            database: StoreDatabase::new(database, "device_keys"),
+            database: FileDatabase::in_file(database, "device_keys"),
             providers: vec![provider],
             home,
             rules: None,

@@ -10,7 +10,7 @@
 //! - What a transcript tells of a goal never takes the place of what was said later (`tests/c4_what_a_user_said.rs`).
 //! - A list neither skips nor repeats a goal that is there throughout.
 //!
-//! Tests: `tests/goals.rs`; what a statement may look at: `tests/stores_look_at_little.rs`.
+//! Tests: `tests/contract/goals.rs`; what a statement may look at: `tests/stores_look_at_little.rs`.
 
 mod list;
 mod model;
@@ -22,7 +22,7 @@ pub use model::{Accounting, Goal, GoalChange, GoalPatch, GoalStatus, NewGoal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Session, Value};
 use crate::sqlite::{Database, now_unix_ms};
-use crate::stores::database::StoreDatabase;
+use crate::stores::database::{Engine, StoreDatabase};
 use crate::stores::threads::Change;
 use crate::stores::threads::row::{self, canonical_id};
 use list::Walk;
@@ -54,12 +54,12 @@ pub struct Goals {
 impl Goals {
     /// The store in this database, which holds the tables of the `goals` domain.
     pub fn new(database: Database) -> Self {
-        Self::of(Ok(database))
+        Self::of(Ok(database.into()))
     }
 
     /// The store of a runtime; a runtime without the goals domain answers so at every use.
-    pub(crate) fn of(database: Result<Database>) -> Self {
-        Self { database: StoreDatabase::new(database, "goals") }
+    pub(crate) fn of(engine: Result<Engine>) -> Self {
+        Self { database: StoreDatabase::new(engine, "goals") }
     }
 
     /// The goal of a thread, or `None`.

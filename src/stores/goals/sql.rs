@@ -67,7 +67,7 @@ macro_rules! touched {
 /// For whom it is meant: $1 thread, $2 the goal expected or NULL.
 macro_rules! meant {
     () => {
-        " WHERE thread_id = $1 AND ($2 IS NULL OR goal_id = $2)"
+        " WHERE thread_id = $1 AND (CAST($2 AS TEXT) IS NULL OR goal_id = $2)"
     };
 }
 

@@ -57,12 +57,12 @@ pub use time_range::SLACK;
 
 use crate::error::Result;
 use crate::sqlite::Database;
-use crate::stores::database::StoreDatabase;
+use crate::stores::database::FileDatabase;
 
 /// The log store of a `logs` database. Cheap to clone.
 #[derive(Clone)]
 pub struct Logs {
-    database: StoreDatabase,
+    database: FileDatabase,
 }
 
 impl Logs {
@@ -73,6 +73,6 @@ impl Logs {
 
     /// The store of a runtime; a runtime without the logs domain answers so at every use.
     pub(crate) fn of(database: Result<Database>) -> Self {
-        Self { database: StoreDatabase::new(database, "logs") }
+        Self { database: FileDatabase::in_file(database, "logs") }
     }
 }

@@ -99,7 +99,7 @@ impl Logs {
             let step = if options.dry_run {
                 self.database.get()?.read(|at| Ok(of.find(at, after, i64::MAX)?.0))?
             } else {
-                self.database.clone().background().get()?.write(|tx| of.delete(tx, i64::MAX))?
+                self.database.clone().in_background().get()?.write(|tx| of.delete(tx, i64::MAX))?
             };
             report.rows += step.rows;
             report.bytes = report.bytes.saturating_add(step.bytes);

@@ -10,14 +10,14 @@
 //!
 //! Tests: below; `tests/log_levels.rs`.
 
-use std::io::ErrorKind as Os;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use super::LogLevels;
-use crate::error::{Error, ErrorKind, Result};
-use crate::home::{Home, read_file, write_atomically};
+use crate::config::file::{config_of, text_of};
+use crate::error::{ErrorKind, Result};
+use crate::home::{Home, write_atomically};
 use crate::telemetry;
 
 /// What decided which events are taken.
@@ -67,23 +67,6 @@ pub fn set_log_levels(home: &Home, levels: Option<&LogLevels>) -> Result<()> {
         return Ok(());
     }
     write_atomically(&file, changed.as_bytes())
-}
-
-pub(super) fn config_of(home: &Path) -> PathBuf {
-    home.join("config.toml")
-}
-
-fn text_of(file: &Path) -> Result<Option<String>> {
-    let bytes = match read_file(file) {
-        Ok(bytes) => bytes,
-        Err(error) if matches!(error.kind(), Os::NotFound | Os::NotADirectory) => return Ok(None),
-        Err(error) => return Err(Error::io("read the home's config file", file, error)),
-    };
-    String::from_utf8(bytes).map(Some).map_err(|_| {
-        Error::new(ErrorKind::Invalid, "the home's config file is not UTF-8 text")
-            .at_path(file)
-            .advise("save it as UTF-8")
-    })
 }
 
 fn of_file(file: &Path) -> Result<Option<LogLevels>> {
@@ -179,6 +162,7 @@ mod edit {
     use serde::Deserialize;
     use toml::Spanned;
 
+    use crate::config::file::parse;
     use crate::error::{Error, ErrorKind, Result};
 
     #[derive(Deserialize)]
@@ -192,16 +176,8 @@ mod edit {
     }
 
     fn settings(text: &str) -> Result<Settings> {
-        toml::from_str(text).map_err(|error: toml::de::Error| {
-            // The parser's own message quotes the line, which may hold a password: it stays behind `source()`.
-            let before = error.span().map_or(0, |span| span.start);
-            let line = 1 + text.bytes().take(before).filter(|byte| *byte == b'\n').count();
-            Error::new(
-                ErrorKind::Invalid,
-                format!("the home's config file is not as it should be, at line {line}"),
-            )
-            .advise("correct that line; levels are written [logs] level = \"info,my_app=debug\"")
-            .caused_by(error)
+        parse(text).map_err(|error| {
+            error.advise("correct that line; levels are written [logs] level = \"info,my_app=debug\"")
         })
     }
 

@@ -16,7 +16,7 @@
 //!   loses a job, and one of a dead owner is free a lease later.
 //! - No statement looks at more than [`MemoryLimits::scan`] threads, 5,000 outputs, or 20,000 of each for the status.
 //!
-//! Tests: `tests/memories.rs`; what a statement may look at: `tests/stores_look_at_little.rs`.
+//! Tests: `tests/contract/memories.rs`; what a statement may look at: `tests/stores_look_at_little.rs`.
 
 mod consolidate;
 mod extract;
@@ -30,7 +30,7 @@ pub use model::{
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sqlite::{Database, now_unix_ms};
-use crate::stores::database::StoreDatabase;
+use crate::stores::database::{Engine, StoreDatabase};
 
 /// The memories of a `state` database. Cheap to clone.
 ///
@@ -57,13 +57,13 @@ pub struct Memories {
 impl Memories {
     /// The memories in this database, which holds the tables of the `state` domain.
     pub fn new(database: Database) -> Self {
-        Self::of(Ok(database))
+        Self::of(Ok(database.into()))
     }
 
     /// The memories of a runtime; a runtime without the state domain answers so at every use.
-    pub(crate) fn of(database: Result<Database>) -> Self {
+    pub(crate) fn of(engine: Result<Engine>) -> Self {
         Self {
-            database: StoreDatabase::new(database, "memories"),
+            database: StoreDatabase::new(engine, "memories"),
             limits: MemoryLimits::default(),
             clock: || i64::try_from(now_unix_ms()).unwrap_or(i64::MAX),
         }

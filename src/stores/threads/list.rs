@@ -7,7 +7,7 @@
 //! | sources, model providers, more folders | one index, every row looked at, up to the budget; then a short page |
 //! | children, descendants | the threads below, one by one: at most as many as a walk of edges answers |
 //!
-//! Tests: `tests/threads_paging.rs` (nothing skipped, nothing repeated), `tests/threads_cost.rs` (rows looked at).
+//! Tests: `tests/contract/threads.rs` (nothing skipped, nothing repeated), `tests/threads_cost.rs` (rows looked at).
 
 use std::cmp::Ordering;
 use std::collections::HashSet;

@@ -35,7 +35,7 @@ pub use transcript::TranscriptState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Row, Session};
 use crate::sqlite::Database;
-use crate::stores::database::StoreDatabase;
+use crate::stores::database::{Engine, StoreDatabase};
 use cursor::Cursor;
 use merge::merge;
 use row::{StoredThread, canonical_id};
@@ -97,12 +97,12 @@ pub(crate) struct KnownFile {
 impl Threads {
     /// The store in this database, which holds the tables of the `state` domain.
     pub fn new(database: Database) -> Self {
-        Self::of(Ok(database))
+        Self::of(Ok(database.into()))
     }
 
     /// The store of a runtime; a runtime without the state domain answers so at every use.
-    pub(crate) fn of(database: Result<Database>) -> Self {
-        Self { database: StoreDatabase::new(database, "threads") }
+    pub(crate) fn of(engine: Result<Engine>) -> Self {
+        Self { database: StoreDatabase::new(engine, "threads") }
     }
 
     /// The same store; its writes go to the background lane.
@@ -141,7 +141,7 @@ impl Threads {
         }
         let database = self.database.get()?;
         // Asked first: what is indexed meanwhile is found, and may be missed in the answer only if it says so.
-        let partial = !search_index::is_complete(database)?;
+        let partial = !search_index::is_complete(database.file()?)?;
         database.read(|at| {
             let partial = partial || is_partial(at)?;
             Ok(SearchPage { partial, ..search.page(at, &question)? })

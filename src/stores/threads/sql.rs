@@ -1,8 +1,9 @@
 //! The texts. One list is one constant text, chosen by sort, direction and filter; nothing is built from input.
 //!
-//! Text keys are compared by bytes: the default collation of a file does so, a text for a server says `COLLATE "C"`.
-//! Sort keys are never null, so that no order needs a place for nulls. Lists of any length are one parameter: JSON, or
-//! null where the filter is not set; a text for a server says `jsonb_array_elements_text` for `json_each`.
+//! Text keys are compared by bytes: the default collation of a file does so, and the columns on a server say so. Sort keys
+//! are never null, so that no order needs a place for nulls. Lists of any length are one parameter: JSON, or null where the
+//! filter is not set; the schema on a server has a `json_each` for them. A parameter that is only compared with null is
+//! cast: a server would not know its type.
 
 use super::query::{Direction, Sort, ThreadQuery};
 
@@ -90,15 +91,15 @@ macro_rules! folders {
 /// The filters that no index has: sources `$5`, model providers `$6`.
 macro_rules! rows_match {
     () => {
-        " ($5 IS NULL OR source IN (SELECT value FROM json_each($5))) \
-         AND ($6 IS NULL OR model_provider IN (SELECT value FROM json_each($6)))"
+        " (CAST($5 AS TEXT) IS NULL OR source IN (SELECT value FROM json_each($5))) \
+         AND (CAST($6 AS TEXT) IS NULL OR model_provider IN (SELECT value FROM json_each($6)))"
     };
 }
 
 /// The same, and folders `$7`.
 macro_rules! rows_and_folders_match {
     () => {
-        concat!(rows_match!(), " AND ($7 IS NULL OR cwd IN (SELECT value FROM json_each($7)))")
+        concat!(rows_match!(), " AND (CAST($7 AS TEXT) IS NULL OR cwd IN (SELECT value FROM json_each($7)))")
     };
 }
 
@@ -116,7 +117,7 @@ macro_rules! scan {
             $direction,
             ", id ",
             $direction,
-            " LIMIT $4) WHERE",
+            " LIMIT $4) AS walked WHERE",
             rows_and_folders_match!(),
             " LIMIT $3"
         )
@@ -136,7 +137,7 @@ macro_rules! scan_folder {
             $direction,
             ", id ",
             $direction,
-            " LIMIT $4) WHERE",
+            " LIMIT $4) AS walked WHERE",
             rows_match!(),
             " LIMIT $3"
         )
@@ -178,8 +179,8 @@ macro_rules! place_in_folder {
 macro_rules! among {
     ($sort:literal, $after:literal, $direction:literal, $archived:literal) => {
         concat!(
-            "SELECT id FROM (SELECT value AS wanted FROM json_each($4)) CROSS JOIN thread ON thread.id = wanted \
-             WHERE archived_at ",
+            "SELECT id FROM (SELECT value AS wanted FROM json_each($4)) AS ids CROSS JOIN thread \
+             WHERE thread.id = wanted AND archived_at ",
             $archived,
             " AND (",
             $sort,
@@ -319,7 +320,8 @@ macro_rules! ids_that_end {
         concat!(
             "SELECT id FROM (SELECT id FROM thread WHERE archived_at ",
             $archived,
-            " ORDER BY recency_at DESC, id DESC LIMIT $3) WHERE substr(replace(id, '-', ''), -$2) = $1 LIMIT 2"
+            " ORDER BY recency_at DESC, id DESC LIMIT $3) AS newest \
+             WHERE substr(replace(id, '-', ''), 33 - $2) = $1 LIMIT 2"
         )
     };
 }

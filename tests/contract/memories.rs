@@ -1,12 +1,8 @@
 //! Memories: each job is one worker's at a time, nothing is tried for ever, and what is chosen follows its use.
-#![cfg(feature = "agent")]
-
-mod processes;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -17,7 +13,8 @@ use rowhouse::stores::threads::{MemoryMode, ThreadPatch};
 use rowhouse::stores::{ThreadFacts, Threads};
 use rowhouse::{Domain, ErrorKind, Home, Runtime};
 
-use processes::{Child, folder};
+use crate::engines::{self, Alone};
+use crate::processes::{self, Child};
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
@@ -34,18 +31,18 @@ struct Place {
     memories: Memories,
     threads: Threads,
     _runtime: Runtime,
+    _alone: Option<Alone>,
 }
 
 fn on(runtime: Runtime) -> Place {
     let memories = runtime.memories().clock(|| CLOCK.get());
-    Place { memories, threads: runtime.threads(), _runtime: runtime }
+    Place { memories, threads: runtime.threads(), _runtime: runtime, _alone: None }
 }
 
 fn place() -> Place {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let home = format!("/nowhere/{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let runtime = Runtime::builder(Home::at(home)).domain(Domain::state()).ephemeral().open();
-    on(runtime.expect("a runtime"))
+    let alone = engines::alone(Domain::state());
+    let place = on(alone.runtime.clone());
+    Place { _alone: Some(alone), ..place }
 }
 
 fn id(number: usize) -> String {
@@ -361,10 +358,8 @@ fn one_at_a_time_makes_the_book_and_not_too_often() {
     token(claim());
 }
 
-#[test]
-fn child_entry() {
-    let Some(arguments) = processes::role() else { return };
-    let [role, home] = &arguments[..] else { panic!("two arguments: {arguments:?}") };
+pub(super) fn child(arguments: &[String]) {
+    let [role, home] = arguments else { panic!("two arguments: {arguments:?}") };
     let place = on(Runtime::builder(Home::at(home)).domain(Domain::state()).open().expect("a runtime"));
     processes::ready();
     if role == "claim" {
@@ -385,7 +380,7 @@ fn child_entry() {
 /// The bound is counted inside the claim: processes that claim at the same moment share it.
 #[test]
 fn never_more_than_the_bound_are_worked_on_by_all_processes() {
-    let home = folder();
+    let home = engines::home();
     let place =
         on(Runtime::builder(Home::at(home.path())).domain(Domain::state()).open().expect("a runtime"));
     for number in 0..200 {
@@ -403,7 +398,7 @@ fn never_more_than_the_bound_are_worked_on_by_all_processes() {
 
 #[test]
 fn processes_never_work_on_one_thread_twice() {
-    let home = folder();
+    let home = engines::home();
     let home_path: &Path = home.path();
     let runtime = Runtime::builder(Home::at(home_path)).domain(Domain::state()).open().expect("a runtime");
     let place = on(runtime);
@@ -471,7 +466,7 @@ impl Owner {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: engines::cases(150), failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever workers do, in whatever order, and wherever the clock jumps: a job has at most one owner, nobody alive loses
     /// one, and a mark is true for the owner alone.

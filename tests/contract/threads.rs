@@ -1,16 +1,15 @@
 //! Paging neither skips nor repeats a thread, whatever the order, the ties, and the writers in between.
-#![cfg(feature = "agent")]
-
-mod processes;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use processes::Child;
 use proptest::prelude::*;
 use rowhouse::stores::threads::Change;
-use rowhouse::stores::{Direction, Sort, SpawnEdges, ThreadFacts, ThreadPage, ThreadRow, Threads};
+use rowhouse::stores::{Direction, Sort, ThreadFacts, ThreadPage, ThreadRow, Threads};
 use rowhouse::{Domain, Durability, ErrorKind, Home, Runtime, ThreadQuery};
+
+use crate::engines;
+use crate::processes::{self, Child};
 
 const FOLDERS: [&str; 4] = ["/home/ada/ledger", "/home/ada/notes", "/home/ada/site", "/"];
 const SOURCES: [&str; 3] = ["cli", "vscode", "exec"];
@@ -18,12 +17,12 @@ const SOURCES: [&str; 3] = ["cli", "vscode", "exec"];
 fn open(home: &Path) -> (Runtime, Threads) {
     let domain = Domain::state().durability(Durability::Normal);
     let runtime = Runtime::builder(Home::at(home)).domain(domain).open().expect("a runtime");
-    let threads = Threads::new(runtime.database("state").expect("the database"));
+    let threads = runtime.threads();
     (runtime, threads)
 }
 
 fn threads() -> (tempfile::TempDir, Runtime, Threads) {
-    let home = tempfile::tempdir().expect("a home");
+    let home = engines::home();
     let (runtime, threads) = open(home.path());
     (home, runtime, threads)
 }
@@ -60,7 +59,7 @@ impl Made {
 }
 
 fn put(runtime: &Runtime, threads: &Threads, made: &[Made]) {
-    let edges = SpawnEdges::new(runtime.database("state").expect("the database"));
+    let edges = runtime.spawn_edges();
     for one in made {
         if let Some(parent) = one.parent {
             edges.add(&id(parent), &id(one.number)).expect("an edge");
@@ -220,7 +219,7 @@ fn ids(pages: &[ThreadPage]) -> Vec<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: u32::try_from(processes::rounds(32)).unwrap_or(u32::MAX), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: engines::cases(u32::try_from(processes::rounds(32)).unwrap_or(u32::MAX)), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_order_and_filter_lists_each_thread_once(made in made(60), wanted in prop::collection::vec(wanted(), 12)) {
@@ -287,10 +286,8 @@ proptest! {
     }
 }
 
-#[test]
-fn child_entry() {
-    let Some(arguments) = processes::role() else { return };
-    let [role, home, from] = &arguments[..] else { panic!("three arguments: {arguments:?}") };
+pub(super) fn child(arguments: &[String]) {
+    let [role, home, from] = arguments else { panic!("three arguments: {arguments:?}") };
     assert_eq!(role, "write");
     let (runtime, threads) = open(home.as_ref());
     let from: u32 = from.parse().expect("a number");
@@ -473,18 +470,4 @@ fn a_rare_filter_answers_a_short_page_that_goes_on() {
     assert_eq!(pages.iter().map(|page| page.threads.len()).collect::<Vec<_>>(), [0, 0, 0, 1]);
     assert_eq!(ids(&pages), [id(3)]);
     assert_eq!(threads.list(&ThreadQuery::recent().sources(["exec"])).expect("a page").threads.len(), 1);
-}
-
-/// More children than are looked at one by one.
-#[test]
-fn too_many_children_are_refused_and_not_cut_off() {
-    let (_home, runtime, threads) = threads();
-    let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 10001)
-        INSERT INTO spawn_edge SELECT printf('00000000-0000-7000-8000-%012x', i), ?1, 'open', i FROM n";
-    runtime.database("state").expect("the database").write(|tx| tx.execute(fill, [id(1)])).expect("edges");
-    for query in [ThreadQuery::recent().children_of(&id(1)), ThreadQuery::recent().descendants_of(&id(1))] {
-        let error = threads.list(&query).expect_err("refused");
-        assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.advice().is_some());
-    }
 }

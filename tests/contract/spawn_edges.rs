@@ -1,18 +1,14 @@
 //! Spawn edges: one parent each, walks that are breadth first and end, and closing or opening what is below a thread.
-#![cfg(feature = "agent")]
-
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use rowhouse::stores::spawn_edges::{SpawnEdges, SpawnStatus};
-use rowhouse::{Domain, ErrorKind, Home, Runtime};
+use rowhouse::{Domain, ErrorKind};
 
-fn open() -> (Runtime, SpawnEdges) {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let home = format!("/nowhere/{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    let runtime =
-        Runtime::builder(Home::at(home)).domain(Domain::state()).ephemeral().open().expect("a runtime");
-    let edges = runtime.spawn_edges();
-    (runtime, edges)
+use crate::engines::{self, Alone};
+
+fn open() -> (Alone, SpawnEdges) {
+    let alone = engines::alone(Domain::state());
+    let edges = alone.runtime.spawn_edges();
+    (alone, edges)
 }
 
 fn id(number: u32) -> String {

@@ -1,0 +1,235 @@
+//! One domain on a server: its reads and writes, and when they run again.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::connection::Connection;
+use super::failure::{Class, Failure};
+use super::operation::{Operation, SWEPT_EVERY, sweep};
+use super::server::Server;
+use super::session::Session;
+use super::tries::Tries;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sqlite::guard::{self, InJob};
+use crate::sqlite::health::Health;
+use crate::sqlite::instant_after;
+
+/// A write that lost so often to others gets in line, behind a lock that only such writes take.
+const IN_LINE_AFTER: u32 = 3;
+
+/// A domain on a server. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Database {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    server: Arc<Server>,
+    domain: String,
+    schema: String,
+    deadline: Duration,
+    writes: AtomicU64,
+}
+
+/// How one attempt at a write failed.
+enum Failed<R> {
+    /// For good.
+    Told(Error),
+    /// Nothing was done, and it may be done again.
+    Again(Failure),
+    /// It was being committed, with this answer.
+    Unanswered(R, Failure),
+}
+
+impl Database {
+    pub(super) fn new(server: Arc<Server>, domain: &str, schema: String, deadline: Duration) -> Self {
+        let domain = domain.to_owned();
+        Self { shared: Arc::new(Shared { server, domain, schema, deadline, writes: AtomicU64::new(0) }) }
+    }
+
+    /// Reads one snapshot. Runs again when the connection was lost meanwhile.
+    ///
+    /// # Errors
+    /// Those of `read`; of the server; `Busy`, `Timeout`, `Closed`.
+    pub(crate) fn read<R>(&self, read: impl Fn(&Session<'_>) -> Result<R>) -> Result<R> {
+        let shared = &*self.shared;
+        shared.server.check_process()?;
+        let deadline = instant_after(shared.deadline);
+        let mut tries = Tries::until(deadline);
+        loop {
+            let failure = match shared.read_once(deadline, &read) {
+                Ok(answer) => return answer.map_err(|error| self.name(error)),
+                Err(failure) => failure,
+            };
+            tries.again(failure, |time| shared.server.pool.rest(time)).map_err(|error| self.name(error))?;
+        }
+    }
+
+    /// Runs a job in a transaction, and answers when it is durable. The job may run more than once, of which one counts.
+    ///
+    /// # Errors
+    /// The job's own; of the server; `Busy` while others go on writing what it reads, or no connection is free;
+    /// `Timeout`; `OutcomeUnknown` when the connection was lost in the commit and no server could be asked since;
+    /// `Reentrant`, `Panicked`, `Closed`.
+    pub(crate) fn write<R>(&self, job: impl Fn(&Session<'_>) -> Result<R>) -> Result<R> {
+        let shared = &*self.shared;
+        guard::refuse_in_job()
+            .and_then(|()| shared.server.check_process())
+            .map_err(|error| self.name(error))?;
+        let deadline = instant_after(shared.deadline);
+        let mut tries = Tries::until(deadline);
+        loop {
+            let operation = Operation::new();
+            let failure = match shared.write_once(deadline, tries.failed(), &operation, &job) {
+                Ok(answer) => return Ok(answer),
+                Err(Failed::Told(error)) => return Err(self.name(error)),
+                Err(Failed::Again(failure)) => failure,
+                Err(Failed::Unanswered(answer, failure)) => {
+                    let pool = &shared.server.pool;
+                    match operation.was_committed(pool, &shared.schema, deadline) {
+                        Ok(true) => return Ok(answer),
+                        Ok(false) => failure,
+                        Err(error) => return Err(self.name(error)),
+                    }
+                }
+            };
+            tries.again(failure, |time| shared.server.pool.rest(time)).map_err(|error| self.name(error))?;
+        }
+    }
+
+    /// The schema's place, as errors name it.
+    pub(crate) fn place(&self) -> &Path {
+        Path::new(self.shared.server.name())
+    }
+
+    /// How it is, as far as known without asking the server.
+    pub(crate) fn health(&self) -> Health {
+        if self.shared.server.pool.is_closed() { Health::Closed } else { Health::Ready }
+    }
+
+    /// What a caller is told who needs a file.
+    pub(crate) fn no_file(&self) -> Error {
+        self.name(Error::new(ErrorKind::Unsupported, "this domain is on a PostgreSQL server, not in a file"))
+            .advise(
+                "use it through the stores, or keep it here: backend = \"sqlite\" in the home's config.toml",
+            )
+    }
+
+    fn name(&self, error: Error) -> Error {
+        error.in_database(&self.shared.domain, self.place())
+    }
+}
+
+impl Shared {
+    fn read_once<R>(
+        &self,
+        deadline: Instant,
+        read: &impl Fn(&Session<'_>) -> Result<R>,
+    ) -> Result<Result<R>, Failure> {
+        let mut connection = self.server.pool.take(deadline).map_err(Failure::told)?;
+        connection.batch(&self.begin("REPEATABLE READ READ ONLY", deadline))?;
+        let end = RollBack(&mut connection);
+        let session = Session::new(end.0, &self.schema, deadline);
+        let answer = read(&session);
+        match session.into_failure() {
+            // Whatever it answers, it answers from half a snapshot.
+            Some(failure) if answer.is_ok() || failure.class != Class::Final => Err(failure),
+            _ => Ok(answer),
+        }
+    }
+
+    fn write_once<R>(
+        &self,
+        deadline: Instant,
+        failed: u32,
+        operation: &Operation,
+        job: &impl Fn(&Session<'_>) -> Result<R>,
+    ) -> Result<R, Failed<R>> {
+        let mut connection = self.server.pool.take(deadline).map_err(Failed::Told)?;
+        let mut begin = self.begin("SERIALIZABLE READ WRITE", deadline);
+        // Where an index will do, no whole table is read: serializable transactions collide by what they looked at.
+        begin.push_str("; SET LOCAL enable_seqscan = off");
+        if failed >= IN_LINE_AFTER {
+            // Before the first statement: the snapshot must not be older than the lock.
+            begin.push_str("; LOCK TABLE rowhouse_line IN EXCLUSIVE MODE");
+        }
+        if let Err(failure) = connection.batch(&begin) {
+            drop(RollBack(&mut connection));
+            return Err(self.sorted(&mut connection, failure));
+        }
+        let end = RollBack(&mut connection);
+        let session = Session::new(&mut *end.0, &self.schema, deadline);
+        let ran = {
+            let _mark = InJob::mark();
+            catch_unwind(AssertUnwindSafe(|| job(&session)))
+        };
+        let failure = session.into_failure();
+        let answer = match (ran, failure) {
+            (Err(_), _) => return Err(Failed::Told(panicked())),
+            (Ok(Err(error)), None) => return Err(Failed::Told(error)),
+            (Ok(Err(error)), Some(failure)) if failure.class == Class::Final => {
+                self.leave_wrong_server(end.0, &failure);
+                return Err(Failed::Told(error));
+            }
+            (Ok(_), Some(failure)) => return Err(self.sorted(end.0, failure)),
+            (Ok(Ok(answer)), None) => answer,
+        };
+        if let Err(failure) = end.0.batch(&operation.commit()) {
+            return Err(match failure.class {
+                Class::Lost => Failed::Unanswered(answer, failure),
+                _ => self.sorted(end.0, failure),
+            });
+        }
+        std::mem::forget(end);
+        if self.writes.fetch_add(1, Ordering::Relaxed) % SWEPT_EVERY == SWEPT_EVERY - 1 {
+            // What stays is removed the next time, by whomever.
+            let _ = connection.batch(&sweep(&self.schema));
+        }
+        Ok(answer)
+    }
+
+    /// The beginning of a transaction; it sets all that it depends on.
+    fn begin(&self, how: &str, deadline: Instant) -> String {
+        let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+        let left = left.clamp(1, i32::MAX.unsigned_abs().into());
+        format!(
+            "BEGIN ISOLATION LEVEL {how}; SET LOCAL search_path = {}; SET LOCAL statement_timeout = {left}; \
+             SET LOCAL lock_timeout = {left}; SET LOCAL idle_in_transaction_session_timeout = {left}",
+            self.schema
+        )
+    }
+
+    fn sorted<R>(&self, connection: &mut Connection, failure: Failure) -> Failed<R> {
+        if failure.class == Class::Final && !self.leave_wrong_server(connection, &failure) {
+            return Failed::Told(failure.error);
+        }
+        Failed::Again(Failure { class: Class::Again, ..failure })
+    }
+
+    /// A server that takes no writes any more is left for the one that does, where there are several. True when it was.
+    fn leave_wrong_server(&self, connection: &mut Connection, failure: &Failure) -> bool {
+        let leaves = failure.error.kind() == ErrorKind::ReadOnly && self.server.address().has_others();
+        if leaves {
+            connection.give_up();
+        }
+        leaves
+    }
+}
+
+fn panicked() -> Error {
+    Error::new(ErrorKind::Panicked, "the job panicked; its changes were rolled back")
+}
+
+/// Ends a transaction that was not committed.
+struct RollBack<'c>(&'c mut Connection);
+
+impl Drop for RollBack<'_> {
+    fn drop(&mut self) {
+        if !self.0.is_lost() && self.0.batch("ROLLBACK").is_err() {
+            self.0.give_up();
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What an error of the server means: its kind, and whether the transaction is to be run again.
+//!
+//! | SQLSTATE | means | then |
+//! |---|---|---|
+//! | 40001, 40P01 | others wrote what it read; a deadlock | the whole transaction again |
+//! | 55P03, 53300 | a lock, or a place, was not to be had in time | again, a little later |
+//! | 57P01 to 57P05, 08xxx, 25P03, none at all | the connection is lost | another connection, then again |
+//! | 25006 | a standby answers | another connection, where there are several hosts |
+//! | 57014 | the deadline | `Timeout` |
+//! | others | the caller's, or the server's | told |
+//!
+//! The server's own texts may quote values, so none of them is passed on: the code, and what is named of the schema.
+
+use postgres::error::DbError;
+
+use crate::error::{Error, ErrorKind};
+
+/// What is to be done about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// It is told.
+    Final,
+    /// The transaction is over, and may be run again.
+    Again,
+    /// The connection is gone; what was being committed may be there or not.
+    Lost,
+}
+
+/// A failure of the server, or of the way to it.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) class: Class,
+    pub(super) error: Error,
+}
+
+impl Failure {
+    pub(super) fn told(error: Error) -> Self {
+        Self { class: Class::Final, error }
+    }
+}
+
+impl From<postgres::Error> for Failure {
+    fn from(error: postgres::Error) -> Self {
+        error.as_db_error().map_or_else(|| lost(&error), of_server)
+    }
+}
+
+fn lost(error: &postgres::Error) -> Failure {
+    let mut made = Error::new(ErrorKind::Io, "the connection to the PostgreSQL server was lost");
+    // Of the driver's own errors only those of the system have nothing of the caller's in them.
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+            made = Error::new(ErrorKind::Io, format!("the PostgreSQL server cannot be reached: {io}"));
+            break;
+        }
+        source = inner.source();
+    }
+    Failure {
+        class: Class::Lost,
+        error: made.advise("look whether the server runs, and whether its address is right"),
+    }
+}
+
+fn of_server(error: &DbError) -> Failure {
+    let code = error.code().code();
+    let (class, kind, what) = meaning(code);
+    let mut message = format!("{what} (SQLSTATE {code}");
+    for named in [error.table(), error.column(), error.constraint()].into_iter().flatten() {
+        message.push(' ');
+        message.push_str(named);
+    }
+    message.push(')');
+    let made = Error::new(kind, message);
+    let error = match code {
+        "28000" | "28P01" => made.advise("correct the user and the password in the URL of the server"),
+        "3D000" => made.advise("create the database on the server, or correct its name in the URL"),
+        "42501" => made.advise("give the user of the URL the right to create and use its schemas"),
+        _ => made,
+    };
+    Failure { class, error }
+}
+
+fn meaning(code: &str) -> (Class, ErrorKind, &'static str) {
+    use Class::{Again, Final, Lost};
+    match code {
+        "40001" | "40P01" => (Again, ErrorKind::Busy, "others go on writing what this needs"),
+        "55P03" => (Again, ErrorKind::Busy, "another connection held a lock for too long"),
+        "53300" => (Again, ErrorKind::Busy, "the server has no connection free"),
+        "57014" => (Final, ErrorKind::Timeout, "the server stopped the statement"),
+        "57P04" | "3D000" => (Final, ErrorKind::NotFound, "the server has no such database"),
+        "57P03" => (Lost, ErrorKind::Busy, "the server is starting, stopping or recovering"),
+        "25P03" | "57P01" | "57P02" | "57P05" => (Lost, ErrorKind::Io, "the server ended the connection"),
+        "25006" => (Final, ErrorKind::ReadOnly, "this server takes no writes"),
+        "28000" | "28P01" => (Final, ErrorKind::Invalid, "the server refused the user or the password"),
+        "42501" => (Final, ErrorKind::ReadOnly, "the server's user lacks a permission"),
+        "53100" | "53200" | "53400" => (Final, ErrorKind::Full, "the server has no room"),
+        "XX001" | "XX002" => (Final, ErrorKind::Corrupt, "the server found damaged data"),
+        "0A000" => (Final, ErrorKind::Unsupported, "the server cannot do it"),
+        _ if code.starts_with("08") => (Lost, ErrorKind::Io, "the connection to the server was lost"),
+        _ if code.starts_with("23") => {
+            (Final, ErrorKind::Constraint, "a constraint of the schema refused it")
+        }
+        _ if ["22", "42", "54"].iter().any(|class| code.starts_with(class)) => {
+            (Final, ErrorKind::Invalid, "the server refused a statement or a value")
+        }
+        _ => (Final, ErrorKind::Io, "the server failed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_run_again_and_what_may_not() {
+        for (code, class, kind) in [
+            ("40001", Class::Again, ErrorKind::Busy),
+            ("40P01", Class::Again, ErrorKind::Busy),
+            ("55P03", Class::Again, ErrorKind::Busy),
+            ("57P01", Class::Lost, ErrorKind::Io),
+            ("08006", Class::Lost, ErrorKind::Io),
+            ("57014", Class::Final, ErrorKind::Timeout),
+            ("23505", Class::Final, ErrorKind::Constraint),
+            ("28P01", Class::Final, ErrorKind::Invalid),
+            ("22P02", Class::Final, ErrorKind::Invalid),
+            ("XX001", Class::Final, ErrorKind::Corrupt),
+            ("99999", Class::Final, ErrorKind::Io),
+        ] {
+            let (found, its, _) = meaning(code);
+            assert_eq!((found, its), (class, kind), "{code}");
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Brings a schema on a server to the newest version: the same migrations as a file's, by id and name, in its own SQL.
+//!
+//! Invariants:
+//! - Everything pending, the history and `rowhouse_meta` are one commit, under an advisory lock that ends with it. What
+//!   another program did before the lock came is not done again.
+//! - The lock is waited for until the deadline and no longer.
+//! - A settled schema is only read.
+
+use std::time::Instant;
+
+use super::connection::Connection;
+use super::failure::{Class, Failure};
+use super::history::{self, Record};
+use super::server::Server;
+use super::tries::Tries;
+use crate::domain::Domain;
+use crate::error::{Error, ErrorKind, Result};
+use crate::sqlite::migrate::{State, judge, validate};
+
+/// Creates and migrates the schema of a domain, as far as needed.
+pub(super) fn migrate(
+    server: &Server,
+    domain: &Domain,
+    schema: &str,
+    program: (&str, &str),
+    deadline: Instant,
+) -> Result<()> {
+    if domain.server_migrations.is_empty() {
+        return Err(Error::new(ErrorKind::Unsupported, "this domain has no schema for a PostgreSQL server")
+            .advise("keep it in a file: backend = \"sqlite\" in the home's config.toml"));
+    }
+    let domain = Domain { migrations: domain.server_migrations.clone(), ..domain.clone() };
+    let mut tries = Tries::until(deadline);
+    loop {
+        let mut connection = server.take_direct(deadline)?;
+        let failure = match bring_up(&mut connection, &domain, schema, program, deadline) {
+            Ok(()) => return Ok(()),
+            Err(failure) => failure,
+        };
+        // Whatever transaction is open ends with it.
+        connection.give_up();
+        drop(connection);
+        let failure =
+            if failure.class == Class::Lost { Failure { class: Class::Again, ..failure } } else { failure };
+        tries.again(failure, |time| server.pool.rest(time))?;
+    }
+}
+
+fn bring_up(
+    connection: &mut Connection,
+    domain: &Domain,
+    schema: &str,
+    program: (&str, &str),
+    deadline: Instant,
+) -> Result<(), Failure> {
+    let left = deadline.saturating_duration_since(Instant::now()).as_millis().max(1);
+    let within = format!(
+        "SET LOCAL search_path = {schema}; SET LOCAL statement_timeout = {left}; SET LOCAL lock_timeout = {left}"
+    );
+    connection.batch(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {within}"))?;
+    let record = history::read(connection, schema)?;
+    let settled = record.has_tables && look(domain, record)?.settled();
+    connection.batch("COMMIT")?;
+    if settled {
+        return Ok(());
+    }
+    // Read committed: what is read after the lock came is what its last holder left.
+    connection.batch(&format!(
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {within}; \
+         SELECT pg_advisory_xact_lock(hashtextextended('{schema}', 0))"
+    ))?;
+    let record = history::read(connection, schema)?;
+    if !record.exists {
+        connection.batch(&format!("CREATE SCHEMA {schema}"))?;
+    }
+    let state = look(domain, record)?;
+    if !state.settled() {
+        history::create(connection)?;
+        apply(connection, domain, &state, program)?;
+    }
+    connection.batch("SET LOCAL statement_timeout = 0; COMMIT")
+}
+
+fn look(domain: &Domain, record: Record) -> Result<State, Failure> {
+    let judged = || {
+        let Record { has_tables, meta, applied, .. } = record;
+        let state = judge(domain, validate(domain)?, meta, &applied, || Ok(has_tables))?;
+        // One that may be read only is not opened at all: there is no place here that would refuse its writes.
+        state.access.refusal().map_or(Ok(state), Err)
+    };
+    judged().map_err(Failure::told)
+}
+
+fn apply(
+    connection: &mut Connection,
+    domain: &Domain,
+    state: &State,
+    program: (&str, &str),
+) -> Result<(), Failure> {
+    let mut version = state.found_version;
+    for migration in &state.pending {
+        connection.batch(migration.sql()).map_err(|failure| {
+            let message = format!("the migration {migration}: {}", failure.error.message());
+            Failure { error: failure.error.worded(message), ..failure }
+        })?;
+        history::record(connection, migration)?;
+        version = version.max(migration.version());
+    }
+    history::describe(connection, domain, version, program)
+}

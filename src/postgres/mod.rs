@@ -1,0 +1,43 @@
+//! A domain on a PostgreSQL server: a schema of one database, reached over pooled connections.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`address`], [`tls`] | where a server is, and when its traffic must be encrypted |
+//! | [`server`], [`pool`], [`connection`] | connections: made when needed, lent to one caller at a time |
+//! | [`on_server`] | the domains of a runtime that are on it |
+//! | [`database`] | one domain: reads, writes, and when they run again |
+//! | [`session`], [`value`] | `Session` over a transaction |
+//! | [`failure`], [`tries`] | what an error of the server means, and when to try again |
+//! | [`operation`] | whether a write is there whose acknowledgement was lost |
+//! | [`migrate`], [`history`] | the schema |
+//!
+//! Invariants:
+//! 1. Writes are serializable: each is as if it had run alone, so a job that reads and then writes needs no lock, as in
+//!    a file. What the server refuses for that is run again as a whole, never a part of it.
+//! 2. A write counts once, also when the connection is lost while it is committed ([`operation`]).
+//! 3. A job whose statement failed is never committed, also when it answers otherwise.
+//! 4. Everything that a transaction depends on is set inside it: a pooler may give each one another connection.
+//! 5. No password, bound value or row is in an error.
+//!
+//! Tests: `tests/postgres.rs` (configuration, errors, lost connections), `tests/stores_on_postgres.rs` (the stores'
+//! contract, and that both engines have one logical schema).
+
+mod address;
+mod connection;
+mod database;
+mod failure;
+mod history;
+mod migrate;
+mod on_server;
+mod operation;
+mod pool;
+mod server;
+mod session;
+mod tls;
+mod tries;
+mod value;
+
+pub(crate) use database::Database;
+pub(crate) use on_server::OnServer;
+pub(crate) use server::{Server, Settings};
+pub(crate) use session::Session;

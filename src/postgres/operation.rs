@@ -1,0 +1,105 @@
+//! Whether a write is there whose acknowledgement was lost.
+//!
+//! Each write that changes something leaves its own id in `rowhouse_operation`, in its transaction. When the connection is
+//! lost while it is committed, the same id is written once more, as one that is not committed: whichever row comes first
+//! stays. So either the write is found, or it can never come any more, also when a server still works at it.
+//!
+//! Ids are kept for [`KEPT`]; who cannot reach a server for longer than [`LONGEST_QUESTION`] is told that nobody knows.
+
+use std::time::{Duration, Instant};
+
+use postgres::SimpleQueryMessage;
+use uuid::Uuid;
+
+use super::failure::Failure;
+use super::pool::Pool;
+use super::tries::Tries;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long an id is kept, by the server's clock. Far more than [`LONGEST_QUESTION`], whatever a clock does in between.
+const KEPT: Duration = Duration::from_mins(30);
+const LONGEST_QUESTION: Duration = Duration::from_mins(5);
+
+/// Writes of a process after which it removes old ids: twice as many as it left since.
+pub(super) const SWEPT_EVERY: u64 = 1_000;
+
+/// One write.
+pub(super) struct Operation(Uuid);
+
+impl Operation {
+    pub(super) fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+
+    /// Leaves the id and commits. A write that changed nothing leaves none. The deadline does not count any more: a
+    /// commit that waits for a standby would be given up and answered as if it had come there.
+    pub(super) fn commit(&self) -> String {
+        format!(
+            "INSERT INTO rowhouse_operation(id, committed) \
+             SELECT '{}', TRUE WHERE pg_current_xact_id_if_assigned() IS NOT NULL; \
+             SET LOCAL statement_timeout = 0; COMMIT",
+            self.0
+        )
+    }
+
+    /// Whether it was committed; if not, it never will be.
+    ///
+    /// # Errors
+    /// `OutcomeUnknown` when no server could be asked in time.
+    pub(super) fn was_committed(&self, pool: &Pool, schema: &str, deadline: Instant) -> Result<bool> {
+        // Also after the deadline: an answer is worth more than the time, and a new primary takes a second.
+        let now = Instant::now();
+        let until = deadline.clamp(now + Duration::from_secs(5), now + LONGEST_QUESTION);
+        let mut tries = Tries::until(until);
+        loop {
+            let failure = match self.ask(pool, schema, until) {
+                Ok(found) => return Ok(found),
+                Err(failure) => failure,
+            };
+            tries.again(failure, |time| pool.rest(time)).map_err(unknown)?;
+        }
+    }
+
+    fn ask(&self, pool: &Pool, schema: &str, until: Instant) -> Result<bool, Failure> {
+        let mut connection = pool.take(until).map_err(Failure::told)?;
+        let left = until.saturating_duration_since(Instant::now()).as_millis().max(1);
+        // Read committed: the second statement sees what the first one had to wait for.
+        let text = format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = {left}; \
+             SET LOCAL search_path = {schema}; \
+             INSERT INTO rowhouse_operation(id, committed) VALUES ('{0}', FALSE) ON CONFLICT (id) DO NOTHING; \
+             SELECT committed::int FROM rowhouse_operation WHERE id = '{0}'; COMMIT",
+            self.0
+        );
+        let answer = connection.client.simple_query(&text);
+        let messages = answer.map_err(|error| {
+            let failure = connection.failed(error);
+            // The transaction is still open when a statement failed.
+            connection.give_up();
+            failure
+        })?;
+        let found = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        Ok(found == Some("1"))
+    }
+}
+
+fn unknown(error: Error) -> Error {
+    let why = error.message().to_owned();
+    error.as_kind(ErrorKind::OutcomeUnknown).worded(format!(
+        "the connection was lost while the write was committed, and no server could be asked for it since: {why}"
+    ))
+}
+
+/// Removes ids that nobody asks for any more.
+pub(super) fn sweep(schema: &str) -> String {
+    format!(
+        "DELETE FROM {schema}.rowhouse_operation WHERE id IN (SELECT id FROM {schema}.rowhouse_operation \
+         WHERE at < (extract(epoch FROM clock_timestamp()) * 1000)::bigint - {} ORDER BY at LIMIT {} \
+         FOR UPDATE SKIP LOCKED)",
+        KEPT.as_millis(),
+        2 * SWEPT_EVERY
+    )
+}

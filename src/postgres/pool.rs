@@ -1,0 +1,180 @@
+//! Connections of one server, made when they are needed and lent to one caller at a time.
+//!
+//! Invariants:
+//! - There are never more than `size`, and none that is known to be lost is lent.
+//! - Who waits for one, or for a server that does not answer, does so until its own deadline, and learns why.
+//! - Nothing is connected or disconnected under the lock, and no thread runs while nobody asks.
+
+use std::ops::{Deref, DerefMut};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::address::{Address, ConnectError};
+use super::connection::Connection;
+use super::failure::Failure;
+use super::tries::Tries;
+use crate::error::{Error, ErrorKind, Result};
+
+/// A connection that rested for longer is asked before it is lent: firewalls forget, and servers restart.
+const UNASKED: Duration = Duration::from_secs(1);
+/// How long it may take to answer then.
+const LONGEST_ASK: Duration = Duration::from_secs(2);
+
+pub(super) struct Pool {
+    address: Address,
+    size: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The last one given back is the next one lent.
+    resting: Vec<Connection>,
+    /// Lent, or being connected.
+    out: usize,
+    closed: bool,
+}
+
+/// A connection, until it is dropped.
+pub(super) struct Lent<'p> {
+    pool: &'p Pool,
+    connection: Option<Connection>,
+}
+
+impl Pool {
+    pub(super) fn new(address: Address, size: usize) -> Self {
+        Self { address, size, state: Mutex::default(), changed: Condvar::new() }
+    }
+
+    /// A connection that works, by `deadline`; a server that does not answer is tried again until then.
+    ///
+    /// # Errors
+    /// `Busy` when all stayed in use; why the server cannot be used; `Closed`.
+    pub(super) fn take(&self, deadline: Instant) -> Result<Lent<'_>> {
+        let mut tries = Tries::until(deadline);
+        loop {
+            let failure = match self.take_once(deadline) {
+                Ok(lent) => return Ok(lent),
+                Err(failure) => failure,
+            };
+            tries.again(failure, |time| self.rest(time))?;
+        }
+    }
+
+    /// The same without trying again.
+    pub(super) fn take_once(&self, deadline: Instant) -> Result<Lent<'_>, Failure> {
+        loop {
+            let resting = self.place(deadline).map_err(Failure::told)?;
+            // From here on the place is given back by dropping this.
+            let mut lent = Lent { pool: self, connection: resting };
+            let is_good = match &mut lent.connection {
+                Some(connection) => connection.is_good(UNASKED, LONGEST_ASK),
+                none => {
+                    *none = Some(self.connect(deadline)?);
+                    true
+                }
+            };
+            if is_good {
+                return Ok(lent);
+            }
+        }
+    }
+
+    /// A place, with a connection that rests there if there is one.
+    fn place(&self, deadline: Instant) -> Result<Option<Connection>> {
+        let mut state = self.state.lock();
+        loop {
+            if state.closed {
+                return Err(closed());
+            }
+            if state.out < self.size {
+                state.out += 1;
+                return Ok(state.resting.pop());
+            }
+            if self.changed.wait_until(&mut state, deadline).timed_out() && state.out >= self.size {
+                let message = format!("all {} connections to the server stayed in use", self.size);
+                return Err(Error::new(ErrorKind::Busy, message)
+                    .advise("raise pool_size under [state.postgres], or do less at once")
+                    .retry_in(Duration::from_millis(100)));
+            }
+        }
+    }
+
+    fn connect(&self, deadline: Instant) -> Result<Connection, Failure> {
+        match self.address.connect(deadline.saturating_duration_since(Instant::now())) {
+            Ok(client) => Ok(Connection::new(client)),
+            Err(ConnectError::Server(error)) => Err(Failure::from(error)),
+            Err(ConnectError::Here(error)) => Err(Failure::told(error)),
+        }
+    }
+
+    /// Lets go of the connections that rest.
+    pub(super) fn forget(&self) {
+        let resting = std::mem::take(&mut self.state.lock().resting);
+        drop(resting);
+    }
+
+    /// Waits that long, unless it is closed.
+    pub(super) fn rest(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut state = self.state.lock();
+        while !state.closed && !self.changed.wait_until(&mut state, until).timed_out() {}
+    }
+
+    /// Lends no more. What is lent ends with who has it.
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        let resting = std::mem::take(&mut state.resting);
+        drop(state);
+        self.changed.notify_all();
+        drop(resting);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the database is closed")
+}
+
+impl Deref for Lent<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        self.connection.as_ref().expect("taken only when it is dropped")
+    }
+}
+
+impl DerefMut for Lent<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.connection.as_mut().expect("taken only when it is dropped")
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let mut connection = self.connection.take();
+        if connection.as_ref().is_some_and(Connection::is_lost) {
+            connection = None;
+            // What broke this one broke the others, or will be found when they are asked.
+            self.pool.forget();
+        }
+        if let Some(connection) = &mut connection {
+            connection.rested();
+        }
+        let mut state = self.pool.state.lock();
+        state.out -= 1;
+        if !state.closed {
+            state.resting.extend(connection.take());
+        }
+        drop(state);
+        self.pool.changed.notify_one();
+        // Of a closed pool it ends here, outside the lock.
+        drop(connection);
+    }
+}
