@@ -294,6 +294,12 @@ impl Runtime {
                 (found, _) => reasons.push(format!("{name} is {}", word(&found))),
             }
         }
+        #[cfg(feature = "postgres")]
+        match self.inner.on_server.health() {
+            None | Some(Health::Ready) => {}
+            Some(Health::Degraded { reason, .. }) => reasons.push(reason),
+            Some(other) => return other,
+        }
         if reasons.is_empty() {
             return Health::Ready;
         }

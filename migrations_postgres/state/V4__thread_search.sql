@@ -2,12 +2,25 @@
 --
 -- What is indexed of a text: its first 500 letters, without marks; letters of scripts that are written without spaces
 -- stand apart, so that any run of them is found as a phrase; whatever is no letter or digit parts words.
-CREATE FUNCTION searched_words(text TEXT) RETURNS TSVECTOR LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT to_tsvector('simple', regexp_replace(regexp_replace(regexp_replace(
-        normalize(left(coalesce(text, ''), 500), NFD) COLLATE "C",
+CREATE FUNCTION searched_text(text TEXT) RETURNS TEXT LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT regexp_replace(regexp_replace(regexp_replace(
+        normalize(text, NFD) COLLATE "C",
         '[\u0300-\u036F]', '', 'g'),
         '[\u0E00-\u109F\u1780-\u17FF\u2E80-\u9FFF\uAC00-\uD7AF\uF900-\uFAFF\uFF66-\uFFDC\U00020000-\U0003FFFF]', ' \& ', 'g'),
-        '[\u0001-\u002F\u003A-\u0040\u005B-\u0060\u007B-\u00BF\u2000-\u206F\u3000-\u3004\u3008-\u3020\u3030]+', ' ', 'g'))
+        '[\u0001-\u002F\u003A-\u0040\u005B-\u0060\u007B-\u00BF\u2000-\u206F\u3000-\u3004\u3008-\u3020\u3030]+', ' ', 'g')
+$$;
+
+CREATE FUNCTION searched_words(text TEXT) RETURNS TSVECTOR LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT to_tsvector('simple', searched_text(left(coalesce(text, ''), 500)))
+$$;
+
+-- What is asked: JSON, a list of words. Each is a phrase, the last one open at its end; what is no word is left out.
+CREATE FUNCTION searched_for(list TEXT) RETURNS TSQUERY LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT string_agg('(' || asked || CASE WHEN place = most THEN ':*' ELSE '' END || ')', ' & ')::tsquery
+    FROM (SELECT asked, place, max(place) OVER () AS most
+          FROM (SELECT phraseto_tsquery('simple', searched_text(word))::text AS asked, place
+                FROM jsonb_array_elements_text(list::jsonb) WITH ORDINALITY AS words(word, place)) AS parsed
+          WHERE asked <> '') AS phrases
 $$;
 
 -- The index of the threads. It is made again from them; so nobody copies it to another engine.

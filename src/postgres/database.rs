@@ -107,7 +107,7 @@ impl Database {
 
     /// How it is, as far as known without asking the server.
     pub(crate) fn health(&self) -> Health {
-        if self.shared.server.pool.is_closed() { Health::Closed } else { Health::Ready }
+        self.shared.server.pool.health()
     }
 
     /// What a caller is told who needs a file.

@@ -40,4 +40,3 @@ mod value;
 pub(crate) use database::Database;
 pub(crate) use on_server::OnServer;
 pub(crate) use server::{Server, Settings};
-pub(crate) use session::Session;

@@ -11,6 +11,7 @@ use crate::config::Limits;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::unnamed_program;
+use crate::sqlite::health::Health;
 
 #[derive(Default)]
 pub(crate) struct OnServer(RwLock<Open>);
@@ -53,6 +54,11 @@ impl OnServer {
 
     pub(crate) fn names(&self) -> Vec<String> {
         self.0.read().domains.keys().cloned().collect()
+    }
+
+    /// How the server is, when a domain is on it.
+    pub(crate) fn health(&self) -> Option<Health> {
+        self.0.read().domains.values().next().map(|(_, database)| database.health())
     }
 
     /// Lends no more connections.

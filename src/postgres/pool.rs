@@ -15,6 +15,7 @@ use super::connection::Connection;
 use super::failure::Failure;
 use super::tries::Tries;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sqlite::health::Health;
 
 /// A connection that rested for longer is asked before it is lent: firewalls forget, and servers restart.
 const UNASKED: Duration = Duration::from_secs(1);
@@ -35,6 +36,8 @@ struct State {
     /// Lent, or being connected.
     out: usize,
     closed: bool,
+    /// Why the last try to connect failed.
+    trouble: Option<Error>,
 }
 
 /// A connection, until it is dropped.
@@ -103,11 +106,13 @@ impl Pool {
     }
 
     fn connect(&self, deadline: Instant) -> Result<Connection, Failure> {
-        match self.address.connect(deadline.saturating_duration_since(Instant::now())) {
+        let connected = match self.address.connect(deadline.saturating_duration_since(Instant::now())) {
             Ok(client) => Ok(Connection::new(client)),
             Err(ConnectError::Server(error)) => Err(Failure::from(error)),
             Err(ConnectError::Here(error)) => Err(Failure::told(error)),
-        }
+        };
+        self.state.lock().trouble = connected.as_ref().err().map(|failure| failure.error.clone());
+        connected
     }
 
     /// Lets go of the connections that rest.
@@ -133,8 +138,14 @@ impl Pool {
         drop(resting);
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.state.lock().closed
+    /// How the server is, as far as known without asking it.
+    pub(super) fn health(&self) -> Health {
+        let state = self.state.lock();
+        match &state.trouble {
+            _ if state.closed => Health::Closed,
+            Some(error) => Health::Degraded { reason: error.message().to_owned(), holder: None },
+            None => Health::Ready,
+        }
     }
 }
 

@@ -101,15 +101,12 @@ impl Engine {
         }
     }
 
-    /// The database in a file.
-    ///
-    /// # Errors
-    /// `Unsupported` for one on a server.
-    pub(crate) fn file(&self) -> Result<&Database> {
+    /// The database, when it is in a file.
+    pub(crate) fn as_file(&self) -> Option<&Database> {
         match self {
-            Self::File(database) => Ok(database),
+            Self::File(database) => Some(database),
             #[cfg(feature = "postgres")]
-            Self::Server(database) => Err(database.no_file()),
+            Self::Server(_) => None,
         }
     }
 
@@ -128,6 +125,13 @@ impl Engine {
             #[cfg(feature = "postgres")]
             Self::Server(database) => Self::Server(database),
         }
+    }
+}
+
+impl StoreSession<'_> {
+    /// For the few statements that each engine has in its own words.
+    pub(crate) fn is_on_server(&self) -> bool {
+        !matches!(self, Self::File(_))
     }
 }
 

@@ -1,7 +1,7 @@
 //! A real PostgreSQL server for this test program, from the installed binaries: in a temporary folder, on a Unix socket,
 //! gone with the program, however that ends.
+#![allow(clippy::disallowed_methods, reason = "files of the test's own, none of them a database")]
 
-use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -75,6 +75,10 @@ impl Server {
             .arg(&data)
             .args(["-U", "app", "-A", "trust", "-k", "--no-sync", "--no-instructions", "-E", "UTF8"])
             .arg("--locale=C.UTF-8"));
+        // One user needs a password, to see what becomes of a wrong one.
+        let hba = data.join("pg_hba.conf");
+        let rules = std::fs::read_to_string(&hba).expect("the rules");
+        std::fs::write(&hba, format!("local all guarded scram-sha-256\n{rules}")).expect("written");
         // Before it is started: whatever fails from here on, it is stopped and removed.
         let stop = if is_root() { "runuser -u postgres -- " } else { "" };
         let keeper = Command::new("sh")
@@ -150,7 +154,5 @@ pub fn new_database() -> String {
 /// Says in a home that its state is on a server.
 pub fn configure(home: &Path, url: &str) {
     let text = format!("[state]\nbackend = \"postgres\"\n[state.postgres]\nurl = \"{url}\"\n");
-    #[expect(clippy::disallowed_methods, reason = "a file of the test's own")]
-    let mut file = std::fs::File::create(home.join("config.toml")).expect("a file");
-    file.write_all(text.as_bytes()).expect("written");
+    std::fs::write(home.join("config.toml"), text).expect("written");
 }

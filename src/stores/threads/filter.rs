@@ -152,8 +152,9 @@ pub(super) fn json(list: Option<&[String]>) -> Value {
     list.map(|list| serde_json::Value::from(list).to_string()).into()
 }
 
+/// No row has a text with a NUL in it, and not every engine can be asked for one.
 fn once_each(values: impl Iterator<Item = String>) -> Vec<String> {
-    let mut values: Vec<_> = values.collect();
+    let mut values: Vec<_> = values.filter(|value| !value.contains('\0')).collect();
     values.sort_unstable();
     values.dedup();
     values

@@ -5,6 +5,9 @@
 //! - Every word has to be found, in any of the three texts; the last one as the beginning of a word.
 //! - A search looks at the [`SEARCHED_HITS`] newest hits at most, and says when there were more.
 //!
+//! A file is asked in FTS5's language, a server in its own: the same words, each a phrase, the last one open at its end. Which
+//! comes first by rank differs a little between them: a server does not count how rare a word is.
+//!
 //! Letters of scripts without spaces stand apart in the index and in the question, so a word of any length is a phrase of
 //! letters, and is found anywhere in a text. An index of three-letter pieces (FTS5's `trigram`) would not find the
 //! two-letter words that most of Chinese and Japanese are made of; it took twice the space, and twice the time to write.
@@ -19,6 +22,7 @@ use super::script::apart;
 use super::{list, sql};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{Session, Value};
+use crate::stores::database::StoreSession;
 
 /// How many hits one search looks at, those of the threads that were created last.
 pub const SEARCHED_HITS: usize = 10_000;
@@ -75,6 +79,9 @@ pub struct SearchPage {
 
 /// A search that was checked.
 pub(super) struct Question {
+    /// In FTS5's language.
+    phrases: String,
+    /// For a server: JSON, a list of words.
     words: String,
     scope: Scope,
     start: Cursor,
@@ -124,27 +131,33 @@ impl ThreadSearch {
             return Err(Error::new(ErrorKind::Invalid, "a search by rank has one page")
                 .advise("ask for more threads at once, or search by recency"));
         }
-        let words = phrases(&self.text)?;
+        let phrases = phrases(&self.text)?;
         let mut hash = Fnv::default();
         self.filter.hash_into(&mut hash);
-        hash.add_all([&words].into_iter());
+        hash.add_all([&phrases].into_iter());
         let scope = Scope { sort: Sort::Recency, direction: Direction::Descending, filters: hash.finish() };
         let start = Cursor::start_of(scope, self.cursor.as_deref())?;
-        Ok(Question { words, scope, start })
+        let words = self.text.split_whitespace().collect::<serde_json::Value>().to_string();
+        Ok(Question { phrases, words, scope, start })
     }
 
-    pub(super) fn page(&self, at: &impl Session, question: &Question) -> Result<SearchPage> {
-        let words = || Value::from(question.words.as_str());
+    pub(super) fn page(&self, at: &StoreSession<'_>, question: &Question) -> Result<SearchPage> {
+        let (asked, texts) = if at.is_on_server() {
+            (&question.words, &sql::SEARCH_ON_SERVER)
+        } else {
+            (&question.phrases, &sql::SEARCH_IN_FILE)
+        };
+        let words = || Value::from(asked.as_str());
         let wanted = self.limit as usize;
         let mut params = vec![words(), (SEARCHED_HITS as i64).into(), (wanted as i64 + 1).into()];
         params.push(list::ids_below(at, &self.filter)?.unwrap_or(Value::Null));
         params.extend(self.filter.row_params());
         params.push(self.filter.folder_param());
         let text = match self.order {
-            SearchOrder::Rank => sql::found_by_rank(self.filter.archived),
+            SearchOrder::Rank => texts.by_rank(self.filter.archived),
             SearchOrder::Recency => {
                 params.extend([question.start.value.into(), question.start.id.as_str().into()]);
-                sql::found_by_recency(self.filter.archived)
+                texts.by_recency(self.filter.archived)
             }
         };
         let mut threads = list::sorted_rows(at, text, &params)?;
@@ -154,7 +167,7 @@ impl ThreadSearch {
             .last()
             .filter(|_| more && self.order == SearchOrder::Recency)
             .map(|last| Cursor::after(question.scope, last).to_string());
-        let truncated = !at.query(sql::HAS_MORE_HITS, &[words(), (SEARCHED_HITS as i64).into()])?.is_empty();
+        let truncated = !at.query(texts.has_more, &[words(), (SEARCHED_HITS as i64).into()])?.is_empty();
         Ok(SearchPage { threads, next_cursor, partial: false, truncated })
     }
 }

@@ -254,7 +254,56 @@ pub(super) fn page_among(query: &ThreadQuery) -> &'static str {
     by_sort!(among, query)
 }
 
-macro_rules! hits {
+// What is found first: its newest hits, then the rows that they are of.
+macro_rules! found {
+    ($hits:expr, $rows:literal, $archived:literal, $behind:literal, $order:literal) => {
+        concat!(
+            "SELECT id FROM (",
+            $hits,
+            ") AS hits ",
+            $rows,
+            " AND archived_at ",
+            $archived,
+            " AND",
+            rows_and_folders_match!(),
+            " AND (CAST($4 AS TEXT) IS NULL OR id IN (SELECT value FROM json_each($4)))",
+            $behind,
+            " ORDER BY ",
+            $order,
+            " LIMIT $3"
+        )
+    };
+}
+
+macro_rules! by_rank_and_recency {
+    ($hits:ident, $rows:literal, $scored:literal, $order:literal, $has_more:expr) => {
+        Search {
+            by_rank: [
+                found!($hits!($scored), $rows, "IS NULL", "", $order),
+                found!($hits!($scored), $rows, "IS NOT NULL", "", $order),
+            ],
+            by_recency: [
+                found!(
+                    $hits!(""),
+                    $rows,
+                    "IS NULL",
+                    " AND (recency_at, id) < ($8, $9)",
+                    "recency_at DESC, id DESC"
+                ),
+                found!(
+                    $hits!(""),
+                    $rows,
+                    "IS NOT NULL",
+                    " AND (recency_at, id) < ($8, $9)",
+                    "recency_at DESC, id DESC"
+                ),
+            ],
+            has_more: $has_more,
+        }
+    };
+}
+
+macro_rules! hits_in_file {
     ($score:literal) => {
         concat!(
             "SELECT rowid AS hit",
@@ -264,56 +313,54 @@ macro_rules! hits {
     };
 }
 
-macro_rules! found {
-    ($score:literal, $archived:literal, $behind:literal, $order:literal) => {
+macro_rules! hits_on_server {
+    ($score:literal) => {
         concat!(
-            "SELECT id FROM (",
-            hits!($score),
-            ") CROSS JOIN thread_text ON number = hit CROSS JOIN thread ON id = thread_id WHERE archived_at ",
-            $archived,
-            " AND",
-            rows_and_folders_match!(),
-            " AND ($4 IS NULL OR id IN (SELECT value FROM json_each($4)))",
-            $behind,
-            " ORDER BY ",
-            $order,
-            " LIMIT $3"
+            "SELECT thread_id AS hit",
+            $score,
+            " FROM thread_text WHERE words @@ searched_for($1) ORDER BY created_at DESC, thread_id DESC LIMIT $2"
         )
     };
 }
 
-macro_rules! found_by_rank {
-    ($archived:literal) => {
-        found!(
-            ", bm25(thread_search, 10.0, 5.0, 1.0) AS score",
-            $archived,
-            "",
-            "score, recency_at DESC, id DESC"
-        )
-    };
+/// The texts of a search, for one engine.
+pub(super) struct Search {
+    by_rank: [&'static str; 2],
+    by_recency: [&'static str; 2],
+    /// Whether `$1` has more than `$2` hits.
+    pub(super) has_more: &'static str,
 }
 
-macro_rules! found_by_recency {
-    ($archived:literal) => {
-        found!("", $archived, " AND (recency_at, id) < ($8, $9)", "recency_at DESC, id DESC")
-    };
+impl Search {
+    /// Which are the best of the `$2` newest hits of `$1`, `$3` of them: ids `$4`, sources `$5`, model providers `$6`,
+    /// folders `$7`. A word in a name counts ten times as much as one in a preview. In a file the newest have the highest
+    /// numbers, which come from the time a thread was created: its index can be walked in that one order only.
+    pub(super) fn by_rank(&self, archived: bool) -> &'static str {
+        self.by_rank[usize::from(archived)]
+    }
+
+    /// The same, the last used first, behind recency `$8` and id `$9`.
+    pub(super) fn by_recency(&self, archived: bool) -> &'static str {
+        self.by_recency[usize::from(archived)]
+    }
 }
 
-/// Which are the best of the `$2` newest hits of `$1`, `$3` of them: ids `$4`, sources `$5`, model providers `$6`, folders `$7`. A
-/// word in a name counts ten times as much as one in a preview. The newest have the highest numbers, which come from the
-/// time a thread was created: an index of texts can be walked in that one order only.
-pub(super) fn found_by_rank(archived: bool) -> &'static str {
-    if archived { found_by_rank!("IS NOT NULL") } else { found_by_rank!("IS NULL") }
-}
+pub(super) const SEARCH_IN_FILE: Search = by_rank_and_recency!(
+    hits_in_file,
+    "CROSS JOIN thread_text ON number = hit CROSS JOIN thread WHERE id = thread_id",
+    ", bm25(thread_search, 10.0, 5.0, 1.0) AS score",
+    "score, recency_at DESC, id DESC",
+    "SELECT rowid FROM thread_search WHERE thread_search MATCH $1 ORDER BY rowid DESC LIMIT 1 OFFSET $2"
+);
 
-/// The same, the last used first, behind recency `$8` and id `$9`.
-pub(super) fn found_by_recency(archived: bool) -> &'static str {
-    if archived { found_by_recency!("IS NOT NULL") } else { found_by_recency!("IS NULL") }
-}
-
-/// Whether `$1` has more than `$2` hits.
-pub(super) const HAS_MORE_HITS: &str =
-    "SELECT rowid FROM thread_search WHERE thread_search MATCH $1 ORDER BY rowid DESC LIMIT 1 OFFSET $2";
+pub(super) const SEARCH_ON_SERVER: Search = by_rank_and_recency!(
+    hits_on_server,
+    "CROSS JOIN thread WHERE id = hit",
+    ", ts_rank('{0.1, 0.1, 0.5, 1.0}', words, searched_for($1)) AS score",
+    "score DESC, recency_at DESC, id DESC",
+    "SELECT thread_id FROM thread_text WHERE words @@ searched_for($1) \
+     ORDER BY created_at DESC, thread_id DESC LIMIT 1 OFFSET $2"
+);
 
 macro_rules! ids_that_end {
     ($archived:literal) => {

@@ -1,0 +1,482 @@
+//! A domain on a PostgreSQL server: one line of configuration moves it, what is wrong is said and never worked around, a
+//! write counts once whatever becomes of its connection, and both engines have one schema.
+#![allow(clippy::disallowed_methods, reason = "a test makes and looks at files from outside")]
+
+mod engines;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use engines::server::{self, configure, new_database, shared};
+use rowhouse::stores::ThreadFacts;
+use rowhouse::stores::goals::{Accounting, NewGoal};
+use rowhouse::stores::threads::{SearchOrder, ThreadSearch};
+use rowhouse::{Domain, Error, ErrorKind, Home, Limits, Result, Runtime, ThreadQuery};
+
+const THREAD: &str = "019cadf1-7a5e-7b04-8f21-000000000001";
+
+fn id(number: u32) -> String {
+    format!("019cadf1-7a5e-7b04-8f21-{number:012x}")
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+/// A home whose state and goals are on this server.
+fn home_on(url: &str) -> tempfile::TempDir {
+    let home = folder();
+    configure(home.path(), url);
+    home
+}
+
+fn open(home: &Path) -> Result<Runtime> {
+    open_within(home, Limits::default().deadline)
+}
+
+fn open_within(home: &Path, deadline: Duration) -> Result<Runtime> {
+    let mut limits = Limits::default();
+    limits.deadline = deadline;
+    Runtime::builder(Home::at(home)).domain(Domain::state()).domain(Domain::goals()).limits(limits).open()
+}
+
+/// What lies in a home beside its configuration.
+fn files(home: &Path) -> BTreeSet<String> {
+    let found = std::fs::read_dir(home).expect("the home").flatten();
+    let names = found.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    names.filter(|name| name.contains("sqlite")).collect()
+}
+
+fn url_in(database: &str) -> String {
+    shared().url("app", database)
+}
+
+#[test]
+fn state_and_goals_move_by_configuration_and_no_file_is_made_for_them() {
+    let url = new_database();
+    let (one, other) = (home_on(&url), home_on(&url));
+    let runtime = open(one.path()).expect("a runtime");
+    runtime.goals().replace(THREAD, &NewGoal::new("Ship it")).expect("a goal");
+    runtime.threads().upsert(&[ThreadFacts { id: id(1), ..ThreadFacts::default() }]).expect("a thread");
+    assert_eq!(runtime.names(), ["goals", "state"]);
+    let refused = runtime.database("state").expect_err("it is not in a file");
+    assert_eq!((refused.kind(), refused.database()), (ErrorKind::Unsupported, Some("state")), "{refused}");
+    assert_eq!(files(one.path()), BTreeSet::new());
+
+    let elsewhere = open(other.path()).expect("another home");
+    assert_eq!(elsewhere.goals().get(THREAD).expect("read").expect("it is shared").objective, "Ship it");
+    assert_eq!(elsewhere.threads().list(&ThreadQuery::recent()).expect("a page").threads.len(), 1);
+    runtime.close(Duration::from_secs(5));
+    assert_eq!(runtime.goals().get(THREAD).expect_err("closed").kind(), ErrorKind::Closed);
+    assert!(elsewhere.goals().get(THREAD).is_ok());
+}
+
+#[test]
+fn what_is_not_for_a_server_is_refused_there() {
+    let home = folder();
+    let url = new_database();
+    let text = format!("[logs]\nbackend = \"postgres\"\n[state.postgres]\nurl = \"{url}\"\n");
+    std::fs::write(home.path().join("config.toml"), text).expect("a file");
+    let error = Runtime::builder(Home::at(home.path())).domain(Domain::logs()).open().expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    assert!(error.advice().is_some_and(|advice| advice.contains("sqlite")), "{error}");
+}
+
+/// Whatever is wrong with the server is an error that says so, and nothing is made in the home instead.
+#[test]
+fn a_wrong_setting_is_told_and_leaves_nothing_behind() {
+    let server = shared();
+    let database = server.new_database();
+    let mut client = server.client(&database);
+    client
+        .batch_execute(
+            "CREATE ROLE guarded LOGIN PASSWORD 'right'; CREATE ROLE bystander LOGIN; \
+             REVOKE CREATE ON SCHEMA public FROM PUBLIC",
+        )
+        .expect("roles");
+    let ascii = format!("{database}_ascii");
+    client
+        .batch_execute(&format!(
+            "CREATE DATABASE {ascii} TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'"
+        ))
+        .expect("another encoding");
+    let nowhere = folder();
+    let cases = [
+        ("postgres://app@nowhere.invalid:x/y".to_owned(), ErrorKind::Invalid, "URL"),
+        (format!("host={} user=app password=s3cret", nowhere.path().display()), ErrorKind::Io, "reached"),
+        (format!("{} password=s3cret", server.url("guarded", &database)), ErrorKind::Invalid, "28P01"),
+        (server.url("nobody", &database), ErrorKind::Invalid, "28000"),
+        (url_in("no_such_database"), ErrorKind::NotFound, "3D000"),
+        (server.url("bystander", &database), ErrorKind::ReadOnly, "42501"),
+        (url_in(&ascii), ErrorKind::Unsupported, "UTF-8"),
+        ("host=10.0.0.9 user=app sslmode=disable".to_owned(), ErrorKind::Invalid, "encrypted"),
+    ];
+    for (url, kind, says) in cases {
+        let home = home_on(&url);
+        let before = Instant::now();
+        let error = open(home.path()).err().unwrap_or_else(|| panic!("{url} was accepted"));
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.message().contains(says) && error.advice().is_some(), "{error}");
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{error}");
+        assert_eq!(files(home.path()), BTreeSet::new(), "{error}");
+        // A person waits for it.
+        assert!(before.elapsed() < Duration::from_secs(30), "{error}");
+    }
+    let right = home_on(&format!("{} password=right", server.url("guarded", &database)));
+    client.batch_execute(&format!("GRANT CREATE ON DATABASE {database} TO guarded")).expect("granted");
+    open(right.path()).expect("the right password");
+}
+
+#[test]
+fn programs_that_start_together_migrate_once() {
+    let url = new_database();
+    let homes: Vec<_> = (0..6).map(|_| home_on(&url)).collect();
+    std::thread::scope(|scope| {
+        let started: Vec<_> = homes.iter().map(|home| scope.spawn(|| open(home.path()).map(drop))).collect();
+        for one in started {
+            one.join().expect("no panic").expect("a runtime");
+        }
+    });
+    open(homes[0].path()).expect("a settled one");
+}
+
+/// A migration that another program is at is waited for until the deadline, and no longer.
+#[test]
+fn the_wait_for_a_migration_has_an_end() {
+    let database = shared().new_database();
+    let mut other = shared().client(&database);
+    other.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('rowhouse_state', 0))").expect("a lock");
+    let home = home_on(&url_in(&database));
+    let error = open_within(home.path(), Duration::from_millis(500)).expect_err("held");
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    other.batch_execute("ROLLBACK").expect("let go");
+    open(home.path()).expect("free");
+}
+
+#[test]
+fn a_newer_schema_is_left_alone() {
+    let database = shared().new_database();
+    let home = home_on(&url_in(&database));
+    drop(open(home.path()).expect("a runtime"));
+    let newer = "INSERT INTO rowhouse_state.refinery_schema_history VALUES (900, 'later', 'now', '1'); \
+                 UPDATE rowhouse_state.rowhouse_meta SET schema_version = 900, oldest_reader = 900, \
+                 oldest_writer = 900, program = 'later', program_version = '9'";
+    shared().client(&database).batch_execute(newer).expect("a newer program");
+    let error = open(home.path()).expect_err("too new");
+    assert_eq!(error.kind(), ErrorKind::SchemaTooNew, "{error}");
+    assert!(error.advice().is_some_and(|advice| advice.contains("later 9")), "{error}");
+}
+
+#[test]
+fn a_write_that_cannot_have_its_lock_ends_at_its_deadline() {
+    let database = shared().new_database();
+    let home = home_on(&url_in(&database));
+    drop(open(home.path()).expect("migrated"));
+    let runtime = open_within(home.path(), Duration::from_millis(400)).expect("a runtime");
+    let mut other = shared().client(&database);
+    other.batch_execute("BEGIN; LOCK TABLE rowhouse_goals.goal").expect("a lock");
+    let error = runtime.goals().replace(THREAD, &NewGoal::new("Ship it")).expect_err("held");
+    assert!([ErrorKind::Busy, ErrorKind::Timeout].contains(&error.kind()), "{error}");
+    assert_eq!(error.database(), Some("goals"), "{error}");
+    other.batch_execute("ROLLBACK").expect("let go");
+    assert_eq!(runtime.goals().get(THREAD).expect("read"), None, "nothing was done");
+}
+
+/// Two writers that read and then write never both do it on what the other changes.
+#[test]
+fn what_a_job_reads_is_still_so_when_it_writes() {
+    let home = home_on(&new_database());
+    let runtime = open(home.path()).expect("a runtime");
+    let edges = runtime.spawn_edges();
+    const CHILDREN: u32 = 20;
+    let won = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        for parent in 1_000..1_006 {
+            let (edges, won) = (&edges, &won);
+            scope.spawn(move || {
+                for child in 0..CHILDREN {
+                    match edges.add(&id(parent), &id(child)) {
+                        Ok(true) => drop(won.fetch_add(1, Ordering::Relaxed)),
+                        Ok(false) => panic!("its own edge was there"),
+                        // What the store says of another parent, not what the server says of a key.
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(won.load(Ordering::Relaxed), CHILDREN);
+}
+
+/// Stands between a client and the server, and can take an acknowledgement away: what the client sent was done, and the
+/// connection is gone.
+struct Wire {
+    _folder: tempfile::TempDir,
+    address: PathBuf,
+    cut_next_commit: Arc<AtomicBool>,
+}
+
+impl Wire {
+    fn to(server: &str) -> Self {
+        let folder = folder();
+        let listener = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).expect("a socket");
+        let cut_next_commit = Arc::new(AtomicBool::new(false));
+        let (to, cut) = (PathBuf::from(server).join(".s.PGSQL.5432"), cut_next_commit.clone());
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let server = UnixStream::connect(&to).expect("the server");
+                let (from_client, to_client) = (client.try_clone().expect("one more"), client);
+                let (from_server, to_server) = (server.try_clone().expect("one more"), server);
+                let swallow = Arc::new(AtomicBool::new(false));
+                let (cut, swallows) = (cut.clone(), swallow.clone());
+                std::thread::spawn(move || forth(from_client, to_server, &cut, &swallow));
+                std::thread::spawn(move || back(from_server, to_client, &swallows));
+            }
+        });
+        Self { address: folder.path().to_owned(), _folder: folder, cut_next_commit }
+    }
+
+    fn cut_next_commit(&self) {
+        self.cut_next_commit.store(true, Ordering::SeqCst);
+    }
+}
+
+/// What the client says. A simple query with a COMMIT in it is what is looked for.
+fn forth(mut client: UnixStream, mut server: UnixStream, cut: &AtomicBool, swallow: &AtomicBool) {
+    let mut buffer = [0; 65536];
+    while let Ok(read @ 1..) = client.read(&mut buffer) {
+        let commits = buffer[..read].windows(6).any(|bytes| bytes == b"COMMIT");
+        if commits && cut.swap(false, Ordering::SeqCst) {
+            swallow.store(true, Ordering::SeqCst);
+        }
+        if server.write_all(&buffer[..read]).is_err() {
+            return;
+        }
+    }
+}
+
+fn back(mut server: UnixStream, client: UnixStream, swallow: &AtomicBool) {
+    let mut buffer = [0; 65536];
+    while let Ok(read @ 1..) = server.read(&mut buffer) {
+        // The server has answered, so it has committed.
+        if swallow.load(Ordering::SeqCst) || (&client).write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    let _ = client.shutdown(std::net::Shutdown::Both);
+    let _ = server.shutdown(std::net::Shutdown::Both);
+}
+
+/// A write whose acknowledgement was lost is found on the server, and not done again.
+///
+/// Control: a client that does again what failed without an answer counts twice.
+#[test]
+fn a_write_whose_acknowledgement_was_lost_counts_once() {
+    let database = shared().new_database();
+    let direct = url_in(&database);
+    let folder = direct.split(' ').next().and_then(|host| host.strip_prefix("host=")).expect("a folder");
+    let wire = Wire::to(folder);
+    let home = home_on(&format!("host={} user=app dbname={database}", wire.address.display()));
+    let runtime = open(home.path()).expect("a runtime");
+    let goals = runtime.goals();
+    goals.replace(THREAD, &NewGoal::new("Ship it")).expect("a goal");
+    for round in 1..=5 {
+        wire.cut_next_commit();
+        goals.account(THREAD, 0, 7, Accounting::ActiveOnly, None).expect("counted");
+        assert!(!wire.cut_next_commit.load(Ordering::SeqCst), "an acknowledgement was taken away");
+        assert_eq!(goals.get(THREAD).expect("read").expect("a goal").tokens_used, 7 * round);
+    }
+
+    let add = "BEGIN; UPDATE rowhouse_goals.goal SET tokens_used = tokens_used + 7; COMMIT";
+    let plain = || {
+        let url = format!("host={} user=app dbname={database}", wire.address.display());
+        postgres::Client::connect(&url, postgres::NoTls).expect("a connection")
+    };
+    wire.cut_next_commit();
+    if plain().batch_execute(add).is_err() {
+        plain().batch_execute(add).expect("again");
+    }
+    assert_eq!(goals.get(THREAD).expect("read").expect("a goal").tokens_used, 35 + 14, "counted twice");
+}
+
+/// Writers go on through connections that are ended and a server that is started again; what was answered is there, once.
+#[test]
+fn writers_survive_ended_connections_and_a_crash() {
+    let server = server::Server::start("");
+    let database = server.new_database();
+    let home = home_on(&server.url("app", &database));
+    let runtime = open(home.path()).expect("a runtime");
+    let goals = runtime.goals();
+    goals.replace(THREAD, &NewGoal::new("Ship it")).expect("a goal");
+    let (stop, answered) = (AtomicBool::new(false), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    goals.account(THREAD, 0, 1, Accounting::ActiveOnly, None).expect("counted");
+                    answered.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        let more = |than: u32| {
+            let until = Instant::now() + Duration::from_mins(1);
+            while answered.load(Ordering::SeqCst) <= than {
+                assert!(Instant::now() < until, "the writers do not go on");
+                std::thread::yield_now();
+            }
+        };
+        for _ in 0..3 {
+            more(answered.load(Ordering::SeqCst) + 5);
+            let ended = server.client("postgres").execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rowhouse'",
+                &[],
+            );
+            assert!(ended.expect("ended") > 0);
+        }
+        more(answered.load(Ordering::SeqCst) + 5);
+        server.crash();
+        more(answered.load(Ordering::SeqCst) + 5);
+        stop.store(true, Ordering::SeqCst);
+    });
+    let used = goals.get(THREAD).expect("read").expect("a goal").tokens_used;
+    assert_eq!(used, i64::from(answered.load(Ordering::SeqCst)));
+}
+
+/// Name, type, nullability and place in the primary key.
+type Column = (String, String, bool, u32);
+
+fn of_file(domain: Domain, name: &str) -> BTreeMap<String, Vec<Column>> {
+    let at = format!("/nowhere/schema-{name}");
+    let runtime = Runtime::builder(Home::at(at)).domain(domain).ephemeral().open().expect("a runtime");
+    let read = "SELECT m.name, p.name, p.type, p.\"notnull\" OR p.pk > 0, p.pk FROM sqlite_schema AS m \
+                JOIN pragma_table_info(m.name) AS p WHERE m.type = 'table' ORDER BY m.name, p.name";
+    let database = runtime.database(name).expect("the domain");
+    let rows = database.read(|at| {
+        at.rows(read, [], |row| {
+            let column = (row.get::<_, String>(1)?, row.get::<_, String>(2)?, row.get(3)?, row.get(4)?);
+            Ok((row.get::<_, String>(0)?, column))
+        })
+    });
+    tables(rows.expect("the schema"))
+}
+
+fn of_server(database: &str, name: &str) -> BTreeMap<String, Vec<Column>> {
+    let read = "SELECT c.table_name::text, c.column_name::text, c.data_type::text, c.is_nullable = 'NO', \
+                coalesce((SELECT k.ordinal_position FROM information_schema.table_constraints AS t \
+                    JOIN information_schema.key_column_usage AS k USING (constraint_schema, constraint_name) \
+                    WHERE t.constraint_type = 'PRIMARY KEY' AND t.table_schema = c.table_schema \
+                      AND t.table_name = c.table_name AND k.column_name = c.column_name), 0)::int8 \
+                FROM information_schema.columns AS c WHERE c.table_schema = $1";
+    let rows = shared().client(database).query(read, &[&format!("rowhouse_{name}")]).expect("the schema");
+    tables(
+        rows.iter()
+            .map(|row| {
+                let ty = match row.get::<_, &str>(2) {
+                    "bigint" => "INTEGER",
+                    "text" => "TEXT",
+                    "double precision" => "REAL",
+                    "bytea" => "BLOB",
+                    other => panic!("a column of type {other}"),
+                };
+                let key = u32::try_from(row.get::<_, i64>(4)).expect("a place");
+                (row.get(0), (row.get(1), ty.to_owned(), row.get(3), key))
+            })
+            .collect(),
+    )
+}
+
+/// Those of the application: not the engines' own, and not the search's index, which each engine has in its own way.
+fn tables(columns: Vec<(String, Column)>) -> BTreeMap<String, Vec<Column>> {
+    let mut tables: BTreeMap<String, Vec<Column>> = BTreeMap::new();
+    for (table, column) in columns {
+        let own = ["refinery_", "rowhouse_", "sqlite_", "thread_search", "thread_text"];
+        if !own.iter().any(|prefix| table.starts_with(prefix)) {
+            tables.entry(table).or_default().push(column);
+        }
+    }
+    tables.values_mut().for_each(|columns| columns.sort());
+    tables
+}
+
+#[test]
+fn both_engines_have_one_schema_by_the_same_migrations() {
+    let database = shared().new_database();
+    let home = home_on(&url_in(&database));
+    open(home.path()).expect("migrated");
+    for (domain, name) in [(Domain::state(), "state"), (Domain::goals(), "goals")] {
+        assert_eq!(of_file(domain, name), of_server(&database, name), "{name}");
+        let names = |folder: &str| -> BTreeSet<String> {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+            let found = std::fs::read_dir(folder).expect("migrations").flatten();
+            found.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+        };
+        assert_eq!(names(&format!("migrations_{name}")), names(&format!("migrations_postgres/{name}")));
+    }
+}
+
+fn titled(number: u32, title: &str) -> ThreadFacts {
+    ThreadFacts {
+        id: id(number),
+        created_at: number.into(),
+        recency_at: number.into(),
+        title: Some(title.to_owned()),
+        ..ThreadFacts::default()
+    }
+}
+
+#[test]
+fn threads_are_searched_on_a_server() {
+    let home = home_on(&new_database());
+    let runtime = open(home.path()).expect("a runtime");
+    let threads = runtime.threads();
+    let titles = [
+        "Fix the parser's flaky test",
+        "Résumé of the café",
+        "修复解析器",
+        "Move src/main.rs to foo_bar",
+        "Weekly notes",
+    ];
+    let facts: Vec<_> = (1..).zip(titles).map(|(number, title)| titled(number, title)).collect();
+    threads.upsert(&facts).expect("threads");
+    let noted = ThreadFacts { preview: Some("the parser again".to_owned()), ..titled(6, "Other") };
+    threads.upsert(&[noted]).expect("one more");
+    let found = |text: &str| {
+        let page = threads.search(&ThreadSearch::text(text)).expect("a page");
+        assert!(!page.partial && !page.truncated);
+        page.threads.into_iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(found("parser"), [id(1), id(6)], "a title counts more than a preview");
+    assert_eq!(found("FLAKY pars"), [] as [String; 0], "only the last word is open at its end");
+    assert_eq!(found("parser flak"), [id(1)]);
+    assert_eq!(found("resume CAFE"), [id(2)]);
+    assert_eq!(found("解析"), [id(3)], "inside a run of letters");
+    assert_eq!(found("析解"), [] as [String; 0], "in its order");
+    assert_eq!(found("main.rs"), [id(4)]);
+    assert_eq!(found("bar"), [id(4)]);
+    assert_eq!(found("' | & ! notes"), [id(5)], "punctuation is no syntax");
+    assert_eq!(found("???"), [] as [String; 0]);
+    let by_recency = ThreadSearch::text("the").by(SearchOrder::Recency).limit(2);
+    let page = threads.search(&by_recency).expect("a page");
+    assert_eq!(page.threads.iter().map(|row| row.id.clone()).collect::<Vec<_>>(), [id(6), id(2)]);
+    let rest = threads.search(&by_recency.cursor(page.next_cursor.expect("more"))).expect("a page");
+    assert_eq!(rest.threads.iter().map(|row| row.id.clone()).collect::<Vec<_>>(), [id(1)]);
+    threads.upsert(&[titled(5, "Daily notes")]).expect("another title");
+    assert_eq!((found("weekly"), found("daily")), (vec![], vec![id(5)]));
+}
+
+/// A value that a server cannot hold matches nothing there, and fails nothing.
+#[test]
+fn a_filter_that_no_row_can_match_matches_none() {
+    let home = home_on(&new_database());
+    let runtime = open(home.path()).expect("a runtime");
+    runtime.threads().upsert(&[titled(1, "One")]).expect("a thread");
+    for query in [ThreadQuery::recent().sources(["a\0b"]), ThreadQuery::recent().cwd("/a\0b")] {
+        let found: std::result::Result<_, Error> = runtime.threads().list(&query);
+        assert_eq!(found.expect("a page").threads, []);
+    }
+}
