@@ -193,13 +193,7 @@ impl Shared {
 
     /// The beginning of a transaction; it sets all that it depends on.
     fn begin(&self, how: &str, deadline: Instant) -> String {
-        let left = deadline.saturating_duration_since(Instant::now()).as_millis();
-        let left = left.clamp(1, i32::MAX.unsigned_abs().into());
-        format!(
-            "BEGIN ISOLATION LEVEL {how}; SET LOCAL search_path = {}; SET LOCAL statement_timeout = {left}; \
-             SET LOCAL lock_timeout = {left}; SET LOCAL idle_in_transaction_session_timeout = {left}",
-            self.schema
-        )
+        format!("BEGIN ISOLATION LEVEL {how}; {}", settings(&self.schema, deadline))
     }
 
     fn sorted<R>(&self, connection: &mut Connection, failure: Failure) -> Failed<R> {
@@ -217,6 +211,20 @@ impl Shared {
         }
         leaves
     }
+}
+
+/// Where a transaction looks, and until when.
+pub(super) fn settings(schema: &str, deadline: Instant) -> String {
+    let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+    let left = left.clamp(1, i32::MAX.unsigned_abs().into());
+    // A little less for a lock: that it was one is what a caller should learn.
+    let for_locks = (left - left / 16).max(1);
+    // For a client that is gone; one that lives ends its transaction itself.
+    let for_silence = left.saturating_add(10_000).min(i32::MAX.unsigned_abs().into());
+    format!(
+        "SET LOCAL search_path = {schema}; SET LOCAL statement_timeout = {left}; SET LOCAL lock_timeout = {for_locks}; \
+         SET LOCAL idle_in_transaction_session_timeout = {for_silence}"
+    )
 }
 
 fn panicked() -> Error {

@@ -9,6 +9,7 @@
 use std::time::Instant;
 
 use super::connection::Connection;
+use super::database::settings;
 use super::failure::{Class, Failure};
 use super::history::{self, Record};
 use super::server::Server;
@@ -53,10 +54,7 @@ fn bring_up(
     program: (&str, &str),
     deadline: Instant,
 ) -> Result<(), Failure> {
-    let left = deadline.saturating_duration_since(Instant::now()).as_millis().max(1);
-    let within = format!(
-        "SET LOCAL search_path = {schema}; SET LOCAL statement_timeout = {left}; SET LOCAL lock_timeout = {left}"
-    );
+    let within = settings(schema, deadline);
     connection.batch(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {within}"))?;
     let record = history::read(connection, schema)?;
     let settled = record.has_tables && look(domain, record)?.settled();

@@ -5,8 +5,8 @@ use crate::error::{Error, Result};
 #[cfg(feature = "postgres")]
 use crate::postgres;
 use crate::sql::{Row, Session, Value};
-use crate::sqlite::Database;
 use crate::sqlite::tx::Snapshot;
+use crate::sqlite::{Database, now_unix_ms};
 
 /// The database a store speaks to, or why there is none: a runtime without the domain answers so at every use.
 #[derive(Clone)]
@@ -129,6 +129,21 @@ impl Engine {
 }
 
 impl StoreSession<'_> {
+    /// The time by which leases are kept, in Unix milliseconds: that of the server, or of this machine.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(crate) fn now_unix_ms(&self) -> Result<i64> {
+        match self {
+            Self::File(_) => Ok(i64::try_from(now_unix_ms()).unwrap_or(i64::MAX)),
+            #[cfg(feature = "postgres")]
+            Self::Server(session) => {
+                const NOW: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now";
+                session.query(NOW, &[])?.first().map_or(Ok(0), |row| row.get("now"))
+            }
+        }
+    }
+
     /// For the few statements that each engine has in its own words.
     pub(crate) fn is_on_server(&self) -> bool {
         !matches!(self, Self::File(_))

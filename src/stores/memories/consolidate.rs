@@ -56,7 +56,7 @@ impl Memories {
     /// The engine's.
     pub fn claim_consolidate(&self) -> Result<ConsolidateClaim> {
         let now = self.now();
-        self.database.get()?.write(|tx| self.claim_book(tx, now))
+        self.database.get()?.write(|tx| self.claim_book(tx, now.at(tx)?))
     }
 
     fn claim_book(&self, tx: &impl Session, now: i64) -> Result<ConsolidateClaim> {
@@ -86,10 +86,11 @@ impl Memories {
     /// # Errors
     /// The engine's.
     pub fn heartbeat(&self, token: &str) -> Result<bool> {
-        let lease_until = after(self.now(), self.limits.lease);
-        self.database
-            .get()?
-            .write(|tx| Ok(Session::execute(tx, HEARTBEAT, &[token.into(), lease_until.into()])? == 1))
+        let now = self.now();
+        self.database.get()?.write(|tx| {
+            let lease_until = after(now.at(tx)?, self.limits.lease);
+            Ok(tx.execute(HEARTBEAT, &[token.into(), lease_until.into()])? == 1)
+        })
     }
 
     /// The book is made: up to this watermark, of exactly these outputs. False, and nothing is changed, when the job is
@@ -104,7 +105,7 @@ impl Memories {
             .map(|one| Ok([thread_id(&one.thread_id)?.into(), one.source_updated_at.into()]))
             .collect::<Result<Vec<[Value; 2]>>>()?;
         let now = self.now();
-        self.database.get()?.write(|tx| done(tx, token, watermark, now, &used))
+        self.database.get()?.write(|tx| done(tx, token, watermark, now.at(tx)?, &used))
     }
 
     /// It failed: to be tried again after [`MemoryLimits::retry_after`](super::MemoryLimits). False when it is somebody
@@ -114,9 +115,11 @@ impl Memories {
     /// `Invalid` when `why` holds a NUL, of which the first 4 KiB are kept; the engine's.
     pub fn consolidate_failed(&self, token: &str, why: &str) -> Result<bool> {
         let why = reason(why)?;
-        let retry_at = after(self.now(), self.limits.retry_after);
-        let params: [Value; 3] = [token.into(), retry_at.into(), why.into()];
-        self.database.get()?.write(|tx| Ok(Session::execute(tx, FAILED, &params)? == 1))
+        let now = self.now();
+        self.database.get()?.write(|tx| {
+            let retry_at = after(now.at(tx)?, self.limits.retry_after);
+            Ok(tx.execute(FAILED, &[token.into(), retry_at.into(), why.into()])? == 1)
+        })
     }
 }
 

@@ -73,14 +73,17 @@ impl Memories {
     pub fn claim_extracts(&self, most: u32, current: Option<&str>) -> Result<Vec<ExtractClaim>> {
         let current = current.map(thread_id).transpose()?.unwrap_or_default();
         let now = self.now();
-        let wanted = Wanted {
-            now,
-            latest: before(now, self.limits.idle),
-            earliest: before(now, self.limits.age),
-            lease_until: after(now, self.limits.lease),
-            retry_at: after(now, self.limits.retry_after),
-        };
-        self.database.get()?.write(|tx| self.claim(tx, most, &current, &wanted))
+        self.database.get()?.write(|tx| {
+            let now = now.at(tx)?;
+            let wanted = Wanted {
+                now,
+                latest: before(now, self.limits.idle),
+                earliest: before(now, self.limits.age),
+                lease_until: after(now, self.limits.lease),
+                retry_at: after(now, self.limits.retry_after),
+            };
+            self.claim(tx, most, &current, &wanted)
+        })
     }
 
     fn claim(
@@ -143,15 +146,16 @@ impl Memories {
         [&memory.raw_memory, &memory.rollout_summary].into_iter().try_for_each(|text| check_text(text))?;
         slug.map_or(Ok(()), check_text)?;
         let now = self.now();
-        let output: [Value; 6] = [
-            claim.thread_id.as_str().into(),
-            memory.raw_memory.as_str().into(),
-            memory.rollout_summary.as_str().into(),
-            slug.into(),
-            claim.source_updated_at.into(),
-            now.into(),
-        ];
         self.database.get()?.write(|tx| {
+            let now = now.at(tx)?;
+            let output: [Value; 6] = [
+                claim.thread_id.as_str().into(),
+                memory.raw_memory.as_str().into(),
+                memory.rollout_summary.as_str().into(),
+                slug.into(),
+                claim.source_updated_at.into(),
+                now.into(),
+            ];
             finish(tx, claim, now, |tx| {
                 Session::execute(tx, PUT, &output)?;
                 Session::execute(tx, NEW_SOURCE, &[claim.source_updated_at.into()]).map(drop)
@@ -169,7 +173,7 @@ impl Memories {
         let thread = [Value::from(claim.thread_id.as_str())];
         self.database
             .get()?
-            .write(|tx| finish(tx, claim, now, |tx| Session::execute(tx, REMOVE, &thread).map(drop)))
+            .write(|tx| finish(tx, claim, now.at(tx)?, |tx| Session::execute(tx, REMOVE, &thread).map(drop)))
     }
 
     /// It failed: to be tried again after [`MemoryLimits::retry_after`](super::MemoryLimits), if retries are left. False
@@ -180,14 +184,17 @@ impl Memories {
     pub fn extract_failed(&self, claim: &ExtractClaim, why: &str) -> Result<bool> {
         let why = reason(why)?;
         let now = self.now();
-        let params: [Value; 5] = [
-            claim.thread_id.as_str().into(),
-            claim.token.as_str().into(),
-            now.into(),
-            after(now, self.limits.retry_after).into(),
-            why.into(),
-        ];
-        self.database.get()?.write(|tx| Ok(Session::execute(tx, FAILED, &params)? == 1))
+        self.database.get()?.write(|tx| {
+            let now = now.at(tx)?;
+            let params: [Value; 5] = [
+                claim.thread_id.as_str().into(),
+                claim.token.as_str().into(),
+                now.into(),
+                after(now, self.limits.retry_after).into(),
+                why.into(),
+            ];
+            Ok(tx.execute(FAILED, &params)? == 1)
+        })
     }
 }
 

@@ -29,8 +29,8 @@ pub use model::{
 };
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sqlite::{Database, now_unix_ms};
-use crate::stores::database::{Engine, StoreDatabase};
+use crate::sqlite::Database;
+use crate::stores::database::{Engine, StoreDatabase, StoreSession};
 
 /// The memories of a `state` database. Cheap to clone.
 ///
@@ -51,7 +51,8 @@ use crate::stores::database::{Engine, StoreDatabase};
 pub struct Memories {
     database: StoreDatabase,
     limits: MemoryLimits,
-    clock: fn() -> i64,
+    /// `None`: that of the database, which all who share it have in common.
+    clock: Option<fn() -> i64>,
 }
 
 impl Memories {
@@ -65,7 +66,7 @@ impl Memories {
         Self {
             database: StoreDatabase::new(engine, "memories"),
             limits: MemoryLimits::default(),
-            clock: || i64::try_from(now_unix_ms()).unwrap_or(i64::MAX),
+            clock: None,
         }
     }
 
@@ -79,12 +80,23 @@ impl Memories {
     /// With another clock, in Unix milliseconds: for tests of programs that build on this.
     #[must_use]
     pub fn clock(mut self, clock: fn() -> i64) -> Self {
-        self.clock = clock;
+        self.clock = Some(clock);
         self
     }
 
-    fn now(&self) -> i64 {
-        (self.clock)()
+    /// Asked before a job, on the caller's thread; a job may run on another.
+    fn now(&self) -> Now {
+        Now(self.clock.map(|clock| clock()))
+    }
+}
+
+/// The time of one call: given, or that of the database when it is asked.
+#[derive(Clone, Copy)]
+struct Now(Option<i64>);
+
+impl Now {
+    fn at(self, at: &StoreSession<'_>) -> Result<i64> {
+        self.0.map_or_else(|| at.now_unix_ms(), Ok)
     }
 }
 

@@ -78,8 +78,8 @@ impl Memories {
     /// # Errors
     /// The engine's.
     pub fn select(&self, most: u32, max_unused: Duration) -> Result<Selection> {
-        let since = before(self.now(), max_unused);
-        self.database.get()?.read(|at| select(at, most, since))
+        let now = self.now();
+        self.database.get()?.read(|at| select(at, most, before(now.at(at)?, max_unused)))
     }
 
     /// Memories were of use. Ids that have none are passed over; answers how many had.
@@ -91,6 +91,7 @@ impl Memories {
         let threads = threads.iter().map(|id| thread_id(id)).collect::<Result<Vec<_>>>()?;
         let now = self.now();
         self.database.get()?.write(|tx| {
+            let now = now.at(tx)?;
             threads
                 .iter()
                 .map(|thread| Session::execute(tx, USED, &[thread.as_str().into(), now.into()]))
@@ -104,8 +105,10 @@ impl Memories {
     /// # Errors
     /// The engine's.
     pub fn prune(&self, max_unused: Duration, most: u32) -> Result<u64> {
-        let params: [Value; 2] = [before(self.now(), max_unused).into(), i64::from(most).into()];
-        self.database.get()?.write(|tx| Session::execute(tx, PRUNE, &params))
+        let now = self.now();
+        self.database
+            .get()?
+            .write(|tx| tx.execute(PRUNE, &[before(now.at(tx)?, max_unused).into(), i64::from(most).into()]))
     }
 
     /// Nothing is drawn from this thread any more, and what was leaves the next selection. False when that was so already,
@@ -124,7 +127,7 @@ impl Memories {
     /// The engine's.
     pub fn status(&self) -> Result<MemoryStatus> {
         let now = self.now();
-        self.database.get()?.read(|at| status(at, now, self.limits.cooldown))
+        self.database.get()?.read(|at| status(at, now.at(at)?, self.limits.cooldown))
     }
 }
 

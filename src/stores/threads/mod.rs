@@ -141,7 +141,8 @@ impl Threads {
         }
         let database = self.database.get()?;
         // Asked first: what is indexed meanwhile is found, and may be missed in the answer only if it says so.
-        let partial = database.as_file().map_or(Ok(false), |file| search_index::is_complete(file).map(|is| !is))?;
+        let partial =
+            database.as_file().map_or(Ok(false), |file| search_index::is_complete(file).map(|is| !is))?;
         database.read(|at| {
             let partial = partial || is_partial(at)?;
             Ok(SearchPage { partial, ..search.page(at, &question)? })
