@@ -3,7 +3,8 @@
 //! | SQLSTATE | means | then |
 //! |---|---|---|
 //! | 40001, 40P01 | others wrote what it read; a deadlock | the whole transaction again |
-//! | 55P03, 53300 | a lock, or a place, was not to be had in time | again, a little later |
+//! | 53300 | the server has no place | again, a little later |
+//! | 55P03 | a lock was not to be had until the deadline, nearly | `Busy` |
 //! | 57P01 to 57P05, 08xxx, 25P03, none at all | the connection is lost | another connection, then again |
 //! | 25006 | a standby answers | another connection, where there are several hosts |
 //! | 57014 | the deadline | `Timeout` |
@@ -85,7 +86,7 @@ fn meaning(code: &str) -> (Class, ErrorKind, &'static str) {
     use Class::{Again, Final, Lost};
     match code {
         "40001" | "40P01" => (Again, ErrorKind::Busy, "others go on writing what this needs"),
-        "55P03" => (Again, ErrorKind::Busy, "another connection held a lock for too long"),
+        "55P03" => (Final, ErrorKind::Busy, "another connection held a lock for too long"),
         "53300" => (Again, ErrorKind::Busy, "the server has no connection free"),
         "57014" => (Final, ErrorKind::Timeout, "the server stopped the statement"),
         "57P04" | "3D000" => (Final, ErrorKind::NotFound, "the server has no such database"),
@@ -117,7 +118,8 @@ mod tests {
         for (code, class, kind) in [
             ("40001", Class::Again, ErrorKind::Busy),
             ("40P01", Class::Again, ErrorKind::Busy),
-            ("55P03", Class::Again, ErrorKind::Busy),
+            ("55P03", Class::Final, ErrorKind::Busy),
+            ("53300", Class::Again, ErrorKind::Busy),
             ("57P01", Class::Lost, ErrorKind::Io),
             ("08006", Class::Lost, ErrorKind::Io),
             ("57014", Class::Final, ErrorKind::Timeout),
