@@ -7,9 +7,10 @@
 //!    What turns out not to be ours is closed without a change of a byte.
 //! 4. The stamp (application id and a random user version) is in the header of the main file before the switch to
 //!    WAL, so that it can be read from the file itself ever after.
+//! 5. No connection to a database of ours works its log off by being closed.
 //!
 //! Tests: `tests/open_*.rs` (another connection inside BEGIN IMMEDIATE, a text file, a directory, races of many
-//! processes); the stamp in `identity`.
+//! processes); the stamp in `identity`; what closing leaves in `core`.
 
 use std::cell::Cell;
 use std::fs::{File, Metadata};
@@ -268,6 +269,7 @@ impl Spec {
                 notes.push(rebuilt::NOTE.to_owned());
             }
         }
+        leave_log_when_closed(&connection, true)?;
         if !is_wal(&connection)? {
             let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
             if mode != "wal" {
@@ -314,7 +316,6 @@ impl Spec {
             ffi::persist_wal(&connection)?;
             // A checkpoint needs to know the log, which the first read finds out.
             self.check_current(&connection)?;
-            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection.busy_handler(None)?;
             Ok(connection)
         };
@@ -441,7 +442,6 @@ impl Spec {
         wrote: Option<i64>,
     ) -> Result<Opened> {
         ffi::persist_wal(&connection)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         let marks = match &self.memory {
             Some(_) => Marks::in_memory(&connection)?,
             None => Marks::of(&self.path, &connection)?,
@@ -508,8 +508,8 @@ impl Spec {
         if anew && self.memory.is_none() {
             damage::check_header(&connection, &self.path)?;
         }
-        // Until it is known to be ours, closing it again must not change a byte of it.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.has_log())?;
+        // What is not ours is closed as SQLite would do it, but for a log that was there: not a byte of it is changed.
+        leave_log_when_closed(&connection, is_ours(&connection) || self.has_log())?;
         Ok(entry.counts(self.made_ready(connection)?))
     }
 
@@ -549,6 +549,18 @@ impl Spec {
         ))?;
         Ok(())
     }
+}
+
+/// SQLite works the log off when it closes the last connection, tells nobody when that fails, and knows nothing of the latch:
+/// for a database of ours [`core`](super::core) does it.
+fn leave_log_when_closed(connection: &Connection, leave: bool) -> Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leave)?;
+    Ok(())
+}
+
+/// What its header says, before anything was read by SQLite.
+fn is_ours(connection: &Connection) -> bool {
+    ffi::read_stamp(connection).is_ok_and(|stamp| stamp.application_id == APPLICATION_ID)
 }
 
 /// Whose a database is, as far as its marks tell.

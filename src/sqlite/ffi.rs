@@ -260,6 +260,16 @@ pub(super) fn read_log(connection: &Connection, bytes: &mut [u8], at: u64) -> Re
     read_file(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER, bytes, at)
 }
 
+/// The length of the write-ahead log's file; 0 when it is not open.
+pub(super) fn log_length(connection: &Connection) -> Result<u64> {
+    let Some((file, methods)) = file_of(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER)? else { return Ok(0) };
+    let Some(size) = methods.xFileSize else { return Err(failure(ffi::SQLITE_MISUSE)) };
+    let mut length = 0;
+    // SAFETY: the file is open while `connection` is borrowed, and the method is its own; it writes one number, which is ours.
+    check(unsafe { size(file, &raw mut length) })?;
+    Ok(u64::try_from(length).unwrap_or(0))
+}
+
 /// Writes `bytes` into the write-ahead log, through SQLite's own descriptor.
 pub(super) fn write_log(connection: &Connection, bytes: &[u8], at: u64) -> Result<()> {
     let too_big = || failure(ffi::SQLITE_TOOBIG);
