@@ -422,9 +422,8 @@ fn after_commit(core: &mut Core, shared: &Shared, jobs: usize) -> Option<Error> 
     let counters = &shared.counters;
     stats::add_alone(&counters.commits, 1);
     counters.batch_jobs.record(jobs as u64);
-    let pages = ffi::pages_written(core.tx.connection());
-    let new = pages.wrapping_sub(std::mem::replace(&mut core.pages_written, pages));
-    stats::add_alone(&counters.written_bytes, u64::from(new) * LOGGED_PAGE);
+    let pages = core.pages_written.since_last(core.tx.connection());
+    stats::add_alone(&counters.written_bytes, pages * LOGGED_PAGE);
     core.schema.committed(core.tx.connection());
     // A statement that a job leaked would pin its snapshot.
     if ffi::in_transaction(core.tx.connection()) {

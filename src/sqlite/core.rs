@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use super::blocked::Blocked;
 use super::connect::Spec;
 use super::disk_reserve::Looked;
-use super::ffi::{self, WalGauge};
+use super::ffi::{self, PagesWritten, WalGauge};
 use super::identity::{Identity, Lost, Sidecars};
 use super::latch::Joined;
 use super::schema_watch::SchemaWatch;
@@ -31,8 +31,7 @@ pub(super) struct Core {
     latch: Option<Joined>,
     /// Jobs went back to the backlog: it is tried again after a pause.
     pub(super) held_back: bool,
-    /// Pages that this connection had written when that was last counted.
-    pub(super) pages_written: u32,
+    pub(super) pages_written: PagesWritten,
     /// A job was refused because the file may not grow: is there still room for others?
     pub(super) met_space: bool,
     /// Told by the connection's commits, so dropped after it.
@@ -102,7 +101,7 @@ impl Core {
             free_space: Looked::default(),
             latch: spec.latch.joined(),
             held_back: false,
-            pages_written: 0,
+            pages_written: PagesWritten::default(),
             met_space: false,
             gauge: opened.gauge,
         })
