@@ -313,15 +313,21 @@ pub(super) fn is_short_read(error: &Error) -> bool {
     error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHORT_READ)
 }
 
-/// Makes the main file and its log durable, through SQLite's own descriptors.
-pub(super) fn sync_files(connection: &Connection) -> Result<()> {
-    for which in [ffi::SQLITE_FCNTL_JOURNAL_POINTER, ffi::SQLITE_FCNTL_FILE_POINTER] {
-        let Some((file, methods)) = file_of(connection, which)? else { continue };
-        let Some(sync) = methods.xSync else { return Err(failure(ffi::SQLITE_MISUSE)) };
-        // SAFETY: the file is open while `connection` is borrowed, and the method is its own.
-        check(unsafe { sync(file, ffi::SQLITE_SYNC_FULL) })?;
-    }
-    Ok(())
+/// Makes the write-ahead log durable, through SQLite's own descriptor.
+pub(super) fn sync_log(connection: &Connection) -> Result<()> {
+    sync(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER)
+}
+
+/// Makes the main file durable, through SQLite's own descriptor.
+pub(super) fn sync_main_file(connection: &Connection) -> Result<()> {
+    sync(connection, ffi::SQLITE_FCNTL_FILE_POINTER)
+}
+
+fn sync(connection: &Connection, which: c_int) -> Result<()> {
+    let Some((file, methods)) = file_of(connection, which)? else { return Ok(()) };
+    let Some(sync) = methods.xSync else { return Err(failure(ffi::SQLITE_MISUSE)) };
+    // SAFETY: the file is open while `connection` is borrowed, and the method is its own.
+    check(unsafe { sync(file, ffi::SQLITE_SYNC_FULL) })
 }
 
 /// True when no other connection of any process has the database open. From then on none can be opened before this one
