@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`tx`] | what a job and a read see |
-//! | [`writer`], [`batch`], [`core`] | the write path |
+//! | [`entry`], [`writer`], [`batch`], [`core`] | the write path |
 //! | [`turn`] | a process's place at the write lock |
 //! | [`blocked`] | how long that lock has been somebody else's |
 //! | [`readers`] | snapshots |
@@ -46,6 +46,7 @@ pub(crate) mod connect;
 mod core;
 pub(crate) mod damage;
 mod disk_reserve;
+mod entry;
 mod fence;
 pub(crate) mod ffi;
 mod generation;
@@ -97,7 +98,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handoff::job::Job;
 use crate::handoff::lanes::{Lane, Refused};
 use crate::sync::Arc;
-use batch::Entry;
 use check::CheckState;
 pub(crate) use clock::instant_after;
 use clock::later;
@@ -105,6 +105,7 @@ use clock::later;
 pub(crate) use clock::{now_unix_ms, now_unix_ns};
 use connect::Spec;
 use damage::DamageReport;
+use entry::Entry;
 use health::Health;
 use label::Label;
 use shared::{Queueing, Shared};

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::admission::{Admission, Bound};
-use super::batch::{self, Entry};
+use super::batch;
 use super::catalogue::Catalogue;
 use super::change::Changes;
 use super::check::{self, Checker};
@@ -19,6 +19,7 @@ use super::core::Core;
 use super::damage::DamageReport;
 use super::damage::suspicion::{self, Suspicion};
 use super::disk_reserve;
+use super::entry::Entry;
 use super::guard::InJob;
 use super::health::{Health, State};
 use super::holders;
