@@ -157,8 +157,11 @@ fn pausing_stops_an_active_goal_and_leaves_a_limited_one_limited() {
     let limited = prepared(&goals, GoalStatus::Active, 100);
     assert_eq!(limited.status, GoalStatus::BudgetLimited);
     assert_eq!(goals.pause(THREAD).expect("paused"), GoalChange::Unchanged(limited));
+    let limited = prepared(&goals, GoalStatus::Active, 100);
     let patched = goals.update(THREAD, &GoalPatch::default().status(GoalStatus::Paused)).expect("paused");
-    assert_eq!(changed(patched).status, GoalStatus::BudgetLimited);
+    assert_eq!(patched, GoalChange::Unchanged(limited));
+    let both = GoalPatch::default().status(GoalStatus::Paused).objective("Another");
+    assert_eq!(changed(goals.update(THREAD, &both).expect("renamed")).status, GoalStatus::BudgetLimited);
     prepared(&goals, GoalStatus::Active, 0);
     assert_eq!(changed(goals.usage_limit(THREAD).expect("limited")).status, GoalStatus::UsageLimited);
     assert_eq!(goals.pause(OTHER).expect("none"), GoalChange::Missing);
@@ -214,6 +217,38 @@ fn nothing_used_is_not_written() {
     assert_eq!(database.stats().commits, before);
     let only_time = changed(goals.account(THREAD, 3, -9, Accounting::ActiveOnly, None).expect("time"));
     assert_eq!((only_time.time_used_seconds, only_time.tokens_used), (3, 0));
+}
+
+/// As another connection sees it: its version is another one after every commit that wrote something.
+#[test]
+fn a_patch_that_changes_nothing_writes_nothing() {
+    let home = folder();
+    let (_runtime, goals) = open(home.path());
+    let other = processes::plain(&home.path().join("goals.sqlite"));
+    let version =
+        || -> i64 { other.query_row("PRAGMA data_version", [], |row| row.get(0)).expect("a version") };
+    let patch = GoalPatch::default;
+    for budget in [None, Some(100)] {
+        for status in STATUSES {
+            let new = NewGoal { token_budget: budget, ..NewGoal::new("Ship it").status(status) };
+            let goal = goals.replace(THREAD, &new).expect("a goal");
+            let before = version();
+            for same in [
+                patch().objective("Ship it"),
+                patch().status(status),
+                patch().token_budget(budget),
+                patch().objective("Ship it").status(status).token_budget(budget).expect(&goal.goal_id),
+            ] {
+                let answer = goals.update(THREAD, &same).expect("a patch");
+                assert_eq!(answer, GoalChange::Unchanged(goal.clone()), "{same:?}");
+            }
+            let another = patch().objective("Another").expect(OTHER);
+            assert_eq!(goals.update(THREAD, &another).expect("late"), GoalChange::Mismatch(goal));
+            assert_eq!(version(), before, "{status:?}");
+            changed(goals.update(THREAD, &patch().objective("Another")).expect("a patch"));
+            assert_ne!(version(), before, "the control");
+        }
+    }
 }
 
 /// Which goals use counts for, and which of them it limits, as the documentation's table has it.
