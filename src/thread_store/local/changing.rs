@@ -80,7 +80,8 @@ impl Inner {
 
 fn said_by(patch: &ThreadPatch) -> UserFacts {
     let pinned = patch.is_pinned.map_or(Change::Leave, Change::Set);
-    UserFacts { name: patch.name.clone(), is_pinned: pinned, ..UserFacts::default() }
+    let mode = patch.memory_mode.map_or(Change::Leave, Change::Set);
+    UserFacts { name: patch.name.clone(), is_pinned: pinned, memory_mode: mode, ..UserFacts::default() }
 }
 
 fn git_after(before: &GitFacts, patch: &GitPatch) -> GitFacts {
