@@ -98,6 +98,14 @@ fn threads_at_rest_are_claimed_newest_first() {
 }
 
 #[test]
+fn the_numbers_are_the_documented_ones() {
+    let limits = MemoryLimits::default();
+    assert_eq!((limits.scan, limits.running, limits.retries), (5_000, 64, 3));
+    let hours = [limits.idle, limits.age, limits.lease, limits.retry_after, limits.cooldown];
+    assert_eq!(hours.map(|time| time.as_secs() / 3600), [12, 30 * 24, 1, 1, 6]);
+}
+
+#[test]
 fn one_claim_looks_through_a_bounded_number_of_threads() {
     let place = place();
     for number in 0..20 {
@@ -146,8 +154,14 @@ fn a_failed_job_is_tried_three_times_more_and_again_when_there_is_more() {
     assert_eq!(claim(&place, 1).len(), 0, "three retries, no more");
     assert_eq!(place.memories.status().expect("read").failed, 1);
     thread(&place, 1, 12 * HOUR);
+    for attempt in 0..3 {
+        let claims = claim(&place, 1);
+        assert_eq!(claims.len(), 1, "there is more in it now: attempt {attempt}");
+        assert!(place.memories.extract_failed(&claims[0], "no model").expect("told"));
+        pass(HOUR);
+    }
     let claims = claim(&place, 1);
-    assert_eq!(claims.len(), 1, "there is more in it now");
+    assert_eq!(claims.len(), 1, "the last of as many tries as before");
     assert!(place.memories.extracted(&claims[0], &memory("a")).expect("kept"));
     pass(20 * DAY);
     assert_eq!(claim(&place, 1).len(), 0, "nothing new");
