@@ -178,6 +178,33 @@ fn a_wrapped_key_needs_the_keyring_and_takes_its_wrapping_key_along() {
     assert_eq!(kind(place.keys.sign(id(&key), &payload())), ErrorKind::NotFound);
 }
 
+/// Keeps keys and gives none back.
+#[derive(Default)]
+struct Forgetful(MapKeyring);
+
+impl Keyring for Forgetful {
+    fn keep(&self, name: &str, key: &WrappingKey) -> rowhouse::Result<()> {
+        self.0.keep(name, key)
+    }
+    fn find(&self, _: &str) -> rowhouse::Result<Option<WrappingKey>> {
+        Ok(None)
+    }
+    fn forget(&self, name: &str) -> rowhouse::Result<()> {
+        self.0.forget(name)
+    }
+}
+
+#[test]
+fn a_keyring_that_gives_nothing_back_wraps_nothing_and_keeps_nothing() {
+    let keyring = Arc::new(Forgetful::default());
+    let place = Place::with_keyring(Some(keyring.clone()));
+    let key = create(&place.keys);
+    assert_eq!(key.protected_by, ProtectedBy::FilePermissions);
+    verify(&key, &place.keys.sign(id(&key), &payload()).expect("signed"));
+    assert_eq!(kind(place.keys.create(&binding(), KeyPolicy::AllowOsProtected)), ErrorKind::Unsupported);
+    assert!(keyring.0.names().is_empty(), "{:?}", keyring.0.names());
+}
+
 /// As in a home that may not be written.
 #[test]
 fn a_key_that_cannot_be_removed_keeps_its_wrapping_key() {

@@ -163,10 +163,14 @@ pub(super) fn make_folder(home: &Path) -> Result<PathBuf> {
 fn kept(keyring: &dyn Keyring, key: &KeyId) -> Result<WrappingKey> {
     let wrapping = WrappingKey::random()?;
     keyring.keep(key.as_str(), &wrapping)?;
-    match keyring.find(key.as_str())? {
-        Some(found) if found.expose() == wrapping.expose() => Ok(wrapping),
-        _ => Err(Error::new(ErrorKind::Unsupported, "the keyring does not give back what it was given")),
-    }
+    let why = match keyring.find(key.as_str()) {
+        Ok(Some(found)) if found.expose() == wrapping.expose() => return Ok(wrapping),
+        Ok(_) => Error::new(ErrorKind::Unsupported, "the keyring does not give back what it was given"),
+        Err(error) => error,
+    };
+    // Nothing is wrapped by it; where it stays all the same, it is of no use.
+    let _ = keyring.forget(key.as_str());
+    Err(why)
 }
 
 fn no_keyring() -> Error {
