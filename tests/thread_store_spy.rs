@@ -4,7 +4,6 @@
 #![cfg(feature = "agent")]
 
 mod faults;
-#[allow(dead_code, unreachable_pub, reason = "shared with the tests of the engine")]
 mod processes;
 
 use std::path::{Path, PathBuf};
@@ -64,12 +63,11 @@ fn child_entry() {
     let Some(role) = processes::role() else { return };
     watch(count);
     let opened = faults::observe(&[Operation::Open], "");
-    let store: Arc<dyn ThreadStore> = match role[0].as_str() {
-        "memory" => Arc::new(InMemoryThreadStore::new().expect("a store")),
-        _ => {
-            let runtime = Runtime::open(Home::at(Path::new(&role[1]))).expect("opened");
-            Arc::new(LocalThreadStore::new(&runtime).expect("a store"))
-        }
+    let store: Arc<dyn ThreadStore> = if role[0] == "memory" {
+        Arc::new(InMemoryThreadStore::new().expect("a store"))
+    } else {
+        let runtime = Runtime::open(Home::at(Path::new(&role[1]))).expect("opened");
+        Arc::new(LocalThreadStore::new(&runtime).expect("a store"))
     };
     session(&store);
     say(&format!("took {} {}", STEPS.load(Ordering::Relaxed), opened.hits()));

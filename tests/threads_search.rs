@@ -382,9 +382,9 @@ fn before_the_index(home: &Path, threads: u64) {
     // In its own words: this release says more than its tables know.
     let put = "INSERT INTO thread(id, created_at, updated_at, recency_at, title) VALUES (?1, ?2, ?2, ?2, ?3)";
     let put_all = |tx: &rowhouse::Tx| {
-        (0..threads).map(|number| facts(number, &format!("old words {number}"))).try_for_each(|thread| {
-            tx.execute(put, (thread.id, thread.created_at, thread.title)).map(drop)
-        })
+        (0..threads)
+            .map(|number| facts(number, &format!("old words {number}")))
+            .try_for_each(|thread| tx.execute(put, (thread.id, thread.created_at, thread.title)).map(drop))
     };
     runtime.database("state").expect("the database").write(put_all).expect("threads");
     runtime.close(LONG);
