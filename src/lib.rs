@@ -28,6 +28,8 @@ mod forks;
 mod handoff;
 mod home;
 mod maintenance;
+#[cfg(feature = "agent")]
+pub mod portable;
 mod presence;
 mod processes;
 #[cfg(feature = "agent")]

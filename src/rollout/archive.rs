@@ -227,7 +227,7 @@ pub(super) fn unfinished(target: &Path) -> PathBuf {
 }
 
 /// An empty file, instead of what a crash left there.
-fn create_anew(path: &Path) -> Result<fs::File> {
+pub(super) fn create_anew(path: &Path) -> Result<fs::File> {
     remove_if_there(path)?;
     disk::create(path)
 }

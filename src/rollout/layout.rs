@@ -294,7 +294,7 @@ impl Walk {
 }
 
 /// By its bytes: one that is no UTF-8 is found as well, so that whoever cannot use it can name it.
-fn is_rollout(name: &OsStr) -> bool {
+pub(super) fn is_rollout(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.starts_with(b"rollout-") && (name.ends_with(b".jsonl") || name.ends_with(b".jsonl.zst"))
 }

@@ -22,6 +22,7 @@ mod consolidate;
 mod extract;
 mod model;
 mod outputs;
+pub(crate) mod portable;
 
 pub use model::{
     ConsolidateClaim, ExtractClaim, MemoryLimits, MemoryOutput, MemoryStatus, NewMemory, SelectedOutput,
