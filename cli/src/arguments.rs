@@ -11,6 +11,8 @@ const EXAMPLES: &str = "\
 Examples:
   rowhouse demo                                 see it work, in a folder that is removed again
   rowhouse import ~/.myagent/sessions           index the transcripts of a folder
+  rowhouse import codex                         the threads of Codex, where they are
+  rowhouse export threads.rowhouse              all threads as one file; there: rowhouse import home FILE
   rowhouse backfill --follow                    index the home's own, or watch who does
   rowhouse threads list --cwd . --limit 20      what was worked on here
   rowhouse logs tail -f --level warn            what programs log, as they do
@@ -48,8 +50,10 @@ pub(crate) enum Command {
     Stats(crate::stats::StatsArguments),
     /// Who has the databases open, writes, waits, is stopped, or keeps deleted files
     Who(crate::who::WhoArguments),
-    /// Index the transcripts of a folder as threads
+    /// Bring threads in: the transcripts of a folder, a Codex home, or an exported home
     Import(crate::backfill::ImportArguments),
+    /// Write all threads into one file, for another machine
+    Export(crate::portable::ExportArguments),
     /// Index the transcripts of the home, or show how far that is
     Backfill(crate::backfill::BackfillArguments),
     /// Look for transcripts that are new, changed, moved or gone

@@ -16,6 +16,7 @@ mod moment;
 mod open;
 mod output;
 mod pager;
+mod portable;
 mod repair;
 mod restore;
 mod signals;
@@ -52,6 +53,7 @@ fn run(arguments: &Arguments, output: &Output) -> Result<()> {
         Command::Stats(stats) => stats::run(&arguments.home()?, stats, output),
         Command::Who(who) => who::run(&arguments.home()?, who, output),
         Command::Import(import) => backfill::import(&arguments.home()?, import, output),
+        Command::Export(export) => portable::export(&arguments.home()?, export, output),
         Command::Backfill(backfill) => backfill::backfill(&arguments.home()?, backfill, output),
         Command::Reindex(reindex) => backfill::reindex(&arguments.home()?, reindex, output),
         Command::Logs(logs) => logs::run(&arguments.home()?, logs, output),
