@@ -14,6 +14,7 @@ use crate::runtime::Runtime;
 use crate::stores::threads::ThreadRow;
 use crate::stores::threads::portable::Restored;
 use crate::stores::threads::row::thread_id;
+use crate::stores::threads::tombstone;
 
 /// How long a thread is waited for that somebody is just done with.
 const HAND_OVER: Duration = Duration::from_millis(250);
@@ -78,6 +79,11 @@ impl Import<'_> {
         let transcript = section.transcript.take();
         let mut received = None;
         let mut refused = lease.as_ref().err().cloned();
+        // With the lease nobody begins a deletion; one that died comes to its end with the next start.
+        if self.runtime.database("state")?.read(|at| tombstone::stands(at, &section.id))? {
+            let going = Error::new(ErrorKind::Conflict, "the thread is being deleted here");
+            refused = refused.or(Some(going.advise("import it when it is gone")));
+        }
         if let Some(transcript) = &transcript {
             let arriving = arriving(&section.id, transcript, known.as_ref(), dry_run);
             let end = self.reader.at + transcript.bytes;

@@ -12,7 +12,7 @@
 //! 3. All of the file is checked before anything is changed: one that is torn or damaged at any byte is refused with the
 //!    place (`tests/portable_damage.rs`).
 //! 4. A thread is seen when all of it is there. After a crash at any step the next import does what is left
-//!    (`tests/portable_crashes.rs`).
+//!    (`tests/thread_store_crashes.rs`).
 //! 5. However large the home is, one thread's rows and a block of its transcript are in memory, and the ids of threads whose
 //!    transcript is not where their row says.
 //!

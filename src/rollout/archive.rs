@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::lease::WriterLease;
 use super::{Rollouts, compressed, disk, layout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{refuse_too_full, with_ending};
@@ -155,6 +156,29 @@ impl Rollouts {
         rename_durably(&new, &target)?;
         remove_compressed_copy(&target)?;
         Ok(target)
+    }
+}
+
+impl Rollouts {
+    /// Removes the unfinished files beside this one, and this one, whose makers died: those whose lease is free, or is this
+    /// one.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub(super) fn remove_abandoned(&self, path: &Path, own: &WriterLease) -> Result<()> {
+        let folder = path.parent().unwrap_or(path);
+        let failed = |error| Error::io("look for unfinished files", folder, error);
+        for entry in fs::read_dir(folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let made_of = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(".new"));
+            let Some(id) = made_of.and_then(|name| layout::id_in_name(Path::new(name))) else { continue };
+            if id == own.id() || self.lease(&id, Duration::ZERO).is_ok() {
+                // Somebody else may have done it meanwhile.
+                let _ = disk::remove(&entry.path());
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! A transcript that comes from another home.
 //!
-//! Invariants, and where they are tested (`tests/b3_portable_home.rs`, `tests/portable_crashes.rs`):
+//! Invariants, and where they are tested (`tests/b3_portable_home.rs`, `tests/thread_store_crashes.rs`):
 //! 1. What is here is compared byte by byte. A transcript that went on here stays; one that went on there takes the place of
 //!    its beginning here; where both went on, nothing is changed, and the caller is told.
 //! 2. Nothing is seen before it is whole, was found to be what was sent, and is durable: until then it is called
