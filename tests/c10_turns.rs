@@ -323,6 +323,54 @@ fn a_second_list_reads_only_what_was_added() {
     assert!(second < size / 20, "{second} of {size} bytes");
 }
 
+/// A page of turns of a compressed transcript is read with one pass over it, in either direction, and is what the plain one
+/// shows.
+///
+/// Scale: 200 turns with 4 KB each that do not compress; a page of 100.
+#[test]
+#[cfg(all(target_os = "linux", feature = "zstd"))]
+fn a_page_of_a_compressed_transcript_decompresses_it_once() {
+    let mut transcript = Transcript::of_turns(0);
+    let mut noise = 1_u64;
+    for turn in 0..200 {
+        transcript.event(&json!({"type": "task_started", "turn_id": format!("t{turn}")}));
+        let message: String = (0..250)
+            .map(|_| {
+                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                format!("{noise:016x}")
+            })
+            .collect();
+        transcript.event(&json!({"type": "user_message", "message": message}));
+        transcript.event(&json!({"type": "task_complete", "turn_id": format!("t{turn}")}));
+    }
+    transcript.write();
+    let store = open(transcript.home());
+    let id = transcript_id();
+    let both = [Direction::Ascending, Direction::Descending]
+        .map(|direction| TurnQuery::new().items(ItemsView::Full).direction(direction).limit(100));
+    let shown = |query: &TurnQuery| store.list_turns(&id, query).expect("turns").turns;
+    let plain = both.each_ref().map(shown);
+    store.archive(&id).expect("archived");
+    let done = store.compress_archived(Duration::ZERO, 1).expect("compressed");
+    assert_eq!(done.compressed, 1, "{done:?}");
+    let row = store.read(&id).expect("a row").rollout_path.expect("a path");
+    assert!(row.ends_with(".zst"), "the row leads to where it is now: {row}");
+    for (query, plain) in both.iter().zip(plain) {
+        // The first list of it makes sure that it is the one whose turns are kept.
+        shown(query);
+        let before = bytes_read();
+        let page = shown(query);
+        let read = bytes_read() - before;
+        assert_eq!(format!("{page:?}"), format!("{plain:?}"));
+        assert!(read < 4 * done.bytes_after, "{read} bytes of {}", done.bytes_after);
+    }
+    // Who resumes it has it plain again, and its row says so.
+    store.resume(&id).expect("resumed");
+    let row = store.read(&id).expect("a row").rollout_path.expect("a path");
+    assert!(row.ends_with(".jsonl"), "{row}");
+    store.shutdown(&id).expect("given back");
+}
+
 fn transcript_id() -> String {
     transcripts::id(0)
 }

@@ -54,7 +54,7 @@ enum ImportCommand {
     after_help = "Examples:\n  rowhouse import codex\n  rowhouse import codex /backup/.codex --json | jq .names\n\nTranscripts are read where they are, also archived and compressed ones; nothing is copied, and nothing in the folder is\nchanged. Done again it brings in what is new. A name that was given here stays."
 )]
 struct CodexArguments {
-    /// The folder of Codex [default: CODEX_HOME, else ~/.codex]
+    /// The folder of Codex [default: the one that Codex itself uses, mostly ~/.codex]
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
 }

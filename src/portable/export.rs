@@ -149,15 +149,12 @@ impl Export<'_> {
                 }
             };
             // Of one that is damaged its name tells the thread.
-            let id = match id_of(&file.path) {
-                Ok(id) => id,
-                Err(error) => match file.id_in_name() {
-                    Some(id) => id,
-                    None => {
-                        self.leave_out(None, &error);
-                        continue;
-                    }
-                },
+            let id = match (id_of(&file.path), file.id_in_name()) {
+                (Ok(id), _) | (Err(_), Some(id)) => id,
+                (Err(error), None) => {
+                    self.leave_out(None, &error);
+                    continue;
+                }
             };
             if threads.get(&id)?.is_some() && !self.elsewhere.remove(&id) {
                 continue;

@@ -111,7 +111,9 @@ impl Import<'_> {
                     Restored::Updated => self.report.updated += 1,
                     Restored::Unchanged => self.report.unchanged += 1,
                 }
-                problems.iter().for_each(|error| self.leave(&section.id, error));
+                for error in &problems {
+                    self.leave(&section.id, error);
+                }
                 Ok(())
             }
             Err(error) if is_of_the_thread(&error) => {

@@ -41,12 +41,23 @@ pub struct CompressReport {
 }
 
 impl Rollouts {
-    /// Compresses the archived transcripts that nobody changed for so long, oldest first; at most `most` of them.
+    /// Compresses the archived transcripts that nobody changed for so long, oldest first; at most `most` of them. Where there
+    /// is an index of them, `LocalThreadStore::compress_archived` brings it up to date as well.
     ///
     /// # Errors
     /// `Unsupported` without the feature `zstd`; `Full`; when the archive cannot be listed. What is wrong with one file
     /// leaves that one for the next round.
     pub fn compress_archived(&self, older_than: Duration, most: u64) -> Result<CompressReport> {
+        self.compress_each(older_than, most, &mut |_| true)
+    }
+
+    /// The same; `done` is told where each one is now, and answers whether to go on.
+    pub(crate) fn compress_each(
+        &self,
+        older_than: Duration,
+        most: u64,
+        done: &mut dyn FnMut(&Path) -> bool,
+    ) -> Result<CompressReport> {
         let mut report = CompressReport::default();
         let folder = self.home.path().join("archived_sessions");
         if !cfg!(feature = "zstd") {
@@ -86,6 +97,9 @@ impl Rollouts {
                     report.compressed += 1;
                     report.bytes_before += file.stamp.size as u64;
                     report.bytes_after += after;
+                    if !done(&with_ending(&file.path, ".zst")) {
+                        break;
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::Full => return Err(error),
                 Err(error) => left(&mut report, &error),

@@ -272,7 +272,7 @@ impl Unfinished {
     /// A name tells the thread where the first line cannot be read.
     fn refuse_another_thread(&self, target: &Path, arriving: &Arriving<'_>) -> Result<()> {
         let failed = |error| Error::io("read the transcript", target, error);
-        let file = self.from_start().map_err(failed)?;
+        let file = self.rewound().map_err(failed)?;
         let id = metadata::id_in(file, target).ok().or_else(|| layout::id_in_name(target));
         if id.as_deref() == Some(arriving.thread) {
             return Ok(());
@@ -296,7 +296,7 @@ impl Unfinished {
             torn::mend(&file, copy)?;
             Box::new(file)
         };
-        let new = self.from_start().map_err(failed)?;
+        let new = self.rewound().map_err(failed)?;
         let mut arrived: Box<dyn Read> = if layout::is_compressed(name) {
             Box::new(compressed::Plain::of(new, name)?)
         } else {
@@ -308,7 +308,7 @@ impl Unfinished {
     }
 
     /// The same file; its place is moved to the beginning.
-    fn from_start(&self) -> io::Result<File> {
+    fn rewound(&self) -> io::Result<File> {
         let mut file = self.file.try_clone()?;
         file.rewind()?;
         Ok(file)

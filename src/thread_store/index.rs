@@ -120,7 +120,9 @@ impl Index {
         };
         let there = found.len();
         found.truncate(query.limit_of_page());
-        found.iter_mut().for_each(|turn| turn.settle(written_from));
+        for turn in &mut found {
+            turn.settle(written_from);
+        }
         let shown = turns::with_items(path, found, query.view())?;
         let more = shown.len() < there;
         Ok(query.page(thread, shown, more))

@@ -28,38 +28,39 @@ impl Threads {
     /// were given, and how many of these threads are not there.
     pub(crate) fn name_from_elsewhere(&self, names: &[(String, String)]) -> Result<(u64, u64)> {
         let database = self.database.get()?;
-        let named = |at: &dyn Fn(&str) -> Result<Option<StoredThread>>| {
-            let (mut changed, mut missing) = (Vec::new(), 0);
-            for (id, name) in names {
-                let Some(known) = at(id)? else {
-                    missing += 1;
-                    continue;
-                };
-                if known.row.user_set.contains(UserField::Name) {
-                    continue;
-                }
-                let mut after = known.clone();
-                after.row.name = Some(name.clone());
-                let after = bounds::bounded(after);
-                if after != known {
-                    changed.push(after);
-                }
-            }
-            Ok((changed, missing))
-        };
         // Mostly nothing changed since the last time, and then nothing is written.
-        let (changed, missing) = database.read(|at| named(&|id| stored(at, id)))?;
+        let (changed, missing) = database.read(|at| to_be_named(at, names))?;
         if changed.is_empty() {
             return Ok((0, missing));
         }
         database.write(|tx| {
-            let (changed, missing) = named(&|id| stored(tx, id))?;
+            let (changed, missing) = to_be_named(tx, names)?;
             for after in &changed {
                 Session::execute(tx, sql::PUT, &after.params())?;
             }
             Ok((changed.len() as u64, missing))
         })
     }
+}
+
+/// The rows that get another name from elsewhere, with it; and how many of these threads are not there.
+fn to_be_named(at: &impl Session, names: &[(String, String)]) -> Result<(Vec<StoredThread>, u64)> {
+    let (mut changed, mut missing) = (Vec::new(), 0);
+    for (id, name) in names {
+        let Some(known) = stored(at, id)? else {
+            missing += 1;
+            continue;
+        };
+        let mut after = known.clone();
+        if !known.row.user_set.contains(UserField::Name) {
+            after.row.name = Some(name.clone());
+        }
+        let after = bounds::bounded(after);
+        if after != known {
+            changed.push(after);
+        }
+    }
+    Ok((changed, missing))
 }
 
 /// Brings facts about one thread into its row, in their order. With `dry_run` it is only found out what would become of it.

@@ -89,9 +89,15 @@ impl Inner {
     pub(super) fn resume(&self, thread: &str) -> Result<()> {
         let hint = self.hint(thread)?;
         let recorder = self.rollouts.resume(thread, hint.as_deref(), HAND_OVER)?;
+        let moved = hint.is_some_and(|hint| hint != recorder.path());
         // Who had the right before may have died while he deleted it.
         self.refuse_going(thread)?;
-        self.register(thread, Writing::new(recorder, None))
+        let mut writing = Writing::new(recorder, None);
+        if moved {
+            // It was moved by somebody else, or decompressed just now.
+            self.renew_row(thread, &mut writing);
+        }
+        self.register(thread, writing)
     }
 
     pub(super) fn register(&self, thread: &str, writing: Writing) -> Result<()> {
