@@ -129,13 +129,3 @@ fn a_bench_of_few_transcripts_has_its_rows_and_targets() {
     assert_eq!(names, ["backfill_rate", "backfill_first", "backfill_bytes"]);
     assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0, "nothing is left behind");
 }
-
-#[test]
-fn a_bench_that_does_not_fit_the_disk_is_refused_before_it_writes() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let place = folder.path().to_str().expect("UTF-8");
-    let arguments = ["bench", "backfill", "--files", "4000000000", "--dir", place];
-    let (code, found) = document(&folder.path().join("home"), &arguments);
-    assert_eq!((code, &found["error"]["kind"]), (Some(1), &json!("full")), "{found}");
-    assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0, "nothing is left behind");
-}

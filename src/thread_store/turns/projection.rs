@@ -24,8 +24,8 @@ use crate::rollout::{Position, Reader, RolloutLine};
 use crate::sqlite::Database;
 use crate::stores::threads::tombstone;
 
-/// What is read before it is written, at most.
-const PIECE_LINES: usize = 2_000;
+/// What is read before it is written, at most: so little that it gets done within its deadline on a busy machine, too.
+const PIECE_LINES: usize = 500;
 const PIECE_BYTES: usize = 1 << 20;
 
 /// Reads what was added to a transcript since the last time, and keeps its turns.
