@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use rowhouse::portable::{ExportReport, ImportOptions, ImportReport};
@@ -267,8 +268,8 @@ fn b3_a_home_is_the_same_on_another_machine_and_twice_is_once() {
         .collect();
     copied.runtime.threads().upsert(&facts).expect("rows");
     drop(here);
-    let lost = (1..=5).filter(|n| copied.store.load_history(&id(*n)).is_err()).count();
-    assert_eq!(lost, 5, "copied rows lead nowhere");
+    let nowhere = (1..=5).filter(|n| copied.store.load_history(&id(*n)).is_err()).count();
+    assert_eq!(nowhere, 5, "copied rows lead nowhere");
     assert_eq!((1..=5).filter(|n| there.store.load_history(&id(*n)).is_err()).count(), 0);
 }
 
@@ -289,7 +290,7 @@ fn b3_what_went_on_comes_in_and_what_went_on_in_both_places_is_named() {
     there.store.append_items(&id(5), &[Item::new("event_msg", &other).expect("an item")]).expect("appended");
     there.store.shutdown(&id(5)).expect("shut down");
     let of = |machine: &Machine, n| digest(&machine.path(&id(n)));
-    let (two, five) = (of(&there, 2), of(&there, 5));
+    let kept = (of(&there, 2), of(&there, 5));
 
     let (file, _) = here.export("second.rowhouse");
     let planned =
@@ -302,7 +303,7 @@ fn b3_what_went_on_comes_in_and_what_went_on_in_both_places_is_named() {
     assert_eq!(done.problems[0].thread.as_deref(), Some(id(5).as_str()));
     assert_eq!(of(&there, 1), of(&here, 1));
     assert_eq!(there.store.read(&id(1)).expect("a row").name.as_deref(), Some("Books"));
-    assert_eq!((of(&there, 2), of(&there, 5)), (two, five), "what is here stays");
+    assert_eq!((of(&there, 2), of(&there, 5)), kept, "what is here stays");
 
     // And back: each home gets what it lacks.
     let (file, _) = there.export("back.rowhouse");
@@ -353,7 +354,6 @@ fn b3_an_export_beside_a_writer_has_whole_lines() {
     let here = full();
     here.store.resume(&id(1)).expect("resumed");
     here.say(&id(1), 3, 4);
-    use std::io::Write;
     let mut torn = fs::OpenOptions::new().append(true).open(here.path(&id(1))).expect("opens");
     torn.write_all(b"{\"timestamp\":\"2026").expect("half a line");
     let there = Machine::new();

@@ -7,6 +7,7 @@
 mod processes;
 mod transcripts;
 
+use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -334,12 +335,11 @@ fn a_page_of_a_compressed_transcript_decompresses_it_once() {
     let mut noise = 1_u64;
     for turn in 0..200 {
         transcript.event(&json!({"type": "task_started", "turn_id": format!("t{turn}")}));
-        let message: String = (0..250)
-            .map(|_| {
-                noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                format!("{noise:016x}")
-            })
-            .collect();
+        let mut message = String::new();
+        for _ in 0..250 {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            write!(message, "{noise:016x}").expect("a String takes it");
+        }
         transcript.event(&json!({"type": "user_message", "message": message}));
         transcript.event(&json!({"type": "task_complete", "turn_id": format!("t{turn}")}));
     }
@@ -353,8 +353,9 @@ fn a_page_of_a_compressed_transcript_decompresses_it_once() {
     store.archive(&id).expect("archived");
     let done = store.compress_archived(Duration::ZERO, 1).expect("compressed");
     assert_eq!(done.compressed, 1, "{done:?}");
-    let row = store.read(&id).expect("a row").rollout_path.expect("a path");
-    assert!(row.ends_with(".zst"), "the row leads to where it is now: {row}");
+    let leads_to = || PathBuf::from(store.read(&id).expect("a row").rollout_path.expect("a path"));
+    let compressed = store.rollouts().locate(&id, None).expect("found").path;
+    assert!(compressed.is_file() && leads_to() == compressed, "{}", leads_to().display());
     for (query, plain) in both.iter().zip(plain) {
         // The first list of it makes sure that it is the one whose turns are kept.
         shown(query);
@@ -366,8 +367,7 @@ fn a_page_of_a_compressed_transcript_decompresses_it_once() {
     }
     // Who resumes it has it plain again, and its row says so.
     store.resume(&id).expect("resumed");
-    let row = store.read(&id).expect("a row").rollout_path.expect("a path");
-    assert!(row.ends_with(".jsonl"), "{row}");
+    assert_eq!(leads_to(), compressed.with_extension(""));
     store.shutdown(&id).expect("given back");
 }
 

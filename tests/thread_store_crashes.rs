@@ -131,7 +131,9 @@ fn die_at_every_step(
 fn prepared(before: &[&str]) -> impl Fn(&Path) {
     move |home| {
         let store = store(home);
-        before.iter().for_each(|operation| run(operation, &store, None));
+        for operation in before {
+            run(operation, &store, None);
+        }
     }
 }
 

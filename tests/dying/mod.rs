@@ -81,7 +81,7 @@ impl Death {
     /// How many items were flushed.
     pub(crate) fn flushed(&self) -> Option<usize> {
         let told = self.lines.iter().filter_map(|line| line.strip_prefix("flushed "));
-        told.map(|items| items.parse().expect("a number")).last()
+        told.map(|items| items.parse().expect("a number")).next_back()
     }
 
     pub(crate) fn said(&self, word: &str) -> bool {
