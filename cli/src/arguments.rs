@@ -20,6 +20,7 @@ Examples:
   rowhouse status --json | jq .databases        which databases there are, for scripts
   rowhouse stats --watch                        what the programs that use them do
   rowhouse who                                  which processes use them, and which one is in the way
+  rowhouse doctor                               what is wrong, and what to do
   rowhouse backup                               copy everything, while programs go on writing
   rowhouse maintain                             give space that deleted rows left back to the disk
   rowhouse bench contention --quick             what this disk can do
@@ -50,6 +51,10 @@ pub(crate) enum Command {
     Stats(crate::stats::StatsArguments),
     /// Who has the databases open, writes, waits, is stopped, or keeps deleted files
     Who(crate::who::WhoArguments),
+    /// What is wrong, what it comes from, and what to do: looks, changes nothing
+    Doctor(crate::doctor::DoctorArguments),
+    /// Where the home and its files are, and what decided it
+    Path(crate::path::PathArguments),
     /// Bring threads in: the transcripts of a folder, a Codex home, or an exported home
     Import(crate::backfill::ImportArguments),
     /// Write all threads into one file, for another machine

@@ -61,7 +61,7 @@ pub(super) fn folders(path: &Path) -> Option<[&str; 4]> {
     (day.year() >= 0).then_some(["sessions", year, month, of_month])
 }
 
-pub(super) fn stamp(metadata: &Metadata) -> FileStamp {
+pub(crate) fn stamp(metadata: &Metadata) -> FileStamp {
     FileStamp {
         size: metadata.size() as i64,
         mtime_ns: metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec()),
@@ -86,7 +86,7 @@ pub(super) fn plain_beside(path: &Path) -> Option<PathBuf> {
 }
 
 /// Where else this transcript is after it was compressed, decompressed, archived or taken back.
-pub(super) fn other_places(path: &Path) -> Vec<PathBuf> {
+pub(crate) fn other_places(path: &Path) -> Vec<PathBuf> {
     let plain = plain(path);
     let moved = if lies_archived(&plain) {
         archive_of(&plain)

@@ -22,6 +22,7 @@
 //! | [`latch`], [`shared_number`] | no acknowledgement after a failed write, in any process |
 //! | [`recover`], [`rescue`], [`merge`] | if not: what was in them, and on to those that are there |
 //! | [`maintain`], [`compact`] | the same on demand, and all at once |
+//! | [`look`] | a look at any file that changes nothing, for the doctor |
 //! | [`visit`] | the write lock in its turn, beside those who have the database open |
 //! | [`hold`] | snapshots of several databases at one instant |
 //! | [`holders`], [`status_page`] | who is in the way, and who uses what |
@@ -61,6 +62,7 @@ mod latch;
 mod lineage;
 mod log_cap;
 mod log_index;
+pub(crate) mod look;
 pub(crate) mod maintain;
 pub(crate) mod memory;
 mod merge;
