@@ -63,7 +63,13 @@ impl Finding {
         }
     }
 
+    /// A failure that is in nobody's way.
+    pub(super) fn as_warning(self) -> Self {
+        Self { status: Status::Warning, ..self }
+    }
+
     pub(super) fn detail(mut self, name: &'static str, value: impl Into<Detail>) -> Self {
+        debug_assert!(self.details.iter().all(|(known, _)| *known != name), "each detail once: {name}");
         self.details.push((name, value.into()));
         self
     }
@@ -90,9 +96,13 @@ impl Finding {
         self
     }
 
-    /// Who is in the way, and how to let a stopped one go on.
+    /// Who is in the way, and how to let a stopped one go on. The first is a detail, others are evidence.
     pub(super) fn holder(self, holder: &Holder) -> Self {
-        let finding = self.detail("holder", holder.to_string()).detail("pid", holder.pid);
+        let finding = if self.details.iter().any(|(name, _)| *name == "holder") {
+            self.evidence(format!("{holder} too"))
+        } else {
+            self.detail("holder", holder.to_string()).detail("pid", holder.pid)
+        };
         if holder.stopped { finding.fix(format!("kill -CONT {}", holder.pid)) } else { finding }
     }
 

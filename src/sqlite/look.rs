@@ -198,12 +198,12 @@ pub(crate) enum WriteLock {
     NotTried(&'static str),
 }
 
-/// Takes the write lock and gives it back at once. The file was looked at before and is a database.
+/// Takes the write lock and gives it back at once. The file was looked at before, is a database, and `has_log` or not.
 ///
 /// # Errors
 /// `ReadOnly`, `Full` or `Io` of the system; of SQLite.
-pub(crate) fn try_write_lock(path: &Path, patience: Duration) -> Result<WriteLock> {
-    if let Some(why) = in_the_way(path) {
+pub(crate) fn try_write_lock(path: &Path, has_log: bool, patience: Duration) -> Result<WriteLock> {
+    if let Some(why) = in_the_way(path, has_log) {
         return Ok(WriteLock::NotTried(why));
     }
     let connection = open_to_write(path)?;
@@ -230,12 +230,13 @@ pub(crate) fn try_write_lock(path: &Path, patience: Duration) -> Result<WriteLoc
 
 /// Why the lock is better left alone. A database with a log is only tried where log and index are there: they would be
 /// created, or recovered.
-fn in_the_way(path: &Path) -> Option<&'static str> {
+fn in_the_way(path: &Path, has_log: bool) -> Option<&'static str> {
     let length = |ending| std::fs::symlink_metadata(with_ending(path, ending)).ok().map(|found| found.len());
     if length("-journal").is_some_and(|bytes| bytes > 0) {
         return Some("a broken-off transaction waits to be rolled back, which trying would do");
     }
     match (length("-wal"), length("-shm")) {
+        (None, None) if !has_log => None,
         (Some(_), Some(_)) => None,
         (None | Some(0), None) => Some("nobody has it open, and trying would create its log"),
         (Some(_), None) => Some("its log has no index yet, and trying would make one"),
@@ -303,9 +304,9 @@ mod tests {
         let log = look.log().expect("read").expect("a log");
         assert!(log.pages > 0 && log.copied == 0 && look.has_log().expect("read"), "{log:?}");
         assert_eq!(look.written_by().expect("read") as i32, rusqlite::version_number());
-        assert!(matches!(try_write_lock(&path, Duration::ZERO).expect("tried"), WriteLock::Free));
+        assert!(matches!(try_write_lock(&path, true, Duration::ZERO).expect("tried"), WriteLock::Free));
         writer.execute_batch("BEGIN IMMEDIATE").expect("held");
-        assert!(matches!(try_write_lock(&path, Duration::ZERO).expect("tried"), WriteLock::Held(_)));
+        assert!(matches!(try_write_lock(&path, true, Duration::ZERO).expect("tried"), WriteLock::Held(_)));
     }
 
     #[test]
@@ -326,7 +327,10 @@ mod tests {
         let rows: i64 =
             look.connection().query_row("SELECT count(*) FROM t", [], |row| row.get(0)).expect("a row");
         assert_eq!((rows, look.log().expect("told")), (1, None));
-        assert!(matches!(try_write_lock(&copied, Duration::ZERO).expect("told"), WriteLock::NotTried(_)));
+        assert!(matches!(
+            try_write_lock(&copied, true, Duration::ZERO).expect("told"),
+            WriteLock::NotTried(_)
+        ));
         assert_eq!(names(other.path()), ["a.sqlite", "a.sqlite-wal"]);
     }
 

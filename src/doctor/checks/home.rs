@@ -4,6 +4,7 @@ use super::super::finding::Finding;
 use super::super::scope::{Place, Scope};
 use crate::error::ErrorKind;
 use crate::home::{Home, HomeOrigin};
+use crate::registry::RuntimeDbRegistry;
 
 pub(super) fn folder(scope: &Scope) -> Finding {
     let Place::Home { home, folder } = &scope.context.place else {
@@ -45,26 +46,31 @@ pub(super) fn origin(origin: HomeOrigin) -> &'static str {
 }
 
 pub(super) fn registry(scope: &Scope) -> Finding {
-    if let Err(finding) = scope.context.home() {
-        return finding;
-    }
+    let home = match scope.context.home() {
+        Ok(home) => home,
+        Err(finding) => return finding,
+    };
     let survey = match &scope.context.survey {
         Ok(survey) => survey,
         Err(error) => return Finding::of_error(error),
     };
+    if let Err(error) = RuntimeDbRegistry::check_file(home) {
+        return Finding::of_error(&error).as_warning();
+    }
     // What is said of single databases, and of a restore, has checks of its own.
     let told_elsewhere = |warning: &&String| {
-        warning.contains("the database file")
-            || warning.contains("database file's place")
-            || warning.contains("a restore of this home")
+        ["the database file", "database file's place", "a restore of this home"]
+            .iter()
+            .any(|words| warning.contains(words))
     };
     let warnings: Vec<_> = survey.warnings.iter().filter(|warning| !told_elsewhere(warning)).collect();
     let known = survey.databases.iter().filter(|database| database.role.is_some()).count();
-    match warnings.first() {
+    match warnings.split_first() {
         None => Finding::ok(format!("{known} databases are declared")).detail("declared", known),
-        Some(first) => warnings[1..]
+        Some((first, more)) => more
             .iter()
-            .fold(Finding::warning(first.as_str()), |finding, more| finding.evidence(more.as_str())),
+            .fold(Finding::warning(first.as_str()), |finding, more| finding.evidence(more.as_str()))
+            .remedy("move such a file out of the home, or give it the name that its program knows"),
     }
 }
 

@@ -19,11 +19,11 @@ pub(super) fn write(scope: &Scope, subject: &Subject) -> Finding {
         return finding;
     }
     // A file that is no database is not tried.
-    if subject.look(scope).is_err() {
+    let Ok(has_log) = subject.look(scope).and_then(|look| look.has_log()) else {
         return subject.opened(scope, |_| Ok(Finding::skipped("it cannot be read")));
-    }
+    };
     let left = scope.until.saturating_duration_since(std::time::Instant::now());
-    match look::try_write_lock(&subject.path, PATIENCE.min(left / 2)) {
+    match look::try_write_lock(&subject.path, has_log, PATIENCE.min(left / 2)) {
         Ok(WriteLock::Free) => Finding::ok("the write lock was taken and given back"),
         Ok(WriteLock::InUse) => Finding::ok("others write, in turn"),
         Ok(WriteLock::NotTried(why)) => {
@@ -79,6 +79,7 @@ fn latched(scope: &Scope, subject: &Subject) -> Option<Finding> {
         .evidence("what was acknowledged before is good; what came back as outcome_unknown may be missing")
         .remedy("check the disk and the system's log, then call reopen() in the program whose write failed, or start it again");
     Some(own.iter().fold(finding, |finding, process| {
-        finding.detail("process", format!("{} {} (pid {})", process.program, process.version, process.pid))
+        let (program, version) = (&process.program, &process.version);
+        finding.evidence(format!("refused in {program} {version} (pid {})", process.pid))
     }))
 }
