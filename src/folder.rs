@@ -4,7 +4,7 @@
 //! 1. Nothing is created, changed or removed in it.
 //! 2. Links are not followed, and a look ends after [`MOST_ENTRIES`] names.
 //!
-//! Tests: below; `tests/doctor_other_homes.rs`.
+//! Tests: below; `tests/doctor_beside_others.rs`.
 
 use std::ffi::OsStr;
 use std::fs;

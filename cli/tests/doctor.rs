@@ -328,7 +328,7 @@ fn no_output_holds_a_secret() {
     fs::copy(user.file("goals"), other.join(secret)).expect("copied");
     let runtime = Runtime::builder(Home::at(user.home())).domain(Domain::logs()).open().expect("opened");
     let logs =
-        runtime.database("logs").expect("it").within(Duration::from_secs(60)).label("token=canary-label");
+        runtime.database("logs").expect("it").within(Duration::from_mins(1)).label("token=canary-label");
     while logs.write(|_| Ok(())).is_err() {}
     logs.write(|_| {
         let folder = other.to_str().expect("plain");

@@ -22,20 +22,20 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`report`] | what is answered |
-//! | [`finding`], [`clean`] | what a check found, and how it becomes a row without secrets |
-//! | [`runner`] | threads, deadlines, panics |
-//! | [`scope`] | what the checks look at |
-//! | [`checks`] | one file for each group of checks |
+//! | `report` | what is answered |
+//! | `finding`, `clean` | what a check found, and how it becomes a row without secrets |
+//! | `runner` | threads, deadlines, panics |
+//! | `scope` | what the checks look at |
+//! | `checks` | one file for each group of checks |
 //!
 //! Invariants, and where they are tested:
-//! 1. Nothing is written into the home, and no file is left behind (`tests/doctor_beside_writers.rs`). The one thing that
-//!    is tried is the write lock: taken and given back at once ([`look`](crate::sqlite::look)).
-//! 2. No lock is held for longer than about 10 ms while somebody else has the database open.
-//! 3. Every row is cleaned when it is made ([`finding`], [`clean`]; `cli/tests/doctor.rs`).
-//! 4. A check that panics or does not end becomes a row ([`runner`]).
+//! 1. Nothing is written into the home, and no file is left behind (`tests/doctor_beside_others.rs`). The one thing that
+//!    is tried is the write lock: taken and given back at once (`sqlite::look`).
+//! 2. No lock is held for longer than about 10 ms while somebody else has the database open, but in a deep look (the same).
+//! 3. Every row is cleaned when it is made (`finding`, `clean`; `cli/tests/doctor.rs`).
+//! 4. A check that panics or does not end becomes a row (`runner`).
 //! 5. One cause is told by one row: what cannot be judged because of it is skipped and names that row
-//!    (`tests/doctor_names_the_cause.rs`).
+//!    (`tests/doctor.rs`).
 //!
 //! A process that has the home open itself should not run it: its own locks and reads would be left out of the answer. The
 //! command is a process of its own.

@@ -7,7 +7,7 @@
 //! 3. A statement ends at the time that the look was given.
 //! 4. The write lock is tried only where that creates no file, and is given back at once: nothing was written.
 //!
-//! Tests: below; `tests/doctor_beside_writers.rs`, `tests/doctor_other_homes.rs`.
+//! Tests: below; `tests/doctor_beside_others.rs`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -60,7 +60,7 @@ pub(super) fn space(scope: &Scope) -> Finding {
     if room.free < largest {
         return told(Finding::warning(format!("{free} are free, less than the largest database takes")))
             .evidence("a backup, a compaction or a repair needs as much again")
-            .remedy("free some space on that disk, or back up to another one (rowhouse backup --to DIR)");
+            .remedy("free some space on that disk, or back up to another one (rowhouse backup DIR)");
     }
     told(Finding::ok(format!("{free} are free, the databases take {}", bytes(all))))
 }

@@ -57,13 +57,17 @@ fn missing(scope: &Scope, subject: &Subject) -> Finding {
         .detail("path", subject.path.display().to_string())
         .detail("log_bytes", log);
     if let Some(holder) = main.and_then(|file| file.processes.first()) {
-        return finding
+        let finding = finding
             .holder(holder)
-            .evidence("that process still has the deleted file open: its content is not lost yet")
-            .remedy(
-                "let that process go on: it saves what it has into quarantine/. Do not end it with kill -9",
-            )
-            .look(format!("rowhouse who {}", subject.name));
+            .evidence("that process still has the deleted file open: its content is not lost yet");
+        return match &holder.program {
+            Some(_) => finding
+                .remedy("let that process go on: it saves what it has into quarantine/; do not end it with kill -9")
+                .look(format!("rowhouse who {}", subject.name)),
+            None => finding
+                .remedy("before it ends, copy the deleted file, and its -wal, from the numbers that this lists")
+                .look(format!("ls -l /proc/{}/fd", holder.pid)),
+        };
     }
     if log > home::LOG_HEADER as u64 {
         return finding.evidence("its log is still there, and useless without it").remedy(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
-use super::super::finding::Finding;
+use super::super::finding::{Finding, is_damage};
 use super::super::scope::{Scope, Subject};
 use super::super::words::bytes;
 use crate::error::{Error, ErrorKind, Result};
@@ -29,7 +29,7 @@ pub(super) fn integrity(scope: &Scope, subject: &Subject) -> Finding {
         let looked = match looked {
             Ok(looked) => looked,
             // It opens, so this row is the one that tells.
-            Err(error) if error.kind() == ErrorKind::Corrupt => {
+            Err(error) if is_damage(&error) => {
                 Looked { complaints: vec![error.message().to_owned()], ..Looked::default() }
             }
             Err(error) => return Err(error),
@@ -95,6 +95,9 @@ fn quick(connection: &Connection, scope: &Scope, subject: &Subject) -> Result<Lo
         match complaints(connection, &format!("PRAGMA quick_check(\"{quoted}\")")) {
             Ok(found) => looked.complaints.extend(found),
             Err(error) if error.kind() == ErrorKind::Timeout => looked.left.push(name),
+            Err(error) if is_damage(&error) => {
+                looked.complaints.push(format!("table {name}: {}", error.message()));
+            }
             Err(error) => return Err(error),
         }
     }
