@@ -15,6 +15,7 @@ mod holders;
 mod home;
 mod integrity;
 mod leftovers;
+mod loaded;
 mod log;
 mod open;
 mod pages;
@@ -138,7 +139,8 @@ pub(super) const ALL: &[Definition] = &[
     of_database("sidecars", "nothing lies beside it that does not belong to it", sidecars::sidecars)
         .generic(),
     of_database("pages", "free space inside it goes back to the disk", pages::pages).generic(),
-    of_database("sqlite", "which SQLite changed it last", engine::written_by).generic(),
+    of_database("sqlite", "which SQLite changed it last, and which ones have it open", engine::users)
+        .generic(),
     of_database("budget", "it is within its bounds", budget::budget),
     of_database("counts", "what the programs that use it dropped, refused and failed at", counts::counts),
     of_home("threads", "backfill", "transcripts are being indexed, or are", threads::backfill),
