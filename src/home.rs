@@ -21,7 +21,9 @@ use etcetera::BaseStrategy;
 
 use crate::error::{Error, ErrorKind, Result};
 use file_system::Purpose;
-pub(crate) use file_system::{blame as blame_file_system, of as file_system_of};
+pub(crate) use file_system::blame as blame_file_system;
+#[cfg(feature = "agent")]
+pub(crate) use file_system::of as file_system_of;
 #[cfg(target_os = "linux")]
 pub(crate) use files::open_index;
 #[cfg(feature = "device-keys")]
@@ -240,6 +242,7 @@ impl UserFolders {
 }
 
 /// This user's own folder, when there is one.
+#[cfg(feature = "agent")]
 pub(crate) fn users_folder() -> Option<PathBuf> {
     UserFolders::find().ok().map(|folders| folders.home)
 }

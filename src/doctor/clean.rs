@@ -23,10 +23,11 @@ impl Cleaner {
 
     /// On one line, without sequences that steer a terminal.
     pub(super) fn text(&self, text: &str) -> String {
+        // As it was written first: the end of a line ends what belongs to a name.
+        let cleaned = self.redactor.text(text).0;
         let plain: String =
-            text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-        let (cleaned, _) = self.redactor.text(&plain);
-        let mut cleaned = cleaned.into_owned();
+            cleaned.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+        let mut cleaned = self.redactor.text(&plain).0.into_owned();
         for own in &self.own {
             cleaned = without_folder(&cleaned, own);
         }
@@ -93,6 +94,7 @@ mod tests {
         for (text, expected) in [
             ("see postgres://me:hunter2@host/db", "see postgres://[REDACTED]@host/db"),
             ("job token=hunter2\u{1b}[31m", "job token=[REDACTED]"),
+            ("token=hunter2\nand more", "token=[REDACTED] and more"),
             ("/home/ann/x/device_keys.sqlite-wal", "~/x/device_keys.sqlite-wal"),
             ("rowhouse 0.1.0 (pid 12, job import)", "rowhouse 0.1.0 (pid 12, job import)"),
         ] {

@@ -135,6 +135,7 @@ pub(crate) fn blame(error: Error, file: &Path) -> Error {
 }
 
 /// Which file system something is on.
+#[cfg(feature = "agent")]
 pub(crate) struct FileSystem {
     /// As the system calls it: `ext4`.
     pub(crate) name: String,
@@ -145,6 +146,7 @@ pub(crate) struct FileSystem {
 }
 
 /// Which file system an existing path is on; `None` where the system lists no mounts.
+#[cfg(feature = "agent")]
 pub(crate) fn of(path: &Path) -> Option<FileSystem> {
     let mounts = Mounts::read();
     let mount = mounts.of(path)?;

@@ -19,6 +19,7 @@ use super::ffi;
 /// The index's first region.
 const REGION: c_int = 32768;
 /// How many pages the log has, in the first of the two copies of its header (`mxFrame`).
+#[cfg(feature = "agent")]
 const PAGES_AT: usize = 4;
 /// How many pages of the log were copied into the main file, in words of four bytes (`nBackfill`).
 const COPIED_AT: usize = 24;
@@ -35,6 +36,7 @@ pub(super) fn read_marks(connection: &Connection) -> Option<[u32; 5]> {
 }
 
 /// How far a log is worked off, and what its readers need of it.
+#[cfg(feature = "agent")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LogIndex {
     /// Pages in the log.
@@ -47,6 +49,7 @@ pub(crate) struct LogIndex {
 
 /// `None` where there is no index in shared memory, or the connection has not read from it yet. Not one instant: a writer may
 /// begin the log anew meanwhile.
+#[cfg(feature = "agent")]
 pub(super) fn read(connection: &Connection) -> Option<LogIndex> {
     let marks = read_marks(connection)?;
     let region = region(connection)?;

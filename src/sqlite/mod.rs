@@ -62,6 +62,7 @@ mod latch;
 mod lineage;
 mod log_cap;
 mod log_index;
+#[cfg(feature = "agent")]
 pub(crate) mod look;
 pub(crate) mod maintain;
 pub(crate) mod memory;

@@ -159,6 +159,7 @@ pub(crate) fn who(home: &PreparedHome, names: BTreeSet<String>) -> HomeHolders {
 }
 
 /// The same for files of any program, by name and path.
+#[cfg(feature = "agent")]
 pub(crate) fn who_of_files(folder: &Path, files: Vec<(String, PathBuf)>) -> HomeHolders {
     let mut wanted = Wanted::default();
     let databases: Vec<_> =

@@ -167,6 +167,7 @@ impl Source {
     }
 
     /// True when it is read as any reader does, log and index with it.
+    #[cfg(feature = "agent")]
     pub(crate) fn is_beside(&self) -> bool {
         matches!(self.way, Way::Beside)
     }
@@ -175,6 +176,7 @@ impl Source {
     ///
     /// # Errors
     /// Of SQLite.
+    #[cfg(feature = "agent")]
     pub(crate) fn unchanging(path: &Path) -> Result<Connection> {
         open_unchanging(path)
     }
