@@ -169,6 +169,7 @@ fn names_only(case: &str, report: &Report, id: &str, status: Status) {
 }
 
 type Break = fn(&mut Place, &str);
+type BreakHome = fn(&mut Place);
 
 /// What is broken in a database, and which of its rows tells.
 const OF_A_DATABASE: &[(&str, Break, &str, Status)] = &[
@@ -340,7 +341,7 @@ const OF_A_DATABASE: &[(&str, Break, &str, Status)] = &[
 ];
 
 /// What is broken in a home, and which row tells.
-const OF_A_HOME: &[(&str, fn(&mut Place), &str, Status)] = &[
+const OF_A_HOME: &[(&str, BreakHome, &str, Status)] = &[
     (
         "a registry that makes no sense",
         |place| fs::write(place.home().join("registry.json"), "{").expect("written"),

@@ -39,6 +39,7 @@ Examples:
 It changes nothing, leaves no file behind, and is harmless beside programs that write.
 Exit codes: 0 no check failed, 1 one did (with --strict: or warned), 2 the command line was not understood,
 3 the doctor itself broke.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct DoctorArguments {
     /// One line for each finding and each group
     #[arg(long, conflicts_with = "all")]

@@ -64,7 +64,7 @@ impl Finding {
     }
 
     /// A failure that is in nobody's way.
-    pub(super) fn as_warning(self) -> Self {
+    pub(super) fn into_warning(self) -> Self {
         Self { status: Status::Warning, ..self }
     }
 

@@ -44,7 +44,7 @@ pub(super) fn run(
             let Some((at, task)) = waiting.next() else { break };
             let row = Row { id: task.id, category: task.category, database: task.database };
             running.insert(at, (row, Instant::now()));
-            start(at, task.run, deadline, sender.clone());
+            start(at, task.run, deadline, &sender);
         }
         let Some(soonest) = running.values().map(|(_, began)| *began + deadline + GRACE).min() else { break };
         let mut made = |at, (row, began): (Row, Instant), finding: Finding| {
@@ -94,7 +94,7 @@ fn start(
     at: usize,
     run: Box<dyn FnOnce(Instant) -> Finding + Send>,
     deadline: Duration,
-    answers: Sender<(usize, Finding)>,
+    answers: &Sender<(usize, Finding)>,
 ) {
     let until = crate::sqlite::instant_after(deadline);
     let theirs = answers.clone();

@@ -91,12 +91,12 @@ impl Context {
     /// The home's folder, for checks that look into it.
     ///
     /// # Errors
-    /// A finding that says where the reason is told.
-    pub(super) fn home(&self) -> Result<&PreparedHome, Finding> {
+    /// Why a check is skipped, and where the reason is told.
+    pub(super) fn home(&self) -> Result<&PreparedHome, &'static str> {
         match &self.place {
             Place::Home { folder: Ok(folder), .. } => Ok(folder),
-            Place::Home { .. } => Err(Finding::skipped("the home cannot be looked at: see home.folder")),
-            Place::Other(_) => Err(Finding::skipped("this is no home of this library")),
+            Place::Home { .. } => Err("the home cannot be looked at: see home.folder"),
+            Place::Other(_) => Err("this is no home of this library"),
         }
     }
 }

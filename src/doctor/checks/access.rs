@@ -10,7 +10,7 @@ use crate::home::access;
 pub(super) fn folders(scope: &Scope) -> Finding {
     let home = match scope.context.home() {
         Ok(home) => home,
-        Err(finding) => return finding,
+        Err(why) => return Finding::skipped(why),
     };
     for folder in [home.path().to_owned(), home.path().join("locks"), home.run_dir()] {
         if fs::symlink_metadata(&folder).is_err() && folder != home.path() {

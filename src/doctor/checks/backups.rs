@@ -13,7 +13,7 @@ const OLD_DAYS: i64 = 30;
 pub(super) fn age(scope: &Scope) -> Finding {
     let home = match scope.context.home() {
         Ok(home) => home,
-        Err(finding) => return finding,
+        Err(why) => return Finding::skipped(why),
     };
     let made = backup::newest(home.path());
     let Some((at, count)) = made else {

@@ -66,9 +66,8 @@ pub(super) fn space(scope: &Scope) -> Finding {
 }
 
 pub(super) fn inodes(scope: &Scope) -> Finding {
-    let found = match rustix::fs::statvfs(scope.context.path()) {
-        Ok(found) => found,
-        Err(_) => return Finding::skipped("there is no folder to look at"),
+    let Ok(found) = rustix::fs::statvfs(scope.context.path()) else {
+        return Finding::skipped("there is no folder to look at");
     };
     // Some file systems make them as they go, and say so by having none.
     if found.f_files == 0 {

@@ -48,14 +48,14 @@ pub(super) fn origin(origin: HomeOrigin) -> &'static str {
 pub(super) fn registry(scope: &Scope) -> Finding {
     let home = match scope.context.home() {
         Ok(home) => home,
-        Err(finding) => return finding,
+        Err(why) => return Finding::skipped(why),
     };
     let survey = match &scope.context.survey {
         Ok(survey) => survey,
         Err(error) => return Finding::of_error(error),
     };
     if let Err(error) = RuntimeDbRegistry::check_file(home) {
-        return Finding::of_error(&error).as_warning();
+        return Finding::of_error(&error).into_warning();
     }
     // What is said of single databases, and of a restore, has checks of its own.
     let told_elsewhere = |warning: &&String| {
@@ -78,9 +78,8 @@ pub(super) fn others(scope: &Scope) -> Finding {
     let Place::Home { home, .. } = &scope.context.place else {
         return Finding::skipped("this is no home of this library");
     };
-    let others = match Home::others(home) {
-        Ok(others) => others,
-        Err(_) => return Finding::skipped("the settings cannot be read: see environment.settings"),
+    let Ok(others) = Home::others(home) else {
+        return Finding::skipped("the settings cannot be read: see environment.settings");
     };
     if others.is_empty() {
         return Finding::ok("no other home of this user holds databases");

@@ -16,7 +16,7 @@ const NEWS: Duration = Duration::from_hours(7 * 24);
 pub(super) fn leftovers(scope: &Scope) -> Finding {
     let home = match scope.context.home() {
         Ok(home) => home,
-        Err(finding) => return finding,
+        Err(why) => return Finding::skipped(why),
     };
     if backup::is_interrupted(home) {
         return Finding::fail("a restore of this home was broken off")

@@ -66,7 +66,7 @@ fn starved(
         } else {
             "end that process's long read: it should close its cursors and copy long lists out"
         });
-    let finding = holders.iter().fold(finding, |finding, holder| finding.holder(holder));
+    let finding = holders.iter().fold(finding, Finding::holder);
     finding.look(format!("rowhouse who {}", subject.name))
 }
 

@@ -43,7 +43,9 @@ pub(super) fn schema(scope: &Scope, subject: &Subject) -> Finding {
         };
         let known = migrate::newest_of(domain);
         let told = |finding: Finding| {
-            finding.detail("version", state.found_version.to_string()).detail("known", known.to_string())
+            finding
+                .detail("version", state.found_version.unsigned_abs())
+                .detail("known", known.unsigned_abs())
         };
         if let Some(refusal) = state.access.refusal() {
             let finding = if matches!(state.access, Access::ReadOnly(_)) {

@@ -23,12 +23,12 @@ pub(super) struct Indexed {
 }
 
 /// The home's state database.
-pub(super) fn state<'c>(scope: &Scope<'c>) -> Result<(&'c PreparedHome, &'c Subject), Finding> {
+pub(super) fn state<'c>(scope: &Scope<'c>) -> Result<(&'c PreparedHome, &'c Subject), &'static str> {
     let home = scope.context.home()?;
     let subject = scope.context.subjects.iter().find(|subject| subject.name == "state");
     match subject.filter(|subject| subject.domain.is_some()) {
         Some(subject) => Ok((home, subject)),
-        None => Err(Finding::skipped("this home has no threads")),
+        None => Err("this home has no threads"),
     }
 }
 
@@ -47,7 +47,7 @@ pub(super) fn indexed(connection: &Connection) -> Result<Vec<Indexed>> {
 pub(super) fn backfill(scope: &Scope) -> Finding {
     let (home, subject) = match state(scope) {
         Ok(found) => found,
-        Err(finding) => return finding,
+        Err(why) => return Finding::skipped(why),
     };
     let holder = flock_holder(&home.lock_path(LOCK));
     subject.opened(scope, |look| {

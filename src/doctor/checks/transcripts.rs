@@ -67,7 +67,7 @@ struct Differences {
 pub(super) fn index(scope: &Scope) -> Finding {
     let (home, subject) = match threads::state(scope) {
         Ok(found) => found,
-        Err(finding) => return finding,
+        Err(why) => return Finding::skipped(why),
     };
     subject.opened(scope, |look| {
         if !look.has_table("thread")? || !look.has_table("backfill_file")? {
