@@ -32,10 +32,12 @@ pub(crate) use intent::{finish_alone, finish_interrupted, is_interrupted};
 pub use manifest::{BackupDatabase, BackupManifest, LeftOut};
 pub(crate) use restore::restore;
 pub use restore::{RestoreOptions, RestoreReport, RestoredDatabase};
+#[cfg(feature = "agent")]
+pub(crate) use rotation::newest;
 use unfinished::Unfinished;
 
 /// How the folder of a backup begins while it is made.
-const UNFINISHED: &str = ".backup-unfinished-";
+pub(crate) const UNFINISHED: &str = ".backup-unfinished-";
 /// Free space that must be left over.
 const SPARE: u64 = 1 << 20;
 

@@ -108,11 +108,14 @@ mod tests {
     fn only_logs_may_be_missing_or_lose_commits() {
         for domain in [Domain::state(), Domain::goals(), Domain::device_keys()] {
             assert_eq!((domain.role(), domain.durability), (Role::Required, Durability::Full), "{domain:?}");
+            assert_eq!((domain.max_bytes, domain.max_write_rate), (None, None), "{domain:?}");
             domain.check().expect("a good name");
             migrated(&domain);
         }
         let logs = Domain::logs();
         assert_eq!((logs.role(), logs.durability), (Role::BestEffort, Durability::Normal));
+        assert_eq!(logs.max_bytes, Some(256 << 20));
+        assert_eq!(logs.max_write_rate, Some((4 << 30, Duration::from_hours(24))));
     }
 
     #[test]

@@ -22,6 +22,8 @@ use etcetera::BaseStrategy;
 use crate::error::{Error, ErrorKind, Result};
 use file_system::Purpose;
 pub(crate) use file_system::blame as blame_file_system;
+#[cfg(feature = "agent")]
+pub(crate) use file_system::of as file_system_of;
 #[cfg(target_os = "linux")]
 pub(crate) use files::open_index;
 #[cfg(feature = "device-keys")]
@@ -74,6 +76,32 @@ impl Home {
     /// home directory; `ReadOnly` when the config file may not be read.
     pub fn resolve() -> Result<Self> {
         resolve_from(std::env::var_os("ROWHOUSE_HOME"), UserFolders::find)
+    }
+
+    /// The home that counts where no setting names one: `$XDG_STATE_HOME/rowhouse`.
+    ///
+    /// # Errors
+    /// `Invalid` when the user has no home directory.
+    pub fn usual() -> Result<Self> {
+        Ok(Self { path: UserFolders::find()?.state.join("rowhouse"), origin: HomeOrigin::Default })
+    }
+
+    /// The other homes that a program of this user would choose under other settings, and that hold databases: what a
+    /// tool may look at by mistake.
+    ///
+    /// # Errors
+    /// As for [`resolve`](Self::resolve).
+    pub fn others(&self) -> Result<Vec<Self>> {
+        let own = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let mut others: Vec<Self> = Vec::new();
+        for home in candidates(std::env::var_os("ROWHOUSE_HOME"), &UserFolders::find()?)? {
+            let path = fs::canonicalize(&home.path).unwrap_or_else(|_| home.path.clone());
+            let is_new = path != own && others.iter().all(|other| other.path != path);
+            if is_new && holds_databases(&path) {
+                others.push(Self { path, ..home });
+            }
+        }
+        Ok(others)
     }
 
     /// Its folder, as it was given.
@@ -211,6 +239,42 @@ impl UserFolders {
         let state = folders.state_dir().unwrap_or_else(|| folders.home_dir().join(".local/state"));
         Ok(Self { home: folders.home_dir().to_owned(), config: folders.config_dir(), state })
     }
+}
+
+/// This user's own folder, when there is one.
+#[cfg(feature = "agent")]
+pub(crate) fn users_folder() -> Option<PathBuf> {
+    UserFolders::find().ok().map(|folders| folders.home)
+}
+
+/// The homes that the settings of this user name, whichever of them counts.
+fn candidates(environment: Option<OsString>, folders: &UserFolders) -> Result<Vec<Home>> {
+    let named = environment.filter(|path| !path.is_empty());
+    let named = named
+        .map(|path| Home { path: path.into(), origin: HomeOrigin::Environment }.absolute())
+        .transpose()?;
+    let named = named.map(|path| Home { path, origin: HomeOrigin::Environment });
+    let configured = configured(folders)?.map(|path| Home { path, origin: HomeOrigin::ConfigFile });
+    let usual = Home { path: folders.state.join("rowhouse"), origin: HomeOrigin::Default };
+    Ok([named, configured, Some(usual)].into_iter().flatten().collect())
+}
+
+fn holds_databases(folder: &Path) -> bool {
+    // On a file system that is refused a look can hang.
+    file_system::check(folder, Purpose::Read).is_ok()
+        && fs::read_dir(folder).is_ok_and(|mut entries| {
+            entries.any(|entry| entry.is_ok_and(|entry| is_database_name(&entry.file_name())))
+        })
+}
+
+fn is_database_name(name: &std::ffi::OsStr) -> bool {
+    Path::new(name).extension().is_some_and(|ending| ending == "sqlite")
+}
+
+/// The name of a user, or the number where there is none.
+#[cfg(feature = "agent")]
+pub(crate) fn user_name(user: u32) -> String {
+    user::name(user)
 }
 
 fn resolve_from(

@@ -5,6 +5,7 @@
 //!   [`Database::submit`] queues one; [`Database::read`] sees one snapshot.
 //! - [`Step`] is a rewrite of data that is too long for a migration: done in the background, in small pieces.
 //! - [`Error`] has a [kind](ErrorKind) to decide on, and names the database, the file, the holder and the next step.
+//! - [`doctor`] says what is wrong with a home, and what to do, without changing anything.
 //! - [`RuntimeDbRegistry`] tells which databases a home holds, without opening a runtime.
 //!
 //! The pages behind the design are in the repository: `docs/architecture.md` (how and why), `docs/operations.md` (what
@@ -22,12 +23,18 @@ mod backup;
 #[cfg(feature = "agent")]
 mod builtin;
 mod config;
+#[cfg(feature = "agent")]
+pub mod doctor;
 mod domain;
 mod error;
+#[cfg(feature = "agent")]
+mod folder;
 mod forks;
 mod handoff;
 mod home;
 mod maintenance;
+#[cfg(feature = "agent")]
+pub mod portable;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod presence;
@@ -59,6 +66,8 @@ pub use backup::{
 pub use config::Limits;
 pub use domain::{Domain, Durability, Migration, OnDamage, Role};
 pub use error::{Error, ErrorKind, Result};
+#[cfg(feature = "agent")]
+pub use folder::Folder;
 pub use home::{Home, HomeOrigin};
 pub use maintenance::{
     CompactReport, CompactedDatabase, MaintainOptions, MaintainProgress, MaintainReport, MaintainStep,

@@ -117,6 +117,24 @@ impl Held {
         }
     }
 
+    /// True while somebody has this lock alone. Makes no file, and needs to write none.
+    ///
+    /// # Errors
+    /// Of the system.
+    #[cfg(feature = "device-keys")]
+    pub(crate) fn is_taken(path: &Path) -> Result<bool> {
+        let held = match home::open_to_read(path) {
+            Ok(file) => Self::of(file),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(Error::io("open the lock file", path, error)),
+        };
+        match held.file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(TryLockError::WouldBlock) => Ok(true),
+            Err(TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
+        }
+    }
+
     /// The open lock file.
     #[cfg(feature = "agent")]
     pub(crate) fn file(&self) -> &File {

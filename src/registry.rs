@@ -146,6 +146,15 @@ impl RuntimeDbRegistry {
         Ok(Survey { databases, warnings })
     }
 
+    /// Whether `registry.json` can be understood.
+    ///
+    /// # Errors
+    /// `Corrupt`; `ReadOnly` or `Io` from the system.
+    #[cfg(feature = "agent")]
+    pub(crate) fn check_file(home: &PreparedHome) -> Result<()> {
+        file::read(&home.registry_path()).map(drop)
+    }
+
     /// Opens one database read-only and answers what is really in it. Writes nothing, and leaves no -wal or
     /// -shm file that was not there: a -wal without a -shm is read from a private copy of the database.
     /// It does not check the content's integrity.

@@ -7,6 +7,7 @@
 mod processes;
 mod transcripts;
 
+use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -262,13 +263,13 @@ fn a_file_that_is_another_one_is_read_anew() {
 
 /// Processes that project the same lines at once keep each turn and each anomaly once.
 ///
-/// Scale: 4 processes, 1,500 turns with 30 odd lines, twice (`ROWHOUSE_TEST_ROUNDS` for more).
+/// Scale: 4 processes, 500 turns with 10 odd lines, twice (`ROWHOUSE_TEST_ROUNDS` for more).
 #[test]
 fn processes_that_project_at_once_keep_each_turn_once() {
     for _ in 0..processes::rounds(2) {
         let mut transcript = Transcript::of_turns(0);
         let mut odd = 0;
-        for fifty in 0..30 {
+        for fifty in 0..10 {
             transcript.turns(fifty * 50..fifty * 50 + 50);
             transcript.raw("no record");
             odd += 1;
@@ -279,47 +280,95 @@ fn processes_that_project_at_once_keep_each_turn_once() {
             (0..4).map(|_| Child::start("project", &[text(transcript.home())])).collect();
         start_together(&mut children);
         for child in &children {
-            assert_eq!(child.wait_for("turns"), "1500");
+            assert_eq!(child.wait_for("turns"), "500");
         }
         children.into_iter().for_each(Child::finish);
         let store = open(transcript.home());
-        assert_eq!(turns(&store, &transcript.thread), ids(0..1500));
+        assert_eq!(turns(&store, &transcript.thread), ids(0..500));
         assert_eq!(store.anomalies(&transcript.thread).expect("anomalies").len(), odd);
     }
 }
 
 /// A list reads what was added since the last one: of a long transcript, a page of its file and the new lines.
 ///
-/// Scale: 100,000 lines (10 MB), then 4 more: the first list reads all of it, the second less than a twentieth.
+/// Scale: 20,000 lines (2 MB; `ROWHOUSE_TEST_TURNS` for more than 5,000 turns), then 4 more: the first list reads all of it,
+/// the second less than a twentieth.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_second_list_reads_only_what_was_added() {
-    let mut transcript = Transcript::of_turns(25_000);
-    assert!(transcript.count > 100_000);
+    let turns = std::env::var("ROWHOUSE_TEST_TURNS").map_or(5_000, |turns| turns.parse().expect("a number"));
+    let mut transcript = Transcript::of_turns(turns);
     let size = transcript.lines.len() as u64;
     let store = open(transcript.home());
     let newest = TurnQuery::new().items(ItemsView::None).direction(Direction::Descending).limit(10);
-    let list = |last: &str| {
+    let list = |last: usize| {
         let before = bytes_read();
         let page = store.list_turns(&transcript_id(), &newest).expect("turns");
-        assert_eq!(page.turns[0].turn.id, last);
+        assert_eq!(page.turns[0].turn.id, format!("t{last}"));
         bytes_read() - before
     };
-    let first = list("t24999");
+    let first = list(turns - 1);
     assert!(first >= size, "{first} of {size} bytes");
     // On a busy machine a list answers from the file alone, and keeps a part; the next one goes on behind that.
     let begun = Instant::now();
-    while list("t24999") >= size / 20 {
+    while list(turns - 1) >= size / 20 {
         assert!(begun.elapsed() < Duration::from_mins(2), "it is never kept");
     }
-    let behind = (25_000..25_003).map(|turn| {
+    let behind = (turns..turns + 3).map(|turn| {
         transcript.turns(turn..turn + 1);
         transcript.append();
-        list(&format!("t{turn}"))
+        list(turn)
     });
     let second = behind.min().expect("three lists");
     println!("of {size} bytes: {first} at first, {second} then");
     assert!(second < size / 20, "{second} of {size} bytes");
+}
+
+/// A page of turns of a compressed transcript is read with one pass over it, in either direction, and is what the plain one
+/// shows.
+///
+/// Scale: 200 turns with 4 KB each that do not compress; a page of 100.
+#[test]
+#[cfg(all(target_os = "linux", feature = "zstd"))]
+fn a_page_of_a_compressed_transcript_decompresses_it_once() {
+    let mut transcript = Transcript::of_turns(0);
+    let mut noise = 1_u64;
+    for turn in 0..200 {
+        transcript.event(&json!({"type": "task_started", "turn_id": format!("t{turn}")}));
+        let mut message = String::new();
+        for _ in 0..250 {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            write!(message, "{noise:016x}").expect("a String takes it");
+        }
+        transcript.event(&json!({"type": "user_message", "message": message}));
+        transcript.event(&json!({"type": "task_complete", "turn_id": format!("t{turn}")}));
+    }
+    transcript.write();
+    let store = open(transcript.home());
+    let id = transcript_id();
+    let both = [Direction::Ascending, Direction::Descending]
+        .map(|direction| TurnQuery::new().items(ItemsView::Full).direction(direction).limit(100));
+    let shown = |query: &TurnQuery| store.list_turns(&id, query).expect("turns").turns;
+    let plain = both.each_ref().map(shown);
+    store.archive(&id).expect("archived");
+    let done = store.compress_archived(Duration::ZERO, 1).expect("compressed");
+    assert_eq!(done.compressed, 1, "{done:?}");
+    let leads_to = || PathBuf::from(store.read(&id).expect("a row").rollout_path.expect("a path"));
+    let compressed = store.rollouts().locate(&id, None).expect("found").path;
+    assert!(compressed.is_file() && leads_to() == compressed, "{}", leads_to().display());
+    for (query, plain) in both.iter().zip(plain) {
+        // The first list of it makes sure that it is the one whose turns are kept.
+        shown(query);
+        let before = bytes_read();
+        let page = shown(query);
+        let read = bytes_read() - before;
+        assert_eq!(format!("{page:?}"), format!("{plain:?}"));
+        assert!(read < 4 * done.bytes_after, "{read} bytes of {}", done.bytes_after);
+    }
+    // Who resumes it has it plain again, and its row says so.
+    store.resume(&id).expect("resumed");
+    assert_eq!(leads_to(), compressed.with_extension(""));
+    store.shutdown(&id).expect("given back");
 }
 
 fn transcript_id() -> String {

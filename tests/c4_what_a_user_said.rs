@@ -10,7 +10,7 @@ use rowhouse::rollout::{Item, NewRollout};
 use rowhouse::stores::ThreadRow;
 use rowhouse::stores::backfill::Reread;
 use rowhouse::stores::goals::{Accounting, Goal, GoalPatch, GoalStatus, NewGoal};
-use rowhouse::stores::threads::{Change, GitPatch, ThreadPatch};
+use rowhouse::stores::threads::{Change, GitPatch, MemoryMode, ThreadPatch};
 use rowhouse::thread_store::{LiveThread, LocalThreadStore, ThreadStore};
 use rowhouse::{ErrorKind, Home, Runtime, ThreadQuery};
 use serde_json::json;
@@ -52,16 +52,16 @@ fn rows(store: &LocalThreadStore) -> Vec<ThreadRow> {
 }
 
 /// What a user can see and set of a row.
-fn said(row: &ThreadRow) -> (String, Option<String>, bool, bool, Option<String>, Option<String>) {
-    let git = row.git.clone();
-    (row.id.clone(), row.name.clone(), row.is_pinned, row.archived_at.is_some(), git.branch, git.sha)
+fn said(row: &ThreadRow) -> (String, Option<String>, [bool; 2], Option<String>, Option<String>, MemoryMode) {
+    let (git, flags) = (row.git.clone(), [row.is_pinned, row.archived_at.is_some()]);
+    (row.id.clone(), row.name.clone(), flags, git.branch, git.sha, row.memory_mode)
 }
 
 fn goals(store: &LocalThreadStore, threads: &[String]) -> Vec<Option<Goal>> {
     threads.iter().map(|thread| store.runtime().goals().get(thread).expect("read")).collect()
 }
 
-/// Names, pins, archive flags, git facts and goals come back when the databases are gone and the home is indexed anew.
+/// Names, pins, archive flags, git facts, goals, and that no memory may be drawn come back when the databases are gone and the home is indexed anew.
 ///
 /// Scale: 6 threads, each with other words; state.sqlite and goals.sqlite removed.
 /// Control: a goal that was only set in its database, and a name that was only written into the row, are lost.
@@ -83,6 +83,10 @@ fn c4_names_pins_archive_git_and_goals_come_back() {
     patch(2, ThreadPatch { git, name: Change::Set("Both".to_owned()), ..ThreadPatch::default() });
     store.archive(&threads[3]).expect("archived");
     patch(3, ThreadPatch { name: Change::Set("Old".to_owned()), ..ThreadPatch::default() });
+    for (at, mode) in [(1, MemoryMode::Polluted), (2, MemoryMode::Disabled), (4, MemoryMode::Polluted)] {
+        patch(at, ThreadPatch { memory_mode: Some(mode), ..ThreadPatch::default() });
+    }
+    patch(4, ThreadPatch { memory_mode: Some(MemoryMode::Enabled), ..ThreadPatch::default() });
     let goal_store = store.runtime().goals();
     goal_store.replace(&threads[4], &NewGoal::new("Ship it").token_budget(1_000)).expect("set");
     goal_store.account(&threads[4], 60, 300, Accounting::ActiveOnly, None).expect("used");
@@ -93,6 +97,7 @@ fn c4_names_pins_archive_git_and_goals_come_back() {
     goal_store.replace(&threads[5], &NewGoal::new("Only in its database")).expect("set");
     let only_here = ThreadPatch { name: Change::Set("Only in the row".to_owned()), ..ThreadPatch::default() };
     store.runtime().threads().patch(&threads[5], &only_here).expect("set");
+    assert!(store.runtime().memories().pollute(&threads[5]).expect("set"));
 
     let before: Vec<_> = rows(&store).iter().map(said).collect();
     assert_eq!(before[5].1.as_deref(), Some("Only in the row"));
@@ -105,7 +110,7 @@ fn c4_names_pins_archive_git_and_goals_come_back() {
     index(&store, home, Reread::Changed);
     let after: Vec<_> = rows(&store).iter().map(said).collect();
     assert_eq!(after[..5], before[..5]);
-    assert_eq!(after[5].1, None, "the control");
+    assert_eq!((&after[5].1, after[5].5), (&None, MemoryMode::Enabled), "the control");
     let came = goals(&store, &threads);
     assert_eq!(came[4], Some(recorded));
     assert_eq!(came.iter().flatten().count(), 1, "the control");
@@ -123,12 +128,13 @@ fn a_goal_that_was_set_later_is_not_overwritten_and_a_removed_one_stays_away() {
         store.record_goal(thread).expect("recorded").expect("a goal");
     }
     // The clock may stand still between the two.
-    while goals_of
-        .update(&later, &GoalPatch::default().status(GoalStatus::Paused).objective("Second"))
-        .expect("changed")
-        .goal()
-        .is_some_and(|goal| goal.updated_at == goal.created_at)
-    {}
+    let first = goals_of.get(&later).expect("read").expect("a goal").updated_at;
+    while std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_millis() <= u128::from(first.unsigned_abs())
+    {
+        std::hint::spin_loop();
+    }
+    let second = GoalPatch::default().status(GoalStatus::Paused).objective("Second");
+    goals_of.update(&later, &second).expect("changed");
     goals_of.delete(&removed).expect("removed").expect("it was there");
     assert_eq!(store.record_goal(&removed).expect("recorded"), None);
     let lost = goals_of.delete(&missing).expect("lost").expect("it was there");

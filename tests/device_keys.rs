@@ -31,6 +31,9 @@ fn child_entry() {
         ["create and remove", home, rounds] => {
             broken_off::create_and_remove(home.as_ref(), rounds.parse().expect("a number"));
         }
+        ["remove without descriptors", home, key] => {
+            broken_off::remove_without_descriptors(home.as_ref(), key);
+        }
         #[cfg(target_os = "linux")]
         ["use read-only", home] => use_read_only(home.as_ref()),
         #[cfg(feature = "keyring")]
@@ -219,7 +222,7 @@ fn a_runtime_that_keeps_nothing_has_its_keys_in_memory() {
     // Another handle of the same runtime has it too.
     let keys = runtime.device_keys().rules(rules()).clock(|| NOW);
     verify(&key, &keys.sign(id(&key), &payload()).expect("signed"));
-    assert!(keys.orphans().expect("a look").is_empty() && keys.clean().expect("nothing").is_empty());
+    assert!(keys.orphans().expect("a look").is_empty() && keys.clean(&[]).expect("nothing").is_empty());
     drop((keys, runtime));
     assert_eq!(kind(open().device_keys().public(id(&key))), ErrorKind::NotFound);
     assert!(!home.exists());
@@ -244,6 +247,8 @@ fn use_read_only(home: &std::path::Path) {
     let runtime = open(home);
     let keys = keys_of(&runtime, Arc::new(FileKeys::new(home).keyring(None)));
     let key = keys.list(None, 10).expect("a page").keys.remove(0).key_id;
+    let orphans = keys.orphans().expect("looking needs to write nothing");
+    assert_eq!(orphans.len(), 1);
     let key = keys.public(key.as_str()).expect("readable");
     verify(&key, &keys.sign(id(&key), &payload()).expect("signed"));
     for error in [
@@ -259,7 +264,13 @@ fn use_read_only(home: &std::path::Path) {
 #[test]
 fn a_home_that_may_not_be_written_still_signs() {
     let Place { keys, runtime, home, _folder } = Place::new();
-    create(&keys);
+    let (_, lost) = (create(&keys), create(&keys));
+    let forget = "DELETE FROM binding WHERE key_id = ?1";
+    runtime
+        .database("device_keys")
+        .and_then(|db| db.write(|tx| tx.execute(forget, [id(&lost)])))
+        .expect("lost");
+    std::fs::write(home.join("keys").join(format!("{}.creating", id(&lost))), "").expect("a mark");
     drop((keys, runtime));
     confined::make_read_only(&home);
     let child = processes::Child::start("use read-only", &[processes::text(&home)]);

@@ -4,7 +4,6 @@
 #![cfg(feature = "agent")]
 
 mod faults;
-#[allow(dead_code, unreachable_pub, reason = "shared with the tests of the engine")]
 mod processes;
 
 use std::sync::Arc;

@@ -186,7 +186,7 @@ fn no_process_acknowledges_after_the_failed_write_of_another() {
     assert_eq!(integrity(&file(home)), "ok");
 }
 
-/// A failed fsync at FULL; the other's disk works, so it recovers the database, and goes on in an empty log.
+/// A failed fsync at FULL; the other's disk works, so it recovers the database, and goes on, in the same log.
 #[test]
 fn a_process_whose_disk_works_recovers_it_at_once() {
     let folder = folder();
@@ -202,8 +202,6 @@ fn a_process_whose_disk_works_recovers_it_at_once() {
     assert_eq!(one.ask("read"), "fine", "what can be read is read");
     // Its writer looks once a second, or meets it at its next write.
     other.until("write 101", "fine");
-    let log = std::fs::metadata(file(home).with_extension("sqlite-wal")).expect("a log").len();
-    assert!(log < 10 * 4096, "it was emptied: {log} bytes");
     drop((one, other));
     let found = ids(&file(home));
     assert!((0..50).chain([101]).all(|id| found.contains(&id)), "{found:?}");
@@ -363,7 +361,7 @@ fn maintaining_and_compacting_look_at_the_latch_and_raise_it() {
             .expect("the control notices nothing");
         drop(connection);
         call(home).expect("recovered, and done");
-        assert_eq!((latch(home), log_bytes(&file)), (2, 0));
+        assert_eq!(latch(home), 2);
         assert_eq!((ids(&file), integrity(&file)), (BTreeSet::from([1]), "ok".to_owned()));
     }
 }

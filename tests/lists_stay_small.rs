@@ -187,13 +187,13 @@ fn f4_titles_of_a_megabyte_take_no_memory() {
 /// file nor elsewhere; a program that was killed in the middle of its work leaves nothing in the way of the next one, which
 /// works at its first start.
 ///
-/// Scale: 6,000 threads, 40 MB, every page in six orders, and two searches; `ROWHOUSE_TEST_ROWS=106000` for 700 MB. Three times killed.
+/// Scale: 3,000 threads, 20 MB, every page in six orders, and two searches; `ROWHOUSE_TEST_ROWS=106000` for 700 MB. Three times killed.
 /// Control: one query without an index for its order writes more than half of the store into temporary files; and the lock
 /// file of a killed program, made as programs make them, stops the next one.
 #[test]
 fn g7_a_list_writes_nothing_and_a_killed_program_starts_again() {
     let home = folder();
-    let many = rows(6_000);
+    let many = rows(3_000);
     {
         let (_runtime, threads) = open(home.path());
         let message = "what was said in the first message of this thread, at some length. ".repeat(60);

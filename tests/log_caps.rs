@@ -184,6 +184,25 @@ fn a_thread_and_a_run_keep_their_newest_rows_and_rows_are_not_pushed_out_one_by_
     assert_eq!(place.number(&missing), 0, "they are the newest");
     let threadless = place.number("SELECT count(*) AS n FROM log WHERE thread_id IS NULL");
     assert!((180..255).contains(&threadless), "{threadless} rows are kept of the run");
+    // What went is counted.
+    let stats = place.sink.stats();
+    let gone = 4001 - kept.unsigned_abs() - 1 - threadless.unsigned_abs();
+    assert_eq!((stats.written, stats.expired, stats.pruned), (4001, gone, 0));
+}
+
+#[test]
+fn the_numbers_are_the_documented_ones() {
+    let LogOptions { queue_events, queue_bytes, batch_events, batch_bytes, batch_time, .. } =
+        LogOptions::default();
+    assert_eq!((queue_events, queue_bytes), (16_384, 8 << 20));
+    assert_eq!((batch_events, batch_bytes, batch_time), (1_024, 512 << 10, Duration::from_millis(200)));
+    let LogOptions { row_bytes, caps, ring_bytes, .. } = LogOptions::default();
+    assert_eq!((row_bytes, ring_bytes), (64 << 10, 512 << 10));
+    assert_eq!((caps.thread_bytes, caps.process_bytes), (10 << 20, 10 << 20));
+    assert_eq!(caps.age, Duration::from_hours(240));
+    let place = place(Domain::logs(), |_| {});
+    let indexes = "SELECT count(*) AS n FROM sqlite_schema WHERE type = 'index' AND tbl_name = 'log'";
+    assert_eq!(place.number(indexes), 1, "a second one would cost each event as much again");
 }
 
 #[test]
@@ -279,6 +298,9 @@ proptest! {
         check_caps(&place, thread_bytes, process_bytes, 2 << 10);
         let stats = place.sink.stats();
         prop_assert_eq!(stats.emitted, stats.written + stats.dropped);
+        prop_assert_eq!(stats.dropped, 0);
+        let rows = place.number("SELECT count(*) AS n FROM log").unsigned_abs();
+        prop_assert_eq!(rows, stats.written - stats.expired - stats.pruned);
     }
 }
 

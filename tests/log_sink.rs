@@ -124,6 +124,29 @@ fn events_are_written_without_being_asked_for_and_at_close() {
     place.sink.flush(LONG).expect("nothing waits");
 }
 
+/// Neither asked for, nor by time: a batch is due when it is full, in events or in bytes.
+#[test]
+fn a_full_batch_is_written_at_once() {
+    let full: [fn(&mut LogOptions); 2] =
+        [|options| options.batch_events = 10, |options| options.batch_bytes = 10 << 10];
+    for full in full {
+        let place = place(|options| {
+            options.batch_time = 10 * LONG;
+            full(options);
+        });
+        let logs = place.runtime.database("logs").expect("the domain");
+        let seen = logs.changes().expect("a number");
+        for _ in 0..9 {
+            place.sink.emit(info("x".repeat(500)));
+        }
+        assert_eq!(place.sink.stats().written, 0, "nothing is due");
+        for _ in 9..20 {
+            place.sink.emit(info("x".repeat(500)));
+        }
+        assert!(logs.wait_for_change(seen, LONG).expect("a change") > seen);
+    }
+}
+
 #[test]
 fn many_events_share_commits() {
     let place = place(|_| {});

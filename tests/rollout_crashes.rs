@@ -8,68 +8,28 @@
 #![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 #![cfg(feature = "agent")]
 
+mod dying;
 #[allow(unreachable_pub, reason = "shared with the tests of the engine")]
 mod processes;
 mod rollouts;
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::FileExt;
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::path::Path;
 
-use processes::{Child, say, text};
+use dying::Death;
+use processes::{say, text};
 use rollouts::{AT_ONCE, ID, Place, item, numbers, transcripts};
-use rowhouse::rollout::faults::{Outcome, Step, watch};
 use rowhouse::rollout::{Rollouts, read_metadata};
-
-/// Twice the number of the step to die before; one more: after half of it, when it is a write.
-static DIES_AT: AtomicUsize = AtomicUsize::new(usize::MAX);
-static SEEN: AtomicUsize = AtomicUsize::new(0);
 
 #[test]
 fn child_entry() {
     let Some(role) = processes::role() else { return };
     let rollouts = rollouts::open(Path::new(&role[1]));
-    DIES_AT.store(role[2].parse().expect("a number"), Ordering::Relaxed);
-    watch(|step| {
-        let seen = SEEN.fetch_add(1, Ordering::Relaxed);
-        let dies_at = DIES_AT.load(Ordering::Relaxed);
-        match step {
-            Step::Write { path, at, bytes } if dies_at == 2 * seen + 1 => {
-                let file = fs::OpenOptions::new().write(true).open(path).expect("opens");
-                file.write_all_at(&bytes[..bytes.len() / 2], *at).expect("half of it");
-                die();
-            }
-            _ if dies_at == 2 * seen => {
-                if matches!(step, Step::Write { .. }) {
-                    say("before a write");
-                }
-                die();
-            }
-            Step::Sync(path) => {
-                let length = fs::metadata(path).map_or(0, |found| found.len());
-                say(&format!("synced {length} {}", path.display()));
-            }
-            Step::Create(path) => say(&format!("synced 0 {}", path.display())),
-            Step::Rename { from, to } => say(&format!("renamed {} {}", from.display(), to.display())),
-            _ => {}
-        }
-        Outcome::Goes
-    });
+    dying::at(&role[2]);
     run(&role[0], &rollouts);
     say("done");
 }
 
-/// As a crash does.
-fn die() -> ! {
-    // SAFETY: ends this process.
-    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
-    unreachable!("it was killed")
-}
-
-/// Nothing in a path of these tests has a space in it.
 fn run(operation: &str, rollouts: &Rollouts) {
     match operation {
         "create" => {
@@ -130,57 +90,25 @@ fn run_quietly(operation: &str, rollouts: &Rollouts) {
     }
 }
 
-/// What of each file is on the disk for sure, as the child told; and how many items it flushed.
-fn told(lines: &[String]) -> (BTreeMap<PathBuf, u64>, Option<usize>) {
-    let (mut synced, mut flushed) = (BTreeMap::new(), None);
-    for line in lines {
-        let words: Vec<_> = line.split(' ').collect();
-        match words[..] {
-            ["synced", length, path] => {
-                synced.insert(PathBuf::from(path), length.parse().expect("a number"));
-            }
-            ["renamed", from, to] => {
-                if let Some(length) = synced.remove(Path::new(from)) {
-                    synced.insert(PathBuf::from(to), length);
-                }
-            }
-            ["flushed", items] => flushed = Some(items.parse().expect("a number")),
-            _ => {}
-        }
-    }
-    (synced, flushed)
-}
-
 /// Runs the operation to every one of its steps; `check` is given the home after the crash, and what was flushed.
 fn die_at_every_step(operation: &str, before: &[&str], check: impl Fn(&Place, Option<usize>, &str)) -> usize {
     let mut dies_at = 0;
     loop {
         let place = prepare(before);
-        let child = Child::start(operation, &[text(place.folder.path()), &dies_at.to_string()]);
-        let (lines, status) = child.end();
-        let came_through = lines.iter().any(|line| line == "done");
-        assert!(came_through || status.signal() == Some(libc::SIGKILL), "{operation}: {status} {lines:?}");
-        let (synced, flushed) = told(&lines);
+        let death = Death::of(operation, &[text(place.folder.path()), &dies_at.to_string()]);
         let what = format!("{operation} after {before:?}, died at {dies_at}");
         for power_cut in [false, true] {
             let copy = Place::new();
             copy_all(&place.path(""), &copy.path(""));
             if power_cut {
-                for (path, length) in &synced {
-                    let path = copy.path("").join(path.strip_prefix(place.path("")).expect("below"));
-                    let found = fs::metadata(&path).ok().filter(fs::Metadata::is_file);
-                    if found.is_some_and(|found| found.len() > *length) {
-                        let file = fs::OpenOptions::new().write(true).open(&path).expect("opens");
-                        file.set_len(*length).expect("cut");
-                    }
-                }
+                death.cut_the_power(&place.path(""), &copy.path(""));
             }
-            check(&copy, flushed, &format!("{what}, power cut: {power_cut}"));
+            check(&copy, death.flushed(), &format!("{what}, power cut: {power_cut}"));
         }
-        if came_through {
+        if death.came_through {
             return dies_at / 2;
         }
-        dies_at += if lines.iter().any(|line| line == "before a write") { 1 } else { 2 - dies_at % 2 };
+        dies_at = death.next(dies_at);
     }
 }
 

@@ -316,7 +316,7 @@ fn memories_look_at_their_budget_and_no_further() {
             }),
             ("make a book", SCAN, |at| {
                 let memories = memories(at);
-                let ConsolidateClaim::Claimed { token, watermark } =
+                let ConsolidateClaim::Claimed { token, watermark, .. } =
                     memories.claim_consolidate().expect("a claim")
                 else {
                     panic!("nobody else is there")

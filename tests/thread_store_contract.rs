@@ -99,6 +99,44 @@ fn persist_makes_a_thread_without_items_and_discard_drops_what_was_never_written
 }
 
 #[test]
+fn a_turn_that_an_earlier_writer_left_open_is_over() {
+    on_each(|name, store| {
+        let shown = |thread: &str| {
+            let page = store.list_turns(thread, &TurnQuery::new()).expect("turns").turns;
+            page.into_iter().map(|turn| turn.turn.status).collect::<Vec<_>>()
+        };
+        let thread = store.create(&new("/a")).expect("begun");
+        store.append_items(&thread, &turn("t1", "Fix it", "Done")[..2]).expect("appended");
+        assert_eq!(shown(&thread), [TurnStatus::InProgress], "{name}: its writer is at it");
+        store.shutdown(&thread).expect("given back");
+        store.resume(&thread).expect("another session");
+        assert_eq!(
+            shown(&thread),
+            [TurnStatus::Interrupted],
+            "{name}: another one has it, and does nothing yet"
+        );
+        store.append_items(&thread, &turn("t2", "Go on", "Done")[..1]).expect("appended");
+        assert_eq!(shown(&thread), [TurnStatus::Interrupted, TurnStatus::InProgress], "{name}");
+        // A fork of it is a session that has begun nothing.
+        let forked = store.fork(&thread, &ForkPoint::End, &new("/a")).expect("forked");
+        assert_eq!(shown(&forked), [TurnStatus::Interrupted, TurnStatus::Interrupted], "{name}");
+        store.shutdown(&forked).expect("given back");
+
+        // Where turns have no names, one that was answered is done, also without another one behind it.
+        let unnamed = store.create(&new("/a")).expect("begun");
+        let items = turn("", "Fix it", "Done");
+        store.append_items(&unnamed, &items[1..3]).expect("appended");
+        assert_eq!(shown(&unnamed), [TurnStatus::InProgress], "{name}");
+        store.shutdown(&unnamed).expect("given back");
+        assert_eq!(shown(&unnamed), [TurnStatus::Completed], "{name}: it was answered");
+        store.resume(&unnamed).expect("again");
+        store.append_items(&unnamed, &items[1..2]).expect("appended");
+        store.shutdown(&unnamed).expect("given back");
+        assert_eq!(shown(&unnamed), [TurnStatus::Completed, TurnStatus::Interrupted], "{name}: it was not");
+    });
+}
+
+#[test]
 fn only_who_began_or_resumed_a_thread_writes_it() {
     on_each(|name, store| {
         let thread = store.create(&new("/a")).expect("begun");

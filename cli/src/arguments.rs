@@ -11,6 +11,8 @@ const EXAMPLES: &str = "\
 Examples:
   rowhouse demo                                 see it work, in a folder that is removed again
   rowhouse import ~/.myagent/sessions           index the transcripts of a folder
+  rowhouse import codex                         the threads of Codex, where they are
+  rowhouse export threads.rowhouse              all threads as one file; there: rowhouse import home FILE
   rowhouse backfill --follow                    index the home's own, or watch who does
   rowhouse threads list --cwd . --limit 20      what was worked on here
   rowhouse logs tail -f --level warn            what programs log, as they do
@@ -18,6 +20,7 @@ Examples:
   rowhouse status --json | jq .databases        which databases there are, for scripts
   rowhouse stats --watch                        what the programs that use them do
   rowhouse who                                  which processes use them, and which one is in the way
+  rowhouse doctor                               what is wrong, and what to do
   rowhouse backup                               copy everything, while programs go on writing
   rowhouse maintain                             give space that deleted rows left back to the disk
   rowhouse bench contention --quick             what this disk can do
@@ -48,8 +51,14 @@ pub(crate) enum Command {
     Stats(crate::stats::StatsArguments),
     /// Who has the databases open, writes, waits, is stopped, or keeps deleted files
     Who(crate::who::WhoArguments),
-    /// Index the transcripts of a folder as threads
+    /// What is wrong, what it comes from, and what to do: looks, changes nothing
+    Doctor(crate::doctor::DoctorArguments),
+    /// Where the home and its files are, and what decided it
+    Path(crate::path::PathArguments),
+    /// Bring threads in: the transcripts of a folder, a Codex home, or an exported home
     Import(crate::backfill::ImportArguments),
+    /// Write all threads into one file, for another machine
+    Export(crate::portable::ExportArguments),
     /// Index the transcripts of the home, or show how far that is
     Backfill(crate::backfill::BackfillArguments),
     /// Look for transcripts that are new, changed, moved or gone

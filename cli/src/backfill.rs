@@ -10,6 +10,7 @@ use bytesize::ByteSize;
 use clap::{Args, Subcommand};
 use indicatif::ProgressBar;
 use jiff::Timestamp;
+use rowhouse::rollout::CodexNames;
 use rowhouse::stores::backfill::{
     BackfillProblem, BackfillProgress, BackfillReport, BackfillState, BackfillStatus, MissingFile, Reread,
     SweepReport,
@@ -28,12 +29,34 @@ const TELL_EVERY: Duration = Duration::from_millis(250);
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  rowhouse import ~/.myagent/sessions\n  rowhouse import old/ --json | jq '.problems[].path'\n\nNothing in the folder is changed. Files that were imported before are looked at again only when they changed."
+    args_conflicts_with_subcommands = true,
+    arg_required_else_help = true,
+    after_help = "Examples:\n  rowhouse import ~/.myagent/sessions\n  rowhouse import codex                    the threads of Codex, with their names, where they are\n  rowhouse import home threads.rowhouse    what `rowhouse export` made of another home\n  rowhouse import old/ --json | jq '.problems[].path'\n\nNothing in the folder is changed. Files that were imported before are looked at again only when they changed. A folder\ncalled home or codex is given as ./home."
 )]
 pub(crate) struct ImportArguments {
+    #[command(subcommand)]
+    command: Option<ImportCommand>,
     /// The folder that holds the transcripts (*.jsonl, *.jsonl.zst), at any depth
     #[arg(value_name = "DIR")]
-    folder: PathBuf,
+    folder: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum ImportCommand {
+    /// The threads of a Codex home: its transcripts as they are, and their names
+    Codex(CodexArguments),
+    /// The threads of another home, from the file that `rowhouse export` made
+    Home(crate::portable::ImportHomeArguments),
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  rowhouse import codex\n  rowhouse import codex /backup/.codex --json | jq .names\n\nTranscripts are read where they are, also archived and compressed ones; nothing is copied, and nothing in the folder is\nchanged. Done again it brings in what is new. A name that was given here stays."
+)]
+struct CodexArguments {
+    /// The folder of Codex [default: the one that Codex itself uses, mostly ~/.codex]
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -75,10 +98,59 @@ pub(crate) struct ReindexArguments {
 }
 
 pub(crate) fn import(home: &Home, arguments: &ImportArguments, output: &Output) -> Result<()> {
-    check(&arguments.folder)?;
+    match (&arguments.command, &arguments.folder) {
+        (Some(ImportCommand::Codex(codex)), _) => import_codex(home, codex, output),
+        (Some(ImportCommand::Home(from)), _) => crate::portable::import(home, from, output),
+        (None, folder) => import_folder(home, folder.as_deref(), output),
+    }
+}
+
+fn import_folder(home: &Home, folder: Option<&Path>, output: &Output) -> Result<()> {
+    let Some(folder) = folder else {
+        return Err(Error::new(ErrorKind::Invalid, "there is nothing to import")
+            .advise("name the folder that holds the transcripts")
+            .into());
+    };
+    check(folder)?;
     let runtime = Runtime::open(home.clone())?;
-    let report = run(&runtime, &arguments.folder, Reread::Changed)?;
+    let report = run(&runtime, folder, Reread::Changed)?;
     if output.is_json() { output.document(&report) } else { output.text(&text(&report)) }
+}
+
+fn import_codex(home: &Home, arguments: &CodexArguments, output: &Output) -> Result<()> {
+    let folder = match &arguments.folder {
+        Some(folder) => folder.clone(),
+        None => codex_home()?,
+    };
+    check(&folder)?;
+    let runtime = Runtime::open(home.clone())?;
+    let bar = output::progress(0);
+    let report = runtime.backfill().import_codex(&folder, &mut |progress| show(&bar, progress));
+    bar.finish_and_clear();
+    let report = report?;
+    if output.is_json() {
+        return output.document(&report);
+    }
+    let mut told = text(&report.transcripts);
+    let CodexNames { found, given, without_thread, bad_lines, .. } = report.names;
+    // Writing to a String cannot fail.
+    let _ = writeln!(told, "{} named there, {} names taken over", threads(found), count(given as f64));
+    if without_thread > 0 {
+        let _ = writeln!(told, "{} of them without a transcript", threads(without_thread));
+    }
+    if bad_lines > 0 {
+        let _ = writeln!(told, "{} lines of session_index.jsonl could not be read", count(bad_lines as f64));
+    }
+    output.text(&told)
+}
+
+fn codex_home() -> Result<PathBuf> {
+    let given = std::env::var_os("CODEX_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    given.or_else(|| Some(std::env::home_dir()?.join(".codex"))).ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, "this user has no home directory")
+            .advise("name the folder of Codex")
+            .into()
+    })
 }
 
 #[derive(Serialize)]

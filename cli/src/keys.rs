@@ -341,7 +341,8 @@ fn clean(keys: &DeviceKeys, agreement: &Agreement, output: &Output) -> Result<()
             return Ok(());
         }
     }
-    let removed = keys.clean()?;
+    // Those that were listed above, and no others.
+    let removed = keys.clean(&orphans)?;
     told(&Removed { done: true, removed: removed.clone() }, &listed("removed", &removed), output)
 }
 

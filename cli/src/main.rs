@@ -6,6 +6,7 @@ mod backup;
 mod bench;
 mod children;
 mod demo;
+mod doctor;
 mod failure;
 mod goals;
 mod keys;
@@ -16,6 +17,8 @@ mod moment;
 mod open;
 mod output;
 mod pager;
+mod path;
+mod portable;
 mod repair;
 mod restore;
 mod signals;
@@ -40,6 +43,10 @@ fn main() -> ExitCode {
         Err(refused) => return failure::usage(&refused),
     };
     let output = Output::new(arguments.json);
+    // What is wrong is an answer of the doctor, with an exit code of its own.
+    if let Command::Doctor(doctor) = &arguments.command {
+        return doctor::run(&arguments, doctor, &output);
+    }
     match run(&arguments, &output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::report(&error, &output),
@@ -50,8 +57,11 @@ fn run(arguments: &Arguments, output: &Output) -> Result<()> {
     match &arguments.command {
         Command::Status(status) => status::run(&arguments.home()?, status, output),
         Command::Stats(stats) => stats::run(&arguments.home()?, stats, output),
-        Command::Who(who) => who::run(&arguments.home()?, who, output),
+        Command::Who(who) => who::run(arguments, who, output),
+        Command::Path(path) => path::run(&arguments.home()?, path, output),
+        Command::Doctor(_) => unreachable!("answered by main, for it has exit codes of its own"),
         Command::Import(import) => backfill::import(&arguments.home()?, import, output),
+        Command::Export(export) => portable::export(&arguments.home()?, export, output),
         Command::Backfill(backfill) => backfill::backfill(&arguments.home()?, backfill, output),
         Command::Reindex(reindex) => backfill::reindex(&arguments.home()?, reindex, output),
         Command::Logs(logs) => logs::run(&arguments.home()?, logs, output),

@@ -33,6 +33,8 @@ struct Document {
     /// Outputs that are kept, and of these those in the last book.
     outputs: i64,
     selected: i64,
+    /// There are more outputs or threads than are counted: the numbers are of the first 20,000.
+    truncated: bool,
     extract: Extract,
     consolidate: Consolidate,
 }
@@ -52,6 +54,9 @@ struct Consolidate {
     running: bool,
     #[serde(serialize_with = "rfc3339_option")]
     last_success_at: Option<i64>,
+    /// The newest source that the last book holds.
+    #[serde(serialize_with = "rfc3339_option")]
+    watermark: Option<i64>,
     /// Not before this.
     #[serde(serialize_with = "rfc3339_option")]
     cooldown_until: Option<i64>,
@@ -74,6 +79,7 @@ impl From<MemoryStatus> for Document {
         Self {
             outputs: status.outputs,
             selected: status.selected,
+            truncated: status.truncated,
             extract: Extract {
                 running: status.extracting,
                 lost: status.lost,
@@ -83,6 +89,7 @@ impl From<MemoryStatus> for Document {
             consolidate: Consolidate {
                 running: status.consolidating,
                 last_success_at: status.consolidated_at,
+                watermark: status.watermark,
                 cooldown_until: status.cooldown_until,
                 retry_at: status.retry_at,
             },
@@ -103,7 +110,8 @@ fn text(status: &Document, now: Timestamp) -> String {
     ] {
         table.row(&[what.to_owned(), count(number as f64)]);
     }
-    format!("{}\nbook: {}\n", table.render(), book(&status.consolidate, now))
+    let more = if status.truncated { "more than 20,000: only the first are counted\n" } else { "" };
+    format!("{}{more}\nbook: {}\n", table.render(), book(&status.consolidate, now))
 }
 
 fn book(status: &Consolidate, now: Timestamp) -> String {
@@ -128,12 +136,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_count_that_is_not_of_all_says_so() {
+        for truncated in [false, true] {
+            let document = Document::from(MemoryStatus { truncated, ..MemoryStatus::default() });
+            let json = serde_json::to_value(&document).expect("JSON");
+            assert_eq!(json["truncated"], truncated);
+            assert_eq!(text(&document, time(0)).contains("only the first"), truncated);
+        }
+    }
+
+    #[test]
     fn the_book_says_what_comes_next() {
         let now = time(1_800_000_000_000);
         let at = |seconds: i64| Some(1_800_000_000_000 + seconds * 1_000);
         let state = |running, last, cooldown, retry| Consolidate {
             running,
             last_success_at: last,
+            watermark: None,
             cooldown_until: cooldown,
             retry_at: retry,
         };

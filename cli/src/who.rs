@@ -1,13 +1,17 @@
 //! `rowhouse who`: which processes use the databases of a home, and what for. Opens no database and takes no lock.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 use bytesize::ByteSize;
 use clap::Args;
 use rowhouse::{
-    DatabaseLock, DatabaseProcess, DeletedFile, Holder, Home, HomeHolders, ProcessState, RuntimeDbRegistry,
+    DatabaseLock, DatabaseProcess, DeletedFile, Error, ErrorKind, Folder, Holder, HomeHolders, ProcessState,
+    RuntimeDbRegistry,
 };
 use serde::Serialize;
 
+use crate::arguments::Arguments;
 use crate::output::{BAD, DIM, Output, paint};
 use crate::table::{Table, age};
 
@@ -17,6 +21,7 @@ const STOPPED: &str = "stopped!";
 #[command(after_help = "\
 Examples:
   rowhouse who
+  rowhouse who --dir ~/.codex                   SQLite files of any program
   rowhouse who logs --json | jq '.databases[].processes[] | select(.holds | index(\"write\"))'
 
 A process that is stopped keeps its locks: continue it (fg, kill -CONT PID) or end it.
@@ -25,29 +30,50 @@ pub(crate) struct WhoArguments {
     /// Only this database
     #[arg(value_name = "DB")]
     database: Option<String>,
+    /// The SQLite files of any folder, such as another program's home
+    #[arg(long, value_name = "PATH")]
+    dir: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
 struct Document<'d> {
-    home: &'d std::path::Path,
+    home: &'d Path,
     #[serde(flatten)]
     holders: &'d HomeHolders,
 }
 
-pub(crate) fn run(home: &Home, arguments: &WhoArguments, output: &Output) -> Result<()> {
-    let registry = RuntimeDbRegistry::new(home);
-    let holders = match &arguments.database {
-        Some(name) => registry.who_has(name)?,
-        None => registry.who()?,
+pub(crate) fn run(all: &Arguments, arguments: &WhoArguments, output: &Output) -> Result<()> {
+    let name = arguments.database.as_deref();
+    let (place, holders) = match &arguments.dir {
+        Some(dir) => of_folder(&Folder::find(dir)?, name)?,
+        None => {
+            let home = all.home()?;
+            let registry = RuntimeDbRegistry::new(&home);
+            let holders = name.map_or_else(|| registry.who(), |name| registry.who_has(name))?;
+            (home.path().to_owned(), holders)
+        }
     };
     if output.is_json() {
-        return output.document(&Document { home: home.path(), holders: &holders });
+        return output.document(&Document { home: &place, holders: &holders });
     }
-    output.text(&text(&holders, arguments.database.as_deref(), home, jiff::Timestamp::now()))
+    output.text(&text(&holders, name, &place, jiff::Timestamp::now()))
 }
 
-fn text(holders: &HomeHolders, database: Option<&str>, home: &Home, now: jiff::Timestamp) -> String {
-    let place = home.path().display();
+fn of_folder(folder: &Folder, name: Option<&str>) -> rowhouse::Result<(PathBuf, HomeHolders)> {
+    let mut holders = folder.who();
+    if let Some(name) = name {
+        holders.databases.retain(|database| database.name == name);
+        if holders.databases.is_empty() {
+            return Err(Error::new(ErrorKind::NotFound, format!("there is no SQLite file {name:.64}"))
+                .at_path(folder.path())
+                .advise("`rowhouse who --dir` without a name lists those that are open"));
+        }
+    }
+    Ok((folder.path().to_owned(), holders))
+}
+
+fn text(holders: &HomeHolders, database: Option<&str>, place: &Path, now: jiff::Timestamp) -> String {
+    let place = place.display();
     if holders.databases.is_empty() && holders.deleted.as_ref().is_none_or(Vec::is_empty) {
         return format!("no databases in {place} yet\n");
     }

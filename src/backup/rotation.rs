@@ -53,6 +53,14 @@ pub(super) fn rotate(backups: &Path, keep: usize) -> Result<Vec<PathBuf>> {
     Ok(removed)
 }
 
+/// When the newest backup of a home was made, and how many there are; `None` without any.
+#[cfg(feature = "agent")]
+pub(crate) fn newest(home: &Path) -> Option<(Timestamp, usize)> {
+    let entries = fs::read_dir(home.join("backups")).ok()?.flatten();
+    let made: Vec<_> = entries.filter_map(|entry| look(entry.path())).collect();
+    Some((made.iter().map(|backup| backup.at).max()?, made.len()))
+}
+
 /// `None` for what is no backup, or one that this version does not understand.
 fn look(folder: PathBuf) -> Option<Made> {
     if folder.file_name()?.to_string_lossy().starts_with(UNFINISHED) {

@@ -134,6 +134,25 @@ pub(crate) fn blame(error: Error, file: &Path) -> Error {
     ))
 }
 
+/// Which file system something is on.
+#[cfg(feature = "agent")]
+pub(crate) struct FileSystem {
+    /// As the system calls it: `ext4`.
+    pub(crate) name: String,
+    /// Where it is mounted.
+    pub(crate) point: PathBuf,
+    /// Both, as a person reads them.
+    pub(crate) words: String,
+}
+
+/// Which file system an existing path is on; `None` where the system lists no mounts.
+#[cfg(feature = "agent")]
+pub(crate) fn of(path: &Path) -> Option<FileSystem> {
+    let mounts = Mounts::read();
+    let mount = mounts.of(path)?;
+    Some(FileSystem { name: mount.name.clone(), point: mount.point.clone(), words: in_words(mount) })
+}
+
 fn in_words(mount: &Mount) -> String {
     format!("{}, mounted at {}", mount.name, mount.point.display())
 }

@@ -46,22 +46,24 @@ pub(crate) fn open_lock_file(path: &Path) -> Result<File> {
         .map_err(|error| Error::io("open the lock file", path, error))
 }
 
+const ZERO: [u8; 8] = [0; 8];
+const NUMBER: u64 = ZERO.len() as u64;
+
 /// Opens a file of one number of eight bytes; a new one holds 0. It has its length from the moment on when it has its name,
 /// and its place on the disk, so that it can be mapped. It is never removed.
 ///
 /// # Errors
 /// `ReadOnly`, `Full` or `Io` from the system.
 pub(crate) fn open_number(path: &Path) -> Result<File> {
-    const ZERO: [u8; 8] = [0; 8];
     let failed = |error| Error::io("open the file", path, error);
     let open = || OpenOptions::new().read(true).write(true).open(path);
     match open() {
         Err(error) if error.kind() == Os::NotFound => {}
         opened => {
             let file = opened.map_err(failed)?;
-            // Emptied by somebody: mapped like that, it would kill the process that looks.
-            let length = file.metadata().map_err(failed)?.len().min(8);
-            file.write_all_at(&ZERO[usize::try_from(length).unwrap_or(8)..], length).map_err(failed)?;
+            if file.metadata().map_err(failed)?.len() < NUMBER {
+                fill_up(&file).map_err(failed)?;
+            }
             return Ok(file);
         }
     }
@@ -73,6 +75,19 @@ pub(crate) fn open_number(path: &Path) -> Result<File> {
         // Somebody else's, or ours.
         _ => open().map_err(failed),
     }
+}
+
+/// Gives a number that somebody emptied its length again: mapped as it is, it would kill the process that looks. One at a time,
+/// and after another look: another process may have filled it up, and have counted since.
+fn fill_up(file: &File) -> std::io::Result<()> {
+    file.lock()?;
+    let filled = file.metadata().and_then(|found| {
+        let length = found.len().min(NUMBER);
+        file.write_all_at(&ZERO[length as usize..], length)
+    });
+    // It ends with the descriptor in any case.
+    let _ = file.unlock();
+    filled
 }
 
 /// Takes other users' access away from a file or folder of this user's. Nothing is opened: the mode of a database may
@@ -380,6 +395,25 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).expect("a list").count(), 1);
         let missing = write_atomically(&folder.path().join("no/a"), b"").expect_err("no folder");
         assert_eq!(missing.kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_number_that_was_emptied_is_filled_up_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a");
+        fs::write(&path, [7, 0, 0]).expect("cut short");
+        let counts = open_number(&path).expect("filled up");
+        assert_eq!(fs::read(&path).expect("a number"), [7, 0, 0, 0, 0, 0, 0, 0], "what is there is kept");
+        // Two find it empty; one is faster, and counts before the other one goes on.
+        let zeroes = |file: &File| file.write_all_at(&ZERO, 0).expect("written");
+        for (late, left) in [(zeroes as fn(&File), 0), (|file| fill_up(file).expect("filled up"), 1)] {
+            fs::write(&path, "").expect("emptied");
+            let found_short = File::options().read(true).write(true).open(&path).expect("opened");
+            fill_up(&counts).expect("filled up");
+            counts.write_all_at(&[1], 0).expect("counted");
+            late(&found_short);
+            assert_eq!(fs::read(&path).expect("a number")[0], left, "without a second look it is lost");
+        }
     }
 
     #[test]

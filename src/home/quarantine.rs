@@ -132,6 +132,35 @@ fn finished(home: &Path, folder: &Path, which: Sets<'_>) -> Option<Set> {
     (is_one && finished).then(|| Set { folder: folder.to_owned(), at, bytes: bytes_in(folder) })
 }
 
+/// A set of files in quarantine, for whoever looks at them.
+#[cfg(feature = "agent")]
+pub(crate) struct Kept {
+    pub(crate) folder: PathBuf,
+    /// `None` for what restores set aside.
+    pub(crate) database: Option<String>,
+    /// False when somebody is making it, or was interrupted.
+    pub(crate) finished: bool,
+    pub(crate) bytes: u64,
+}
+
+/// All sets that a manifest tells of, by name.
+#[cfg(feature = "agent")]
+pub(crate) fn list(home: &Path) -> Vec<Kept> {
+    let told = |folder: PathBuf| {
+        let manifest: Manifest = serde_json::from_slice(&read_file(folder.join(MANIFEST)).ok()?).ok()?;
+        Some(Kept {
+            finished: manifest.state.is_none_or(|state| FINAL.contains(&&*state)),
+            database: manifest.report.map(|report| report.database).or(manifest.domain),
+            bytes: bytes_in(&folder),
+            folder,
+        })
+    };
+    let entries = fs::read_dir(home.join(FOLDER)).into_iter().flatten().flatten();
+    let mut sets: Vec<_> = entries.filter_map(|entry| told(entry.path())).collect();
+    sets.sort_by(|one, other| one.folder.cmp(&other.folder));
+    sets
+}
+
 fn bytes_in(folder: &Path) -> u64 {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
     files.filter_map(|file| file.metadata().ok()).filter(fs::Metadata::is_file).map(|found| found.len()).sum()

@@ -114,6 +114,14 @@ impl AppendFile {
         }
     }
 
+    /// Removes the file, whatever was written.
+    pub(super) fn remove(&self) {
+        if self.file.is_some() {
+            // What stays has a name that nobody takes for a transcript's.
+            let _ = disk::remove(&self.path);
+        }
+    }
+
     /// Takes bytes for the next write.
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.unsynced.extend_from_slice(bytes);

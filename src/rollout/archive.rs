@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::lease::WriterLease;
 use super::{Rollouts, compressed, disk, layout};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{refuse_too_full, with_ending};
@@ -40,12 +41,23 @@ pub struct CompressReport {
 }
 
 impl Rollouts {
-    /// Compresses the archived transcripts that nobody changed for so long, oldest first; at most `most` of them.
+    /// Compresses the archived transcripts that nobody changed for so long, oldest first; at most `most` of them. Where there
+    /// is an index of them, `LocalThreadStore::compress_archived` brings it up to date as well.
     ///
     /// # Errors
     /// `Unsupported` without the feature `zstd`; `Full`; when the archive cannot be listed. What is wrong with one file
     /// leaves that one for the next round.
     pub fn compress_archived(&self, older_than: Duration, most: u64) -> Result<CompressReport> {
+        self.compress_each(older_than, most, &mut |_| true)
+    }
+
+    /// The same; `done` is told where each one is now, and answers whether to go on.
+    pub(crate) fn compress_each(
+        &self,
+        older_than: Duration,
+        most: u64,
+        done: &mut dyn FnMut(&Path) -> bool,
+    ) -> Result<CompressReport> {
         let mut report = CompressReport::default();
         let folder = self.home.path().join("archived_sessions");
         if !cfg!(feature = "zstd") {
@@ -85,6 +97,9 @@ impl Rollouts {
                     report.compressed += 1;
                     report.bytes_before += file.stamp.size as u64;
                     report.bytes_after += after;
+                    if !done(&with_ending(&file.path, ".zst")) {
+                        break;
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::Full => return Err(error),
                 Err(error) => left(&mut report, &error),
@@ -158,6 +173,29 @@ impl Rollouts {
     }
 }
 
+impl Rollouts {
+    /// Removes the unfinished files beside this one, and this one, whose makers died: those whose lease is free, or is this
+    /// one.
+    ///
+    /// # Errors
+    /// Of the system.
+    pub(super) fn remove_abandoned(&self, path: &Path, own: &WriterLease) -> Result<()> {
+        let folder = path.parent().unwrap_or(path);
+        let failed = |error| Error::io("look for unfinished files", folder, error);
+        for entry in fs::read_dir(folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name();
+            let made_of = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(".new"));
+            let Some(id) = made_of.and_then(|name| layout::id_in_name(Path::new(name))) else { continue };
+            if id == own.id() || self.lease(&id, Duration::ZERO).is_ok() {
+                // Somebody else may have done it meanwhile.
+                let _ = disk::remove(&entry.path());
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Removes the compressed copy beside a plain transcript, which a crash left there, when the plain one holds all of it.
 /// The caller has the lease.
 pub(super) fn remove_compressed_copy(plain: &Path) -> Result<()> {
@@ -227,7 +265,7 @@ pub(super) fn unfinished(target: &Path) -> PathBuf {
 }
 
 /// An empty file, instead of what a crash left there.
-fn create_anew(path: &Path) -> Result<fs::File> {
+pub(super) fn create_anew(path: &Path) -> Result<fs::File> {
     remove_if_there(path)?;
     disk::create(path)
 }

@@ -4,7 +4,7 @@
 //! 1. Nothing else in [`rollout`](super) creates, writes, cuts, syncs, renames or removes a file. So a test that stops
 //!    a process before each step has stopped it everywhere it can leave traces (`tests/rollout_crashes.rs`).
 //! 2. Nothing here opens a database: the names are those of transcripts and of what lies beside them.
-//! 3. A rename never replaces a file.
+//! 3. A rename never replaces a file; [`replace`] does, for one of which the new one holds all.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
@@ -90,6 +90,12 @@ pub(super) fn cut(file: &File, path: &Path, to: u64) -> io::Result<()> {
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     go(&Step::Rename { from, to })?;
     home::rename_to_free_name(from, to)
+}
+
+/// Puts a file in the place of another one.
+pub(super) fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    go(&Step::Rename { from, to })?;
+    fs::rename(from, to)
 }
 
 /// Removes a file.

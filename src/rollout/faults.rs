@@ -39,6 +39,8 @@ pub enum Step<'a> {
     },
     /// A file or an empty folder is removed.
     Remove(&'a Path),
+    /// What a transcript says of its thread is brought into the state database.
+    Row(&'a str),
 }
 
 /// What becomes of a step.
@@ -67,6 +69,6 @@ pub fn watch(hook: Hook) {
     let _ = HOOK.set(hook);
 }
 
-pub(super) fn ask(step: &Step<'_>) -> Outcome {
+pub(crate) fn ask(step: &Step<'_>) -> Outcome {
     HOOK.get().map_or(Outcome::Goes, |hook| hook(step))
 }

@@ -61,7 +61,7 @@ pub(super) fn folders(path: &Path) -> Option<[&str; 4]> {
     (day.year() >= 0).then_some(["sessions", year, month, of_month])
 }
 
-pub(super) fn stamp(metadata: &Metadata) -> FileStamp {
+pub(crate) fn stamp(metadata: &Metadata) -> FileStamp {
     FileStamp {
         size: metadata.size() as i64,
         mtime_ns: metadata.mtime().saturating_mul(1_000_000_000).saturating_add(metadata.mtime_nsec()),
@@ -86,7 +86,7 @@ pub(super) fn plain_beside(path: &Path) -> Option<PathBuf> {
 }
 
 /// Where else this transcript is after it was compressed, decompressed, archived or taken back.
-pub(super) fn other_places(path: &Path) -> Vec<PathBuf> {
+pub(crate) fn other_places(path: &Path) -> Vec<PathBuf> {
     let plain = plain(path);
     let moved = if lies_archived(&plain) {
         archive_of(&plain)
@@ -294,7 +294,7 @@ impl Walk {
 }
 
 /// By its bytes: one that is no UTF-8 is found as well, so that whoever cannot use it can name it.
-fn is_rollout(name: &OsStr) -> bool {
+pub(super) fn is_rollout(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.starts_with(b"rollout-") && (name.ends_with(b".jsonl") || name.ends_with(b".jsonl.zst"))
 }

@@ -50,10 +50,13 @@ struct Owner {
     program: String,
     /// In milliseconds since 1970.
     since: u64,
+    /// Bytes of the transcript that it found: what comes before was written by others.
+    #[serde(default)]
+    found: u64,
 }
 
 impl Owner {
-    fn this_process() -> Self {
+    fn this_process(found: u64) -> Self {
         let pid = std::process::id();
         Self {
             pid,
@@ -61,6 +64,7 @@ impl Owner {
             boot: boot(),
             program: processes::command(pid),
             since: now_unix_ms(),
+            found,
         }
     }
 
@@ -107,26 +111,39 @@ impl WriterLease {
         }
     }
 
-    /// Whether somebody has the lease of a thread, in this process or another one; false where that cannot be told. Creates
-    /// nothing.
-    pub(super) fn is_held(home: &PreparedHome, id: &str) -> bool {
+    /// From where on somebody who has the lease of a thread writes it, in this process or another one; `None` where nobody
+    /// has it, or that cannot be told. Creates nothing.
+    pub(super) fn held_from(home: &PreparedHome, id: &str) -> Option<u64> {
         let path = home.lock_path(&format!("rollout-{id}.lock"));
         // Only an owner, or one that died, leaves the file there.
-        let Ok(file) = super::disk::open_to_read(&path) else { return false };
+        let file = super::disk::open_to_read(&path).ok()?;
         let held = matches!(file.try_lock_shared(), Err(std::fs::TryLockError::WouldBlock));
         // A fork may have a copy of the descriptor.
         let _ = file.unlock();
-        held
+        let owner = || serde_json::from_slice::<Owner>(&home::read_file(&path).ok()?).ok();
+        held.then(|| owner().map_or(0, |owner| owner.found))
     }
 
     fn owned(held: Held, path: PathBuf, id: &str) -> Self {
-        let record = serde_json::to_vec(&Owner::this_process()).unwrap_or_default();
-        let file = held.file();
+        let mut lease = Self { held, path, id: id.to_owned(), touched: (0, 0) };
+        lease.say(0);
+        lease
+    }
+
+    /// Says that the transcript had so many bytes when this owner got it.
+    pub(super) fn found(&mut self, bytes: u64) {
+        if bytes > 0 {
+            self.say(bytes);
+        }
+    }
+
+    fn say(&mut self, found: u64) {
+        let record = serde_json::to_vec(&Owner::this_process(found)).unwrap_or_default();
+        let file = self.held.file();
         let written = file.set_len(0).and_then(|()| file.write_all_at(&record, 0));
         let touched = written.and_then(|()| file.metadata()).map(|found| (found.mtime(), found.mtime_nsec()));
         // The record is for a person's eyes: a full disk does not keep anybody from the lock.
-        let touched = touched.unwrap_or_default();
-        Self { held, path, id: id.to_owned(), touched }
+        self.touched = touched.unwrap_or_default();
     }
 
     /// The thread.

@@ -154,9 +154,17 @@ fn between(
 ///
 /// # Errors
 /// As [`read_metadata`].
-pub(super) fn id_of(path: &Path) -> Result<String> {
+pub(crate) fn id_of(path: &Path) -> Result<String> {
+    let file = disk::open_to_read(path).map_err(|error| Error::io("read the transcript", path, error))?;
+    id_in(file, path)
+}
+
+/// The same of a file that is open, and has or is to have this name.
+///
+/// # Errors
+/// As [`read_metadata`].
+pub(super) fn id_in(file: File, path: &Path) -> Result<String> {
     let failed = |error| Error::io("read the transcript", path, error);
-    let file = disk::open_to_read(path).map_err(failed)?;
     let first = if is_compressed(path) {
         compressed::first_line(file, path)?
     } else {

@@ -19,11 +19,14 @@
 //! | `archive`, `compressed`, `trash` | moving, compressing, throwing away |
 //! | `metadata`, `windows`, `scan`, `records`, `first_message` | what a list shows, from both ends |
 //! | `derived` | the same of items that are not in a file yet |
+//! | `arriving`, `leaving` | from home to home |
+//! | `session_index` | the names that a Codex home keeps beside its transcripts |
 //! | `layout`, `backfill`, `whole` | a folder of transcripts, and its way into the store |
 //! | `disk`, `faults` | each step on the disk, and where a test can stop it |
 
 mod append_file;
 mod archive;
+pub(crate) mod arriving;
 mod backfill;
 mod backwards;
 #[cfg_attr(not(feature = "zstd"), path = "not_compressed.rs")]
@@ -36,6 +39,7 @@ mod first_message;
 mod item;
 pub(crate) mod layout;
 mod lease;
+pub(crate) mod leaving;
 mod line;
 mod locate;
 mod metadata;
@@ -46,6 +50,7 @@ pub(crate) mod records;
 mod rollouts;
 mod said;
 pub(crate) mod scan;
+mod session_index;
 mod torn;
 mod trash;
 mod whole;
@@ -59,10 +64,12 @@ pub use layout::{RolloutFile, Walk, walk};
 pub use lease::WriterLease;
 pub use line::RolloutLine;
 pub use locate::{Located, Stale, StalePath};
+pub(crate) use metadata::id_of;
 pub use metadata::{RolloutFacts, read_metadata};
 pub use new_rollout::NewRollout;
 pub use reader::{Position, Reader};
 pub use recorder::{Appended, Recorder};
 pub use rollouts::Rollouts;
 pub use said::UserFacts;
+pub use session_index::{CodexNames, CodexReport};
 pub use torn::TornTail;

@@ -156,6 +156,36 @@ impl Reader {
         }
     }
 
+    /// Goes on at a place between two lines. Forwards, a compressed transcript is only decompressed up to there; backwards,
+    /// from its beginning.
+    ///
+    /// # Errors
+    /// As [`open_at`](Self::open_at).
+    pub(crate) fn go_to(&mut self, to: Position) -> Result<()> {
+        let Some(on) = to.offset.checked_sub(self.position.offset) else {
+            *self = Self::open_at(&self.path, to)?;
+            return Ok(());
+        };
+        let there = self.block.len() - self.at;
+        if let Some(missing) = on.checked_sub(there as u64).filter(|missing| *missing > 0) {
+            match &mut self.source {
+                Source::Plain { at, .. } => *at = to.offset,
+                Source::Compressed(plain) => {
+                    let passed = io::copy(&mut plain.by_ref().take(missing), &mut io::sink())
+                        .map_err(|error| compressed::explain(error, &self.path))?;
+                    if passed < missing {
+                        return Err(became_shorter(&self.path));
+                    }
+                }
+            }
+            self.at = self.block.len();
+        } else {
+            self.at += on as usize;
+        }
+        (self.searched, self.position, self.at_end, self.passing) = (self.at, to, false, false);
+        Ok(())
+    }
+
     /// The last line, when it lacks nothing but its newline: for a transcript that nobody writes any more. To be asked when
     /// [`next`](Self::next) answered `None`; the place does not move.
     pub fn unfinished(&mut self) -> Option<RolloutLine<'_>> {

@@ -14,6 +14,7 @@
 use std::path::{Path, PathBuf};
 
 use super::append_file::AppendFile;
+use super::archive::{rename_durably, unfinished};
 use super::item::{Item, SNAPSHOT};
 use super::lease::WriterLease;
 use super::new_rollout::NewRollout;
@@ -49,6 +50,8 @@ pub struct Recorder {
     /// What was said may stand before this place, where nobody has looked yet.
     unread_before: Option<u64>,
     torn: Option<TornTail>,
+    /// The name that the file is to get; it has another one until it is shown.
+    to_be: Option<PathBuf>,
 }
 
 /// What became of items that were taken.
@@ -98,7 +101,33 @@ impl Recorder {
             since_said: 0,
             unread_before: None,
             torn: None,
+            to_be: None,
         })
+    }
+
+    pub(super) fn unseen(mut self) -> Self {
+        let path = self.path().to_owned();
+        self.file.moved(unfinished(&path), false);
+        self.to_be = Some(path);
+        self
+    }
+
+    /// Makes everything that was appended durable, and then gives the file its name, in one step.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush); `Conflict` when a transcript of that name is there meanwhile.
+    pub(crate) fn show(&mut self) -> Result<()> {
+        let Some(path) = self.to_be.clone() else { return Ok(()) };
+        self.flush()?;
+        if let Some(lease) = &mut self.lease {
+            lease.found(self.file.end());
+        }
+        let shown = rename_durably(self.path(), &path);
+        if shown.is_ok() || (path.symlink_metadata().is_ok() && self.path().symlink_metadata().is_err()) {
+            self.file.moved(path, shown.is_ok());
+            self.to_be = None;
+        }
+        shown
     }
 
     pub(super) fn resumed(
@@ -124,6 +153,7 @@ impl Recorder {
             since_said,
             unread_before,
             torn,
+            to_be: None,
         }
     }
 
@@ -135,6 +165,11 @@ impl Recorder {
     /// The transcript; until the first item it is not there.
     pub fn path(&self) -> &Path {
         self.file.path()
+    }
+
+    /// Where the transcript is, or is to be.
+    pub(crate) fn final_path(&self) -> &Path {
+        self.to_be.as_deref().unwrap_or_else(|| self.path())
     }
 
     /// Where the next line begins, those included that could not be written yet.
@@ -361,12 +396,15 @@ impl Recorder {
             return lease.check();
         }
         let lease = WriterLease::take(&self.rollouts.home, &self.id, std::time::Duration::ZERO)?;
-        if self.path().symlink_metadata().is_ok() {
+        if self.final_path().symlink_metadata().is_ok() {
             return Err(Error::new(ErrorKind::Conflict, "the thread has a transcript already")
-                .at_path(self.path())
+                .at_path(self.final_path())
                 .advise("resume it"));
         }
         self.rollouts.create_folders_of(self.path())?;
+        if self.to_be.is_some() {
+            self.rollouts.remove_abandoned(self.path(), &lease)?;
+        }
         self.lease = Some(lease);
         if let Some(first) = self.first_line.take() {
             self.push(&first);
@@ -400,7 +438,11 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         if self.lease.as_ref().is_some_and(|lease| lease.check().is_ok()) {
-            self.file.remove_if_never_written();
+            if self.to_be.is_some() {
+                self.file.remove();
+            } else {
+                self.file.remove_if_never_written();
+            }
         }
     }
 }

@@ -66,6 +66,11 @@ impl Rollouts {
         Recorder::begin(self, new)
     }
 
+    /// The same; nobody sees the thread before [`Recorder::show`], and it goes with a recorder that is dropped before.
+    pub(crate) fn create_unseen(&self, new: &NewRollout) -> Result<Recorder> {
+        Recorder::begin(self, new).map(Recorder::unseen)
+    }
+
     /// A recorder for a thread that is there, from where it ended. Waits so long for another writer; meanwhile that one can
     /// see that it [is wanted](Recorder::is_wanted).
     ///
@@ -77,7 +82,7 @@ impl Rollouts {
     /// `Invalid` when the hint leads to a transcript outside this home: its lock would say nothing to those who write
     /// there.
     pub fn resume(&self, id: &str, hint: Option<&Path>, wait: Duration) -> Result<Recorder> {
-        let lease = self.lease(id, wait)?;
+        let mut lease = self.lease(id, wait)?;
         // Looked for under the lease: whoever had it may have moved it.
         let mut path = self.own(&self.locate(lease.id(), hint)?.path)?;
         if layout::is_compressed(&path) {
@@ -89,6 +94,7 @@ impl Rollouts {
             .map_err(|error| Error::io("open the transcript to write it", &path, error))?;
         let (length, torn) = torn::mend(&file, &path)?;
         let said = said_at_end(&path)?;
+        lease.found(length);
         Ok(Recorder::resumed(self, lease, AppendFile::opened(path, file, length), said, torn))
     }
 
@@ -124,7 +130,13 @@ impl Rollouts {
     /// # Errors
     /// `Invalid` for what is no id.
     pub fn has_writer(&self, id: &str) -> Result<bool> {
-        Ok(WriterLease::is_held(&self.home, &thread_id(id)?))
+        Ok(self.written_from(id)?.is_some())
+    }
+
+    /// From which byte of the plain transcript on whoever writes this thread now writes it; `None` as
+    /// [`has_writer`](Self::has_writer).
+    pub(crate) fn written_from(&self, id: &str) -> Result<Option<u64>> {
+        Ok(WriterLease::held_from(&self.home, &thread_id(id)?))
     }
 
     /// Where a transcript of this name lies while it is not archived.

@@ -14,7 +14,7 @@ use super::item::{Item, SNAPSHOT};
 use super::records::Git;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stores::goals::Goal;
-use crate::stores::threads::{Change, GitFacts};
+use crate::stores::threads::{Change, GitFacts, MemoryMode};
 
 /// Bytes after which a snapshot is repeated.
 pub(super) const REPEATED_AFTER: u64 = 32 << 10;
@@ -35,6 +35,8 @@ pub struct UserFacts {
     pub git: Change<GitFacts>,
     /// Its goal.
     pub goal: Change<Goal>,
+    /// Whether memories may be drawn from it.
+    pub memory_mode: Change<MemoryMode>,
     /// What a later program wrote there.
     pub other: Map<String, Value>,
 }
@@ -54,6 +56,7 @@ impl UserFacts {
             archived_at: over(self.archived_at, later.archived_at),
             git: over(self.git, later.git),
             goal: over(self.goal, later.goal),
+            memory_mode: over(self.memory_mode, later.memory_mode),
             other,
         };
         for known in both.known().map(|(name, _)| name).collect::<Vec<_>>() {
@@ -85,6 +88,9 @@ impl UserFacts {
                 git.map(Git::facts)
             }),
             goal: take(&mut fields, "goal", |value| serde_json::from_value(value.clone()).ok()),
+            memory_mode: take(&mut fields, "memory_mode", |value| {
+                value.as_str().and_then(MemoryMode::from_word)
+            }),
             other: fields,
         }
     }
@@ -122,6 +128,7 @@ impl UserFacts {
             ("archived_at", field(&self.archived_at, |at| json!(at))),
             ("git", field(&self.git, git)),
             ("goal", field(&self.goal, |goal| json!(goal))),
+            ("memory_mode", field(&self.memory_mode, |mode| json!(mode.as_str()))),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
@@ -179,6 +186,7 @@ mod tests {
             archived_at: Change::Clear,
             git: Change::Set(git),
             goal: Change::Set(goal()),
+            memory_mode: Change::Set(MemoryMode::Polluted),
             other: Map::new(),
         };
         assert_eq!(read_back(&facts), facts);
@@ -194,14 +202,15 @@ mod tests {
 
     #[test]
     fn what_a_later_program_wrote_is_repeated_until_it_is_said_anew() {
-        let later =
-            payload(r#"{"colour":{"r":1},"goal":{"status":"dreaming"},"name":["a","b"],"is_pinned":true}"#);
+        let later = payload(
+            r#"{"colour":{"r":1},"goal":{"status":"dreaming"},"memory_mode":"later","name":["a","b"],"is_pinned":true}"#,
+        );
         assert_eq!((&later.name, &later.is_pinned), (&Change::Leave, &Change::Set(true)));
         assert_eq!(read_back(&later), later);
         let said = later.then(UserFacts { name: Change::Set("Ledger".to_owned()), ..UserFacts::default() });
         let back = read_back(&said);
         assert_eq!(back.name, Change::Set("Ledger".to_owned()));
-        assert_eq!(back.other.keys().collect::<Vec<_>>(), ["colour", "goal"]);
+        assert_eq!(back.other.keys().collect::<Vec<_>>(), ["colour", "goal", "memory_mode"]);
     }
 
     #[test]

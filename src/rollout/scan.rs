@@ -196,6 +196,9 @@ fn say(facts: &mut ThreadFacts, user: UserFacts) {
         said = said.with(UserField::Git);
         facts.git = if let Change::Set(git) = user.git { git } else { GitFacts::default() };
     }
+    if let Change::Set(mode) = user.memory_mode {
+        facts.memory_mode = Some(mode);
+    }
     facts.user_set = said;
 }
 

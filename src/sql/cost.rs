@@ -35,10 +35,26 @@ pub struct StatementCost {
 pub fn statement_costs<T>(work: impl FnOnce() -> T) -> (T, Vec<StatementCost>) {
     let _alone = ONE_AT_A_TIME.lock();
     COSTS.lock().clear();
-    COUNTING.store(true, Ordering::Relaxed);
+    let counting = Counting::begin();
     let answer = work();
-    COUNTING.store(false, Ordering::Relaxed);
+    drop(counting);
     (answer, std::mem::take(&mut *COSTS.lock()))
+}
+
+/// Counted while it lives; it ends also when the work panics.
+struct Counting;
+
+impl Counting {
+    fn begin() -> Self {
+        COUNTING.store(true, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        COUNTING.store(false, Ordering::Relaxed);
+    }
 }
 
 const COUNTERS: [StatementStatus; 4] = [
@@ -70,5 +86,19 @@ pub(super) fn end(statement: &Statement<'_>, sql: &str, rows: usize) {
             automatic_index_rows,
             vm_steps,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_that_panics_is_not_counted_for_ever() {
+        let panicked =
+            std::panic::catch_unwind(|| statement_costs(|| std::panic::resume_unwind(Box::new("as a test"))));
+        assert!(panicked.is_err());
+        let _alone = ONE_AT_A_TIME.lock();
+        assert!(!COUNTING.load(Ordering::Relaxed));
     }
 }

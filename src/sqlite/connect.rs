@@ -1,5 +1,8 @@
 //! How a database file is opened: the only place that does.
 //!
+//! Here is what happens in which order; [`files`] looks at the files by name, [`connection`] opens one connection, [`owner`]
+//! tells whose file it is, and [`waiting`] waits for who is in the way.
+//!
 //! Invariants:
 //! 1. A warm open takes no write lock: it runs no statement that needs one, not even to find out.
 //! 2. Whatever must be created or migrated is done under the init lock file, after a second look.
@@ -7,19 +10,22 @@
 //!    What turns out not to be ours is closed without a change of a byte.
 //! 4. The stamp (application id and a random user version) is in the header of the main file before the switch to
 //!    WAL, so that it can be read from the file itself ever after.
+//! 5. No connection to a database of ours works its log off by being closed.
 //!
 //! Tests: `tests/open_*.rs` (another connection inside BEGIN IMMEDIATE, a text file, a directory, races of many
-//! processes); the stamp in `identity`.
+//! processes); the stamp in `identity`; what closing leaves in `core`.
 
-use std::cell::Cell;
-use std::fs::{File, Metadata};
-use std::path::{Path, PathBuf};
+mod connection;
+mod files;
+mod owner;
+mod waiting;
+
+use std::fs::Metadata;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rusqlite::config::DbConfig;
-use rusqlite::limits::Limit;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::OpenFlags;
 
 use super::cantopen;
 use super::damage::{self, DamageReport};
@@ -30,29 +36,29 @@ use super::holders;
 use super::identity::{Marks, Place, Sidecars};
 use super::latch::{self, Latch};
 use super::log_cap::Lengths;
-use super::memory::{self, Memory};
+use super::memory::Memory;
 use super::migrate::{self, Access};
 use super::read_only::ReadOnly;
 use super::rebuilt;
-use super::shared::warn;
 use super::space;
 use super::stats::{Phase, Times};
 use super::tx::{Snapshot, Tx};
 use crate::config::Limits;
-use crate::domain::{Domain, Durability};
+use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
-use crate::home::{self, PreparedHome, access};
+use crate::home::{self, PreparedHome};
 use crate::presence::Presence;
 use crate::salvage;
-
-/// "rowh": the application id of every database this library creates (<https://sqlite.org/pragma.html#pragma_application_id>).
-pub(crate) const APPLICATION_ID: u32 = 0x726f_7768;
+use connection::leave_log_when_closed;
+pub(super) use files::SMALLEST_DATABASE;
+pub(crate) use owner::APPLICATION_ID;
+use owner::is_wal;
+pub(super) use owner::{Whose, stamp, whose};
+pub(crate) use waiting::{Locked, lock_until, pause};
+pub(super) use waiting::{Patience, wait_a_moment};
 
 /// The oldest SQLite without the WAL-reset bug (<https://sqlite.org/wal.html#walresetbug>).
 const OLDEST_SQLITE: i32 = 3_051_003;
-
-/// One page of the smallest size (<https://sqlite.org/fileformat.html>, section 1.3.2).
-pub(super) const SMALLEST_DATABASE: u64 = 512;
 
 /// Everything needed to open a database, at the first and at any later time.
 #[derive(Clone)]
@@ -268,6 +274,7 @@ impl Spec {
                 notes.push(rebuilt::NOTE.to_owned());
             }
         }
+        leave_log_when_closed(&connection, true)?;
         if !is_wal(&connection)? {
             let mode: String = connection.query_row("PRAGMA journal_mode=WAL", [], |row| row.get(0))?;
             if mode != "wal" {
@@ -314,7 +321,6 @@ impl Spec {
             ffi::persist_wal(&connection)?;
             // A checkpoint needs to know the log, which the first read finds out.
             self.check_current(&connection)?;
-            connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
             connection.busy_handler(None)?;
             Ok(connection)
         };
@@ -340,96 +346,8 @@ impl Spec {
         home::blame_file_system(error, &self.path).in_database(self.domain.name(), &self.path)
     }
 
-    /// Refuses to write what this user may not: found out before anything is opened or created, and by name.
-    fn check_writable(&self) -> Result<()> {
-        if let Some(folder) = self.path.parent() {
-            access::writable_folder(folder)?;
-        }
-        let beside = |ending| home::with_ending(&self.path, ending);
-        let own = [beside(""), beside("-wal"), beside("-shm")];
-        for path in own.iter().chain([&self.init_lock, &self.room, &self.latch_file()]) {
-            match access::writable(path) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// To be called when this set of the database was added to the quarantine, and is finished.
-    pub(super) fn bound_quarantine(&self, set: &Path) {
-        let home = self.path.parent().unwrap_or(&self.path);
-        let sets = home::quarantine::Sets::Of(self.domain.name());
-        let bytes = std::fs::symlink_metadata(&self.path).map_or(0, |found| found.len());
-        if let Err(error) = home::quarantine::bound(home, sets, set, bytes, self.limits.quarantine_sets) {
-            // What was added is safe; the next one tries again.
-            warn(&self.name(error));
-        }
-    }
-
-    /// Takes other users' access to the files of this domain away, where an older program or a copy left it.
-    fn tighten(&self) -> Result<()> {
-        let beside = |ending| home::with_ending(&self.path, ending);
-        let own = [beside(""), beside("-wal"), beside("-shm")];
-        let locks = [&self.init_lock, &self.room];
-        own.iter().chain(locks).try_for_each(|path| home::tighten(path))
-    }
-
-    /// Checks the file by name only; answers its length, 0 when it is missing. It is not opened: another connection of
-    /// this process may have it open, and closing any descriptor would drop that one's locks.
-    pub(super) fn look(&self) -> Result<u64> {
-        Ok(self.look_closely()?.map_or(0, |found| found.len()))
-    }
-
-    fn look_closely(&self) -> Result<Option<Metadata>> {
-        let found = home::check_database_file(&self.path)?;
-        if found.as_ref().is_some_and(|found| (1..SMALLEST_DATABASE).contains(&found.len())) {
-            // SQLite would take a file of one byte for an empty one.
-            return Err(damage::not_a_database());
-        }
-        Ok(found)
-    }
-
-    /// Moves the log and the index of another generation away from the file that is at the path now: SQLite would
-    /// apply that log to it. They are kept, under a name of their own. Only what `old` names is moved; another process
-    /// may have done it already.
-    pub(super) fn set_aside(&self, old: &Sidecars, deadline: Instant) -> Result<()> {
-        let _lock = lock_until(&self.init_lock, deadline)?;
-        let now = jiff::Timestamp::now().as_millisecond();
-        let found = Sidecars::of(&self.path);
-        for (ending, inode) in [
-            ("-wal", old.wal.filter(|_| old.wal == found.wal)),
-            ("-shm", old.shm.filter(|_| old.shm == found.shm)),
-        ] {
-            let from = home::with_ending(&self.path, ending);
-            if inode.is_some() {
-                std::fs::rename(&from, home::with_ending(&from, &format!(".replaced-{now}")))
-                    .map_err(|error| Error::io("set the old write-ahead log aside", &from, error))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn is_cut_to_nothing(&self) -> bool {
-        self.memory.is_none() && std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.len() == 0)
-    }
-
-    /// True when the write-ahead log holds something.
-    pub(super) fn has_log(&self) -> bool {
-        self.memory.is_none() && self.log().is_some_and(|found| found.len() > 0)
-    }
-
-    /// The length of the write-ahead log's file.
-    pub(super) fn log_bytes(&self) -> u64 {
-        if self.memory.is_some() { 0 } else { self.log().map_or(0, |found| found.len()) }
-    }
-
     pub(super) fn log_lengths(&self) -> Lengths {
         Lengths::of(&self.limits, &self.domain)
-    }
-
-    fn log(&self) -> Option<Metadata> {
-        std::fs::symlink_metadata(home::with_ending(&self.path, "-wal")).ok()
     }
 
     /// Makes a connection the write connection.
@@ -441,7 +359,6 @@ impl Spec {
         wrote: Option<i64>,
     ) -> Result<Opened> {
         ffi::persist_wal(&connection)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         let marks = match &self.memory {
             Some(_) => Marks::in_memory(&connection)?,
             None => Marks::of(&self.path, &connection)?,
@@ -474,199 +391,6 @@ impl Spec {
             wrote,
         })
     }
-
-    pub(super) fn connect(&self, mode: OpenFlags, user: User) -> Result<Counted> {
-        // What is opened beside a write connection is compared with that one.
-        let anew = !self.generation.is_attached();
-        self.open(mode, user, anew)
-    }
-
-    /// The same, as if this process had no other connection to it.
-    pub(super) fn connect_anew(&self, mode: OpenFlags, user: User) -> Result<Counted> {
-        self.open(mode, user, true)
-    }
-
-    #[allow(clippy::disallowed_methods)] // the one place that opens a database
-    fn open(&self, mode: OpenFlags, user: User, anew: bool) -> Result<Counted> {
-        let entry = self.generation.enter(user)?;
-        // Whoever creates it is the writer. Anybody else's first statement would have SQLite delete the log.
-        if user != User::Writer && self.is_cut_to_nothing() {
-            return Err(damage::emptied());
-        }
-        let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-        let connection = match &self.memory {
-            Some(_) => Connection::open_with_flags_and_vfs(&self.path, flags, memory::VFS)?,
-            None => Connection::open_with_flags(&self.path, flags)?,
-        };
-        if mode == OpenFlags::SQLITE_OPEN_READ_WRITE && connection.is_readonly("main")? {
-            // SQLite asked the system and was refused, by a sandbox for one.
-            return Err(Error::new(ErrorKind::ReadOnly, "the file may not be written").advise(format!(
-                "give this program write permission to it, choose another home, {}",
-                access::WITHOUT_KEEPING
-            )));
-        }
-        if anew && self.memory.is_none() {
-            damage::check_header(&connection, &self.path)?;
-        }
-        // Until it is known to be ours, closing it again must not change a byte of it.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, self.has_log())?;
-        Ok(entry.counts(self.made_ready(connection)?))
-    }
-
-    /// What every connection gets.
-    pub(super) fn made_ready(&self, connection: Connection) -> Result<Connection> {
-        connection.busy_handler(Some(wait_a_moment))?;
-        self.settle(&connection).map_err(not_a_database)?;
-        if let Some(run) = &self.domain.on_connect {
-            run(&connection)?;
-            // What it prepared was not judged by the guard.
-            connection.flush_prepared_statement_cache();
-        }
-        Ok(connection)
-    }
-
-    /// Settings that need no lock (<https://sqlite.org/pragma.html>).
-    fn settle(&self, connection: &Connection) -> Result<()> {
-        let limits = &self.limits;
-        let synchronous = match self.domain.durability {
-            Durability::Full => "FULL",
-            Durability::Normal => "NORMAL",
-        };
-        connection.set_prepared_statement_cache_capacity(limits.statement_cache);
-        connection
-            .set_limit(Limit::SQLITE_LIMIT_LENGTH, i32::try_from(limits.value_bytes).unwrap_or(i32::MAX))?;
-        connection.set_limit(Limit::SQLITE_LIMIT_ATTACHED, 0)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DDL, false)?;
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DQS_DML, false)?;
-        connection.execute_batch(&format!(
-            "PRAGMA synchronous={synchronous}; PRAGMA cache_size=-{}; PRAGMA journal_size_limit={}; \
-             PRAGMA mmap_size=0; PRAGMA wal_autocheckpoint=0; PRAGMA foreign_keys=ON; PRAGMA cell_size_check=ON; PRAGMA fullfsync=ON; \
-             PRAGMA checkpoint_fullfsync=ON;",
-            limits.page_cache / 1024,
-            self.log_lengths().kept_bytes,
-        ))?;
-        Ok(())
-    }
-}
-
-/// Whose a database is, as far as its marks tell.
-#[derive(PartialEq, Eq)]
-pub(super) enum Whose {
-    Ours,
-    /// Empty, and without marks.
-    Nobodys,
-    /// With tables, and without marks: as a dump leaves it when it is loaded.
-    Unmarked,
-}
-
-pub(super) fn whose(connection: &Connection) -> Result<Whose> {
-    let id: i32 = connection.query_row("PRAGMA application_id", [], |row| row.get(0))?;
-    if id.cast_unsigned() == APPLICATION_ID {
-        return Ok(Whose::Ours);
-    }
-    let objects: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    match (id, objects) {
-        (0, 0) => Ok(Whose::Nobodys),
-        (0, _) => Ok(Whose::Unmarked),
-        _ => Err(rebuilt::another_programs()),
-    }
-}
-
-/// The first thing that SQLite reads is the header.
-fn not_a_database(error: Error) -> Error {
-    if error.sqlite_code() == Some(rusqlite::ffi::SQLITE_NOTADB) { no_database(error) } else { error }
-}
-
-fn no_database(error: Error) -> Error {
-    error
-        .worded("the file is not an SQLite database")
-        .advise("move it away, or restore it from a backup; nothing in it was changed")
-}
-
-fn is_wal(connection: &Connection) -> Result<bool> {
-    Ok(connection.query_row("PRAGMA journal_mode", [], |row| row.get::<_, String>(0))? == "wal")
-}
-
-/// Marks an empty file as ours, in rollback mode, so that the marks are in the main file.
-pub(super) fn stamp(connection: &Connection) -> Result<()> {
-    let mut random = [0u8; 4];
-    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
-        .map_err(|error| Error::new(ErrorKind::Io, "the system gave no random bytes").caused_by(error))?;
-    let generation = (i32::from_ne_bytes(random) & i32::MAX) | 1;
-    // auto_vacuum only takes before the first table, and not any more after the switch to WAL.
-    connection.execute_batch(&format!(
-        "PRAGMA auto_vacuum=INCREMENTAL; BEGIN IMMEDIATE; PRAGMA application_id={APPLICATION_ID}; \
-         PRAGMA user_version={generation}; COMMIT;"
-    ))?;
-    Ok(())
-}
-
-/// Takes an exclusive flock, looking once a millisecond until `deadline`. It is freed when the answer is dropped.
-pub(crate) fn lock_until(path: &Path, deadline: Instant) -> Result<Locked> {
-    let file = home::open_lock_file(path)?;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(Locked(file)),
-            Err(std::fs::TryLockError::Error(error)) => return Err(Error::io("lock", path, error)),
-            Err(std::fs::TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                return Err(Error::new(
-                    ErrorKind::Busy,
-                    "another process is creating or migrating this database",
-                )
-                .held_by(holders::flock_holder(path))
-                .retry_in(Duration::from_secs(1)));
-            }
-            Err(std::fs::TryLockError::WouldBlock) => pause(),
-        }
-    }
-}
-
-/// A flock that ends here, also when a process forked meanwhile has a copy of the descriptor.
-pub(crate) struct Locked(File);
-
-impl Drop for Locked {
-    fn drop(&mut self) {
-        let _ = self.0.unlock();
-    }
-}
-
-/// One millisecond. Only for polling a lock of another process, which cannot tell us when it is free.
-#[allow(clippy::disallowed_methods)]
-pub(crate) fn pause() {
-    std::thread::sleep(Duration::from_millis(1));
-}
-
-thread_local! {
-    static PATIENT_UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
-}
-
-/// How long SQLite's own waits on this thread may take.
-pub(super) struct Patience {
-    was: Option<Instant>,
-}
-
-impl Patience {
-    pub(super) fn until(deadline: Instant) -> Self {
-        Self { was: PATIENT_UNTIL.replace(Some(deadline)) }
-    }
-}
-
-impl Drop for Patience {
-    fn drop(&mut self) {
-        PATIENT_UNTIL.set(self.was);
-    }
-}
-
-/// The busy handler: looks again every millisecond (SQLite's own backs off to 100 ms), until this thread's patience
-/// ends.
-pub(super) fn wait_a_moment(_attempts: i32) -> bool {
-    let patient = PATIENT_UNTIL.get().is_some_and(|until| Instant::now() < until);
-    if patient {
-        pause();
-    }
-    patient
 }
 
 #[cfg(test)]

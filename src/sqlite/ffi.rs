@@ -162,10 +162,34 @@ pub(super) fn has_deferred_violations(connection: &Connection) -> bool {
     status(connection, ffi::SQLITE_DBSTATUS_DEFERRED_FKS).is_some_and(|current| current != 0)
 }
 
-/// Pages that this connection has written to the log since it was opened
-/// (<https://sqlite.org/c3ref/c_dbstatus_options.html>, `SQLITE_DBSTATUS_CACHE_WRITE`). It begins anew after 2^31.
-pub(super) fn pages_written(connection: &Connection) -> u32 {
-    status(connection, ffi::SQLITE_DBSTATUS_CACHE_WRITE).map_or(0, c_int::cast_unsigned)
+/// Counts what a connection writes to the log, in pages, from one look to the next.
+#[derive(Default)]
+pub(super) struct PagesWritten {
+    seen: u32,
+}
+
+impl PagesWritten {
+    /// From now on: what this connection has written until now does not count.
+    pub(super) fn from_now(connection: &Connection) -> Self {
+        Self { seen: pages_written(connection).unwrap_or(0) }
+    }
+
+    /// Those since the last look.
+    pub(super) fn since_last(&mut self, connection: &Connection) -> u64 {
+        pages_written(connection).map_or(0, |written| self.until(written))
+    }
+
+    fn until(&mut self, written: u32) -> u64 {
+        u64::from(written.wrapping_sub(std::mem::replace(&mut self.seen, written)) & MOST_TOLD)
+    }
+}
+
+/// What SQLite tells of a count: its lower 31 bits.
+const MOST_TOLD: u32 = u32::MAX >> 1;
+
+/// Since it was opened (<https://sqlite.org/c3ref/c_dbstatus_options.html>, `SQLITE_DBSTATUS_CACHE_WRITE`).
+fn pages_written(connection: &Connection) -> Option<u32> {
+    status(connection, ffi::SQLITE_DBSTATUS_CACHE_WRITE).map(c_int::cast_unsigned)
 }
 
 /// Pages that this connection read from the file or its log (`SQLITE_DBSTATUS_CACHE_MISS`).
@@ -260,6 +284,16 @@ pub(super) fn read_log(connection: &Connection, bytes: &mut [u8], at: u64) -> Re
     read_file(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER, bytes, at)
 }
 
+/// The length of the write-ahead log's file; 0 when it is not open.
+pub(super) fn log_length(connection: &Connection) -> Result<u64> {
+    let Some((file, methods)) = file_of(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER)? else { return Ok(0) };
+    let Some(size) = methods.xFileSize else { return Err(failure(ffi::SQLITE_MISUSE)) };
+    let mut length = 0;
+    // SAFETY: the file is open while `connection` is borrowed, and the method is its own; it writes one number, which is ours.
+    check(unsafe { size(file, &raw mut length) })?;
+    Ok(u64::try_from(length).unwrap_or(0))
+}
+
 /// Writes `bytes` into the write-ahead log, through SQLite's own descriptor.
 pub(super) fn write_log(connection: &Connection, bytes: &[u8], at: u64) -> Result<()> {
     let too_big = || failure(ffi::SQLITE_TOOBIG);
@@ -279,15 +313,21 @@ pub(super) fn is_short_read(error: &Error) -> bool {
     error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_SHORT_READ)
 }
 
-/// Makes the main file and its log durable, through SQLite's own descriptors.
-pub(super) fn sync_files(connection: &Connection) -> Result<()> {
-    for which in [ffi::SQLITE_FCNTL_JOURNAL_POINTER, ffi::SQLITE_FCNTL_FILE_POINTER] {
-        let Some((file, methods)) = file_of(connection, which)? else { continue };
-        let Some(sync) = methods.xSync else { return Err(failure(ffi::SQLITE_MISUSE)) };
-        // SAFETY: the file is open while `connection` is borrowed, and the method is its own.
-        check(unsafe { sync(file, ffi::SQLITE_SYNC_FULL) })?;
-    }
-    Ok(())
+/// Makes the write-ahead log durable, through SQLite's own descriptor.
+pub(super) fn sync_log(connection: &Connection) -> Result<()> {
+    sync(connection, ffi::SQLITE_FCNTL_JOURNAL_POINTER)
+}
+
+/// Makes the main file durable, through SQLite's own descriptor.
+pub(super) fn sync_main_file(connection: &Connection) -> Result<()> {
+    sync(connection, ffi::SQLITE_FCNTL_FILE_POINTER)
+}
+
+fn sync(connection: &Connection, which: c_int) -> Result<()> {
+    let Some((file, methods)) = file_of(connection, which)? else { return Ok(()) };
+    let Some(sync) = methods.xSync else { return Err(failure(ffi::SQLITE_MISUSE)) };
+    // SAFETY: the file is open while `connection` is borrowed, and the method is its own.
+    check(unsafe { sync(file, ffi::SQLITE_SYNC_FULL) })
 }
 
 /// True when no other connection of any process has the database open. From then on none can be opened before this one
@@ -536,4 +576,30 @@ unsafe extern "C" fn on_commit(
     let gauge = unsafe { &*gauge.cast::<AtomicU64>() };
     gauge.store(u64::try_from(pages).unwrap_or(0) | NEWS, Ordering::Relaxed);
     ffi::SQLITE_OK
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_are_counted_on_where_sqlites_own_count_begins_anew() {
+        let mut pages = PagesWritten::default();
+        assert_eq!(pages.until(10), 10);
+        assert_eq!(pages.until(10), 0);
+        assert_eq!(pages.until(MOST_TOLD - 2), u64::from(MOST_TOLD) - 12);
+        assert_eq!(pages.until(5), 8, "5 - (2^31 - 3), of 31 bits");
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a file of the test's own")]
+    fn pages_are_counted_from_one_look_to_the_next() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let connection = Connection::open(folder.path().join("a.sqlite")).expect("opened");
+        connection.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(a)").expect("a table");
+        let mut pages = PagesWritten::from_now(&connection);
+        assert_eq!(pages.since_last(&connection), 0);
+        connection.execute("INSERT INTO t VALUES (1)", []).expect("a row");
+        assert_eq!((pages.since_last(&connection), pages.since_last(&connection)), (1, 0));
+    }
 }

@@ -5,17 +5,19 @@
 //! in which something may be missing is never written on: what is acknowledged behind a gap is gone after a power cut.
 //!
 //! `locks/<name>.latch` holds one number, which every process that writes the database has mapped. Even: good. Odd: a
-//! write failed, and nobody has recovered the database since. It only counts up.
+//! write failed, and nobody has recovered the database since. It only counts up, also by a failure while it is odd: who
+//! recovers the database just then begins anew.
 //!
 //! Invariants:
 //! 1. A process acknowledges a commit only if the number, looked at after COMMIT, is the even one that it found when it
 //!    opened the database. That costs one load.
 //! 2. Whoever sees a write fail makes the number odd before anybody is told, and before the turn is given back. A process
 //!    that writes without its turn may acknowledge in between, within those microseconds.
-//! 3. Odd becomes even only under the init lock, after [`prove`]: the whole log was read again and its checksums hold, each
-//!    page of it was written once more, into the log and after an fsync into the main file, also what had been copied there
-//!    before the failure; fsync of both files succeeded, and the log is empty. Written once more, because the kernel does
-//!    not write by itself what it has marked clean. Whoever dies on the way leaves it odd; the next one begins anew.
+//! 3. Odd becomes even only under the init lock, after [`prove`]: while nobody could write, the whole log was read again and
+//!    its checksums hold, each page of it was written once more and synced, it is forgotten that any of it was copied into the
+//!    main file, and that is synced. Written once more, because the kernel does not write by itself what it has marked clean;
+//!    what was copied before the failure is copied again, by the next checkpoint. Whoever dies on the way leaves it odd; the
+//!    next one begins anew.
 //! 4. A process whose own write failed stays latched until its `reopen()`. Others open the database again by themselves, and
 //!    so does one whose maintenance failed: its caller was told.
 //! 5. Whoever writes the files looks and tells: writers, checkpoints, migrations, merges, [`visit`](super::visit)s, and who
@@ -77,10 +79,10 @@ impl Joined {
         self.word.get() == self.found
     }
 
-    /// A write of this process failed.
+    /// A write of this process failed. Told whatever the number is by now: what was recovered before this failure does not
+    /// cover it.
     pub(super) fn raise(&self) {
-        // Otherwise somebody else was first, or has recovered it since.
-        self.word.change(self.found, self.found + 1);
+        self.word.update(|number| number.wrapping_add(if is_good(number) { 1 } else { 2 }));
     }
 
     /// The same when that is what an answer says.
@@ -132,6 +134,9 @@ impl Spec {
                 break found;
             }
             self.recover_word(&word, deadline)?;
+            if !is_good(word.get()) && Instant::now() >= deadline {
+                return Err(failed_elsewhere());
+            }
         };
         *self.latch.0.lock() = Some(Joined { word, found });
         Ok(())
@@ -151,7 +156,7 @@ impl Spec {
         Ok(joined)
     }
 
-    /// Recovers the database, unless somebody has done so.
+    /// Recovers the database, unless somebody has done so. When it fails again meanwhile, that is left to who opens it.
     ///
     /// # Errors
     /// `Latched` when the disk still fails, `Corrupt` when the log cannot be read as it was written, `Busy` while somebody
@@ -206,25 +211,31 @@ fn is_good(number: u64) -> bool {
     number.is_multiple_of(2)
 }
 
-/// Brings everything that was committed into the main file, and shows that the disk takes it.
+/// Brings everything that was committed to the disk once more, and shows that the disk takes it. Whoever reads goes on, and
+/// is not waited for.
 fn prove(connection: &Connection) -> Result<()> {
-    let log = ffi::checkpoint_noop(connection)?.log;
-    if log > 0 {
-        let locks = take_locks(connection)?;
-        if !write_log_again(connection, log)? {
+    let locks = take_locks(connection)?;
+    // From now on nobody makes it longer or begins it anew.
+    let found = ffi::checkpoint_noop(connection)?;
+    if found.busy {
+        // Somebody died in the middle of a commit just now, and the next one to read sets the index right.
+        return Err(still_used());
+    }
+    if found.log > 0 {
+        if !write_log_again(connection, found.log)? {
             return Err(Error::new(
                 ErrorKind::Corrupt,
                 "after a failed write its log cannot be read as it was written",
             )
             .advise("close every program that has it open: what of the log is whole is used then"));
         }
+        ffi::sync_log(connection)?;
+        // What is copied into the main file from now on is whole in the log.
         locks.forget_copied()?;
+    } else {
+        ffi::sync_log(connection)?;
     }
-    // It syncs the log before it copies, and the main file before it empties the log.
-    if ffi::checkpoint_truncate(connection)?.busy {
-        return Err(still_used());
-    }
-    Ok(ffi::sync_files(connection)?)
+    Ok(ffi::sync_main_file(connection)?)
 }
 
 fn take_locks(connection: &Connection) -> Result<RecoveryLocks<'_>> {
@@ -241,7 +252,7 @@ fn take_locks(connection: &Connection) -> Result<RecoveryLocks<'_>> {
 fn still_used() -> Error {
     Error::new(
         ErrorKind::Busy,
-        "after a failed write it is opened again when nobody reads or writes it any more",
+        "after a failed write it is opened again when nobody writes it or works its log off any more",
     )
     .retry_in(Duration::from_secs(1))
 }
@@ -257,7 +268,8 @@ fn still_failing(error: Error) -> Error {
 }
 
 /// Reads the first frames of the log again, and writes each once more, for the disk to have it: true when each is what was
-/// written (<https://sqlite.org/fileformat.html#walformat>). Of one that is not, nothing is written.
+/// written (<https://sqlite.org/fileformat.html#walformat>). Of one that is not, nothing is written. A disk that still takes
+/// nothing is found out by the header, before the rest is written for nothing.
 fn write_log_again(connection: &Connection, frames: u64) -> Result<bool> {
     const FRAME_HEADER: usize = 24;
     let header = ffi::read_log_header(connection)?;
@@ -271,6 +283,7 @@ fn write_log_again(connection: &Connection, frames: u64) -> Result<bool> {
         return Ok(false);
     }
     ffi::write_log(connection, &header, 0)?;
+    ffi::sync_log(connection)?;
     let mut frame = vec![0; FRAME_HEADER + page_size];
     for number in 0..frames {
         let at = header.len() as u64 + number * frame.len() as u64;
@@ -310,24 +323,69 @@ mod tests {
         connection
     }
 
+    fn two_processes(path: &Path) -> (Latch, SharedNumber) {
+        let word = Arc::new(SharedNumber::open(path).expect("new"));
+        let latch = Latch(Arc::new(Mutex::new(Some(Joined { word, found: 0 }))));
+        (latch, SharedNumber::open(path).expect("the same file"))
+    }
+
     #[test]
-    fn the_number_only_counts_up_and_each_failure_counts_once() {
+    fn the_number_only_counts_up() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("a.latch");
-        let (one, other) = (
-            Arc::new(SharedNumber::open(&path).expect("new")),
-            SharedNumber::open(&path).expect("the same file"),
-        );
-        let latch = Latch(Arc::new(Mutex::new(Some(Joined { word: one, found: 0 }))));
+        let (latch, other) = two_processes(&folder.path().join("a.latch"));
         assert!(latch.joined().expect("joined").holds());
-        for _ in 0..2 {
-            latch.raise();
-            assert_eq!(other.get(), 1);
-        }
-        other.change(1, 2);
         latch.raise();
-        assert_eq!(other.get(), 2, "who has not seen the recovery cannot undo it");
-        assert!(!latch.joined().expect("joined").holds(), "and acknowledges nothing");
+        assert_eq!(other.get(), 1);
+        other.change(1, 2);
+        assert!(!latch.joined().expect("joined").holds(), "it acknowledges nothing");
+        latch.raise();
+        assert_eq!(other.get(), 3, "and tells all when it fails again");
+    }
+
+    #[test]
+    fn a_failure_while_somebody_recovers_an_earlier_one_is_not_lost() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (latch, other) = two_processes(&folder.path().join("a.latch"));
+        other.change(0, 1);
+        // Somebody has found it odd, and has read and written all there was.
+        let found = other.get();
+        latch.raise();
+        other.change(found, found + 1);
+        assert!(!is_good(other.get()), "what failed since is recovered as well");
+        // The control: told only by who has seen no other failure, this one were forgotten.
+        let (_latch, other) = two_processes(&folder.path().join("b.latch"));
+        other.change(0, 1);
+        other.change(0, 1);
+        other.change(found, found + 1);
+        assert!(is_good(other.get()));
+    }
+
+    #[test]
+    fn what_is_written_while_the_locks_are_waited_for_is_recovered_too() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.sqlite");
+        let (recovers, writes) = (open(&path), open(&path));
+        recovers.busy_handler(Some(wait_a_moment)).expect("a handler");
+        writes.execute_batch("CREATE TABLE t(a); PRAGMA wal_checkpoint(TRUNCATE)").expect("a table");
+        let rows = |connection: &Connection| {
+            connection.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0)).expect("rows")
+        };
+        assert_eq!((rows(&recovers), ffi::checkpoint_noop(&recovers).expect("looked").log), (0, 0));
+        prove(&recovers).expect("an empty log is recovered");
+        // It was looked at and found empty, and is not when the locks are there.
+        writes.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES (1)").expect("written");
+        assert_eq!(prove(&recovers).expect_err("somebody writes").kind(), ErrorKind::Busy);
+        let (waits, told) = std::sync::mpsc::channel();
+        let recovering = std::thread::spawn(move || {
+            let _patience = Patience::until(Instant::now() + Duration::from_mins(1));
+            waits.send(()).expect("told");
+            prove(&recovers).map(|()| recovers)
+        });
+        told.recv().expect("it waits, or is about to");
+        writes.execute_batch("COMMIT").expect("committed");
+        let recovers = recovering.join().expect("no panic").expect("recovered");
+        let found = ffi::checkpoint_noop(&recovers).expect("looked");
+        assert_eq!((found.log, found.done, rows(&recovers)), (1, 0, 1));
     }
 
     #[test]
@@ -359,9 +417,8 @@ mod tests {
         assert_eq!(prove(&connection).expect_err("not whole").kind(), ErrorKind::Corrupt);
         drop(connection);
         let connection = open(&path);
-        prove(&connection).expect("what is left is whole");
         let rows: i64 = connection.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).expect("rows");
+        prove(&connection).expect("what is left is whole");
         assert_eq!(rows, 2);
-        assert_eq!(std::fs::metadata(with_ending(&path, "-wal")).expect("a log").len(), 0);
     }
 }

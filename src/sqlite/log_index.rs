@@ -18,6 +18,9 @@ use super::ffi;
 
 /// The index's first region.
 const REGION: c_int = 32768;
+/// How many pages the log has, in the first of the two copies of its header (`mxFrame`).
+#[cfg(feature = "agent")]
+const PAGES_AT: usize = 4;
 /// How many pages of the log were copied into the main file, in words of four bytes (`nBackfill`).
 const COPIED_AT: usize = 24;
 /// The read marks, which follow it.
@@ -30,6 +33,28 @@ const RECOVERY: (c_int, c_int) = (0, 3);
 pub(super) fn read_marks(connection: &Connection) -> Option<[u32; 5]> {
     let region = region(connection)?;
     Some(std::array::from_fn(|at| region.word(MARKS_AT + at).load(Ordering::Relaxed)))
+}
+
+/// How far a log is worked off, and what its readers need of it.
+#[cfg(feature = "agent")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogIndex {
+    /// Pages in the log.
+    pub(crate) pages: u64,
+    /// Of these, pages that are in the main file.
+    pub(crate) copied: u64,
+    /// As [`read_marks`] answers them.
+    pub(crate) marks: [u32; 5],
+}
+
+/// `None` where there is no index in shared memory, or the connection has not read from it yet. Not one instant: a writer may
+/// begin the log anew meanwhile.
+#[cfg(feature = "agent")]
+pub(super) fn read(connection: &Connection) -> Option<LogIndex> {
+    let marks = read_marks(connection)?;
+    let region = region(connection)?;
+    let word = |at| u64::from(region.word(at).load(Ordering::Relaxed));
+    Some(LogIndex { copied: word(COPIED_AT), pages: word(PAGES_AT), marks })
 }
 
 /// The index's first region, mapped by a connection that is open.

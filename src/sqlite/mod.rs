@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`tx`] | what a job and a read see |
-//! | [`writer`], [`batch`], [`core`] | the write path |
+//! | [`entry`], [`writer`], [`batch`], [`core`] | the write path |
 //! | [`turn`] | a process's place at the write lock |
 //! | [`blocked`] | how long that lock has been somebody else's |
 //! | [`readers`] | snapshots |
@@ -22,6 +22,7 @@
 //! | [`latch`], [`shared_number`] | no acknowledgement after a failed write, in any process |
 //! | [`recover`], [`rescue`], [`merge`] | if not: what was in them, and on to those that are there |
 //! | [`maintain`], [`compact`] | the same on demand, and all at once |
+//! | [`look`] | a look at any file that changes nothing, for the doctor |
 //! | [`visit`] | the write lock in its turn, beside those who have the database open |
 //! | [`hold`] | snapshots of several databases at one instant |
 //! | [`holders`], [`status_page`] | who is in the way, and who uses what |
@@ -46,6 +47,7 @@ pub(crate) mod connect;
 mod core;
 pub(crate) mod damage;
 mod disk_reserve;
+mod entry;
 mod fence;
 pub(crate) mod ffi;
 mod generation;
@@ -60,6 +62,8 @@ mod latch;
 mod lineage;
 mod log_cap;
 mod log_index;
+#[cfg(feature = "agent")]
+pub(crate) mod look;
 pub(crate) mod maintain;
 pub(crate) mod memory;
 mod merge;
@@ -97,7 +101,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::handoff::job::Job;
 use crate::handoff::lanes::{Lane, Refused};
 use crate::sync::Arc;
-use batch::Entry;
 use check::CheckState;
 pub(crate) use clock::instant_after;
 use clock::later;
@@ -105,6 +108,7 @@ use clock::later;
 pub(crate) use clock::{now_unix_ms, now_unix_ns};
 use connect::Spec;
 use damage::DamageReport;
+use entry::Entry;
 use health::Health;
 use label::Label;
 use shared::{Queueing, Shared};

@@ -63,7 +63,7 @@ pub(super) fn find_checkpoint(shared: &Shared) -> Option<Pin> {
 
 /// The marks that keep a log of this length from being worked off, those that keep more of it first. The first mark means
 /// the main file as it is: whoever has it keeps everything back. Where the marks cannot be read, it may be any.
-fn keeping(marks: Option<[u32; 5]>, log: u64) -> Vec<u64> {
+pub(super) fn keeping(marks: Option<[u32; 5]>, log: u64) -> Vec<u64> {
     let needs = |at: usize| marks.filter(|_| at > 0).map_or(0, |marks| u64::from(marks[at]));
     let mut keeping: Vec<usize> = (0..5).filter(|at| *at == 0 || needs(*at) < log).collect();
     keeping.sort_by_key(|at| (*at > 0, needs(*at)));

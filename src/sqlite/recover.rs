@@ -216,9 +216,7 @@ pub(super) fn let_go(shared: &Shared, deadline: Instant) {
     let mut inside = shared.gate.enter();
     shared.readers.close(deadline.min(instant_after(LONGEST_READ)));
     shared.changes.let_go();
-    if let Some(core) = inside.take() {
-        core.close_damaged();
-    }
+    drop(inside.take());
 }
 
 /// Says what became of a copy, after bringing its rows back where the domain wants that.

@@ -1,6 +1,8 @@
 //! What the handles, the writer and the checkpointer of one database share.
 
-use std::collections::VecDeque;
+mod queue;
+mod trouble;
+
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,23 +10,21 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::admission::{Admission, Bound};
-use super::batch::{self, Entry};
 use super::catalogue::Catalogue;
 use super::change::Changes;
-use super::check::{self, Checker};
+use super::check::Checker;
 use super::checkpoint::Checkpointer;
 use super::clock::{instant_after, now_unix_ms};
 use super::connect::Spec;
 use super::core::Core;
 use super::damage::DamageReport;
-use super::damage::suspicion::{self, Suspicion};
+use super::damage::suspicion::Suspicion;
 use super::disk_reserve;
-use super::guard::InJob;
+use super::entry::Entry;
 use super::health::{Health, State};
 use super::holders;
-use super::identity::{Lost, Sidecars};
+use super::identity::Sidecars;
 use super::label::Label;
-use super::latch;
 use super::lineage;
 use super::log_cap;
 use super::migrate;
@@ -36,20 +36,18 @@ use super::space;
 use super::stats::{self, Board, Phase, Stats};
 use super::status_page::Slot;
 use super::steps::{self, Runner, Steps};
-use super::ticket::Ticket;
-use super::tx::Tx;
 use super::write_rate::{self, WriteRate};
 use crate::domain::Role;
 use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
 use crate::handoff::gate::Gate;
-use crate::handoff::job::{Job, Settled};
-use crate::handoff::lanes::{Backlog, Depth, Lane, Lanes, Refused};
+use crate::handoff::lanes::{Depth, Lanes};
 use crate::sync::Arc;
 #[cfg(feature = "metrics")]
 use crate::telemetry;
 use crate::telemetry::span;
 pub(super) use crate::telemetry::warn;
+pub(super) use queue::Queueing;
 
 /// How long asking for the warnings may wait for a reader, and read.
 const LOOK_FOR_OTHERS: Duration = Duration::from_secs(1);
@@ -105,17 +103,6 @@ pub(super) struct Shared {
     pub(super) left: Mutex<u64>,
     /// What the migrations make, once somebody asked for what is there beside it.
     fresh: OnceLock<Catalogue>,
-}
-
-/// How a job is queued: as in [`Entry`].
-#[derive(Clone, Copy)]
-pub(super) struct Queueing {
-    pub(super) label: Label,
-    pub(super) lane: Lane,
-    pub(super) alone: bool,
-    pub(super) keeps: Option<usize>,
-    /// When its caller came.
-    pub(super) came: Instant,
 }
 
 impl Depth for Arc<Board> {
@@ -281,317 +268,6 @@ impl Shared {
         forks::current() != self.owner
     }
 
-    /// The files are not ours any more. Nothing is written to them from here on; the writer looks after what they held.
-    pub(super) fn lost(&self, found: Lost) -> Error {
-        let (loss, error) = match found {
-            // Its commit is in the log, and whoever salvages may find it there.
-            Lost::Damaged(error) => return self.suspect(error).as_kind(ErrorKind::OutcomeUnknown),
-            // Its commit stands, as far as anybody can tell.
-            Lost::Unread(error) => return self.name(error).as_kind(ErrorKind::OutcomeUnknown),
-            Lost::File(error) => (Loss::File, self.latch(error)),
-            Lost::Log(error) if self.best_effort => return self.latch(error),
-            Lost::Log(error) => {
-                // Opened again by the writer, at once: what comes meanwhile waits.
-                self.health.open_anew();
-                (Loss::Log, self.name(error))
-            }
-        };
-        if !self.best_effort {
-            *self.found_lost.lock() = Some(loss);
-        }
-        self.lanes.poke();
-        error
-    }
-
-    /// No more writes: after this answer nothing of this generation can be believed. A best-effort database is attached
-    /// again by its writer.
-    pub(super) fn latch(&self, error: Error) -> Error {
-        if error.sqlite_code().is_some_and(suspicion::is_suspicious) {
-            return self.suspect(error);
-        }
-        let error = self.name(error);
-        if latch::is_of_the_disk(&error) {
-            self.spec.latch.raise();
-        }
-        if self.best_effort {
-            self.detach(error.clone());
-            self.lanes.poke();
-            return error;
-        }
-        if error.kind() != ErrorKind::Replaced {
-            self.failed.store(true, Ordering::Relaxed);
-        }
-        let refusal = match error.kind() {
-            ErrorKind::Replaced => error.clone(),
-            _ => self
-                .name(Error::new(ErrorKind::Latched, "an earlier write to the disk failed"))
-                .advise("check the disk, then call reopen()")
-                .caused_by(error.clone()),
-        };
-        self.health.set(Health::Latched, Some(refusal));
-        if let Some(slot) = &self.slot {
-            slot.set_latched(true);
-        }
-        error
-    }
-
-    /// A write of another process failed, so nothing is acknowledged here either. The writer opens the database again when
-    /// somebody has recovered it.
-    pub(super) fn failed_elsewhere(&self) -> Error {
-        let error = self.name(latch::failed_elsewhere());
-        if self.best_effort {
-            self.detach(error.clone());
-        } else {
-            self.health.open_anew();
-            self.found_lost.lock().get_or_insert(Loss::Trust);
-        }
-        self.lanes.poke();
-        error
-    }
-
-    /// The background check found damage, twice. When SQLite says so too, the file is set aside as the domain wants it; when
-    /// the trees of a table do not fit to each other, it stays, for nobody can tell which one is right.
-    pub(super) fn damaged(&self, found: check::Damage) {
-        match found {
-            check::Damage::Pages(error) => {
-                self.suspicion.confirm();
-                self.suspect(error);
-            }
-            check::Damage::Trees(error) if self.best_effort => {
-                // The next pass finds it again.
-                if !self.health.warnings().iter().any(|told| told == error.message()) {
-                    self.health.warn(error.message().to_owned());
-                    warn(&self.name(error));
-                }
-            }
-            check::Damage::Trees(error) if self.health.is_writable() => self.refuse_damaged(&error),
-            // It is shut for another reason, which must not be forgotten for this one.
-            check::Damage::Trees(error) => warn(&self.name(error)),
-        }
-    }
-
-    /// SQLite met damage. Nothing is written until the writer has looked into it.
-    pub(super) fn suspect(&self, error: Error) -> Error {
-        let error = self.name(error);
-        if self.best_effort {
-            self.detach(error.clone());
-        } else if self.health.is_writable() {
-            let told = Error::new(
-                ErrorKind::Corrupt,
-                "SQLite met damage in the database; it is being looked into, and nothing is written meanwhile",
-            );
-            self.health.set(Health::Latched, Some(self.name(told.caused_by(error.clone()))));
-        }
-        self.suspicion.raise(error.clone());
-        self.lanes.poke();
-        error
-    }
-
-    /// A read failed. Whether that is damage of the file is looked into; nothing waits for it.
-    pub(super) fn met_in_a_read(&self, error: &Error) {
-        let suspicious = error.sqlite_code().is_some_and(suspicion::is_suspicious);
-        if suspicious && self.health.is_writable() && !self.suspicion.is_calm() {
-            self.suspicion.raise(error.clone());
-            self.lanes.poke();
-        }
-    }
-
-    /// The file is whole, or nothing can be said of it.
-    pub(super) fn suspicion_passed(&self) {
-        let of_this = self.health.refusal().is_some_and(|refusal| refusal.kind() == ErrorKind::Corrupt);
-        if of_this && !self.failed.load(Ordering::Relaxed) && self.gate.enter().is_some() {
-            self.health.attached();
-        }
-    }
-
-    /// The file is damaged, and its domain wants it to stay where it is.
-    pub(super) fn refuse_damaged(&self, error: &Error) {
-        let told = Error::new(ErrorKind::Corrupt, format!("the database is damaged: {}", error.message()))
-            .caused_by(error.clone());
-        let told = self.name(told);
-        warn(&told);
-        self.health.set(Health::Latched, Some(told));
-    }
-
-    /// The file is damaged, and is being set aside.
-    pub(super) fn quarantine(&self, error: &Error) {
-        let told = Error::new(
-            ErrorKind::Corrupt,
-            format!(
-                "the database is damaged ({}); it is being set aside, and comes back by itself",
-                error.message()
-            ),
-        )
-        .advise("look whether what you wrote last is there when it is back");
-        let told = self.name(told);
-        // Said aloud once it is done.
-        if self.best_effort {
-            self.health.detach(told);
-        } else {
-            self.health.set(Health::Quarantined, Some(told));
-        }
-    }
-
-    /// It was set aside, and there is a new one.
-    pub(super) fn tell_damage(&self, report: DamageReport) {
-        self.health.warn(report.to_string());
-        *self.damage.lock() = Some(report);
-    }
-
-    /// Something is in the way of writes.
-    pub(super) fn degrade(&self, trouble: Error) {
-        let trouble = self.name(trouble);
-        if self.health.degrade(trouble.clone()) {
-            warn(&trouble);
-        }
-    }
-
-    /// A bound is reached. A best-effort database lets no work in until it is [opened](Self::open_again); a required one
-    /// only says so, in its health.
-    pub(super) fn shut(&self, bound: Bound, why: Error) {
-        self.raise(bound, why, self.best_effort);
-    }
-
-    /// A bound is about to be reached, or cannot be kept any more: the health says so, and work goes on.
-    pub(super) fn alarm(&self, bound: Bound, why: Error) {
-        self.raise(bound, why, false);
-    }
-
-    fn raise(&self, bound: Bound, why: Error, refuses: bool) {
-        let why = self.name(why);
-        let news = self.admission.reach(bound, why.clone(), refuses);
-        self.health.bounded(|| self.admission.alarm());
-        if news {
-            warn(&why);
-        }
-    }
-
-    /// A bound is not reached any more.
-    pub(super) fn open_again(&self, bound: Bound) {
-        if self.admission.is_reached(bound) {
-            self.admission.open(bound);
-            self.health.bounded(|| self.admission.alarm());
-        }
-    }
-
-    /// Refuses work while a bound is reached, and counts it. `bytes` is what it owns.
-    pub(super) fn admit(&self, lane: Lane, bytes: usize) -> Result<()> {
-        let Some(refusal) = self.admission.refusal(lane) else { return Ok(()) };
-        self.count_shed(bytes);
-        Err(refusal)
-    }
-
-    fn count_shed(&self, bytes: usize) {
-        stats::add(&self.counters.shed, 1);
-        stats::add(&self.counters.shed_bytes, bytes as u64);
-    }
-
-    /// Answers what waits in the queue and is not let in any more.
-    pub(super) fn shed(&self, queue: &mut VecDeque<Entry>) {
-        if !self.admission.any_reached() {
-            return;
-        }
-        for _ in 0..queue.len() {
-            let Some(entry) = queue.pop_front() else { break };
-            match self.admission.refusal(entry.lane) {
-                Some(refusal) => {
-                    let bytes = entry.keeps.unwrap_or(0);
-                    if batch::turn_away(self, Some(entry), refusal) {
-                        self.count_shed(bytes);
-                    }
-                }
-                None => queue.push_back(entry),
-            }
-        }
-    }
-
-    /// A best-effort database cannot be used until it is attached again.
-    pub(super) fn detach(&self, trouble: Error) {
-        let trouble = self.name(trouble);
-        if self.health.detach(trouble.clone()) {
-            warn(&trouble);
-        }
-    }
-
-    /// Queues a job that owns what it uses, and waits for room at most until its deadline.
-    pub(super) fn queue<R: Send + 'static>(
-        self: &Arc<Self>,
-        job: impl Fn(&Tx) -> Result<R> + Send + 'static,
-        how: Queueing,
-        deadline: Instant,
-    ) -> Result<Ticket<R>, Refused> {
-        let Queueing { label, lane, alone, keeps, came } = how;
-        let came = Some(came);
-        let task = Job::owned(job, deadline);
-        self.gate.join();
-        let entry = Entry { task: task.clone(), label, lane, alone, submitted: true, keeps, tries: 0, came };
-        let taken = match keeps {
-            Some(_) => self.keep(entry),
-            None => self.lanes.push(entry, deadline),
-        };
-        match taken {
-            Ok(()) => Ok(Ticket::new(task, self.clone())),
-            Err(refused) => {
-                self.gate.leave();
-                Err(refused)
-            }
-        }
-    }
-
-    /// Takes a submitted job of a best-effort database without waiting; the oldest go when there is no room.
-    pub(super) fn keep(&self, entry: Entry) -> Result<(), Refused> {
-        let mut out = VecDeque::new();
-        self.lanes.push_out(entry, self.backlog(), &mut out)?;
-        self.drop_from_backlog(out);
-        Ok(())
-    }
-
-    /// Puts jobs that were not run back in their lanes.
-    pub(super) fn give_back(&self, queue: &mut VecDeque<Entry>) {
-        self.lanes.give_back(queue);
-        if self.best_effort {
-            let mut out = VecDeque::new();
-            self.lanes.trim(self.backlog(), &mut out);
-            self.drop_from_backlog(out);
-        }
-    }
-
-    fn backlog(&self) -> Backlog {
-        let limits = &self.spec.limits;
-        Backlog { jobs: limits.backlog_jobs, bytes: limits.backlog_bytes }
-    }
-
-    fn drop_from_backlog(&self, out: VecDeque<Entry>) {
-        if out.is_empty() {
-            return;
-        }
-        let why = self.health.trouble().or_else(|| self.health.not_attached()).unwrap_or_else(|| {
-            if self.blocked.load(Ordering::Relaxed) {
-                Error::new(ErrorKind::Busy, "the database is locked by somebody else")
-            } else {
-                Error::new(ErrorKind::Full, "more was submitted than could be written")
-                    .advise("submit less at once, or raise Limits::backlog_jobs and backlog_bytes")
-            }
-        });
-        let message = format!("dropped from the full backlog, nothing was done: {}", why.message());
-        let error = self.name(why.worded(message));
-        for entry in out {
-            let bytes = entry.keeps.unwrap_or(0);
-            let _mark = InJob::mark();
-            if entry.task.refuse(error.clone()) {
-                self.count_dropped(bytes);
-                self.drop_entry(entry);
-            } else {
-                batch::forget(self, Some(entry));
-            }
-        }
-    }
-
-    pub(super) fn count_dropped(&self, bytes: usize) {
-        stats::add(&self.counters.dropped, 1);
-        stats::add(&self.counters.dropped_bytes, bytes as u64);
-    }
-
     pub(super) fn set_unsettled(&self, unsettled: bool) {
         self.unsettled.store(unsettled, Ordering::Relaxed);
     }
@@ -669,25 +345,6 @@ impl Shared {
         if let Some(slot) = &self.slot {
             slot.job_ended();
         }
-    }
-
-    /// Acknowledges a job whose fate is decided.
-    pub(super) fn settle(&self, entry: Entry) -> Settled {
-        // Whoever is woken may run a little on this thread, and must not wait for it.
-        let _mark = InJob::mark();
-        let settled = entry.task.settle();
-        self.drop_entry(entry);
-        settled
-    }
-
-    /// Lets go of a job, and of what it captured: on this thread, which may be the writer, so marked and caught.
-    pub(super) fn drop_entry(&self, entry: Entry) {
-        if entry.submitted {
-            self.gate.leave();
-        }
-        let _mark = InJob::mark();
-        entry.task.discard();
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(entry)));
     }
 
     /// What a call answers its caller; an error is counted here, and nowhere else. In a fork the counters are its

@@ -22,7 +22,7 @@ use rusqlite::Connection;
 use super::admission::Bound;
 use super::checkpoint::PAGE;
 use super::connect::Spec;
-use super::ffi;
+use super::ffi::PagesWritten;
 use super::identity::wall_clock_ns;
 use super::log_cap::{FRAME, size};
 use super::shared::{Shared, warn};
@@ -39,13 +39,17 @@ pub(super) struct WriteRate {
     per: Duration,
     /// When the bucket is full again. `None` before the database is opened, and where the number cannot be had.
     full_at: Option<SharedNumber>,
-    /// What the write connection had written when that was last looked at, in pages.
-    counted: u32,
+    counted: PagesWritten,
 }
 
 impl WriteRate {
     pub(super) fn new((bytes, per): (u64, Duration)) -> Self {
-        Self { bytes, per: per.max(Duration::from_millis(1)), full_at: None, counted: 0 }
+        Self {
+            bytes,
+            per: per.max(Duration::from_millis(1)),
+            full_at: None,
+            counted: PagesWritten::default(),
+        }
     }
 
     fn per_ns(&self) -> u64 {
@@ -84,9 +88,10 @@ impl WriteRate {
             return self.per;
         }
         let latest = self.latest(now);
-        let full_at = self.full_at.as_ref().map_or(0, |full_at| {
+        let full_at = self.full_at.as_ref().map_or(0, |full_at| match full_at.get() {
             // Written only where it changes something: whoever waits looks often.
-            if full_at.get() > latest { full_at.update(|full_at| full_at.min(latest)) } else { full_at.get() }
+            found if found > latest => full_at.update(|found| found.min(latest)),
+            found => found,
         });
         let enough = self.bucket_ns() - self.bucket_ns() / AGAIN;
         Duration::from_nanos(full_at.saturating_sub(now).saturating_sub(enough))
@@ -124,10 +129,8 @@ impl Spec {
 pub(super) fn committed(shared: &Shared, connection: &Connection) {
     let Some(rate) = &shared.write_rate else { return };
     let (mut rate, now) = (rate.lock(), clock());
-    let written = ffi::pages_written(connection);
-    // The counter of SQLite begins anew after 2^31.
-    let new = written.wrapping_sub(std::mem::replace(&mut rate.counted, written)) & (u32::MAX >> 1);
-    if rate.wrote(new.into(), now) && !shared.admission.is_reached(Bound::WriteRate) {
+    let pages = rate.counted.since_last(connection);
+    if rate.wrote(pages, now) && !shared.admission.is_reached(Bound::WriteRate) {
         let over = rate.over(now);
         // Others may be told of it now, and write.
         drop(rate);
@@ -139,7 +142,7 @@ pub(super) fn committed(shared: &Shared, connection: &Connection) {
 pub(super) fn attached(shared: &Shared, connection: &Connection) {
     let Some(rate) = &shared.write_rate else { return };
     let mut rate = rate.lock();
-    rate.counted = ffi::pages_written(connection);
+    rate.counted = PagesWritten::from_now(connection);
     if rate.full_at.is_some() || shared.spec.memory.is_some() {
         return;
     }

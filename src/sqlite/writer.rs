@@ -15,9 +15,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::batch::{self, Entry, Overruled};
+use super::batch::{self, Overruled};
 use super::core::Core;
 use super::damage::suspicion;
+use super::entry::Entry;
 use super::health::Health;
 use super::label::Label;
 use super::reclaim::Reclaimer;

@@ -92,6 +92,11 @@ const CHILDREN: &str =
 const OF_CHILD: &str = "SELECT parent_id, child_id, status, created_at FROM spawn_edge WHERE child_id = $1";
 const ADD: &str =
     "INSERT INTO spawn_edge(child_id, parent_id, status, created_at) VALUES ($1, $2, 'open', $3)";
+/// $1 behind this child, $2 how many.
+const BEHIND: &str = "SELECT parent_id, child_id, status, created_at FROM spawn_edge \
+     WHERE child_id > $1 ORDER BY child_id LIMIT $2";
+const RESTORE: &str =
+    "INSERT INTO spawn_edge(child_id, parent_id, status, created_at) VALUES ($1, $2, $3, $4)";
 const SET: &str = "UPDATE spawn_edge SET status = $2 WHERE child_id = $1 AND status <> $2";
 
 impl SpawnEdges {
@@ -127,6 +132,13 @@ impl SpawnEdges {
     pub fn parent(&self, child_id: &str) -> Result<Option<SpawnEdge>> {
         let Some(child) = canonical_id(child_id) else { return Ok(None) };
         self.database.get()?.read(|at| edge_to(at, &child))
+    }
+
+    /// The edges behind this child, in the order of the children's ids.
+    pub(crate) fn behind(&self, child: &str, most: u32) -> Result<Vec<SpawnEdge>> {
+        let params = [child.into(), i64::from(most).into()];
+        let rows = self.database.get()?.read(|at| Session::query(at, BEHIND, &params))?;
+        rows.iter().map(|row| edge(row, 1)).collect()
     }
 
     /// Whom the thread started, oldest first.
@@ -184,9 +196,31 @@ fn add(tx: &impl Session, parent: &str, child: &str, now: i64) -> Result<bool> {
     match edge_to(tx, child)? {
         None => tx.execute(ADD, &[child.into(), parent.into(), now.into()]).map(|_| true),
         Some(found) if found.parent_id == parent => Ok(false),
-        Some(_) => Err(Error::new(ErrorKind::Conflict, "the thread was started by another one")
-            .advise("a thread has one parent; start a new thread")),
+        Some(_) => Err(another_parent()),
     }
+}
+
+/// Puts an edge of another home there, unless the child has one. Answers whether it is new; its depth does not matter.
+///
+/// # Errors
+/// `Conflict` when the child has another parent; `Invalid` when an id is no UUID; the engine's.
+pub(crate) fn restore(tx: &impl Session, given: &SpawnEdge, dry_run: bool) -> Result<bool> {
+    let (parent, child) = (thread_id(&given.parent_id)?, thread_id(&given.child_id)?);
+    match edge_to(tx, &child)? {
+        Some(found) if found.parent_id == parent => Ok(false),
+        Some(_) => Err(another_parent()),
+        None if parent == child => Err(Error::new(ErrorKind::Invalid, "a thread does not start itself")),
+        None if dry_run => Ok(true),
+        None => {
+            let params = [child.into(), parent.into(), given.status.as_str().into(), given.created_at.into()];
+            tx.execute(RESTORE, &params).map(|_| true)
+        }
+    }
+}
+
+fn another_parent() -> Error {
+    Error::new(ErrorKind::Conflict, "the thread was started by another one")
+        .advise("a thread has one parent; start a new thread")
 }
 
 fn set(tx: &impl Session, child: &str, status: SpawnStatus) -> Result<u64> {

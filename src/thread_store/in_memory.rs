@@ -17,8 +17,7 @@ use super::store::{
     Capabilities, DeleteOptions, Deleted, ForkPoint, History, ThreadStore, not_found, not_ours,
 };
 use super::turns::{
-    Anomaly, ItemsView, Placed, Projector, StoredTurn, TurnList, TurnPage, TurnQuery, TurnStatus,
-    TurnWithItems,
+    Anomaly, ItemsView, Placed, Projector, StoredTurn, TurnList, TurnPage, TurnQuery, TurnWithItems,
 };
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::Home;
@@ -63,6 +62,8 @@ struct Thread {
     begin: Option<(Item, ThreadFacts)>,
     /// Somebody may write it.
     written: bool,
+    /// Items that were there when it was given to whoever writes it.
+    found: u64,
 }
 
 impl InMemoryThreadStore {
@@ -180,7 +181,7 @@ impl ThreadStore for InMemoryThreadStore {
             return Err(Error::new(ErrorKind::Conflict, format!("there is a thread {id} already"))
                 .advise("resume it, or give the new one an id of its own"));
         }
-        threads.insert(id.clone(), Thread { items: Vec::new(), begin, written: true });
+        threads.insert(id.clone(), Thread { items: Vec::new(), begin, written: true, found: 0 });
         Ok(id)
     }
 
@@ -193,6 +194,7 @@ impl ThreadStore for InMemoryThreadStore {
             return Err(Error::new(ErrorKind::Conflict, format!("thread {thread} is being written already"))
                 .advise("shut it down first"));
         }
+        found.found = found.items.len() as u64;
         Ok(())
     }
 
@@ -249,14 +251,13 @@ impl ThreadStore for InMemoryThreadStore {
         let thread = thread_id(thread)?;
         let start = query.start(&thread)?;
         let (turns, items) = self.turns(&thread)?;
-        let at_it = self.inner.threads.lock().get(&thread).is_some_and(|found| found.written);
+        let written_from =
+            self.inner.threads.lock().get(&thread).filter(|found| found.written).map(|found| found.found);
         let mut found = turns.page(query, start);
         let more = found.len() > query.limit_of_page();
         found.truncate(query.limit_of_page());
         let shown = found.into_iter().map(|mut turn| {
-            if turn.turn.status == TurnStatus::InProgress && !at_it {
-                turn.turn.status = TurnStatus::Interrupted;
-            }
+            turn.settle(written_from);
             TurnWithItems { items: items_of(&turn, &items, query.view()), turn: turn.turn }
         });
         Ok(query.page(&thread, shown.collect(), more))
@@ -334,6 +335,7 @@ impl ThreadStore for InMemoryThreadStore {
         let forked = self.create(&NewRollout { forked_from_id: Some(source.clone()), ..thread.clone() })?;
         self.persist(&forked)?;
         self.append_items(&forked, &items)?;
+        self.write(&forked, |found| found.found = found.items.len() as u64)?;
         Ok(forked)
     }
 }

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::store::not_found;
-use super::turns::{self, Anomaly, TurnPage, TurnQuery, TurnStatus};
-use crate::error::Result;
+use super::turns::{self, Anomaly, TurnPage, TurnQuery};
+use crate::error::{Error, ErrorKind, Result};
+use crate::rollout::faults::{self, Outcome, Step};
 use crate::sqlite::Database;
 use crate::stores::Threads;
 use crate::stores::threads::row::thread_id;
@@ -20,6 +21,17 @@ pub(super) struct Index {
     /// For what the transcript has anyway: an append must not wait for a list.
     soon: Threads,
     state: Database,
+}
+
+/// Where a test can see that a row is written, and stop it.
+fn step(thread: &str) -> Result<()> {
+    match faults::ask(&Step::Row(thread)) {
+        Outcome::Goes => Ok(()),
+        Outcome::Fails(code) | Outcome::Stops { code, .. } => {
+            let error = std::io::Error::from_raw_os_error(code);
+            Err(Error::new(ErrorKind::Io, "the row could not be written").caused_by(error))
+        }
+    }
 }
 
 /// How long derived facts wait for the database.
@@ -58,11 +70,13 @@ impl Index {
     }
 
     pub(super) fn patch(&self, thread: &str, patch: &ThreadPatch) -> Result<ThreadRow> {
+        step(thread)?;
         self.threads.patch(thread, patch)
     }
 
     /// Derived facts of a row that is there; not for long.
     pub(super) fn patch_soon(&self, thread: &str, patch: &ThreadPatch) -> Result<ThreadRow> {
+        step(thread)?;
         self.soon.patch(thread, patch)
     }
 
@@ -71,6 +85,7 @@ impl Index {
     pub(super) fn put(&self, facts: &ThreadFacts) -> Result<()> {
         let id = thread_id(&facts.id)?;
         let path = facts.rollout_path.as_ref().map(Path::new);
+        step(&id)?;
         self.state.clone().within(SOON).write(|tx| {
             if path.is_some_and(|path| path.symlink_metadata().is_err()) {
                 return Ok(());
@@ -88,14 +103,14 @@ impl Index {
         &self.state
     }
 
-    /// One page of turns of the transcript at this path; what is in progress there is interrupted unless somebody is
-    /// `at_it`. Where nothing can be kept, the transcript is read whole for the answer.
+    /// One page of turns of the transcript at this path, which somebody writes from that byte on, or nobody: a turn that an
+    /// earlier writer left open is over. Where nothing can be kept, the transcript is read whole for the answer.
     pub(super) fn list_turns(
         &self,
         thread: &str,
         path: &Path,
         query: &TurnQuery,
-        at_it: bool,
+        written_from: Option<u64>,
     ) -> Result<TurnPage> {
         let start = query.start(thread)?;
         let mut found = match turns::catch_up(&self.state, thread, path) {
@@ -105,15 +120,12 @@ impl Index {
         };
         let there = found.len();
         found.truncate(query.limit_of_page());
+        for turn in &mut found {
+            turn.settle(written_from);
+        }
         let shown = turns::with_items(path, found, query.view())?;
         let more = shown.len() < there;
-        let mut page = query.page(thread, shown, more);
-        for turn in page.turns.iter_mut().filter(|_| !at_it) {
-            if turn.turn.status == TurnStatus::InProgress {
-                turn.turn.status = TurnStatus::Interrupted;
-            }
-        }
-        Ok(page)
+        Ok(query.page(thread, shown, more))
     }
 
     /// The place of a turn in the transcript.

@@ -150,8 +150,11 @@ fn pausing_stops_an_active_goal_and_leaves_a_limited_one_limited() {
     let limited = prepared(&goals, GoalStatus::Active, 100);
     assert_eq!(limited.status, GoalStatus::BudgetLimited);
     assert_eq!(goals.pause(THREAD).expect("paused"), GoalChange::Unchanged(limited));
+    let limited = prepared(&goals, GoalStatus::Active, 100);
     let patched = goals.update(THREAD, &GoalPatch::default().status(GoalStatus::Paused)).expect("paused");
-    assert_eq!(changed(patched).status, GoalStatus::BudgetLimited);
+    assert_eq!(patched, GoalChange::Unchanged(limited));
+    let both = GoalPatch::default().status(GoalStatus::Paused).objective("Another");
+    assert_eq!(changed(goals.update(THREAD, &both).expect("renamed")).status, GoalStatus::BudgetLimited);
     prepared(&goals, GoalStatus::Active, 0);
     assert_eq!(changed(goals.usage_limit(THREAD).expect("limited")).status, GoalStatus::UsageLimited);
     assert_eq!(goals.pause(OTHER).expect("none"), GoalChange::Missing);

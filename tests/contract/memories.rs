@@ -95,6 +95,14 @@ fn threads_at_rest_are_claimed_newest_first() {
 }
 
 #[test]
+fn the_numbers_are_the_documented_ones() {
+    let limits = MemoryLimits::default();
+    assert_eq!((limits.scan, limits.running, limits.retries), (5_000, 64, 3));
+    let hours = [limits.idle, limits.age, limits.lease, limits.retry_after, limits.cooldown];
+    assert_eq!(hours.map(|time| time.as_secs() / 3600), [12, 30 * 24, 1, 1, 6]);
+}
+
+#[test]
 fn one_claim_looks_through_a_bounded_number_of_threads() {
     let place = place();
     for number in 0..20 {
@@ -143,8 +151,14 @@ fn a_failed_job_is_tried_three_times_more_and_again_when_there_is_more() {
     assert_eq!(claim(&place, 1).len(), 0, "three retries, no more");
     assert_eq!(place.memories.status().expect("read").failed, 1);
     thread(&place, 1, 12 * HOUR);
+    for attempt in 0..3 {
+        let claims = claim(&place, 1);
+        assert_eq!(claims.len(), 1, "there is more in it now: attempt {attempt}");
+        assert!(place.memories.extract_failed(&claims[0], "no model").expect("told"));
+        pass(HOUR);
+    }
     let claims = claim(&place, 1);
-    assert_eq!(claims.len(), 1, "there is more in it now");
+    assert_eq!(claims.len(), 1, "the last of as many tries as before");
     assert!(place.memories.extracted(&claims[0], &memory("a")).expect("kept"));
     pass(20 * DAY);
     assert_eq!(claim(&place, 1).len(), 0, "nothing new");
@@ -278,11 +292,86 @@ fn what_is_used_most_is_chosen_first_then_what_is_newest() {
     assert_eq!(select(&place, 10, 30).0, in_order(&[3, 0, 1]));
 }
 
+/// Whoever claims the job sees whether there is anything that the last book does not have.
+#[test]
+fn a_claim_of_the_book_says_up_to_where_the_last_one_was_made() {
+    let place = place();
+    let claim = || match place.memories.claim_consolidate().expect("a claim") {
+        ConsolidateClaim::Claimed { token, watermark, last_watermark } => (token, watermark, last_watermark),
+        other => panic!("not claimed: {other:?}"),
+    };
+    with_outputs(&place, 2);
+    let newest = NOW - 13 * HOUR;
+    let (token, watermark, last) = claim();
+    assert_eq!((watermark, last), (newest, None));
+    assert!(place.memories.consolidate_failed(&token, "no model").expect("told"));
+    pass(HOUR);
+    let (token, watermark, last) = claim();
+    assert_eq!((watermark, last, place.memories.status().expect("read").watermark), (newest, None, None));
+    assert!(place.memories.consolidated(&token, watermark, &[]).expect("done"));
+    pass(6 * HOUR);
+    let (token, watermark, last) = claim();
+    assert_eq!((watermark, last), (newest, Some(newest)), "nothing is newer");
+    assert!(place.memories.consolidated(&token, watermark, &[]).expect("done"));
+    thread(&place, 1, 12 * HOUR);
+    let more = place.memories.claim_extracts(1, None).expect("claims").remove(0);
+    assert!(place.memories.extracted(&more, &memory("more")).expect("kept"));
+    pass(6 * HOUR);
+    let (_, watermark, last) = claim();
+    assert_eq!((watermark, last), (more.source_updated_at, Some(newest)));
+    assert_eq!(place.memories.status().expect("read").watermark, Some(newest));
+}
+
+#[test]
+fn nothing_is_kept_of_a_thread_that_was_polluted_while_it_was_worked_on() {
+    let place = place();
+    with_outputs(&place, 1);
+    pass(DAY);
+    for (number, mode) in [(0, None), (1, Some(MemoryMode::Disabled))] {
+        thread(&place, number, 13 * HOUR);
+        let claimed = claim(&place, 1).remove(0);
+        if mode.is_some() {
+            let patch = ThreadPatch { memory_mode: mode, ..ThreadPatch::default() };
+            place.threads.patch(&id(number), &patch).expect("a thread");
+        } else {
+            assert!(place.memories.pollute(&id(number)).expect("polluted"));
+        }
+        assert!(!place.memories.extracted(&claimed, &memory("of what nobody may know")).expect("an answer"));
+        let kept = place.memories.output(&id(number)).expect("read");
+        assert_eq!(kept.map(|kept| kept.memory), (number == 0).then(|| memory(&id(0))), "as it was");
+    }
+    let status = place.memories.status().expect("read");
+    assert_eq!((status.extracting, status.done), (0, 2), "nobody waits for it");
+    let ConsolidateClaim::Claimed { watermark, .. } = place.memories.claim_consolidate().expect("a claim")
+    else {
+        panic!("nobody else is there")
+    };
+    assert_eq!(watermark, NOW - 13 * HOUR, "nor does a book");
+}
+
+#[test]
+fn a_short_name_is_fit_for_a_file() {
+    let place = place();
+    thread(&place, 1, 13 * HOUR);
+    let claimed = claim(&place, 1).remove(0);
+    let named = |slug: &str| NewMemory { rollout_slug: Some(slug.to_owned()), ..memory("a") };
+    for bad in ["", ".", "..", ".hidden", "../../etc/passwd", "a/b", "a\\b", "a\0b", "a\nb", &"x".repeat(101)]
+    {
+        let error = place.memories.extracted(&claimed, &named(bad)).expect_err(bad);
+        assert!(error.kind() == ErrorKind::Invalid && error.advice().is_some(), "{error}");
+    }
+    assert_eq!(place.memories.output(&id(1)).expect("read"), None);
+    let good = named(&"\u{e4}".repeat(50));
+    assert!(place.memories.extracted(&claimed, &good).expect("kept"));
+    assert_eq!(place.memories.output(&id(1)).expect("read").expect("kept").memory, good);
+}
+
 #[test]
 fn a_selection_says_what_the_last_book_had_and_what_changed_since() {
     let place = place();
     with_outputs(&place, 3);
-    let ConsolidateClaim::Claimed { token, watermark } = place.memories.claim_consolidate().expect("a claim")
+    let ConsolidateClaim::Claimed { token, watermark, .. } =
+        place.memories.claim_consolidate().expect("a claim")
     else {
         panic!("nobody else is there")
     };
@@ -312,7 +401,8 @@ fn a_selection_says_what_the_last_book_had_and_what_changed_since() {
 fn retention_prunes_only_what_is_not_selected() {
     let place = place();
     with_outputs(&place, 3);
-    let ConsolidateClaim::Claimed { token, watermark } = place.memories.claim_consolidate().expect("a claim")
+    let ConsolidateClaim::Claimed { token, watermark, .. } =
+        place.memories.claim_consolidate().expect("a claim")
     else {
         panic!("nobody else is there")
     };
@@ -607,7 +697,8 @@ fn the_status_says_when_the_next_book_may_be_made() {
     with_outputs(&place, 1);
     let status = || place.memories.status().expect("read");
     assert_eq!((status().consolidated_at, status().cooldown_until), (None, None));
-    let ConsolidateClaim::Claimed { token, watermark } = place.memories.claim_consolidate().expect("a claim")
+    let ConsolidateClaim::Claimed { token, watermark, .. } =
+        place.memories.claim_consolidate().expect("a claim")
     else {
         panic!("nobody else is there")
     };

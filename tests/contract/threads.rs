@@ -390,6 +390,20 @@ fn no_folder_matches_nothing_and_no_list_matches_all() {
 }
 
 #[test]
+fn a_page_has_fifty_threads_unless_another_number_is_asked_for() {
+    let (_home, _runtime, threads) = threads();
+    let facts: Vec<_> = (0..501).map(|number| plain(number).facts()).collect();
+    threads.upsert(&facts).expect("threads");
+    let page = |query: &ThreadQuery| {
+        let page = threads.list(query).expect("a page");
+        (page.threads.len(), page.next_cursor.is_some())
+    };
+    assert_eq!(page(&ThreadQuery::recent()), (50, true));
+    assert_eq!(page(&ThreadQuery::recent().limit(500)), (500, true));
+    assert_eq!(page(&ThreadQuery::recent().limit(1)), (1, true));
+}
+
+#[test]
 fn a_wrong_cursor_or_page_size_is_invalid_and_says_what_to_do() {
     let (_home, _runtime, threads) = threads();
     let made: Vec<_> = (0..3).map(|number| plain(number).facts()).collect();

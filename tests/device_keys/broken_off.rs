@@ -114,7 +114,7 @@ fn a_key_whose_maker_is_killed_before_it_is_bound_is_destroyed_and_one_whose_mak
     child.stop();
     let own = create(&place.keys);
     assert!(place.keys.orphans().expect("a look").is_empty());
-    assert!(place.keys.clean().expect("nothing").is_empty());
+    assert!(place.keys.clean(&[key.parse().expect("an id")]).expect("nothing").is_empty());
     assert!(place.files().contains(&file), "{:?}", place.files());
     child.go_on();
     child.kill();
@@ -175,6 +175,33 @@ fn a_key_that_cannot_be_destroyed_keeps_its_binding() {
     nothing_is_left(&place);
 }
 
+pub(crate) fn remove_without_descriptors(home: &Path, key: &str) {
+    let key = key.parse().expect("an id");
+    let files = FileKeys::new(home).keyring(None);
+    // Nothing can be opened: a name goes, and no folder is made durable.
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let none = rustix::process::Rlimit { current: Some(0), ..limit };
+    let limit_to = |limit| rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).expect("set");
+    limit_to(none);
+    let answers = [files.remove(&key), files.remove(&key)];
+    limit_to(limit);
+    assert!(!home.join("keys").join(format!("{key}.key")).exists(), "the first one removed it");
+    for answer in answers {
+        assert_eq!(kind(answer), ErrorKind::Io, "not durable yet");
+    }
+    assert!(!files.remove(&key).expect("durable now"));
+}
+
+/// Else the binding would go while the file may come back with the next power cut.
+#[test]
+fn a_removal_that_was_not_durable_is_not_done_before_it_is() {
+    let place = Place::new();
+    let key = create(&place.keys);
+    Child::start("remove without descriptors", &[text(&place.home), id(&key)]).finish();
+    assert_eq!(place.keys.remove(id(&key)).expect("removed"), Some(key.bound));
+    nothing_is_left(&place);
+}
+
 /// Control: removed the other way round, the key file would still be there for the binding that comes back.
 #[test]
 fn a_removed_key_does_not_come_back_with_an_older_database() {
@@ -208,10 +235,66 @@ fn keys_of_a_lost_database_wait_until_somebody_wants_them_cleaned() {
     lost.sort();
     assert_eq!(place.keys.orphans().expect("a look"), lost);
     assert_eq!(place.files().len(), 3);
-    assert_eq!(place.keys.clean().expect("cleaned"), lost);
+    assert_eq!(place.keys.clean(&lost).expect("cleaned"), lost);
     assert_eq!(place.files(), [format!("{}.key", id(&new))]);
-    assert!(place.keys.clean().expect("nothing").is_empty());
+    assert!(place.keys.clean(&lost).expect("nothing").is_empty());
     verify(&new, &place.keys.sign(id(&new), &payload()).expect("signed"));
+}
+
+/// Somebody looks, agrees, and meanwhile the database is restored, or another key loses its binding.
+#[test]
+fn only_what_was_agreed_to_is_cleaned_and_only_while_it_belongs_to_nobody() {
+    let place = Place::new();
+    let (lost, restored, late) = (create(&place.keys), create(&place.keys), create(&place.keys));
+    let execute = |sql: &str, key: &DeviceKey| {
+        let database = place.runtime.database("device_keys").expect("the domain");
+        database.write(|tx| tx.execute(sql, [id(key)])).expect("written");
+    };
+    let (forget, bind) = (
+        "DELETE FROM binding WHERE key_id = ?1",
+        "INSERT INTO binding VALUES (?1, 'user-1', 'laptop', 1, 1)",
+    );
+    execute(forget, &lost);
+    execute(forget, &restored);
+    let agreed = place.keys.orphans().expect("a look");
+    assert_eq!(agreed.len(), 2);
+    execute(bind, &restored);
+    execute(forget, &late);
+    assert_eq!(place.keys.clean(&agreed).expect("cleaned"), std::slice::from_ref(&lost.bound.key_id));
+    verify(&restored, &place.keys.sign(id(&restored), &payload()).expect("signed"));
+    assert_eq!(place.keys.orphans().expect("a look"), std::slice::from_ref(&late.bound.key_id));
+    assert!(place.keys.clean(&[]).expect("nothing").is_empty());
+}
+
+#[test]
+fn looking_for_keys_of_nobody_makes_nothing() {
+    let place = Place::new();
+    let (marked, unmarked) = (create(&place.keys), create(&place.keys));
+    place.sql("DELETE FROM binding");
+    let mark = place.home.join("keys").join(format!("{}.creating", id(&marked)));
+    std::fs::write(&mark, "").expect("a mark");
+    let before = (place.files(), std::fs::metadata(&mark).expect("a mark").modified().expect("a time"));
+    let mut expected = [marked.bound.key_id, unmarked.bound.key_id];
+    expected.sort();
+    assert_eq!(place.keys.orphans().expect("a look"), expected);
+    assert_eq!(
+        (place.files(), std::fs::metadata(&mark).expect("a mark").modified().expect("a time")),
+        before
+    );
+}
+
+/// A mark of hardware that this program does not have: it cannot say whether there is a key.
+#[test]
+fn what_only_another_program_can_destroy_is_left_to_it() {
+    let place = Place::new();
+    let key = create(&place.keys);
+    let elsewhere = id(&key).replace("dk_osn_", "dk_tpm_");
+    std::fs::write(place.home.join("keys").join(format!("{elsewhere}.creating")), "").expect("a mark");
+    place.sql("DELETE FROM binding");
+    let orphans = place.keys.orphans().expect("a look");
+    assert_eq!(orphans, std::slice::from_ref(&key.bound.key_id));
+    assert_eq!(place.keys.clean(&orphans).expect("cleaned"), orphans);
+    assert_eq!(place.files(), [format!("{elsewhere}.creating")]);
 }
 
 fn of(home: &Path) -> DeviceKeys {
@@ -225,7 +308,8 @@ pub(crate) fn create_and_remove(home: &Path, rounds: u64) {
     for round in 0..rounds {
         let key = create(&keys);
         assert!(keys.orphans().expect("a look").iter().all(|orphan| orphan != &key.bound.key_id));
-        keys.clean().expect("cleaned");
+        let orphans = keys.orphans().expect("a look");
+        keys.clean(&orphans).expect("cleaned");
         verify(&key, &keys.sign(id(&key), &payload()).expect("signed"));
         if round % 2 == 0 {
             keys.remove(id(&key)).expect("removed").expect("it was there");

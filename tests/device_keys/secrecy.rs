@@ -136,12 +136,18 @@ fn the_content_of_one_file_is_of_no_use_in_another() {
     assert_eq!(kind(place.keys.sign(id(&other), &payload())), ErrorKind::Corrupt);
     fs::write(place.key_file(&other), text.replace(id(&one), id(&other))).expect("copied");
     assert_eq!(kind(place.keys.sign(id(&other), &payload())), ErrorKind::Corrupt);
-    // Nor is a public key of somebody else's beside it.
+    // Nor is a public key of somebody else's beside it; where nothing else is needed to see it, it is never answered.
     let public = |key: &DeviceKey| {
         serde_json::to_value(key).expect("JSON")["public_key"].as_str().expect("text").to_owned()
     };
     fs::write(place.key_file(&one), text.replace(&public(&one), &public(&other))).expect("changed");
     assert_eq!(kind(place.keys.sign(id(&one), &payload())), ErrorKind::Corrupt);
+    let clear = keys_of(&place.runtime, Arc::new(FileKeys::new(&place.home).keyring(None)));
+    let third = create(&clear);
+    let text = fs::read_to_string(place.key_file(&third)).expect("a file");
+    fs::write(place.key_file(&third), text.replace(&public(&third), &public(&other))).expect("changed");
+    assert_eq!(kind(clear.public(id(&third))), ErrorKind::Corrupt);
+    assert_eq!(kind(clear.sign(id(&third), &payload())), ErrorKind::Corrupt);
 }
 
 #[test]
@@ -172,6 +178,50 @@ fn a_wrapped_key_needs_the_keyring_and_takes_its_wrapping_key_along() {
     assert_eq!(kind(place.keys.sign(id(&key), &payload())), ErrorKind::NotFound);
 }
 
+/// Keeps keys and gives none back.
+#[derive(Default)]
+struct Forgetful(MapKeyring);
+
+impl Keyring for Forgetful {
+    fn keep(&self, name: &str, key: &WrappingKey) -> rowhouse::Result<()> {
+        self.0.keep(name, key)
+    }
+    fn find(&self, _: &str) -> rowhouse::Result<Option<WrappingKey>> {
+        Ok(None)
+    }
+    fn forget(&self, name: &str) -> rowhouse::Result<()> {
+        self.0.forget(name)
+    }
+}
+
+#[test]
+fn a_keyring_that_gives_nothing_back_wraps_nothing_and_keeps_nothing() {
+    let keyring = Arc::new(Forgetful::default());
+    let place = Place::with_keyring(Some(keyring.clone()));
+    let key = create(&place.keys);
+    assert_eq!(key.protected_by, ProtectedBy::FilePermissions);
+    verify(&key, &place.keys.sign(id(&key), &payload()).expect("signed"));
+    assert_eq!(kind(place.keys.create(&binding(), KeyPolicy::AllowOsProtected)), ErrorKind::Unsupported);
+    assert!(keyring.0.names().is_empty(), "{:?}", keyring.0.names());
+}
+
+/// As in a home that may not be written.
+#[test]
+fn a_key_that_cannot_be_removed_keeps_its_wrapping_key() {
+    let keyring = Arc::new(MapKeyring::default());
+    let place = Place::with_keyring(Some(keyring.clone()));
+    let key = create(&place.keys);
+    let (file, aside) = (place.key_file(&key), place.home.join("aside"));
+    fs::rename(&file, &aside).expect("moved");
+    fs::create_dir(&file).expect("a folder is not removed as a file");
+    place.keys.remove(id(&key)).expect_err("not removed");
+    fs::remove_dir(&file).expect("removed");
+    fs::rename(&aside, &file).expect("moved back");
+    verify(&key, &place.keys.sign(id(&key), &payload()).expect("as before"));
+    place.keys.remove(id(&key)).expect("removed").expect("it was there");
+    assert!(keyring.names().is_empty());
+}
+
 pub(crate) fn make_files_with_a_careless_umask(home: &Path) {
     // SAFETY: changes a number of this process.
     unsafe { libc::umask(0) };
@@ -196,6 +246,24 @@ fn key_files_are_private_whatever_the_umask_and_are_made_so_again() {
     }
     place.keys.sign(name.trim_end_matches(".key"), &payload()).expect("signed");
     assert_eq!((mode(&keys), mode(&file)), (0o700, 0o600));
+}
+
+/// Others could put a file of theirs in place of a new one, or take it away.
+#[test]
+fn no_key_is_put_into_a_folder_that_is_open_to_others() {
+    let place = Place::new();
+    let keys = place.home.join("keys");
+    fs::create_dir(&keys).expect("a folder");
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o777)).expect("opened");
+    create(&place.keys);
+    assert_eq!(mode(&keys), 0o700);
+    if chown(&keys, Some(65_534), None).is_err() {
+        return eprintln!("not root: no folder of another user here");
+    }
+    fs::set_permissions(&keys, fs::Permissions::from_mode(0o777)).expect("opened");
+    let error = place.keys.create(&binding(), KeyPolicy::default()).expect_err("another user's");
+    assert!(error.kind() == ErrorKind::Invalid && error.path() == Some(&keys), "{error}");
+    assert_eq!(place.files().len(), 1, "{:?}", place.files());
 }
 
 #[test]

@@ -3,6 +3,9 @@
 //! Between two syncs a file's writes are only in the kernel's cache. A sync that succeeds brings them to the disk. After one
 //! that fails the kernel takes them for written, so that no later sync brings them there; only writing them again does
 //! (<https://wiki.postgresql.org/wiki/Fsync_Errors>).
+//!
+//! That a file was cut is on the disk with the next sync, too; a file system may write it down at any time before. So there
+//! are two disks, and what is promised has to hold on both ([`Cuts`]).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,11 +17,44 @@ pub struct Disk(PathBuf);
 /// By path.
 static FILES: Mutex<BTreeMap<String, Kept>> = Mutex::new(BTreeMap::new());
 
+/// When the disk learns that a file was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cuts {
+    AtOnce,
+    /// With the next sync that succeeds.
+    Synced,
+}
+
+impl Cuts {
+    pub const ALL: [Self; 2] = [Self::AtOnce, Self::Synced];
+}
+
 #[derive(Default)]
 struct Kept {
-    on_disk: Vec<u8>,
-    /// What was written since the last sync, and where.
-    in_cache: Vec<(usize, Vec<u8>)>,
+    /// For each of [`Cuts`].
+    on_disk: [Vec<u8>; 2],
+    /// What was done since the last sync.
+    in_cache: Vec<Change>,
+}
+
+enum Change {
+    Written(usize, Vec<u8>),
+    Cut(usize),
+}
+
+impl Change {
+    fn apply(&self, file: &mut Vec<u8>) {
+        match self {
+            Self::Cut(length) => file.truncate(*length),
+            Self::Written(at, bytes) => {
+                let end = at + bytes.len();
+                if file.len() < end {
+                    file.resize(end, 0);
+                }
+                file[*at..end].copy_from_slice(bytes);
+            }
+        }
+    }
 }
 
 fn files() -> MutexGuard<'static, BTreeMap<String, Kept>> {
@@ -39,17 +75,17 @@ impl Disk {
         super::install();
         for name in names(database) {
             let on_disk = std::fs::read(&name).unwrap_or_default();
-            files().insert(name, Kept { on_disk, in_cache: Vec::new() });
+            files().insert(name, Kept { on_disk: [on_disk.clone(), on_disk], in_cache: Vec::new() });
         }
         Self(database.to_owned())
     }
 
     /// What is there after a power cut, as files of the same names in `folder`; answers the database.
     #[allow(clippy::disallowed_methods, reason = "a test looks at files from outside")]
-    pub fn after_a_power_cut(&self, folder: &Path) -> PathBuf {
+    pub fn after_a_power_cut(&self, folder: &Path, cuts: Cuts) -> PathBuf {
         let main = folder.join(self.0.file_name().expect("a file"));
         for (from, to) in names(&self.0).zip(names(&main)) {
-            std::fs::write(to, &files()[&from].on_disk).expect("written");
+            std::fs::write(to, &files()[&from].on_disk[cuts as usize]).expect("written");
         }
         main
     }
@@ -65,15 +101,16 @@ impl Drop for Disk {
 
 pub(super) fn written(name: &str, at: i64, bytes: &[u8]) {
     if let Some(kept) = files().get_mut(name) {
-        kept.in_cache.push((usize::try_from(at).expect("an offset"), bytes.to_vec()));
+        kept.in_cache.push(Change::Written(usize::try_from(at).expect("an offset"), bytes.to_vec()));
     }
 }
 
 pub(super) fn truncated(name: &str, length: i64) {
     let length = usize::try_from(length).expect("a length");
     if let Some(kept) = files().get_mut(name) {
-        kept.on_disk.truncate(length);
-        kept.in_cache.retain(|(at, _)| *at < length);
+        let cut = Change::Cut(length);
+        cut.apply(&mut kept.on_disk[Cuts::AtOnce as usize]);
+        kept.in_cache.push(cut);
     }
 }
 
@@ -81,12 +118,7 @@ pub(super) fn truncated(name: &str, length: i64) {
 pub(super) fn synced(name: &str, fine: bool) {
     let mut files = files();
     let Some(kept) = files.get_mut(name) else { return };
-    let in_cache = std::mem::take(&mut kept.in_cache);
-    for (at, bytes) in in_cache.into_iter().filter(|_| fine) {
-        let end = at + bytes.len();
-        if kept.on_disk.len() < end {
-            kept.on_disk.resize(end, 0);
-        }
-        kept.on_disk[at..end].copy_from_slice(&bytes);
+    for change in std::mem::take(&mut kept.in_cache).into_iter().filter(|_| fine) {
+        kept.on_disk.iter_mut().for_each(|file| change.apply(file));
     }
 }

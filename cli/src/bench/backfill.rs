@@ -15,14 +15,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use rowhouse::rusqlite::{Connection, params};
-use rowhouse::stores::backfill::BackfillReport;
-use rowhouse::{Domain, Home, Runtime, ThreadQuery};
+use rowhouse::stores::backfill::{BackfillReport, Reread};
+use rowhouse::{Domain, Error, ErrorKind, Home, Runtime, ThreadQuery};
 
 use super::report::{Document, Row, Target, median, rounded};
 use crate::output;
 
 /// What 20,000 transcripts of two gigabytes have on average.
 const BYTES: usize = 100_000;
+/// What their rows take, of all rounds, with room to spare.
+const BYTES_OF_ROWS: usize = 20_000;
 /// A rate in MB/s is one in millions.
 const MB: f64 = 1e6;
 const KIB: f64 = 1024.0;
@@ -50,6 +52,7 @@ struct Round {
 /// Makes the transcripts, measures, and fills the document.
 pub(super) fn run(setting: &Setting, document: &mut Document) -> Result<()> {
     let root = setting.folder.join("transcripts");
+    enough_room(setting)?;
     let progress = output::progress(2 * u64::from(setting.rounds) + 1);
     progress.set_message("writing transcripts");
     (0..setting.files).try_for_each(|number| write(&root, number))?;
@@ -85,11 +88,26 @@ pub(super) fn run(setting: &Setting, document: &mut Document) -> Result<()> {
         Target::at_most("backfill_bytes", middle(|round| round.kib_per_file), MOST_KIB_PER_FILE, "KiB"),
     ]);
     document.notes.push(format!(
-        "{} transcripts of {} KB, in the page cache; ops are transcripts",
+        "{} transcripts of {} KB, in the page cache; ops are transcripts; a second run read none again",
         setting.files,
         BYTES / 1000
     ));
     Ok(())
+}
+
+/// Before two gigabytes are written that do not fit.
+fn enough_room(setting: &Setting) -> Result<()> {
+    let found = rustix::fs::statvfs(&setting.folder)?;
+    let free = found.f_bavail.saturating_mul(found.f_frsize);
+    let needed = (setting.files * (BYTES + BYTES_OF_ROWS)) as u64;
+    if free >= needed {
+        return Ok(());
+    }
+    let message = format!("the transcripts need {needed} bytes of free space, {free} are there");
+    Err(Error::new(ErrorKind::Full, message)
+        .at_path(&setting.folder)
+        .advise("name a folder on another disk with --dir, or fewer transcripts with --files")
+        .into())
 }
 
 fn backfill(home: &Path, root: &Path, files: usize) -> Result<Round> {
@@ -103,6 +121,12 @@ fn backfill(home: &Path, root: &Path, files: usize) -> Result<Round> {
     let BackfillReport { counts, .. } = handle.join()?;
     let took = began.elapsed().as_secs_f64();
     ensure!(counts.imported == files as u64, "{} of {files} transcripts were imported", counts.imported);
+    let again = runtime.backfill().run(root, Reread::Changed, &mut |_| {})?.counts;
+    ensure!(
+        (again.unchanged, again.bytes_read) == (files as u64, 0),
+        "{} bytes of finished transcripts were read again",
+        again.bytes_read
+    );
     Ok(Round {
         files_per_s: files as f64 / took,
         mb_per_s: counts.bytes_read as f64 / MB / took,

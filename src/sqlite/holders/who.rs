@@ -147,42 +147,83 @@ pub(crate) fn who(home: &PreparedHome, names: BTreeSet<String>) -> HomeHolders {
     let mut wanted = Wanted::default();
     let mut databases: Vec<_> =
         names.into_iter().map(|name| DatabaseFiles::find(home, name, &mut wanted)).collect();
-    // Open files first: who locks something in between is in the second list.
-    let open = open_files::look(&wanted, Some(home.path()));
-    let locks = Locks::read();
-    let pages = status_page::read_all(&home.run_dir());
-
-    let mut deleted: BTreeMap<Option<String>, Vec<DeletedFile>> = BTreeMap::new();
-    for file in open.iter().flat_map(|open| open.deleted.values()) {
-        let name = database_of(home.path(), &file.path);
-        if let Some(name) = &name
-            && !databases.iter().any(|database| database.name == *name)
+    let look = Looks::at(&wanted, home.path(), status_page::read_all(&home.run_dir()));
+    for file in look.deleted() {
+        if let Some(name) = database_of(home.path(), &file.path)
+            && !databases.iter().any(|database| database.name == name)
         {
-            databases.push(DatabaseFiles::find(home, name.clone(), &mut Wanted::default()));
+            databases.push(DatabaseFiles::find(home, name, &mut Wanted::default()));
         }
-        let told = tell_deleted(file, &pages, name.as_deref().unwrap_or_default());
-        deleted.entry(name).or_default().push(told);
     }
-    databases.sort_by(|one, other| one.name.cmp(&other.name));
-    let mut deleted_of = |name: Option<&str>| {
-        open.as_ref().map(|_| {
-            let mut files = deleted.remove(&name.map(str::to_owned)).unwrap_or_default();
-            files.sort_by(|one, other| one.path.cmp(&other.path));
-            files
-        })
-    };
+    look.told(databases, |path| database_of(home.path(), path))
+}
 
-    let databases = databases
-        .into_iter()
-        .map(|database| DatabaseHolders {
-            processes: database.processes(open.as_ref(), locks.as_ref(), &pages),
-            deleted: deleted_of(Some(&database.name)),
-            name: database.name,
-            path: database.path,
-        })
-        .collect();
-    let unseen = unseen(open.as_ref(), locks.as_ref());
-    HomeHolders { databases, deleted: deleted_of(None), complete: unseen.is_empty(), unseen }
+/// The same for files of any program, by name and path.
+#[cfg(feature = "agent")]
+pub(crate) fn who_of_files(folder: &Path, files: Vec<(String, PathBuf)>) -> HomeHolders {
+    let mut wanted = Wanted::default();
+    let databases: Vec<_> =
+        files.into_iter().map(|(name, path)| DatabaseFiles::of_file(name, path, &mut wanted)).collect();
+    let look = Looks::at(&wanted, folder, Vec::new());
+    let owners: Vec<_> =
+        databases.iter().map(|database| (database.name.clone(), database.path.clone())).collect();
+    look.told(databases, |path| {
+        let is_beside =
+            |main: &Path| ["", "-wal", "-shm"].iter().any(|ending| with_ending(main, ending) == path);
+        owners.iter().find(|(_, main)| is_beside(main)).map(|(name, _)| name.clone())
+    })
+}
+
+/// What the system told at one time.
+struct Looks {
+    open: Option<OpenFiles>,
+    locks: Option<Locks>,
+    pages: Vec<ProcessStatus>,
+}
+
+impl Looks {
+    fn at(wanted: &Wanted, folder: &Path, pages: Vec<ProcessStatus>) -> Self {
+        // Open files first: who locks something in between is in the second list.
+        let open = open_files::look(wanted, Some(folder));
+        Self { open, locks: Locks::read(), pages }
+    }
+
+    fn deleted(&self) -> impl Iterator<Item = &Deleted> {
+        self.open.iter().flat_map(|open| open.deleted.values())
+    }
+
+    /// `owner` names the database that a deleted file belonged to.
+    fn told(
+        &self,
+        mut databases: Vec<DatabaseFiles>,
+        owner: impl Fn(&Path) -> Option<String>,
+    ) -> HomeHolders {
+        let mut deleted: BTreeMap<Option<String>, Vec<DeletedFile>> = BTreeMap::new();
+        for file in self.deleted() {
+            let name = owner(&file.path);
+            let told = tell_deleted(file, &self.pages, name.as_deref().unwrap_or_default());
+            deleted.entry(name).or_default().push(told);
+        }
+        databases.sort_by(|one, other| one.name.cmp(&other.name));
+        let mut deleted_of = |name: Option<&str>| {
+            self.open.as_ref().map(|_| {
+                let mut files = deleted.remove(&name.map(str::to_owned)).unwrap_or_default();
+                files.sort_by(|one, other| one.path.cmp(&other.path));
+                files
+            })
+        };
+        let databases = databases
+            .into_iter()
+            .map(|database| DatabaseHolders {
+                processes: database.processes(self.open.as_ref(), self.locks.as_ref(), &self.pages),
+                deleted: deleted_of(Some(&database.name)),
+                name: database.name,
+                path: database.path,
+            })
+            .collect();
+        let unseen = unseen(self.open.as_ref(), self.locks.as_ref());
+        HomeHolders { databases, deleted: deleted_of(None), complete: unseen.is_empty(), unseen }
+    }
 }
 
 fn unseen(open: Option<&OpenFiles>, locks: Option<&Locks>) -> Vec<Unseen> {
@@ -235,15 +276,21 @@ struct Uses {
 
 impl DatabaseFiles {
     fn find(home: &PreparedHome, name: String, wanted: &mut Wanted) -> Self {
-        let path = home.database_path(&name);
         let lock_file = |what| home.lock_path(&format!("{name}.{what}"));
+        // Open in every process that has the database open; of interest when locked.
+        let (room, init) = (wanted.add(&lock_file("room")), wanted.add(&lock_file("init")));
+        let path = home.database_path(&name);
+        Self { room, init, ..Self::of_file(name, path, wanted) }
+    }
+
+    /// One that is not this library's has no turn.
+    fn of_file(name: String, path: PathBuf, wanted: &mut Wanted) -> Self {
         Self {
             main: wanted.add(&path),
             wal: wanted.add(&with_ending(&path, "-wal")),
             shm: wanted.add(&with_ending(&path, "-shm")),
-            // Open in every process that has the database open; of interest when locked.
-            room: wanted.add(&lock_file("room")),
-            init: wanted.add(&lock_file("init")),
+            room: None,
+            init: None,
             path,
             name,
         }

@@ -75,6 +75,11 @@ impl Files {
         Ok(Self { main: Mark::of(&main), log: beside("-wal")?, journal: beside("-journal")? })
     }
 
+    /// Of all of them.
+    fn bytes(&self) -> u64 {
+        [Some(self.main), self.log, self.journal].iter().flatten().map(|mark| mark.length).sum()
+    }
+
     /// The same, when nothing of it changed so lately that a further change might not show.
     pub(crate) fn look_settled(path: &Path) -> Result<Self> {
         let mut looks = 0;
@@ -102,22 +107,34 @@ impl Source {
     /// `NotFound`, `Invalid` for what is no plain file, `ReadOnly` when this user may not read what is needed, `Busy`
     /// when it is written so often that no copy can be taken; of the system.
     pub(crate) fn find(path: &Path) -> Result<Self> {
+        Self::find_up_to(path, None)
+            .map(|found| found.expect("without a bound there is no copy that is too large"))
+    }
+
+    /// The same; `None` where it takes a copy of more than `most` bytes.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub(crate) fn find_up_to(path: &Path, most: Option<u64>) -> Result<Option<Self>> {
         home::check_database_file(path)?;
         access::readable(path)?;
         let (log, index) = (with_ending(path, "-wal"), with_ending(path, "-shm"));
         let found = Files::look(path)?;
         if found.journal.is_none() && access::readable(&log).is_ok() && access::readable(&index).is_ok() {
-            return Ok(Self { path: path.to_owned(), way: Way::Beside, found });
+            return Ok(Some(Self { path: path.to_owned(), way: Way::Beside, found }));
         }
         let found = Files::look_settled(path)?;
         if found.log.is_none() && found.journal.is_none() {
-            return Ok(Self { path: path.to_owned(), way: Way::Unchanging, found });
+            return Ok(Some(Self { path: path.to_owned(), way: Way::Unchanging, found }));
         }
         for _ in 0..COPIES {
             let found = Files::look_settled(path)?;
+            if most.is_some_and(|most| found.bytes() > most) {
+                return Ok(None);
+            }
             let way = copy(path, &found)?;
             if Files::look(path)? == found {
-                return Ok(Self { path: path.to_owned(), way, found });
+                return Ok(Some(Self { path: path.to_owned(), way, found }));
             }
         }
         Err(Error::new(
@@ -147,6 +164,21 @@ impl Source {
             // Commits go to a log first, which this way does not look at; only a checkpoint changes the file.
             Way::Unchanging => Files::look(&self.path).is_ok_and(|now| now.main == self.found.main),
         }
+    }
+
+    /// True when it is read as any reader does, log and index with it.
+    #[cfg(feature = "agent")]
+    pub(crate) fn is_beside(&self) -> bool {
+        matches!(self.way, Way::Beside)
+    }
+
+    /// A connection to a file for its bytes alone.
+    ///
+    /// # Errors
+    /// Of SQLite.
+    #[cfg(feature = "agent")]
+    pub(crate) fn unchanging(path: &Path) -> Result<Connection> {
+        open_unchanging(path)
     }
 
     /// The error for such a read.

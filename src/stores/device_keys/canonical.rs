@@ -17,6 +17,9 @@ use crate::error::{Error, ErrorKind, Result};
 pub const LARGEST_INTEGER: i64 = (1 << 53) - 1;
 /// Lists and objects inside one another.
 const DEEPEST: usize = 32;
+/// The only key of the object that `serde_json` makes of a number when any crate of the build turns on its feature
+/// `arbitrary_precision`. Such an object is that number in every build, so that what is signed does not depend on it.
+const NUMBER: &str = "$serde_json::private::Number";
 /// The longest canonical text, in bytes.
 pub const LONGEST_TEXT: usize = 64 << 10;
 
@@ -79,6 +82,12 @@ impl Claim {
                 for (at, (key, claim)) in entries.into_iter().enumerate() {
                     if at > 0 {
                         out.push(b',');
+                    }
+                    if key == NUMBER {
+                        return Err(Error::new(
+                            ErrorKind::Invalid,
+                            "a key of a payload is one that readers take for the mark of a number",
+                        ));
                     }
                     string(key, out)?;
                     out.push(b':');
@@ -195,11 +204,26 @@ impl<'de> Visitor<'de> for Reader {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> std::result::Result<Claim, A::Error> {
         let mut object = BTreeMap::new();
         while let Some((key, claim)) = entries.next_entry::<String, Claim>()? {
+            if key == NUMBER {
+                let alone = object.is_empty() && entries.next_key::<String>()?.is_none();
+                return match claim {
+                    Claim::Text(digits) if alone => number(&digits),
+                    _ => Err(A::Error::custom("the mark of a number is not alone in an object")),
+                };
+            }
             if object.insert(key, claim).is_some() {
                 return Err(A::Error::custom("a key stands twice in an object"));
             }
         }
         Ok(Claim::Object(object))
+    }
+}
+
+/// An integer as JSON writes it.
+fn number<E: serde::de::Error>(digits: &str) -> std::result::Result<Claim, E> {
+    match digits.parse::<i64>() {
+        Ok(number) if number.to_string() == digits => Reader.visit_i64(number),
+        _ => Err(E::custom("a number is no integer, or too large")),
     }
 }
 
@@ -296,6 +320,30 @@ mod tests {
             claim.canonical().expect("a form"),
             "{\"literals\":[null,true,false],\"string\":\"\u{20ac}$\\u000f\\nA'B\\\"\\\\\\\\\\\"/\"}"
         );
+    }
+
+    /// As `serde_json` gives numbers with its feature `arbitrary_precision`, whether this build has it or not.
+    #[test]
+    fn a_number_that_is_given_by_its_digits_is_that_number() {
+        use serde::de::value::{Error as Refused, MapDeserializer};
+        let read = |entries: &[(&str, &str)]| {
+            Claim::deserialize(MapDeserializer::<_, Refused>::new(entries.iter().copied()))
+        };
+        for (digits, number) in [("0", 0), ("-7", -7), ("9007199254740991", LARGEST_INTEGER)] {
+            assert_eq!(read(&[(NUMBER, digits)]).expect("an integer"), Claim::Integer(number));
+            let text = format!(r#"[{digits},{{"{NUMBER}":"{digits}"}}]"#);
+            let both: Claim = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(both, Claim::List(vec![Claim::Integer(number); 2]));
+            assert_eq!(both.canonical().expect("a form"), format!("[{digits},{digits}]"));
+        }
+        for digits in ["1.5", "1e3", "-0", "-0.0", "+1", "01", "", "9007199254740992", "18446744073709551616"]
+        {
+            assert!(read(&[(NUMBER, digits)]).is_err(), "{digits}");
+        }
+        assert!(read(&[(NUMBER, "1"), ("a", "b")]).is_err() && read(&[("a", "b"), (NUMBER, "1")]).is_err());
+        assert!(serde_json::from_str::<Claim>(&format!(r#"{{"{NUMBER}":1}}"#)).is_err());
+        let object = Claim::Object([(NUMBER.to_owned(), "1".into())].into());
+        assert_eq!(object.canonical().expect_err("would be read as 1").kind(), ErrorKind::Invalid);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //!    under a name that nobody looks for; what a crash left unfinished is found by its mark (`unfinished`).
 //! 2. A wrapping key is kept, and was read back, before the file that needs it is written.
 //! 3. Only a plain file of this user with one name is read, never through a link. One that others may read is made private,
-//!    with a warning.
+//!    with a warning. No key is made in a folder that is another user's, or stays open to others.
+//! 4. A removal is done when it is durable, whoever began it; one that fails leaves the wrapping key.
 //!
 //! Tests: `tests/device_keys.rs`.
 
@@ -63,15 +64,21 @@ impl FileKeys {
         self.home.join(FOLDER).join(format!("{key}{ENDING}"))
     }
 
-    fn read(&self, key: &KeyId) -> Result<Option<KeyFile>> {
-        let path = self.path(key);
-        // The folder itself, not what a link in its place leads to.
+    /// The folder itself, not what a link in its place leads to; `None` while there is none.
+    fn folder(&self) -> Result<Option<PathBuf>> {
         let folder = self.home.join(FOLDER);
         match fs::symlink_metadata(&folder) {
-            Ok(found) if found.is_dir() => private(&folder, &found)?,
-            Ok(_) => return Err(not_ours("the folder of the keys is a link or a file", &folder)),
-            Err(error) if error.kind() == Os::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("look at the folder of the keys", &folder, error)),
+            Ok(found) if found.is_dir() => private(&folder, &found).map(|()| Some(folder)),
+            Ok(_) => Err(not_ours("the folder of the keys is a link or a file", &folder)),
+            Err(error) if error.kind() == Os::NotFound => Ok(None),
+            Err(error) => Err(Error::io("look at the folder of the keys", &folder, error)),
+        }
+    }
+
+    fn read(&self, key: &KeyId) -> Result<Option<KeyFile>> {
+        let path = self.path(key);
+        if self.folder()?.is_none() {
+            return Ok(None);
         }
         let Some((text, found)) = home::read_private_file(&path, key_file::LONGEST)? else { return Ok(None) };
         private(&path, &found)?;
@@ -83,7 +90,7 @@ impl FileKeys {
     }
 
     fn write(&self, key: &KeyId, file: &KeyFile) -> Result<()> {
-        let folder = home::private_folder(&self.home, FOLDER)?;
+        let folder = make_folder(&self.home)?;
         let path = self.path(key);
         let text = file.text()?;
         home::create_private_file(&path)
@@ -127,14 +134,43 @@ impl FileKeys {
     }
 }
 
+/// The folder of the keys, made where there is none: this user's own and private.
+///
+/// # Errors
+/// `Invalid` for a link, a file, another user's folder, and one that stays open to others; `ReadOnly` and others of the
+/// system.
+pub(super) fn make_folder(home: &Path) -> Result<PathBuf> {
+    let folder = home::private_folder(home, FOLDER)?;
+    let look =
+        || fs::symlink_metadata(&folder).map_err(|error| Error::io("look at the folder", &folder, error));
+    private(&folder, &look()?)?;
+    if look()?.mode() & 0o077 != 0 {
+        // Says why, where the system does.
+        home::tighten(&folder)?;
+        return Err(Error::new(
+            ErrorKind::Invalid,
+            "the folder of the keys is open to other users and cannot be made private",
+        )
+        .at_path(&folder)
+        .advise("put the home on a file system that keeps modes"));
+    }
+    // Its name may be another process's that did not come so far.
+    home::sync_folder(home)?;
+    Ok(folder)
+}
+
 /// Keeps a new wrapping key, and looks whether the keyring gives it back.
 fn kept(keyring: &dyn Keyring, key: &KeyId) -> Result<WrappingKey> {
     let wrapping = WrappingKey::random()?;
     keyring.keep(key.as_str(), &wrapping)?;
-    match keyring.find(key.as_str())? {
-        Some(found) if found.expose() == wrapping.expose() => Ok(wrapping),
-        _ => Err(Error::new(ErrorKind::Unsupported, "the keyring does not give back what it was given")),
-    }
+    let why = match keyring.find(key.as_str()) {
+        Ok(Some(found)) if found.expose() == wrapping.expose() => return Ok(wrapping),
+        Ok(_) => Error::new(ErrorKind::Unsupported, "the keyring does not give back what it was given"),
+        Err(error) => error,
+    };
+    // Nothing is wrapped by it; where it stays all the same, it is of no use.
+    let _ = keyring.forget(key.as_str());
+    Err(why)
 }
 
 fn no_keyring() -> Error {
@@ -212,29 +248,31 @@ impl KeyProvider for FileKeys {
         private.sign(message.bytes())
     }
 
-    /// The wrapping key first: copies of the file that somebody made are of no use from then on. Where the keyring cannot be
-    /// reached the file goes all the same, since that is what ends the key here.
+    /// The file first: where it stays, the key stays whole. Then its wrapping key, after which copies of the file that
+    /// somebody made are of no use; where the keyring cannot be reached the key is removed all the same.
     fn remove(&self, key: &KeyId) -> Result<bool> {
         let path = self.path(key);
         // What cannot be read, or was not written any more, may have been wrapped.
         let may_be_wrapped =
             !matches!(self.read(key), Ok(Some(file)) if file.protected_by() != ProtectedBy::Keyring);
-        let forgotten = match &self.keyring {
-            Some(keyring) if may_be_wrapped => keyring.forget(key.as_str()),
-            _ => Ok(()),
-        };
+        let folder = self.folder()?;
         let there = match fs::remove_file(&path) {
             Ok(()) => true,
             Err(error) if matches!(error.kind(), Os::NotFound | Os::NotADirectory) => false,
             Err(error) => return Err(Error::io("remove the key file", &path, error)),
         };
-        if there {
-            home::sync_folder(&self.home.join(FOLDER))?;
-            if let Err(error) = forgotten {
-                telemetry::warn(&format_args!(
-                    "the keyring keeps what wrapped a device key that is removed: {error}"
-                ));
-            }
+        // Also when it was gone: who removed it may not have come so far.
+        if let Some(folder) = folder {
+            home::sync_folder(&folder)?;
+        }
+        if may_be_wrapped
+            && let Some(keyring) = &self.keyring
+            && let Err(error) = keyring.forget(key.as_str())
+            && there
+        {
+            telemetry::warn(&format_args!(
+                "the keyring keeps what wrapped a device key that is removed: {error}"
+            ));
         }
         Ok(there)
     }

@@ -72,7 +72,8 @@ impl KeyFile {
         Ok(Self { key: key.clone(), public_key, private: Stored::Wrapped { nonce, sealed } })
     }
 
-    /// `None` for what is not the file of this key, or not whole.
+    /// `None` for what is not the file of this key, or not whole; also when it is a private key in the clear of another
+    /// public one. Of a wrapped one that is seen only when it is opened.
     pub(super) fn parse(text: &[u8], key: &KeyId) -> Option<Self> {
         let text: Text = serde_json::from_slice(text).ok()?;
         if (text.layout, text.key_id) != (LAYOUT, key.as_str()) {
@@ -83,6 +84,9 @@ impl KeyFile {
             (Some(private), None, None) => {
                 let mut bytes = Zeroizing::new([0; private_key::BYTES]);
                 decode(private, bytes.as_mut())?;
+                if PrivateKey::from_bytes(&bytes)?.public().ok()? != public_key {
+                    return None;
+                }
                 Stored::Clear(bytes)
             }
             (None, Some(nonce_text), Some(wrapped)) => {
@@ -222,5 +226,12 @@ mod tests {
         let mut file = KeyFile::clear(&key, &one).expect("a file");
         file.public_key = other.public().expect("a point");
         assert!(file.open(no_key).expect("tried").is_none());
+        assert!(KeyFile::parse(&file.text().expect("a text"), &key).is_none());
+
+        let by = WrappingKey::random().expect("a key");
+        let mut file = KeyFile::wrapped(&key, &one, &by).expect("a file");
+        file.public_key = other.public().expect("a point");
+        let file = KeyFile::parse(&file.text().expect("a text"), &key).expect("nothing to be seen yet");
+        assert!(file.open(|| Ok(by.clone())).expect("tried").is_none());
     }
 }

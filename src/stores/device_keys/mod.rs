@@ -46,7 +46,6 @@ pub use provider::{HeldKey, KeyProvider, Message};
 pub use public_key::PublicKey;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::home;
 use crate::sql::{Session, Value};
 use crate::sqlite::{Database, now_unix_ms};
 use crate::stores::database::FileDatabase;
@@ -153,7 +152,8 @@ impl DeviceKeys {
     /// client may have several. Before that, keys are destroyed whose creation was broken off by a crash.
     ///
     /// # Errors
-    /// Then there is neither a key nor a binding; where the key could not be deleted again, the error says both.
+    /// Then there is neither a key nor a binding; where the key could not be deleted again, the error says both. Only after
+    /// `OutcomeUnknown` a binding may be there: without a key, so that it signs nothing; it can be removed.
     /// - `Invalid`: an account or a client that is empty, longer than [`LONGEST_NAME`] bytes, or holds a control character.
     /// - `Unsupported`: no provider has what the policy asks for.
     /// - `ReadOnly`, `Full`, `Io`: of the home. The engine's; the provider's.
@@ -288,28 +288,30 @@ impl DeviceKeys {
         Ok(found)
     }
 
-    /// Destroys all [`orphans`](Self::orphans), and answers which these were. To be done by a person's wish only: the
-    /// bindings may be in a backup that is going to be restored.
+    /// Destroys those of these keys that exist and still belong to nobody, and answers which these were. To be given
+    /// [`orphans`](Self::orphans) that a person has seen and agreed to: their bindings may be in a backup that is going to
+    /// be restored.
     ///
     /// # Errors
     /// As [`orphans`](Self::orphans); then some may be gone already.
-    pub fn clean(&self) -> Result<Vec<KeyId>> {
+    pub fn clean(&self, agreed: &[KeyId]) -> Result<Vec<KeyId>> {
         let mut gone = Vec::new();
         for key in self.existing()? {
-            if self.end_unless_bound(&key)? {
+            if agreed.contains(&key) && self.end_unless_bound(&key)? {
                 gone.push(key);
             }
         }
         Ok(gone)
     }
 
-    /// The key ids that providers hold, or that are marked as unfinished.
+    /// The key ids that providers hold, or that are marked as unfinished, as far as there is a provider that can destroy them.
     fn existing(&self) -> Result<Vec<KeyId>> {
         // Without a home no key outlives its creation, and none is marked while it is made.
         if self.home.is_none() {
             return Ok(Vec::new());
         }
         let mut keys = self.marked()?;
+        keys.retain(|key| self.of_class(key.class()).next().is_some());
         for provider in &self.providers {
             keys.extend(provider.list()?);
         }
@@ -337,7 +339,7 @@ impl DeviceKeys {
     /// Destroys a key that nobody makes and that has no binding; answers whether it was such.
     fn end_unless_bound(&self, key: &KeyId) -> Result<bool> {
         let Some(home) = &self.home else { return Ok(false) };
-        let Some(mark) = Unfinished::mark(&home::private_folder(home, file::FOLDER)?, key)? else {
+        let Some(mark) = Unfinished::mark(&file::make_folder(home)?, key)? else {
             return Ok(false);
         };
         // Asked while nobody can be between making it and binding it.
@@ -391,7 +393,7 @@ impl DeviceKeys {
     /// A new id, marked.
     fn begin(&self, class: ProtectionClass) -> Result<(KeyId, Option<Unfinished>)> {
         let Some(home) = &self.home else { return Ok((KeyId::random(class)?, None)) };
-        let folder = home::private_folder(home, file::FOLDER)?;
+        let folder = file::make_folder(home)?;
         loop {
             let key = KeyId::random(class)?;
             // Taken when somebody saw the mark between its creation and its lock, and judged it.

@@ -26,7 +26,7 @@ pub trait KeyProvider: Send + Sync {
     /// [`remove`](Self::remove), at once or, after a crash, by the next creation.
     fn create(&self, key: &KeyId, policy: KeyPolicy) -> Result<HeldKey>;
 
-    /// A key that it holds; `None` when it does not.
+    /// A key that it holds; `None` when it does not. Nobody is asked to unlock anything for it.
     ///
     /// # Errors
     /// Its own.

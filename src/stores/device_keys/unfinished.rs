@@ -56,10 +56,9 @@ pub(super) fn marked(folder: &Path) -> Result<Vec<KeyId>> {
     ids(folder, ENDING)
 }
 
-/// True while somebody makes this key.
+/// True while somebody makes this key. Only looks.
 pub(super) fn is_being_made(folder: &Path, key: &KeyId) -> Result<bool> {
-    let path = path(folder, key);
-    Ok(path.exists() && Held::try_alone(&path)?.is_none())
+    Held::is_taken(&path(folder, key))
 }
 
 fn path(folder: &Path, key: &KeyId) -> PathBuf {
@@ -77,7 +76,7 @@ mod tests {
         let key = KeyId::random(ProtectionClass::OsProtected).expect("an id");
         let mark = || Unfinished::mark(folder.path(), &key).expect("a look");
         let being_made = || is_being_made(folder.path(), &key).expect("a look");
-        assert!(!being_made() && marked(folder.path()).expect("a list").is_empty());
+        assert!(!being_made() && marked(folder.path()).expect("a list").is_empty(), "looking makes no mark");
         let made = mark().expect("nobody has it");
         assert!(mark().is_none() && being_made());
         assert_eq!(marked(folder.path()).expect("a list"), std::slice::from_ref(&key));

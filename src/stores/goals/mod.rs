@@ -101,7 +101,7 @@ impl Goals {
         self.database.get()?.write(|tx| only(tx, sql::INSERT, &params))
     }
 
-    /// Changes what the patch names. An empty patch is a read.
+    /// Changes what the patch names. One that changes nothing writes nothing; an empty one is a read.
     ///
     /// # Errors
     /// `Invalid` as [`replace`](Self::replace); the engine's.

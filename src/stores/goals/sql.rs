@@ -71,16 +71,37 @@ macro_rules! meant {
     };
 }
 
+/// The budget and the status after [`UPDATE`].
+macro_rules! new_budget {
+    () => {
+        "CASE WHEN $5 = 1 THEN $6 ELSE token_budget END"
+    };
+}
+macro_rules! new_status {
+    () => {
+        concat!(
+            "CASE WHEN status = 'budget_limited' AND $4 = 'paused' THEN status \
+             WHEN coalesce($4, status) = 'active' AND tokens_used >= ",
+            new_budget!(),
+            " THEN 'budget_limited' ELSE coalesce($4, status) END"
+        )
+    };
+}
+
 /// $3 objective or NULL, $4 status or NULL, $5 whether the budget is another, $6 the budget, $7 now.
 pub(super) const UPDATE: &str = concat!(
-    "UPDATE goal SET objective = coalesce($3, objective), \
-     token_budget = CASE WHEN $5 = 1 THEN $6 ELSE token_budget END, \
-     status = CASE WHEN status = 'budget_limited' AND $4 = 'paused' THEN status \
-     WHEN coalesce($4, status) = 'active' AND tokens_used >= CASE WHEN $5 = 1 THEN $6 ELSE token_budget END \
-     THEN 'budget_limited' ELSE coalesce($4, status) END, ",
+    "UPDATE goal SET objective = coalesce($3, objective), token_budget = ",
+    new_budget!(),
+    ", status = ",
+    new_status!(),
+    ", ",
     touched!("$7"),
     meant!(),
-    " RETURNING ",
+    " AND (objective <> coalesce($3, objective) OR token_budget IS DISTINCT FROM ",
+    new_budget!(),
+    " OR status <> ",
+    new_status!(),
+    ") RETURNING ",
     columns!()
 );
 

@@ -300,6 +300,8 @@ fn delete_bytes(at: &impl Session, too_much: i64, added: Counts) -> Result<Done>
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::sqlite::tx::Snapshot;
 
@@ -310,7 +312,7 @@ mod tests {
             include_str!("../../../migrations_logs/V2__log_thread.sql")
         ));
         let fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) \
-                    INSERT INTO log(ts, level, target, message, process_id, bytes) SELECT i, 3, 't', 'm', 'p', $2 FROM n";
+                    INSERT INTO log(ts, level, target, message, process_id, bytes) SELECT i, 3, 't', 'm', 'p', $2 FROM n WHERE i <= $1";
         Session::execute(&at, fill, &[rows.into(), bytes.into()]).expect("rows");
         at
     }
@@ -327,6 +329,47 @@ mod tests {
         let much = Counts { rows: 1, bytes: i64::MAX };
         assert_eq!(delete_bytes(&at, i64::MAX, much).expect("all").rows, 11_995);
         assert_eq!(delete_bytes(&at, i64::MAX, much).expect("none").rows, 0);
+    }
+
+    proptest! {
+        /// Whatever the clocks said when rows were written: by age go those that are old, and those from the future before
+        /// them, up to the first one that is neither.
+        #[test]
+        fn by_age_goes_what_is_old_and_nothing_behind_what_is_not(
+            ages in prop::collection::vec(prop_oneof![3 => 10_i64..14, 2 => -3_i64..0, 1 => 0_i64..10], 0..60),
+            threads in prop::collection::vec(0..3_i64, 60),
+        ) {
+            const DAY: i64 = 86_400_000_000_000;
+            let now = 100 * DAY;
+            let at = log(0, 0);
+            for (age, thread) in ages.iter().zip(&threads) {
+                // Half a day, so that none is just at the cap.
+                let ts = now - age * DAY - DAY / 2;
+                let row = "INSERT INTO log(ts, level, target, message, process_id, thread_id, bytes) \
+                           VALUES ($1, 3, 't', 'm', 'p', $2, 100)";
+                let thread = (*thread > 0).then(|| format!("thread {thread}"));
+                at.execute(row, &[ts.into(), thread.clone().into()]).expect("a row");
+                if let Some(thread) = thread {
+                    let count = "INSERT INTO log_thread VALUES ($1, 100) \
+                                 ON CONFLICT (thread_id) DO UPDATE SET bytes = bytes + 100";
+                    at.execute(count, &[thread.into()]).expect("a count");
+                }
+            }
+            let kept = ages.iter().position(|age| (0..10).contains(age)).unwrap_or(ages.len());
+            let expected = ages[..kept].iter().rposition(|age| *age >= 10).map_or(0, |last| last + 1);
+            let age = by_age(now, Duration::from_hours(10 * 24));
+            prop_assert_eq!(age.any(&at).expect("looked"), expected > 0);
+            prop_assert_eq!(age.delete(&at, i64::MAX).expect("deleted").rows, expected as u64);
+            prop_assert!(!age.any(&at).expect("looked"));
+            let number = |sql: &'static str| -> i64 {
+                at.query(sql, &[]).expect(sql)[0].get("n").expect("a number")
+            };
+            prop_assert_eq!(number("SELECT count(*) AS n FROM log"), (ages.len() - expected) as i64);
+            prop_assert_eq!(number("SELECT count(*) AS n FROM (SELECT thread_id, sum(bytes) AS bytes FROM log \
+                WHERE thread_id IS NOT NULL GROUP BY thread_id EXCEPT SELECT thread_id, bytes FROM log_thread)"), 0);
+            prop_assert_eq!(number("SELECT count(*) AS n FROM log_thread WHERE thread_id NOT IN \
+                (SELECT thread_id FROM log WHERE thread_id IS NOT NULL)"), 0);
+        }
     }
 
     #[test]

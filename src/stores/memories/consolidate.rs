@@ -8,8 +8,8 @@ use crate::error::Result;
 use crate::sql::{Row, Session, Value};
 use crate::stores::threads::row::thread_id;
 
-/// `finished_at` is that of the last success, `source` the newest that an output was made from.
-pub(super) const JOB: &str = "SELECT status, lease_until, retry_at, finished_at, source \
+/// `finished_at` and `done_source` are those of the last success, `source` is the newest that an output was made from.
+pub(super) const JOB: &str = "SELECT status, lease_until, retry_at, finished_at, source, done_source \
      FROM memory_job WHERE kind = 'consolidate' AND thread_id = ''";
 
 /// $1, $2, $3 where a lease, a retry and a success would be if they began now.
@@ -75,10 +75,10 @@ impl Memories {
             }
             _ => {}
         }
-        let watermark = job.map_or(0, |job| job.source);
+        let (watermark, last_watermark) = job.map_or((0, None), |job| (job.source, job.done_source));
         let token = uuid::Uuid::now_v7().to_string();
         tx.execute(CLAIM, &[token.as_str().into(), lease_until.into(), watermark.into()])?;
-        Ok(ConsolidateClaim::Claimed { token, watermark })
+        Ok(ConsolidateClaim::Claimed { token, watermark, last_watermark })
     }
 
     /// Keeps the job for another lease. False when it is somebody else's by now.
@@ -131,6 +131,8 @@ pub(super) struct Job {
     /// When it last succeeded.
     pub(super) finished_at: Option<i64>,
     source: i64,
+    /// The watermark of that success.
+    pub(super) done_source: Option<i64>,
 }
 
 impl Job {
@@ -141,6 +143,7 @@ impl Job {
             retry_at: row.get("retry_at")?,
             finished_at: row.get("finished_at")?,
             source: row.get("source")?,
+            done_source: row.get("done_source")?,
         })
     }
 

@@ -2,7 +2,7 @@
 
 use super::consolidate::NEW_SOURCE;
 use super::model::{ExtractClaim, NewMemory};
-use super::{Memories, after, before, check_text, reason};
+use super::{Memories, after, before, check_slug, check_text, reason};
 use crate::error::Result;
 use crate::sql::{Session, Value};
 use crate::stores::threads::row::thread_id;
@@ -43,9 +43,10 @@ const DONE: &str = "UPDATE memory_job SET status = 'done', done_source = source,
 const FAILED: &str = "UPDATE memory_job SET status = 'failed', finished_at = $3, retry_at = $4, error = $5 \
      WHERE kind = 'extract' AND thread_id = $1 AND status = 'running' AND token = $2";
 
-/// $1 thread, $2 to $4 what was drawn, $5 source, $6 now. How often it was of use stays.
+/// $1 thread, $2 to $4 what was drawn, $5 source, $6 now. How often it was of use stays. Nothing is kept of a thread whose
+/// memories were switched off since it was claimed.
 const PUT: &str = "INSERT INTO memory_output(thread_id, raw_memory, rollout_summary, rollout_slug, source_updated_at, \
-     generated_at, last_used_at) VALUES ($1, $2, $3, $4, $5, $6, $5) \
+     generated_at, last_used_at) SELECT id, $2, $3, $4, $5, $6, $5 FROM thread WHERE id = $1 AND memory_mode = 'enabled' \
      ON CONFLICT (thread_id) DO UPDATE SET raw_memory = excluded.raw_memory, \
      rollout_summary = excluded.rollout_summary, rollout_slug = excluded.rollout_slug, \
      source_updated_at = excluded.source_updated_at, generated_at = excluded.generated_at, \
@@ -137,14 +138,15 @@ impl Memories {
     }
 
     /// Keeps what was drawn from a thread, in the place of what was drawn earlier. False, and nothing is kept, when the
-    /// job is not this claim's any more.
+    /// job is not this claim's any more; also when the thread's memories were switched off or marked polluted meanwhile:
+    /// then the job is done.
     ///
     /// # Errors
-    /// `Invalid` for a text with a NUL or of more than 1 MiB; the engine's.
+    /// `Invalid` for a text with a NUL or of more than 1 MiB, and a short name that is not fit for a file; the engine's.
     pub fn extracted(&self, claim: &ExtractClaim, memory: &NewMemory) -> Result<bool> {
         let slug = memory.rollout_slug.as_deref();
         [&memory.raw_memory, &memory.rollout_summary].into_iter().try_for_each(|text| check_text(text))?;
-        slug.map_or(Ok(()), check_text)?;
+        slug.map_or(Ok(()), check_slug)?;
         let now = self.now();
         self.database.get()?.write(|tx| {
             let now = now.at(tx)?;
@@ -157,8 +159,11 @@ impl Memories {
                 now.into(),
             ];
             finish(tx, claim, now, |tx| {
-                Session::execute(tx, PUT, &output)?;
-                Session::execute(tx, NEW_SOURCE, &[claim.source_updated_at.into()]).map(drop)
+                let kept = Session::execute(tx, PUT, &output)? == 1;
+                if kept {
+                    Session::execute(tx, NEW_SOURCE, &[claim.source_updated_at.into()])?;
+                }
+                Ok(kept)
             })
         })
     }
@@ -171,9 +176,9 @@ impl Memories {
     pub fn extract_without_output(&self, claim: &ExtractClaim) -> Result<bool> {
         let now = self.now();
         let thread = [Value::from(claim.thread_id.as_str())];
-        self.database
-            .get()?
-            .write(|tx| finish(tx, claim, now.at(tx)?, |tx| Session::execute(tx, REMOVE, &thread).map(drop)))
+        self.database.get()?.write(|tx| {
+            finish(tx, claim, now.at(tx)?, |tx| Session::execute(tx, REMOVE, &thread).map(|_| true))
+        })
     }
 
     /// It failed: to be tried again after [`MemoryLimits::retry_after`](super::MemoryLimits), if retries are left. False
@@ -198,16 +203,14 @@ impl Memories {
     }
 }
 
+/// Ends the job of this claim, if it still is, and answers what `keep` does.
 fn finish<S: Session>(
     tx: &S,
     claim: &ExtractClaim,
     now: i64,
-    keep: impl Fn(&S) -> Result<()>,
+    keep: impl Fn(&S) -> Result<bool>,
 ) -> Result<bool> {
     let ours =
         tx.execute(DONE, &[claim.thread_id.as_str().into(), claim.token.as_str().into(), now.into()])?;
-    if ours > 0 {
-        keep(tx)?;
-    }
-    Ok(ours > 0)
+    if ours > 0 { keep(tx) } else { Ok(false) }
 }

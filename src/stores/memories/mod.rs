@@ -22,6 +22,7 @@ mod consolidate;
 mod extract;
 mod model;
 mod outputs;
+pub(crate) mod portable;
 
 pub use model::{
     ConsolidateClaim, ExtractClaim, MemoryLimits, MemoryOutput, MemoryStatus, NewMemory, SelectedOutput,
@@ -102,6 +103,8 @@ impl Now {
 
 /// The longest text of a memory, in bytes of UTF-8.
 const LONGEST_TEXT: usize = 1 << 20;
+/// The longest short name, in bytes.
+const LONGEST_SLUG: usize = 100;
 /// The longest reason of a failure that is kept.
 const LONGEST_REASON: usize = 4 << 10;
 
@@ -111,6 +114,17 @@ fn check_text(text: &str) -> Result<()> {
         return Err(Error::new(ErrorKind::Invalid, "a text of a memory has at most 1 MiB"));
     }
     no_nul(text)
+}
+
+/// A name that can be part of a file's, in any folder and on any system.
+fn check_slug(slug: &str) -> Result<()> {
+    let unfit = |letter: char| letter.is_control() || matches!(letter, '/' | '\\');
+    if (1..=LONGEST_SLUG).contains(&slug.len()) && !slug.starts_with('.') && !slug.contains(unfit) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Invalid, "the short name of a memory is not fit for a file").advise(
+        "1 to 100 bytes without slashes, backslashes and control characters, and no dot in front; or none",
+    ))
 }
 
 fn no_nul(text: &str) -> Result<()> {

@@ -68,6 +68,9 @@ pub enum ConsolidateClaim {
         token: String,
         /// The newest source that an output was made from; 0 while there is none.
         watermark: i64,
+        /// Up to where the last book was made, as it was said then; `None` while there was none. The same as `watermark`
+        /// when no output is newer than that book.
+        last_watermark: Option<i64>,
     },
     /// Somebody else is at it.
     Running,
@@ -84,7 +87,7 @@ pub struct NewMemory {
     pub raw_memory: String,
     /// What the thread was about.
     pub rollout_summary: String,
-    /// A short name of it, fit for a file.
+    /// A short name of it, fit for a file: 1 to 100 bytes, no slash, backslash or control character, no dot in front.
     pub rollout_slug: Option<String>,
 }
 
@@ -162,6 +165,8 @@ pub struct MemoryStatus {
     pub consolidating: bool,
     /// When the last book was made.
     pub consolidated_at: Option<i64>,
+    /// Up to where it was made: its watermark.
+    pub watermark: Option<i64>,
     /// Until when no book is made because one was made not long ago; may have passed.
     pub cooldown_until: Option<i64>,
     /// Until when no book is made because it failed not long ago; may have passed.

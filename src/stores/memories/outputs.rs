@@ -112,7 +112,9 @@ impl Memories {
     }
 
     /// Nothing is drawn from this thread any more, and what was leaves the next selection. False when that was so already,
-    /// or there is no such thread.
+    /// or there is no such thread. Only the database knows of it;
+    /// [`update_metadata`](crate::thread_store::ThreadStore::update_metadata) also says it in the thread's transcript, which
+    /// brings it back when the database is lost.
     ///
     /// # Errors
     /// `Invalid` when the id is no UUID; the engine's.
@@ -160,6 +162,7 @@ fn status(at: &impl Session, now: i64, cooldown: Duration) -> Result<MemoryStatu
         truncated: outputs.max(jobs("jobs")?) > COUNTED,
         consolidating: book.is_some_and(|book| book.is_running(now)),
         consolidated_at: book.and_then(|book| book.finished_at),
+        watermark: book.and_then(|book| book.done_source),
         cooldown_until: book.and_then(|book| book.cooldown_until(cooldown)),
         retry_at: book.and_then(Job::retry_at),
     })

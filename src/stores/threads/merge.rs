@@ -42,7 +42,13 @@ pub(super) fn merge(before: Option<&StoredThread>, id: &str, facts: &ThreadFacts
             reasoning_effort: newer(&facts.reasoning_effort, &row.reasoning_effort),
             cwd: newer(&facts.cwd, &row.cwd).map(|cwd| directory_text(Path::new(&cwd))),
             title: newer(&facts.title, &row.title),
-            name: if said(UserField::Name) { present(facts.name.as_ref()) } else { row.name.clone() },
+            name: if said(UserField::Name) {
+                present(facts.name.as_ref())
+            } else if settled(UserField::Name) {
+                row.name.clone()
+            } else {
+                newer(&facts.name, &row.name)
+            },
             preview: newer(&facts.preview, &row.preview),
             first_user_message: newer(&facts.first_user_message, &row.first_user_message),
             cli_version: newer(&facts.cli_version, &row.cli_version),

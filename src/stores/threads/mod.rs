@@ -14,6 +14,7 @@ mod filter;
 mod list;
 mod merge;
 mod patch;
+pub(crate) mod portable;
 mod query;
 pub(crate) mod row;
 mod script;

@@ -236,7 +236,8 @@ pub struct ThreadFacts {
     pub cwd: Option<String>,
     /// A short line from the first message; an empty one is ignored.
     pub title: Option<String>,
-    /// The name a user gave it. Counts only with [`UserField::Name`] in `user_set`.
+    /// The name a user gave it. Without [`UserField::Name`] in `user_set` it is one that another program's user gave, and
+    /// counts only while no user of this one said anything of it.
     pub name: Option<String>,
     /// The beginning of the first message, in one line; an empty one is ignored.
     pub preview: Option<String>,

@@ -385,6 +385,10 @@ pub(super) const BY_ID: &str = concat!(
     ", rollout_size, rollout_mtime_ns, rollout_inode FROM thread WHERE id = $1"
 );
 
+/// $1 behind this id, $2 how many.
+pub(super) const BEHIND: &str =
+    concat!("SELECT ", columns!(), " FROM thread WHERE id > $1 ORDER BY id LIMIT $2");
+
 /// A row while a folder of transcripts is not indexed.
 pub(super) const IS_PARTIAL: &str = "SELECT root FROM backfill WHERE listed = 0 LIMIT 1";
 

@@ -325,6 +325,8 @@ mod tests {
         live.append(vec![message("500")]).expect("taken");
         live.close(LONG).expect("given back");
         let live = QueuedThread::resume(store.clone(), &id).expect("begun");
+        // It has the thread from here on; else who resumes it below may be first.
+        live.flush().expect("asked for").wait(LONG).expect("resumed");
         live.append(vec![message("501")]).expect("taken");
         drop(live);
         // Whoever comes next waits for the one before.

@@ -1,9 +1,11 @@
 //! Names, pins, goals, the archive: what a user says about a thread.
 
+use std::time::Duration;
+
 use super::super::store::{not_found, refuse_place};
 use super::{HAND_OVER, Inner};
 use crate::error::{ErrorKind, Result};
-use crate::rollout::{Recorder, UserFacts};
+use crate::rollout::{CompressReport, Recorder, UserFacts, read_metadata};
 use crate::sqlite::now_unix_ms;
 use crate::stores::goals::Goal;
 use crate::stores::threads::{Change, GitFacts, GitPatch, ThreadPatch, ThreadRow};
@@ -66,6 +68,20 @@ impl Inner {
         Ok(recorded)
     }
 
+    /// `go_on` is asked after each one.
+    pub(super) fn compress_archived(
+        &self,
+        older_than: Duration,
+        most: u64,
+        go_on: &mut dyn FnMut() -> bool,
+    ) -> Result<CompressReport> {
+        self.rollouts.compress_each(older_than, most, &mut |path| {
+            // A row that cannot be made now is made by the next backfill; meanwhile the transcript is found by its name.
+            let _ = read_metadata(path).and_then(|found| self.index.put(&found.thread));
+            go_on()
+        })
+    }
+
     pub(super) fn move_to_archive(&self, thread: &str, archived: bool) -> Result<ThreadRow> {
         let work = |recorder: &mut Recorder| {
             if archived {
@@ -80,7 +96,8 @@ impl Inner {
 
 fn said_by(patch: &ThreadPatch) -> UserFacts {
     let pinned = patch.is_pinned.map_or(Change::Leave, Change::Set);
-    UserFacts { name: patch.name.clone(), is_pinned: pinned, ..UserFacts::default() }
+    let mode = patch.memory_mode.map_or(Change::Leave, Change::Set);
+    UserFacts { name: patch.name.clone(), is_pinned: pinned, memory_mode: mode, ..UserFacts::default() }
 }
 
 fn git_after(before: &GitFacts, patch: &GitPatch) -> GitFacts {

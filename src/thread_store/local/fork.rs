@@ -1,4 +1,7 @@
 //! A thread with another one's past.
+//!
+//! Its transcript gets its name when all of it is durable: after a crash there is the whole fork, or none
+//! (`tests/thread_store_crashes.rs`).
 
 use std::path::Path;
 
@@ -7,7 +10,7 @@ use super::super::turns::Span;
 use super::writing::Writing;
 use super::{HAND_OVER, Inner};
 use crate::error::{Error, ErrorKind, Result};
-use crate::rollout::{Item, NewRollout, Reader};
+use crate::rollout::{Item, NewRollout, Reader, Rollouts};
 use crate::telemetry;
 
 /// Lines that are copied with one write, at most, and their bytes.
@@ -23,7 +26,7 @@ impl Inner {
             ForkPoint::BeforeTurn(turn) => self.place(source, &path, turn)?.start,
         };
         let new = NewRollout { forked_from_id: Some(source.to_owned()), ..thread.clone() };
-        let (mut writing, forked) = self.begin(&new)?;
+        let (mut writing, forked) = self.begin(&new, Rollouts::create_unseen)?;
         if let Err(error) = self.copy(&forked, &mut writing, &path, end) {
             drop(writing);
             self.take_back(&forked);
@@ -66,7 +69,7 @@ impl Inner {
         }
     }
 
-    /// Removes what there is of a fork that could not be finished.
+    /// Removes a fork that was seen already, and could not be finished; one that was not is gone with its recorder.
     fn take_back(&self, forked: &str) {
         let removed = self.rollouts.lease(forked, HAND_OVER).and_then(|lease| {
             self.rollouts.trash(&lease)?;

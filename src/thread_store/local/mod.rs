@@ -40,7 +40,7 @@ use super::index::Index;
 use super::store::{Capabilities, DeleteOptions, Deleted, ForkPoint, History, ThreadStore};
 use super::turns::{Anomaly, TurnPage, TurnQuery};
 use crate::error::Result;
-use crate::rollout::{Item, NewRollout, Rollouts};
+use crate::rollout::{CompressReport, Item, NewRollout, Rollouts};
 use crate::runtime::Runtime;
 use crate::stores::goals::Goal;
 use crate::stores::threads::row::thread_id;
@@ -128,6 +128,15 @@ impl LocalThreadStore {
     /// nothing of it is said. As [`update_metadata`](ThreadStore::update_metadata); of the goals database.
     pub fn record_goal(&self, thread: &str) -> Result<Option<Goal>> {
         self.inner.record_goal(&thread_id(thread)?)
+    }
+
+    /// Compresses the archived transcripts that nobody changed for so long, oldest first; at most `most` of them. Their rows
+    /// lead to where they are then.
+    ///
+    /// # Errors
+    /// As [`Rollouts::compress_archived`].
+    pub fn compress_archived(&self, older_than: Duration, most: u64) -> Result<CompressReport> {
+        self.inner.compress_archived(older_than, most, &mut || true)
     }
 
     /// Its transcripts.

@@ -85,8 +85,8 @@ impl Inner {
 
     pub(super) fn list_turns(&self, thread: &str, query: &TurnQuery) -> Result<TurnPage> {
         let path = self.path(thread)?;
-        let at_it = self.writing(thread).is_some() || self.rollouts.has_writer(thread)?;
-        self.index.list_turns(thread, &path, query, at_it)
+        let written_from = self.rollouts.written_from(thread)?;
+        self.index.list_turns(thread, &path, query, written_from)
     }
 
     pub(super) fn rebuild(&self, thread: &str) -> Result<ThreadRow> {

@@ -11,7 +11,7 @@ use super::super::store::not_ours;
 use super::{HAND_OVER, Inner};
 use crate::error::{Error, ErrorKind, Result};
 use crate::rollout::{
-    Appended, Item, NewRollout, Recorder, RolloutFacts, WriterLease, derived, read_metadata,
+    Appended, Item, NewRollout, Recorder, RolloutFacts, Rollouts, WriterLease, derived, read_metadata,
 };
 use crate::stores::threads::ThreadFacts;
 use crate::telemetry;
@@ -48,14 +48,18 @@ impl Writing {
 
 impl Inner {
     pub(super) fn create(&self, new: &NewRollout) -> Result<String> {
-        let (writing, thread) = self.begin(new)?;
+        let (writing, thread) = self.begin(new, Rollouts::create)?;
         self.register(&thread, writing)?;
         Ok(thread)
     }
 
     /// A new thread whose row is made with its first append.
-    pub(super) fn begin(&self, new: &NewRollout) -> Result<(Writing, String)> {
-        let recorder = self.rollouts.create(new)?;
+    pub(super) fn begin(
+        &self,
+        new: &NewRollout,
+        create: impl FnOnce(&Rollouts, &NewRollout) -> Result<Recorder>,
+    ) -> Result<(Writing, String)> {
+        let recorder = create(&self.rollouts, new)?;
         let thread = recorder.id().to_owned();
         // An id that was just made is nobody's; of one that was given the transcripts know as well, should the index be lost.
         if new.id.is_some() && self.is_there(&thread)? {
@@ -67,7 +71,7 @@ impl Inner {
                 .advise("give the new one an id of its own"));
         }
         let (_, mut facts) = derived::of_new(new, &thread)?;
-        facts.rollout_path = recorder.path().to_str().map(str::to_owned);
+        facts.rollout_path = recorder.final_path().to_str().map(str::to_owned);
         Ok((Writing::new(recorder, Some(facts)), thread))
     }
 
@@ -85,9 +89,15 @@ impl Inner {
     pub(super) fn resume(&self, thread: &str) -> Result<()> {
         let hint = self.hint(thread)?;
         let recorder = self.rollouts.resume(thread, hint.as_deref(), HAND_OVER)?;
+        let moved = hint.is_some_and(|hint| hint != recorder.path());
         // Who had the right before may have died while he deleted it.
         self.refuse_going(thread)?;
-        self.register(thread, Writing::new(recorder, None))
+        let mut writing = Writing::new(recorder, None);
+        if moved {
+            // It was moved by somebody else, or decompressed just now.
+            self.renew_row(thread, &mut writing);
+        }
+        self.register(thread, writing)
     }
 
     pub(super) fn register(&self, thread: &str, writing: Writing) -> Result<()> {
@@ -165,7 +175,7 @@ impl Inner {
     pub(super) fn finish_fork(&self, thread: &str, writing: &mut Writing) -> Result<()> {
         let recorder = writing.recorder(thread)?;
         recorder.persist()?.written()?;
-        recorder.flush()?;
+        recorder.show()?;
         self.renew_row(thread, writing);
         Ok(())
     }

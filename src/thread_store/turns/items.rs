@@ -14,39 +14,65 @@ use crate::rollout::{Position, Reader, RolloutLine};
 /// alone has more stands alone.
 const PAGE_BYTES: usize = 32 << 20;
 
-/// The turns with as much of their lines as the view shows; fewer than given when there would be too much.
-pub(crate) fn with_items(path: &Path, turns: Vec<StoredTurn>, view: ItemsView) -> Result<Vec<TurnWithItems>> {
-    let mut page = Vec::with_capacity(turns.len());
-    let mut bytes = 0;
-    for turn in turns {
-        let items = match view {
-            ItemsView::None => Vec::new(),
-            ItemsView::Summary => summary(path, &turn)?,
-            ItemsView::Full => {
-                // What is between two offsets is what its lines will take.
-                let long = usize::try_from(turn.lines.end - turn.lines.start).unwrap_or(usize::MAX);
-                if bytes + long > PAGE_BYTES && !page.is_empty() {
-                    break;
-                }
-                full(path, &turn)?
-            }
-        };
-        bytes += items.iter().map(|item| item.get().len()).sum::<usize>();
-        page.push(TurnWithItems { turn: turn.turn, items });
+/// The turns with as much of their lines as the view shows; fewer than given when there would be too much. The transcript is
+/// read once, forwards, in whatever order the turns are: a compressed one has no other way.
+pub(crate) fn with_items(
+    path: &Path,
+    mut turns: Vec<StoredTurn>,
+    view: ItemsView,
+) -> Result<Vec<TurnWithItems>> {
+    if view == ItemsView::Full {
+        turns.truncate(fitting(&turns));
     }
-    Ok(page)
+    let mut items: Vec<_> = turns.iter().map(|_| Vec::new()).collect();
+    let mut in_file: Vec<_> = turns.iter().zip(&mut items).collect();
+    in_file.sort_by_key(|(turn, _)| turn.lines.start);
+    let mut reader = None;
+    for (turn, items) in in_file {
+        *items = match view {
+            ItemsView::None => continue,
+            ItemsView::Summary => summary(at(&mut reader, path, turn)?, turn)?,
+            ItemsView::Full => full(at(&mut reader, path, turn)?, turn)?,
+        };
+    }
+    let with = |(turn, items): (StoredTurn, _)| TurnWithItems { turn: turn.turn, items };
+    Ok(turns.into_iter().zip(items).map(with).collect())
 }
 
-fn full(path: &Path, turn: &StoredTurn) -> Result<Vec<Box<RawValue>>> {
+/// How many of these fit on a page: what is between two offsets is what its lines will take.
+fn fitting(turns: &[StoredTurn]) -> usize {
+    let mut left = PAGE_BYTES as u64;
+    let fits = |turn: &&StoredTurn| {
+        let long = turn.lines.end - turn.lines.start;
+        let fits = long <= left;
+        left = left.saturating_sub(long);
+        fits
+    };
+    turns.iter().take_while(fits).count().max(1)
+}
+
+/// The reader, at the first line of this turn.
+fn at<'r>(reader: &'r mut Option<Reader>, path: &Path, turn: &StoredTurn) -> Result<&'r mut Reader> {
+    let begin = Position { offset: turn.lines.start, line: turn.lines.first_line - 1 };
+    match reader {
+        Some(reader) => {
+            reader.go_to(begin)?;
+            Ok(reader)
+        }
+        None => Ok(reader.insert(Reader::open_at(path, begin)?)),
+    }
+}
+
+fn full(reader: &mut Reader, turn: &StoredTurn) -> Result<Vec<Box<RawValue>>> {
     let mut items = Vec::new();
-    each_line(path, turn, |line| items.extend(raw(line)))?;
+    each_line(reader, turn, |line| items.extend(raw(line)))?;
     Ok(items)
 }
 
 /// What the person wrote first, and the last answer.
-fn summary(path: &Path, turn: &StoredTurn) -> Result<Vec<Box<RawValue>>> {
+fn summary(reader: &mut Reader, turn: &StoredTurn) -> Result<Vec<Box<RawValue>>> {
     let (mut first, mut last) = (None, None);
-    each_line(path, turn, |line| {
+    each_line(reader, turn, |line| {
         if line.kind != "event_msg" {
             return;
         }
@@ -59,9 +85,7 @@ fn summary(path: &Path, turn: &StoredTurn) -> Result<Vec<Box<RawValue>>> {
     Ok(first.into_iter().chain(last).collect())
 }
 
-fn each_line(path: &Path, turn: &StoredTurn, mut see: impl FnMut(&RolloutLine<'_>)) -> Result<()> {
-    let begin = Position { offset: turn.lines.start, line: turn.lines.first_line - 1 };
-    let mut reader = Reader::open_at(path, begin)?;
+fn each_line(reader: &mut Reader, turn: &StoredTurn, mut see: impl FnMut(&RolloutLine<'_>)) -> Result<()> {
     while reader.position().offset < turn.lines.end {
         let Some(line) = reader.next()? else { break };
         if line.offset >= turn.lines.end {

@@ -24,8 +24,8 @@ use crate::rollout::{Position, Reader, RolloutLine};
 use crate::sqlite::Database;
 use crate::stores::threads::tombstone;
 
-/// What is read before it is written, at most.
-const PIECE_LINES: usize = 2_000;
+/// What is read before it is written, at most: so little that it gets done within its deadline on a busy machine, too.
+const PIECE_LINES: usize = 500;
 const PIECE_BYTES: usize = 1 << 20;
 
 /// Reads what was added to a transcript since the last time, and keeps its turns.
@@ -114,18 +114,18 @@ pub(crate) fn is_of_the_database(error: &Error) -> bool {
 /// then.
 fn reader_behind(path: &Path, seen: Option<Checkpoint>) -> Result<Option<Reader>> {
     let Some(seen) = seen else { return Reader::open(path).map(Some) };
-    if !seen.is_of_this_reading() || !seen.last.map_or(Ok(true), |last| holds(path, last))? {
+    if !seen.is_of_this_reading() {
         return Ok(None);
     }
-    replaced_is_none(Reader::open_at(path, seen.end))
-}
-
-/// Whether the file has this line.
-fn holds(path: &Path, last: LastLine) -> Result<bool> {
+    let Some(last) = seen.last else { return replaced_is_none(Reader::open_at(path, seen.end)) };
     let before = Position { offset: last.start, line: last.number - 1 };
-    let Some(mut reader) = replaced_is_none(Reader::open_at(path, before))? else { return Ok(false) };
+    let Some(mut reader) = replaced_is_none(Reader::open_at(path, before))? else { return Ok(None) };
     let found = replaced_is_none(reader.next())?.flatten();
-    Ok(found.is_some_and(|line| line.offset == last.start && hash(line.text) == last.hash))
+    if !found.is_some_and(|line| line.offset == last.start && hash(line.text) == last.hash) {
+        return Ok(None);
+    }
+    // What comes before was decompressed once for both.
+    Ok(replaced_is_none(reader.go_to(seen.end))?.map(|()| reader))
 }
 
 fn replaced_is_none<T>(answer: Result<T>) -> Result<Option<T>> {

@@ -215,12 +215,10 @@ impl<'t, T: Turns> Projector<'t, T> {
         Ok(true)
     }
 
-    /// Begins a turn with this line. One that was open was left by its program without a word: it counts as done when
-    /// it was answered and the transcript names no turns, else as interrupted.
+    /// Begins a turn with this line. One that was open was left by its program without a word.
     fn open_turn(&mut self, at: Placed<'_>, id: Option<String>, time: Option<i64>) -> Result<()> {
         if let Some(open) = &self.open {
-            let done = !named(open) && open.turn.agent_text.is_some();
-            self.close(if done { TurnStatus::Completed } else { TurnStatus::Interrupted })?;
+            self.close(left(open))?;
         }
         let turn = Turn {
             ordinal: self.next_ordinal,
@@ -258,6 +256,24 @@ impl<'t, T: Turns> Projector<'t, T> {
         }
         Ok(())
     }
+}
+
+impl StoredTurn {
+    /// How a turn is shown that its transcript leaves open: in progress only where it begins behind what was there when
+    /// whoever writes the thread now got it. One of an earlier writer is over.
+    pub(crate) fn settle(&mut self, written_from: Option<u64>) {
+        let is_at_it = written_from.is_some_and(|from| self.lines.start >= from);
+        if self.turn.status == TurnStatus::InProgress && !is_at_it {
+            self.turn.status = left(self);
+        }
+    }
+}
+
+/// What a turn is that its program left without a word: done when it was answered and the transcript names no turns, else
+/// interrupted.
+fn left(open: &StoredTurn) -> TurnStatus {
+    let done = !named(open) && open.turn.agent_text.is_some();
+    if done { TurnStatus::Completed } else { TurnStatus::Interrupted }
 }
 
 /// How the id of a turn begins that the transcript does not name.

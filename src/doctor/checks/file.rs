@@ -1,0 +1,81 @@
+//! The database's file, by its name: never opened.
+
+use std::os::unix::fs::MetadataExt;
+
+use super::super::finding::Finding;
+use super::super::scope::{Scope, Subject};
+use super::super::words::bytes;
+use crate::home::{self, access, with_ending};
+
+pub(super) fn file(scope: &Scope, subject: &Subject) -> Finding {
+    let found = match home::check_database_file(&subject.path) {
+        Ok(Some(found)) => found,
+        Ok(None) => return missing(scope, subject),
+        Err(error) => return Finding::of_error(&error),
+    };
+    let (log, index) = (subject.bytes("-wal"), subject.bytes("-shm"));
+    let told = |finding: Finding| {
+        finding
+            .detail("path", subject.path.display().to_string())
+            .detail("main_bytes", found.len())
+            .detail("log_bytes", log)
+            .detail("index_bytes", index)
+    };
+    if found.len() == 0 && log > home::LOG_HEADER as u64 {
+        return told(Finding::fail("the file is empty, and its log is not"))
+            .evidence("SQLite would delete the log when it opens the file")
+            .remedy("keep both files, and put the database file back: from the backup, or the program that emptied it");
+    }
+    for (ending, is_file) in [("", true), ("-wal", log > 0), ("-shm", index > 0)] {
+        let path = with_ending(&subject.path, ending);
+        // A private home is read by its owner alone.
+        let checked = if is_file { access::writable(&path) } else { Ok(()) };
+        if let Err(error) = checked {
+            return told(Finding::of_error(&error));
+        }
+    }
+    let us = rustix::process::geteuid().as_raw();
+    if found.uid() != us && us != 0 {
+        return told(Finding::warning(format!("it belongs to {}", home::user_name(found.uid()))))
+            .remedy("run the programs of a home as one user");
+    }
+    if subject.info.is_some() && found.mode() & 0o077 != 0 {
+        return told(Finding::warning("other users may read it"))
+            .detail("mode", format!("{:04o}", found.mode() & 0o7777))
+            .remedy("its program makes it private when it opens it next")
+            .fix(format!("chmod 600 {}", access::quoted(&subject.path)));
+    }
+    told(Finding::ok(format!("{}, and {} of log", bytes(found.len()), bytes(log))))
+}
+
+/// Only what a program has declared is missing.
+fn missing(scope: &Scope, subject: &Subject) -> Finding {
+    let log = subject.bytes("-wal");
+    let held = subject.who(scope).and_then(|database| database.deleted.as_ref());
+    let main = held.into_iter().flatten().find(|file| file.path == subject.path);
+    let finding = Finding::fail("the database file is gone")
+        .detail("path", subject.path.display().to_string())
+        .detail("log_bytes", log);
+    if let Some(holder) = main.and_then(|file| file.processes.first()) {
+        let finding = finding
+            .holder(holder)
+            .evidence("that process still has the deleted file open: its content is not lost yet");
+        return match &holder.program {
+            Some(_) => finding
+                .remedy("let that process go on: it saves what it has into quarantine/; do not end it with kill -9")
+                .look(format!("rowhouse who {}", subject.name)),
+            None => finding
+                .remedy("before it ends, copy the deleted file, and its -wal, from the numbers that this lists")
+                .look(format!("ls -l /proc/{}/fd", holder.pid)),
+        };
+    }
+    if log > home::LOG_HEADER as u64 {
+        return finding.evidence("its log is still there, and useless without it").remedy(
+            "put the file back, from where it was moved or from a backup, before a program creates a new one",
+        );
+    }
+    finding
+        .evidence("registry.json says that a program made it")
+        .remedy("put it back, or bring a backup back; otherwise the next program that opens the home creates an empty one")
+        .fix("rowhouse restore BACKUP")
+}

@@ -1,0 +1,32 @@
+//! What lies beside a database and does not belong there.
+
+use std::fs;
+
+use super::super::finding::Finding;
+use super::super::scope::{Scope, Subject};
+use crate::home::{self, with_ending};
+
+pub(super) fn sidecars(scope: &Scope, subject: &Subject) -> Finding {
+    if subject.bytes("") == 0 {
+        return Finding::skipped(format!("there is no database: see {}.file", subject.name));
+    }
+    if subject.bytes("-journal") > 0 {
+        let finding = if subject.is_in_use(scope) {
+            Finding::ok("somebody is inside a transaction without a write-ahead log")
+        } else {
+            Finding::warning("a rollback journal of a program that was killed lies beside it")
+                .remedy("leave it there: the next program that opens the database rolls the transaction back")
+        };
+        return finding.detail("journal_bytes", subject.bytes("-journal"));
+    }
+    let index = fs::symlink_metadata(with_ending(&subject.path, "-shm")).is_ok();
+    if subject.bytes("-wal") > home::LOG_HEADER as u64 && !index {
+        return Finding::warning(
+            "its log has no index (-shm): somebody removed it, or copied two of three files",
+        )
+        .detail("log_bytes", subject.bytes("-wal"))
+        .evidence("nothing is lost: the next program that opens the database makes the index anew")
+        .remedy("copy databases with `rowhouse backup`, never file by file");
+    }
+    Finding::ok("nothing that does not belong to it")
+}

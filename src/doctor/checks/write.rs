@@ -1,0 +1,85 @@
+//! Can it be written: the write lock is taken and given back at once.
+
+use std::time::Duration;
+
+use super::super::finding::Finding;
+use super::super::scope::{Place, Scope, Subject};
+use crate::error::ErrorKind;
+use crate::home::{self, access};
+use crate::sqlite::look::{self, WriteLock};
+
+/// For how long the lock is tried while somebody has it: many times a normal transaction.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+pub(super) fn write(scope: &Scope, subject: &Subject) -> Finding {
+    if home::check_database_file(&subject.path).is_err() || access::writable(&subject.path).is_err() {
+        return Finding::skipped(format!("the file may not be written: see {}.file", subject.name));
+    }
+    if let Some(finding) = latched(scope, subject) {
+        return finding;
+    }
+    // A file that is no database is not tried.
+    let Ok(has_log) = subject.look(scope).and_then(|look| look.has_log()) else {
+        return subject.opened(scope, |_| Ok(Finding::skipped("it cannot be read")));
+    };
+    let left = scope.until.saturating_duration_since(std::time::Instant::now());
+    match look::try_write_lock(&subject.path, has_log, PATIENCE.min(left / 2)) {
+        Ok(WriteLock::Free) => Finding::ok("the write lock was taken and given back"),
+        Ok(WriteLock::InUse) => Finding::ok("others write, in turn"),
+        Ok(WriteLock::NotTried(why)) => {
+            Finding::ok("it may be written").evidence(format!("asked, not tried: {why}"))
+        }
+        Ok(WriteLock::Held(Some(holder))) if holder.stopped => {
+            Finding::fail(format!("the write lock is held by {holder}"))
+                .evidence(
+                    "a stopped process keeps its locks: everybody who writes waits until their deadline",
+                )
+                .remedy("let it go on (fg, kill -CONT), or end it")
+                .holder(&holder)
+        }
+        Ok(WriteLock::Held(Some(holder))) => {
+            Finding::warning(format!("{holder} has held the write lock all the time"))
+                .evidence(format!(
+                    "it was tried for {} ms, and nothing was committed meanwhile",
+                    PATIENCE.as_millis()
+                ))
+                .remedy("look at what it does; a long job should be several short ones")
+                .holder(&holder)
+                .look(format!("rowhouse who {}", subject.name))
+        }
+        Ok(WriteLock::Held(None)) => {
+            Finding::warning("somebody has held the write lock all the time, and cannot be seen from here")
+                .remedy("look as that user, as root, or outside of the container")
+                .look(format!("rowhouse who {}", subject.name))
+        }
+        Err(error) if error.kind() == ErrorKind::Full => {
+            Finding::skipped("there is no room for it: see disk.space")
+        }
+        Err(error) => Finding::of_error(&error),
+    }
+}
+
+/// After a failed write nobody writes until one has recovered the database.
+fn latched(scope: &Scope, subject: &Subject) -> Option<Finding> {
+    let Place::Home { folder: Ok(folder), .. } = &scope.context.place else { return None };
+    let number = home::read_file(folder.lock_path(&format!("{}.latch", subject.name))).ok()?;
+    let number = u64::from_ne_bytes(number.get(..8)?.try_into().ok()?);
+    let own: Vec<_> = scope
+        .context
+        .processes()
+        .iter()
+        .filter(|process| {
+            process.databases.iter().any(|database| database.name == subject.name && database.latched)
+        })
+        .collect();
+    if number.is_multiple_of(2) && own.is_empty() {
+        return None;
+    }
+    let finding = Finding::fail("a write or an fsync failed, and it refuses to be written since")
+        .evidence("what was acknowledged before is good; what came back as outcome_unknown may be missing")
+        .remedy("check the disk and the system's log, then call reopen() in the program whose write failed, or start it again");
+    Some(own.iter().fold(finding, |finding, process| {
+        let (program, version) = (&process.program, &process.version);
+        finding.evidence(format!("refused in {program} {version} (pid {})", process.pid))
+    }))
+}

@@ -1,0 +1,134 @@
+//! What one check found, before it is cleaned and becomes a row.
+
+use super::clean::Cleaner;
+use super::report::{Check, Detail, Fix, Status};
+use crate::error::{Error, ErrorKind};
+use crate::sqlite::holders::Holder;
+
+/// Built by a check, in this order: status and sentence, details, evidence, the way out.
+#[derive(Debug)]
+pub(super) struct Finding {
+    status: Status,
+    summary: String,
+    details: Vec<(&'static str, Detail)>,
+    evidence: Vec<String>,
+    remediation: Option<String>,
+    fixes: Vec<Fix>,
+}
+
+impl Finding {
+    fn new(status: Status, summary: impl Into<String>) -> Self {
+        Self {
+            status,
+            summary: summary.into(),
+            details: Vec::new(),
+            evidence: Vec::new(),
+            remediation: None,
+            fixes: Vec::new(),
+        }
+    }
+
+    pub(super) fn ok(summary: impl Into<String>) -> Self {
+        Self::new(Status::Ok, summary)
+    }
+
+    pub(super) fn warning(summary: impl Into<String>) -> Self {
+        Self::new(Status::Warning, summary)
+    }
+
+    pub(super) fn fail(summary: impl Into<String>) -> Self {
+        Self::new(Status::Fail, summary)
+    }
+
+    /// Not done. The reason is for a reader who wonders.
+    pub(super) fn skipped(reason: impl Into<String>) -> Self {
+        Self::new(Status::Skipped, reason)
+    }
+
+    /// A failure that an error tells: its class, its file, its holder and its next step.
+    pub(super) fn of_error(error: &Error) -> Self {
+        let mut finding = Self::fail(error.message()).detail("kind", error.kind().as_str());
+        if let Some(path) = error.path() {
+            finding = finding.detail("path", path.display().to_string());
+        }
+        if let Some(code) = error.sqlite_code() {
+            finding = finding.detail("sqlite_code", code.to_string());
+        }
+        if let Some(holder) = error.holder() {
+            finding = finding.holder(holder);
+        }
+        match error.advice() {
+            Some(advice) => finding.remedy(advice),
+            None => finding,
+        }
+    }
+
+    /// A failure that is in nobody's way.
+    pub(super) fn into_warning(self) -> Self {
+        Self { status: Status::Warning, ..self }
+    }
+
+    pub(super) fn detail(mut self, name: &'static str, value: impl Into<Detail>) -> Self {
+        debug_assert!(self.details.iter().all(|(known, _)| *known != name), "each detail once: {name}");
+        self.details.push((name, value.into()));
+        self
+    }
+
+    pub(super) fn evidence(mut self, sentence: impl Into<String>) -> Self {
+        self.evidence.push(sentence.into());
+        self
+    }
+
+    pub(super) fn remedy(mut self, sentence: impl Into<String>) -> Self {
+        self.remediation = Some(sentence.into());
+        self
+    }
+
+    /// A command that only looks.
+    pub(super) fn look(mut self, command: impl Into<String>) -> Self {
+        self.fixes.push(Fix { command: command.into(), writes: false });
+        self
+    }
+
+    /// A command that changes something.
+    pub(super) fn fix(mut self, command: impl Into<String>) -> Self {
+        self.fixes.push(Fix { command: command.into(), writes: true });
+        self
+    }
+
+    /// Who is in the way, and how to let a stopped one go on. The first is a detail, others are evidence.
+    pub(super) fn holder(self, holder: &Holder) -> Self {
+        let finding = if self.details.iter().any(|(name, _)| *name == "holder") {
+            self.evidence(format!("{holder} too"))
+        } else {
+            self.detail("holder", holder.to_string()).detail("pid", holder.pid)
+        };
+        if holder.stopped { finding.fix(format!("kill -CONT {}", holder.pid)) } else { finding }
+    }
+
+    /// The row: the only way to one, so nothing gets into it uncleaned.
+    pub(super) fn into_check(self, id: &str, category: &'static str, cleaner: &Cleaner) -> Check {
+        let clean = |text: String| cleaner.text(&text);
+        let details = self.details.into_iter().map(|(name, value)| match value {
+            Detail::Text(text) => (name, Detail::Text(clean(text))),
+            Detail::Number(_) | Detail::Flag(_) => (name, value),
+        });
+        Check {
+            id: clean(id.to_owned()),
+            category,
+            database: None,
+            status: self.status,
+            summary: clean(self.summary),
+            details: details.collect(),
+            evidence: self.evidence.into_iter().map(clean).collect(),
+            remediation: self.remediation.map(clean),
+            fixes: self.fixes.into_iter().map(|fix| Fix { command: clean(fix.command), ..fix }).collect(),
+            duration_ms: 0,
+        }
+    }
+}
+
+/// True when an error says that the file is damaged: the only reason to speak of a repair.
+pub(super) fn is_damage(error: &Error) -> bool {
+    error.kind() == ErrorKind::Corrupt
+}

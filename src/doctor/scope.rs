@@ -1,0 +1,188 @@
+//! What the checks look at: the home, its databases, and what was found about all of them at once.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use super::finding::{Finding, is_damage};
+use crate::domain::Domain;
+use crate::error::{Error, ErrorKind, Result};
+use crate::folder::Folder;
+use crate::home::{Home, PreparedHome};
+use crate::registry::{DatabaseInfo, RuntimeDbRegistry, Survey};
+use crate::sqlite::holders::who::{DatabaseHolders, DatabaseLock, HomeHolders};
+use crate::sqlite::look::{Look, Looked, TooLargeToCopy};
+use crate::sqlite::status_page::ProcessStatus;
+
+/// A log without an index is read from a copy of at most so many bytes, unless the look is deep.
+const MOST_COPIED: u64 = 64 << 20;
+
+/// Where the files are.
+pub(super) enum Place {
+    /// A home of this library.
+    Home { home: Home, folder: Result<PreparedHome> },
+    /// Any folder.
+    Other(Folder),
+}
+
+/// Everything the checks share.
+pub(super) struct Context {
+    pub(super) place: Place,
+    pub(super) deep: bool,
+    pub(super) survey: Result<Survey>,
+    pub(super) subjects: Vec<Subject>,
+    who: OnceLock<Result<HomeHolders>>,
+    processes: OnceLock<Vec<ProcessStatus>>,
+}
+
+impl Context {
+    /// Looks which databases there are; opens none.
+    pub(super) fn of_home(home: &Home, domains: &[Domain], deep: bool) -> Self {
+        let folder = home.locate();
+        let survey = RuntimeDbRegistry::new(home).survey();
+        let found = survey.as_ref().map(|survey| survey.databases.clone()).unwrap_or_default();
+        let subjects = found.into_iter().map(|info| Subject {
+            domain: domains.iter().find(|domain| domain.name() == info.name).cloned(),
+            ..Subject::new(info.name.clone(), info.path.clone(), Some(info), deep)
+        });
+        let subjects = subjects.collect();
+        Self::new(Place::Home { home: home.clone(), folder }, survey, subjects, deep)
+    }
+
+    /// The same for a folder whose files are another program's.
+    pub(super) fn of_folder(folder: Folder, deep: bool) -> Self {
+        let subjects =
+            folder.databases().into_iter().map(|(name, path)| Subject::new(name, path, None, deep)).collect();
+        Self::new(Place::Other(folder), Ok(Survey::default()), subjects, deep)
+    }
+
+    fn new(place: Place, survey: Result<Survey>, subjects: Vec<Subject>, deep: bool) -> Self {
+        Self { place, deep, survey, subjects, who: OnceLock::new(), processes: OnceLock::new() }
+    }
+
+    /// The folder that is looked at, as it was named.
+    pub(super) fn path(&self) -> &Path {
+        match &self.place {
+            Place::Home { home, .. } => home.path(),
+            Place::Other(folder) => folder.path(),
+        }
+    }
+
+    /// Who uses the databases: one look for all checks.
+    pub(super) fn who(&self) -> Result<&HomeHolders, &Error> {
+        let look = || match &self.place {
+            Place::Home { home, .. } => RuntimeDbRegistry::new(home).who(),
+            Place::Other(folder) => Ok(folder.who()),
+        };
+        self.who.get_or_init(look).as_ref()
+    }
+
+    /// What the programs that have the home open publish.
+    pub(super) fn processes(&self) -> &[ProcessStatus] {
+        self.processes.get_or_init(|| match &self.place {
+            Place::Home { home, .. } => RuntimeDbRegistry::new(home)
+                .processes()
+                .map(|all| all.into_iter().filter(|process| process.alive).collect())
+                .unwrap_or_default(),
+            Place::Other(_) => Vec::new(),
+        })
+    }
+
+    /// The home's folder, for checks that look into it.
+    ///
+    /// # Errors
+    /// Why a check is skipped, and where the reason is told.
+    pub(super) fn home(&self) -> Result<&PreparedHome, &'static str> {
+        match &self.place {
+            Place::Home { folder: Ok(folder), .. } => Ok(folder),
+            Place::Home { .. } => Err("the home cannot be looked at: see home.folder"),
+            Place::Other(_) => Err("this is no home of this library"),
+        }
+    }
+}
+
+/// One check's share of the time.
+pub(super) struct Scope<'c> {
+    pub(super) context: &'c Context,
+    /// When it is to end.
+    pub(super) until: Instant,
+}
+
+/// One database.
+pub(super) struct Subject {
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+    /// Its declaration, where this program knows it.
+    pub(super) domain: Option<Domain>,
+    /// What the registry says of it; `None` in a folder of another program.
+    pub(super) info: Option<DatabaseInfo>,
+    looked: Looked,
+}
+
+impl Subject {
+    fn new(name: String, path: PathBuf, info: Option<DatabaseInfo>, deep: bool) -> Self {
+        let most_copied = (!deep).then_some(MOST_COPIED);
+        let looked = Looked::new(&path, most_copied);
+        Self { name, path, domain: None, info, looked }
+    }
+
+    /// Opens it for reading.
+    ///
+    /// # Errors
+    /// As [`Looked::look`].
+    pub(super) fn look(&self, scope: &Scope) -> Result<Look> {
+        self.looked.look(scope.until)
+    }
+
+    /// For every check but the one that says why it cannot be opened.
+    pub(super) fn opened(&self, scope: &Scope, judge: impl FnOnce(&Look) -> Result<Finding>) -> Finding {
+        let look = match self.look(scope) {
+            Ok(look) => look,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Finding::skipped("there is no such file");
+            }
+            Err(error) if error.downcast_ref::<TooLargeToCopy>().is_some() => {
+                return Finding::skipped(error.message());
+            }
+            Err(_) => return Finding::skipped(format!("it cannot be opened: see {}.open", self.name)),
+        };
+        match judge(&look).and_then(|finding| look.check_whole().map(|()| finding)) {
+            Ok(finding) => finding,
+            Err(error) if is_damage(&error) => {
+                Finding::skipped(format!("it cannot be read: see {}.open and {0}.integrity", self.name))
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::Timeout) => {
+                Finding::skipped(format!("not told in time: {}", error.message()))
+            }
+            Err(error) => Finding::of_error(&error),
+        }
+    }
+
+    /// Who uses it; `None` where that cannot be told.
+    pub(super) fn who<'c>(&self, scope: &Scope<'c>) -> Option<&'c DatabaseHolders> {
+        scope.context.who().ok()?.databases.iter().find(|database| database.name == self.name)
+    }
+
+    /// Whether another process has it open; where that cannot be told it may be so.
+    pub(super) fn is_in_use(&self, scope: &Scope) -> bool {
+        let others = |users: &Vec<crate::DatabaseProcess>| {
+            users.iter().any(|user| user.process.pid != std::process::id())
+        };
+        self.who(scope).and_then(|database| database.processes.as_ref()).is_none_or(others)
+    }
+
+    /// Whether a stopped process has the write lock.
+    pub(super) fn is_held_by_stopped(&self, scope: &Scope) -> bool {
+        let users = self.who(scope).and_then(|database| database.processes.as_ref());
+        users.into_iter().flatten().any(|user| {
+            user.process.stopped
+                && user.holds.as_ref().is_some_and(|locks| locks.contains(&DatabaseLock::Write))
+        })
+    }
+
+    /// The bytes of its file, 0 when it is missing, and of what lies beside it under this ending.
+    pub(super) fn bytes(&self, ending: &str) -> u64 {
+        let path = crate::home::with_ending(&self.path, ending);
+        std::fs::symlink_metadata(path).map_or(0, |found| found.len())
+    }
+}

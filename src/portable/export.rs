@@ -1,0 +1,247 @@
+//! Out of a home, in one pass: rows in the order of their ids, then transcripts without a row, then what else names a
+//! thread that has no row.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::Path;
+
+use super::format::{Edge, Section, Transcript, Writer};
+use super::stream::Sink;
+use super::{ExportReport, NAMED, PortableProblem};
+use crate::error::{Error, ErrorKind, Result};
+use crate::home;
+use crate::rollout::leaving::Leaving;
+use crate::rollout::{Rollouts, id_of, walk};
+use crate::runtime::Runtime;
+use crate::stores::goals::{GoalQuery, Goals};
+use crate::stores::spawn_edges::SpawnEdge;
+use crate::stores::threads::ThreadRow;
+
+/// Rows that are read at a time.
+const PAGE: u32 = 50;
+const BLOCK: usize = 256 << 10;
+
+pub(super) fn export(
+    runtime: &Runtime,
+    to: &Path,
+    heard: &mut dyn FnMut(&ExportReport),
+) -> Result<ExportReport> {
+    let failed = |error| Error::io("write the export", to, error);
+    if to.symlink_metadata().is_ok() {
+        return Err(is_there(to));
+    }
+    let absolute = std::path::absolute(to).map_err(failed)?;
+    let folder = absolute.parent().unwrap_or(&absolute);
+    // Mode 0600, and gone again unless it gets its name.
+    let file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder).map_err(failed)?;
+    let mut report = write(runtime, file.as_file(), to, heard)?;
+    report.bytes = file.as_file().metadata().map_err(failed)?.len();
+    report.file.clone_from(&absolute);
+    file.persist_noclobber(&absolute).map_err(|error| match error.error.kind() {
+        std::io::ErrorKind::AlreadyExists => is_there(to),
+        _ => failed(error.error),
+    })?;
+    home::sync_folder(folder)?;
+    Ok(report)
+}
+
+fn write(
+    runtime: &Runtime,
+    file: &File,
+    to: &Path,
+    heard: &mut dyn FnMut(&ExportReport),
+) -> Result<ExportReport> {
+    let mut export = Export {
+        runtime,
+        rollouts: if runtime.is_ephemeral() { None } else { Some(Rollouts::open(runtime.home())?) },
+        goals: runtime.goals_if_any(),
+        writer: Writer::begin(Sink::of(file, to)?, to)?,
+        elsewhere: HashSet::new(),
+        report: ExportReport { file: to.to_owned(), ..ExportReport::default() },
+        heard,
+    };
+    export.rows()?;
+    export.transcripts_without_row()?;
+    export.what_else_has_no_row()?;
+    let Export { writer, report, .. } = export;
+    let written = writer.end()?.finish().and_then(|()| file.sync_all());
+    written.map_err(|error| Error::io("write the export", to, error))?;
+    Ok(report)
+}
+
+fn is_there(file: &Path) -> Error {
+    Error::new(ErrorKind::Conflict, "the file exists already")
+        .at_path(file)
+        .advise("name one that does not, or move it away")
+}
+
+struct Export<'a> {
+    runtime: &'a Runtime,
+    /// `None` where nothing is kept.
+    rollouts: Option<Rollouts>,
+    goals: Option<Goals>,
+    writer: Writer<Sink<'a>>,
+    /// Threads with a row whose transcript is not where that says, if there is one.
+    elsewhere: HashSet<String>,
+    report: ExportReport,
+    heard: &'a mut dyn FnMut(&ExportReport),
+}
+
+impl Export<'_> {
+    fn rows(&mut self) -> Result<()> {
+        let threads = self.runtime.threads();
+        let mut last = String::new();
+        loop {
+            let page = threads.behind(&last, PAGE)?;
+            let Some(end) = page.last() else { return Ok(()) };
+            last.clone_from(&end.id);
+            for row in page {
+                self.thread(row)?;
+            }
+        }
+    }
+
+    fn thread(&mut self, row: ThreadRow) -> Result<()> {
+        let id = row.id.clone();
+        let leaving = self.transcript_of(&row)?;
+        if leaving.is_none() {
+            self.elsewhere.insert(id.clone());
+        }
+        let goal = match &self.goals {
+            Some(goals) => goals.get(&id)?,
+            None => None,
+        };
+        let section = Section {
+            edge: self.runtime.spawn_edges().parent(&id)?.map(edge),
+            goal,
+            memory: self.runtime.memories().output(&id)?,
+            // It says nothing anywhere else.
+            row: Some(ThreadRow { rollout_path: None, ..row }),
+            id,
+            ..Section::default()
+        };
+        self.section(section, leaving)
+    }
+
+    /// The transcript that a row names, wherever it lies.
+    fn transcript_of(&self, row: &ThreadRow) -> Result<Option<Leaving>> {
+        let (Some(rollouts), Some(hint)) = (&self.rollouts, &row.rollout_path) else { return Ok(None) };
+        // It may be moved between the look and the opening; twice is nobody.
+        for _ in 0..2 {
+            let Some(path) = rollouts.near(&row.id, Path::new(hint)) else { return Ok(None) };
+            match rollouts.leaving(&path, &row.id, row.created_at) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                leaving => return leaving.map(Some),
+            }
+        }
+        Ok(None)
+    }
+
+    fn transcripts_without_row(&mut self) -> Result<()> {
+        let Some(rollouts) = self.rollouts.clone() else { return Ok(()) };
+        let threads = self.runtime.threads();
+        for found in walk(rollouts.home_path())? {
+            let file = match found {
+                Ok(file) => file,
+                Err(error) => {
+                    self.leave_out(None, &error);
+                    continue;
+                }
+            };
+            // Of one that is damaged its name tells the thread.
+            let id = match (id_of(&file.path), file.id_in_name()) {
+                (Ok(id), _) | (Err(_), Some(id)) => id,
+                (Err(error), None) => {
+                    self.leave_out(None, &error);
+                    continue;
+                }
+            };
+            if threads.get(&id)?.is_some() && !self.elsewhere.remove(&id) {
+                continue;
+            }
+            match rollouts.leaving(&file.path, &id, file.stamp.mtime_ns / 1_000_000) {
+                Ok(leaving) => self.section(Section { id, ..Section::default() }, Some(leaving))?,
+                // It was moved since; its other place has its turn, or had it.
+                Err(error) => self.leave_out(Some(id), &error),
+            }
+        }
+        Ok(())
+    }
+
+    fn what_else_has_no_row(&mut self) -> Result<()> {
+        let threads = self.runtime.threads();
+        let mut last = String::new();
+        loop {
+            let page = self.runtime.spawn_edges().behind(&last, PAGE)?;
+            let Some(end) = page.last() else { break };
+            last.clone_from(&end.child_id);
+            for found in page {
+                if threads.get(&found.child_id)?.is_none() {
+                    let id = found.child_id.clone();
+                    self.section(Section { id, edge: Some(edge(found)), ..Section::default() }, None)?;
+                }
+            }
+        }
+        let mut last = String::new();
+        loop {
+            let page = self.runtime.memories().behind(&last, PAGE)?;
+            let Some(end) = page.last() else { break };
+            last.clone_from(&end.thread_id);
+            for memory in page {
+                if threads.get(&memory.thread_id)?.is_none() {
+                    let id = memory.thread_id.clone();
+                    self.section(Section { id, memory: Some(memory), ..Section::default() }, None)?;
+                }
+            }
+        }
+        let Some(goals) = self.goals.clone() else { return Ok(()) };
+        let mut query = GoalQuery::new().limit(PAGE);
+        loop {
+            let page = goals.list(&query)?;
+            for goal in page.goals {
+                if threads.get(&goal.thread_id)?.is_none() {
+                    let id = goal.thread_id.clone();
+                    self.section(Section { id, goal: Some(goal), ..Section::default() }, None)?;
+                }
+            }
+            let Some(next) = page.next_cursor else { return Ok(()) };
+            query = GoalQuery::new().limit(PAGE).cursor(next);
+        }
+    }
+
+    fn section(&mut self, mut section: Section, leaving: Option<Leaving>) -> Result<()> {
+        let transcript = leaving.as_ref().map(|leaving| Transcript {
+            name: leaving.name.clone(),
+            archived: leaving.archived,
+            bytes: leaving.bytes,
+        });
+        section.transcript = transcript;
+        self.report.counts.add(&section);
+        self.writer.section(section)?;
+        if let Some(mut leaving) = leaving {
+            let mut block = vec![0; BLOCK];
+            loop {
+                match leaving.read(&mut block)? {
+                    0 => break,
+                    read => self.writer.bytes(&block[..read])?,
+                }
+            }
+            self.writer.bytes(b"\n")?;
+        }
+        self.writer.check()?;
+        self.report.bytes = self.writer.bytes;
+        (self.heard)(&self.report);
+        Ok(())
+    }
+
+    fn leave_out(&mut self, thread: Option<String>, why: &Error) {
+        self.report.left_out += 1;
+        if self.report.problems.len() < NAMED {
+            self.report.problems.push(PortableProblem { thread, reason: why.to_string() });
+        }
+    }
+}
+
+fn edge(edge: SpawnEdge) -> Edge {
+    Edge { parent_id: edge.parent_id, status: edge.status, created_at: edge.created_at }
+}

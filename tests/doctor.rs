@@ -1,0 +1,657 @@
+//! The doctor names what is broken, and only that: each thing is broken in turn, in a home where all else is well.
+
+#![cfg(all(target_os = "linux", feature = "agent"))]
+#![allow(clippy::disallowed_methods, reason = "a test breaks files from outside")]
+
+mod common;
+mod processes;
+mod small_disk;
+mod transcripts;
+
+use std::fs;
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
+
+use common::LONG;
+use processes::{BUILT_IN, Child, sparse};
+use rowhouse::doctor::{self, Check, Options, Report, Status};
+use rowhouse::stores::backfill::Reread;
+use rowhouse::{Domain, ErrorKind, Home, Runtime};
+use small_disk::SmallDisk;
+
+#[test]
+fn child_entry() {
+    let Some(arguments) = processes::role() else { return };
+    match &arguments[..] {
+        [role, file] if role == "hold" => processes::hold(file.as_ref()),
+        [role, file] if role == "open" => {
+            let connection = processes::plain(file.as_ref());
+            let rows =
+                connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
+            rows.expect("a read");
+            processes::say("ready");
+            processes::listen();
+        }
+        [role, file] if role == "keep" => {
+            let _kept = fs::File::open(file).expect("the file");
+            processes::say("ready");
+            processes::listen();
+        }
+        _ => panic!("a role and a file: {arguments:?}"),
+    }
+}
+
+/// A home with the four databases, and three transcripts that are indexed. Made once; every test breaks a copy.
+fn sound() -> &'static Path {
+    static HOME: OnceLock<tempfile::TempDir> = OnceLock::new();
+    HOME.get_or_init(|| {
+        let folder = processes::folder();
+        let runtime = Runtime::open(Home::at(folder.path())).expect("created");
+        for name in BUILT_IN {
+            let database = runtime.database(name).expect("it").within(LONG);
+            common::until("an attached database", || database.write(|_| Ok(())).is_ok());
+            let steps = database.wait_for_steps(LONG);
+            steps.expect("no steps are left");
+        }
+        runtime.close(LONG);
+        folder
+    })
+    .path()
+}
+
+struct Place {
+    folder: tempfile::TempDir,
+    /// Ended before the folder goes.
+    children: Vec<Child>,
+}
+
+impl Place {
+    fn new() -> Self {
+        let folder = processes::folder();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).expect("private");
+        copy(sound(), folder.path());
+        let place = Self { folder, children: Vec::new() };
+        // Rows name their files by path, so each home indexes its own.
+        transcripts::write_all(&place.home(), 0..3, 0);
+        for number in 0..3 {
+            transcripts::set_time(&transcripts::path(&place.home(), number), 1_767_225_600);
+        }
+        let runtime =
+            Runtime::builder(Home::at(place.home())).domain(Domain::state()).open().expect("it opens");
+        runtime.backfill().run(&place.home(), Reread::Changed, &mut |_| {}).expect("indexed");
+        runtime.close(LONG);
+        place
+    }
+
+    fn home(&self) -> PathBuf {
+        self.folder.path().canonicalize().expect("the folder")
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.home().join(format!("{name}.sqlite"))
+    }
+
+    fn beside(&self, name: &str, ending: &str) -> PathBuf {
+        self.home().join(format!("{name}.sqlite{ending}"))
+    }
+
+    /// Changes a database as a program that knows nothing of the library, and leaves no log.
+    fn by_hand(&self, name: &str, sql: &str) {
+        processes::plain(&self.file(name)).execute_batch(sql).expect(sql);
+    }
+
+    fn write_at(&self, name: &str, at: u64, bytes: &[u8]) {
+        let file = fs::File::options().write(true).open(self.file(name)).expect("the database");
+        file.write_all_at(bytes, at).expect("written");
+    }
+
+    fn child(&mut self, role: &str, file: &Path) -> &Child {
+        let child = Child::start(role, &[processes::text(file)]);
+        child.wait_for(if role == "hold" { "holding" } else { "ready" });
+        self.children.push(child);
+        self.children.last().expect("just now")
+    }
+
+    fn transcript(&self, number: usize) -> PathBuf {
+        transcripts::path(&self.home(), number)
+    }
+
+    fn report(&self) -> Report {
+        examine(&self.home())
+    }
+}
+
+/// A home without its locks and pages: those of closed databases say nothing.
+fn copy(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).expect("a list").flatten() {
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("a kind").is_dir() {
+            fs::create_dir(&target).expect("a folder");
+            fs::set_permissions(&target, fs::Permissions::from_mode(0o700)).expect("private");
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), &target).expect("copied");
+        }
+    }
+}
+
+/// With time enough for a busy machine.
+fn options() -> Options {
+    let mut options = Options::default();
+    options.deadline = Some(LONG);
+    options
+}
+
+fn examine(home: &Path) -> Report {
+    doctor::run(&Home::at(home), &options()).expect("a report")
+}
+
+fn notable(report: &Report) -> Vec<&str> {
+    report.notable().iter().map(|check| check.id.as_str()).collect()
+}
+
+fn row<'r>(report: &'r Report, id: &str) -> &'r Check {
+    report.check(id).unwrap_or_else(|| panic!("no row {id}: {report:#?}"))
+}
+
+/// Notable is this, and nothing else.
+fn names_only(case: &str, report: &Report, id: &str, status: Status) {
+    assert_eq!(notable(report), [id], "{case}: {:#?}", report.notable());
+    let check = row(report, id);
+    assert_eq!(check.status, status, "{case}: {check:#?}");
+    assert!(check.remediation.is_some() || !check.fixes.is_empty(), "{case}: no way out: {check:#?}");
+    // A repair is for damage, and for a repair that was broken off.
+    let name = id.rsplit_once('.').map_or(id, |(_, name)| name);
+    let is_damage = ["open", "integrity", "leftovers"].contains(&name);
+    assert!(is_damage || check.fixes.iter().all(|fix| !fix.command.contains("repair")), "{case}: {check:#?}");
+}
+
+type Break = fn(&mut Place, &str);
+type BreakHome = fn(&mut Place);
+
+/// What is broken in a database, and which of its rows tells.
+const OF_A_DATABASE: &[(&str, Break, &str, Status)] = &[
+    (
+        "no database",
+        |place, name| fs::write(place.file(name), [0xA5; 8192]).expect("written"),
+        "open",
+        Status::Fail,
+    ),
+    ("removed", |place, name| fs::remove_file(place.file(name)).expect("removed"), "file", Status::Fail),
+    (
+        "emptied, with its log",
+        |place, name| {
+            fs::write(place.file(name), "").expect("emptied");
+            fs::write(place.beside(name, "-wal"), [1; 5000]).expect("a log");
+        },
+        "file",
+        Status::Fail,
+    ),
+    (
+        "a link",
+        |place, name| {
+            let moved = place.home().join("moved");
+            fs::rename(place.file(name), &moved).expect("moved");
+            symlink(moved, place.file(name)).expect("a link");
+        },
+        "file",
+        Status::Fail,
+    ),
+    (
+        "a second name",
+        |place, name| fs::hard_link(place.file(name), place.home().join("second")).expect("a name"),
+        "file",
+        Status::Fail,
+    ),
+    (
+        "open to others",
+        |place, name| {
+            fs::set_permissions(place.file(name), fs::Permissions::from_mode(0o644)).expect("a mode");
+        },
+        "file",
+        Status::Warning,
+    ),
+    ("a damaged page", |place, name| damage_a_table(place, name), "integrity", Status::Fail),
+    (
+        "a newer schema",
+        |place, name| {
+            place.by_hand(
+                name,
+                "INSERT INTO refinery_schema_history VALUES (99, 'later', '2026-01-01', '1');
+                 UPDATE rowhouse_meta SET schema_version = 99, oldest_reader = 99, oldest_writer = 99",
+            );
+        },
+        "schema",
+        Status::Fail,
+    ),
+    (
+        "a newer schema that may be read",
+        |place, name| {
+            place.by_hand(
+                name,
+                "INSERT INTO refinery_schema_history VALUES (99, 'later', '2026-01-01', '1');
+                 UPDATE rowhouse_meta SET schema_version = 99, oldest_writer = 99",
+            );
+        },
+        "schema",
+        Status::Warning,
+    ),
+    (
+        "a changed migration",
+        |place, name| {
+            place.by_hand(name, "UPDATE refinery_schema_history SET checksum = '1' WHERE version = 1");
+        },
+        "schema",
+        Status::Warning,
+    ),
+    (
+        "a history that makes no sense",
+        |place, name| place.by_hand(name, "UPDATE refinery_schema_history SET checksum = 'abc'"),
+        "schema",
+        Status::Fail,
+    ),
+    (
+        "another domain's file",
+        |place, name| {
+            let other = if name == "goals" { "device_keys" } else { "goals" };
+            fs::copy(place.file(other), place.file(name)).expect("copied");
+        },
+        "schema",
+        Status::Fail,
+    ),
+    (
+        "another program's stamp",
+        |place, name| place.by_hand(name, "PRAGMA application_id = 7"),
+        "stamp",
+        Status::Fail,
+    ),
+    (
+        "no write-ahead log",
+        |place, name| place.by_hand(name, "PRAGMA journal_mode = DELETE"),
+        "stamp",
+        Status::Warning,
+    ),
+    (
+        "made anew without auto_vacuum",
+        |place, name| {
+            place.by_hand(
+                name,
+                "PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = NONE; VACUUM; PRAGMA journal_mode = WAL",
+            );
+        },
+        "pages",
+        Status::Warning,
+    ),
+    (
+        "written by an SQLite that damages files",
+        |place, name| place.write_at(name, 96, &3_046_001_u32.to_be_bytes()),
+        "sqlite",
+        Status::Warning,
+    ),
+    (
+        "held",
+        |place, name| {
+            let file = place.file(name);
+            place.child("hold", &file);
+        },
+        "write",
+        Status::Warning,
+    ),
+    (
+        "held by a stopped process",
+        |place, name| {
+            let file = place.file(name);
+            place.child("hold", &file).stop();
+        },
+        "write",
+        Status::Fail,
+    ),
+    (
+        "open in a stopped process",
+        |place, name| {
+            let file = place.file(name);
+            place.child("open", &file).stop();
+        },
+        "holders",
+        Status::Warning,
+    ),
+    (
+        "a write that failed",
+        |place, name| {
+            fs::write(place.home().join(format!("locks/{name}.latch")), 1_u64.to_ne_bytes())
+                .expect("a number");
+        },
+        "write",
+        Status::Fail,
+    ),
+    ("a log without its index", |place, name| leave_a_log(place, name), "sidecars", Status::Warning),
+    (
+        "a deleted file that is still open",
+        |place, name| {
+            let file = place.beside(name, ".old");
+            fs::write(&file, [0; 4096]).expect("a file");
+            place.child("keep", &file);
+            fs::remove_file(&file).expect("removed");
+        },
+        "deleted",
+        Status::Warning,
+    ),
+];
+
+/// What is broken in a home, and which row tells.
+const OF_A_HOME: &[(&str, BreakHome, &str, Status)] = &[
+    (
+        "a registry that makes no sense",
+        |place| fs::write(place.home().join("registry.json"), "{").expect("written"),
+        "home.registry",
+        Status::Warning,
+    ),
+    (
+        "a misnamed database",
+        |place| {
+            fs::copy(place.file("goals"), place.home().join("My Goals.sqlite")).expect("copied");
+        },
+        "home.registry",
+        Status::Warning,
+    ),
+    (
+        "open to others",
+        |place| {
+            fs::set_permissions(place.home(), fs::Permissions::from_mode(0o755)).expect("a mode");
+        },
+        "home.access",
+        Status::Warning,
+    ),
+    (
+        "a restore that was broken off",
+        |place| fs::write(place.home().join("restore.json"), "{}").expect("written"),
+        "home.leftovers",
+        Status::Fail,
+    ),
+    ("a repair that was broken off", |place| quarantine(place, "moving"), "home.leftovers", Status::Warning),
+    (
+        "damaged files that were set aside",
+        |place| quarantine(place, "done"),
+        "home.leftovers",
+        Status::Warning,
+    ),
+    (
+        "an old generation",
+        |place| fs::write(place.beside("logs", "-wal.replaced-17"), "x").expect("written"),
+        "home.leftovers",
+        Status::Warning,
+    ),
+    (
+        "a backup that was broken off",
+        |place| fs::create_dir_all(place.home().join("backups/.backup-unfinished-1-0")).expect("a folder"),
+        "home.leftovers",
+        Status::Warning,
+    ),
+    (
+        "an old backup",
+        |place| {
+            let folder = place.home().join("backups/2020-01-01T00-00-00Z");
+            fs::create_dir_all(&folder).expect("a folder");
+            let manifest = r#"{"version":1,"created_at":"2020-01-01T00:00:00Z","program":"a","program_version":"1",
+                "rowhouse":"0.1.0","sqlite":"3.53.2","databases":[],"left_out":[]}"#;
+            fs::write(folder.join("manifest.json"), manifest).expect("a manifest");
+        },
+        "backup.age",
+        Status::Warning,
+    ),
+    (
+        "a clock that was set back",
+        |place| {
+            let file = fs::File::options().write(true).open(place.file("goals")).expect("the file");
+            file.set_modified(SystemTime::now() + Duration::from_hours(1)).expect("a time");
+        },
+        "environment.clock",
+        Status::Warning,
+    ),
+    (
+        "logs over their bound",
+        |place| sparse::grow(&place.file("logs"), 300 << 20),
+        "logs.budget",
+        Status::Warning,
+    ),
+    (
+        "free space that stays",
+        |place| {
+            place.by_hand(
+                "goals",
+                "CREATE TABLE t(a); INSERT INTO t VALUES (zeroblob(20000000)); DROP TABLE t",
+            );
+        },
+        "goals.pages",
+        Status::Warning,
+    ),
+    (
+        "an indexer that died",
+        |place| place.by_hand("state", "UPDATE backfill SET state = 'running', token = 'x', owner_pid = 1"),
+        "threads.backfill",
+        Status::Warning,
+    ),
+    (
+        "a transcript that is gone",
+        |place| fs::remove_file(place.transcript(1)).expect("removed"),
+        "threads.index",
+        Status::Warning,
+    ),
+    (
+        "a transcript that changed",
+        |place| {
+            let path = place.transcript(1);
+            fs::write(&path, transcripts::text(1, 5000)).expect("written");
+            transcripts::set_time(&path, 1_767_225_700);
+        },
+        "threads.index",
+        Status::Warning,
+    ),
+    (
+        "a transcript that nobody indexed",
+        |place| {
+            transcripts::write(&place.home(), 7, 0);
+        },
+        "threads.index",
+        Status::Warning,
+    ),
+    (
+        "a transcript in the other folder",
+        |place| place.by_hand("state", "UPDATE thread SET archived_at = 1"),
+        "threads.index",
+        Status::Warning,
+    ),
+    (
+        "a transcript that cannot be read",
+        |place| {
+            let path = place.transcript(2);
+            let text = path.to_str().expect("plain");
+            place.by_hand(
+                "state",
+                &format!("INSERT INTO backfill_file VALUES ('{text}', 1, 1, 1, 'bad', NULL, 1, 'no JSON')"),
+            );
+        },
+        "threads.index",
+        Status::Warning,
+    ),
+];
+
+/// Overwrites the root page of the largest table that is the domain's own.
+fn damage_a_table(place: &Place, name: &str) {
+    let root: i64 = processes::plain(&place.file(name))
+        .query_row(
+            "SELECT rootpage FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 AND name NOT LIKE 'refinery%' \
+             AND name NOT LIKE 'rowhouse%' AND name NOT LIKE 'sqlite%' ORDER BY rootpage DESC LIMIT 1",
+            [],
+            |row| row.get(0),
+        )
+        .expect("a table");
+    place.write_at(name, (root as u64 - 1) * 4096, &[0xA5; 4096]);
+}
+
+/// What a copy of two of three files leaves.
+fn leave_a_log(place: &Place, name: &str) {
+    let (from, to) = (place.file(name), place.home().join("copy"));
+    let writer = processes::plain(&from);
+    writer
+        .execute_batch(
+            "PRAGMA wal_autocheckpoint = 0; CREATE VIEW something AS SELECT 1; DROP VIEW something",
+        )
+        .expect("a log");
+    for ending in ["", "-wal"] {
+        fs::copy(place.beside(name, ending), format!("{}{ending}", to.display())).expect("copied");
+    }
+    drop(writer);
+    for ending in ["-wal", "-shm"] {
+        let _ = fs::remove_file(place.beside(name, ending));
+    }
+    for ending in ["", "-wal"] {
+        fs::rename(format!("{}{ending}", to.display()), place.beside(name, ending)).expect("moved");
+    }
+}
+
+fn quarantine(place: &Place, state: &str) {
+    let folder = place.home().join("quarantine/goals-1");
+    fs::create_dir_all(&folder).expect("a folder");
+    let manifest =
+        format!(r#"{{"state":"{state}","report":{{"database":"goals","at":"2026-01-01T00:00:00Z"}}}}"#);
+    fs::write(folder.join("manifest.json"), manifest).expect("a manifest");
+}
+
+/// Break one thing, in whichever of the four databases or in the home, and exactly that row is notable, with a way out;
+/// what cannot be judged because of it is skipped.
+///
+/// Scale: 22 ways to break a database, three of them on all four and the others by turns on one
+/// (`ROWHOUSE_TEST_ROUNDS=4` for all), and 18 of a home.
+/// Control: the same home before it is broken has no notable row, and what only looks at the files says so of most that
+/// are broken, too.
+#[test]
+fn o3_the_doctor_names_exactly_what_is_broken() {
+    let whole = Place::new();
+    let report = whole.report();
+    assert!(notable(&report).is_empty(), "{:#?}", report.notable());
+    assert_eq!(report.overall_status, Status::Ok);
+
+    let by_turns = usize::try_from(processes::rounds(1)).expect("few").min(BUILT_IN.len());
+    let (mut broken, mut all_is_well) = (OF_A_HOME.len(), 0);
+    for (at, (case, break_it, name_of_check, status)) in OF_A_DATABASE.iter().enumerate() {
+        let of_each = if ["no database", "removed", "a damaged page"].contains(case) { 4 } else { by_turns };
+        broken += of_each;
+        for name in BUILT_IN.iter().cycle().skip(at).take(of_each) {
+            let mut place = Place::new();
+            break_it(&mut place, name);
+            let report = place.report();
+            names_only(&format!("{name}: {case}"), &report, &format!("{name}.{name_of_check}"), *status);
+            all_is_well += usize::from(files_look_well(&place.home()));
+        }
+    }
+    for (case, break_it, id, status) in OF_A_HOME {
+        let mut place = Place::new();
+        break_it(&mut place);
+        names_only(case, &place.report(), id, *status);
+        all_is_well += usize::from(files_look_well(&place.home()));
+    }
+    println!("{all_is_well} of {broken} broken homes look well to whoever only looks for their files");
+    assert!(all_is_well * 2 > broken);
+}
+
+/// What a doctor that looks at files alone sees: all four are there, readable, and not empty.
+fn files_look_well(home: &Path) -> bool {
+    BUILT_IN.iter().all(|name| {
+        fs::read(home.join(format!("{name}.sqlite"))).is_ok_and(|bytes| bytes.starts_with(b"SQLite format 3"))
+    })
+}
+
+#[test]
+fn a_home_that_is_not_there_or_no_folder_is_told_and_not_made() {
+    let folder = processes::folder();
+    let missing = folder.path().join("none");
+    names_only("no home", &examine(&missing), "home.folder", Status::Warning);
+    assert!(!missing.exists());
+    fs::write(&missing, "").expect("a file");
+    names_only("a file", &examine(&missing), "home.folder", Status::Fail);
+}
+
+#[test]
+fn a_full_disk_is_told_and_nothing_else() {
+    let Some(disk) = SmallDisk::mount("a_full_disk_is_told_and_nothing_else", 16 << 20) else { return };
+    let home = disk.path().join("home");
+    let runtime = Runtime::open(Home::at(&home)).expect("created");
+    common::until("the logs", || runtime.database("logs").is_ok_and(|logs| logs.write(|_| Ok(())).is_ok()));
+    runtime.close(LONG);
+    assert!(notable(&examine(&home)).is_empty());
+    disk.fill(1 << 20);
+    names_only("little room", &examine(&home), "disk.space", Status::Warning);
+    disk.empty();
+    disk.fill(64 << 10);
+    names_only("no room", &examine(&home), "disk.space", Status::Fail);
+}
+
+#[test]
+fn what_programs_dropped_is_told() {
+    let folder = processes::folder();
+    let runtime = Runtime::builder(Home::at(folder.path()))
+        .domain(Domain::new("cache").best_effort().max_bytes(1 << 20))
+        .open()
+        .expect("opened");
+    let cache = runtime.database("cache").expect("it");
+    common::until("an attached database", || {
+        cache.write(|tx| tx.execute("CREATE TABLE IF NOT EXISTS t(a)", [])).is_ok()
+    });
+    assert!(notable(&examine(folder.path())).is_empty());
+    let mut full = false;
+    for _ in 0..100 {
+        let answer = cache.write(|tx| tx.execute("INSERT INTO t VALUES (zeroblob(50000))", []));
+        full |= answer.is_err_and(|error| error.kind() == ErrorKind::Full);
+    }
+    assert!(full);
+    names_only("a bound", &examine(folder.path()), "cache.counts", Status::Warning);
+    let report = examine(folder.path());
+    assert!(row(&report, "cache.schema").status == Status::Skipped, "another program's domain");
+    runtime.close(LONG);
+}
+
+#[test]
+fn what_is_asked_for_is_done_and_what_is_unknown_is_refused() {
+    let place = Place::new();
+    let with = |only: &[&str], skip: &[&str]| {
+        let mut options = options();
+        options.only = only.iter().map(|word| (*word).to_owned()).collect();
+        options.skip = skip.iter().map(|word| (*word).to_owned()).collect();
+        doctor::run(&Home::at(place.home()), &options)
+    };
+    let ids = |report: Report| report.checks.into_iter().map(|check| check.id).collect::<Vec<_>>();
+    assert_eq!(
+        ids(with(&["state.log", "disk"], &["inodes"]).expect("a report")),
+        ["disk.file_system", "disk.space", "state.log"]
+    );
+    assert_eq!(
+        ids(with(&["log"], &["state"]).expect("a report")),
+        ["device_keys.log", "goals.log", "logs.log"]
+    );
+    for word in ["", "state.nothing", "stat", "counts "] {
+        let error = with(&[], &[word]).expect_err(word);
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    }
+    let all = ids(with(&[], &[]).expect("a report"));
+    let of_each = doctor::list().iter().filter(|check| check.per_database).count();
+    assert_eq!(all.len(), doctor::list().len() - of_each + 4 * of_each, "{all:?}");
+}
+
+#[test]
+fn a_deep_look_finds_what_a_quick_one_leaves_to_it() {
+    let place = Place::new();
+    place.by_hand(
+        "goals",
+        "PRAGMA foreign_keys = OFF; CREATE TABLE parent(a INTEGER PRIMARY KEY); CREATE TABLE child(a REFERENCES parent(a)); INSERT INTO child VALUES (7)",
+    );
+    let mut deep = options();
+    deep.deep = true;
+    let home = Home::at(place.home());
+    let quick = doctor::run(&home, &options()).expect("a report");
+    assert_eq!(row(&quick, "goals.integrity").status, Status::Ok);
+    let deep = doctor::run(&home, &deep).expect("a report");
+    names_only("a broken reference", &deep, "goals.integrity", Status::Fail);
+}

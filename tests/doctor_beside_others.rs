@@ -1,0 +1,356 @@
+//! The doctor beside programs that write, over large files, and in the homes of other programs: it is quick, in nobody's
+//! way, and leaves everything as it was.
+
+#![cfg(all(target_os = "linux", feature = "agent"))]
+#![allow(clippy::disallowed_methods, reason = "a test prepares files from outside")]
+
+mod common;
+mod processes;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use common::LONG;
+use processes::{Child, sparse};
+use rowhouse::doctor::{self, Check, Options, Report, Status};
+use rowhouse::rusqlite::Connection;
+use rowhouse::{DatabaseLock, ErrorKind, Folder, Home, Runtime, RuntimeDbRegistry};
+
+/// What the scenario allows for a look, and for a lock.
+const QUICK: Duration = Duration::from_secs(2);
+/// The log of this scenario: five times what is worked off by itself.
+const LONG_LOG: u64 = 21 << 20;
+
+#[test]
+fn child_entry() {
+    let Some(arguments) = processes::role() else { return };
+    match &arguments[..] {
+        // Writes to the logs until it is told to stop; says how long the longest write took.
+        [role, home] if role == "write" => write(home),
+        // A read that stays open.
+        [role, file] if role == "read" => {
+            let connection = processes::plain(file.as_ref());
+            connection.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema").expect("a snapshot");
+            processes::say("ready");
+            processes::listen();
+        }
+        [role, file] if role == "leave" => {
+            let connection = processes::plain(file.as_ref());
+            connection
+                .execute_batch(
+                    "PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0;
+                     CREATE TABLE t(a); INSERT INTO t VALUES ('in the log')",
+                )
+                .expect("a log");
+            processes::say("ready");
+            processes::listen();
+        }
+        [role, home] if role == "examine" => {
+            let report = examine(home.as_ref());
+            processes::say(&format!("notable {}", notable(&report).join(" ")));
+        }
+        _ => panic!("a role and a place: {arguments:?}"),
+    }
+}
+
+fn write(home: &str) {
+    let runtime = Runtime::open(Home::at(home)).expect("the home opens");
+    let logs = runtime.database("logs").expect("it").within(LONG);
+    common::until("the logs", || {
+        logs.write(|tx| tx.execute("CREATE TABLE IF NOT EXISTS note(a)", [])).is_ok()
+    });
+    processes::say("ready");
+    let stop = common::aside(processes::listen);
+    let (mut longest, mut rows) = (Duration::ZERO, 0);
+    while stop.try_recv().is_err() {
+        let began = Instant::now();
+        let answer = logs.write(|tx| tx.execute("INSERT INTO note VALUES (zeroblob(100))", []));
+        longest = longest.max(began.elapsed());
+        match answer {
+            Ok(_) => rows += 1,
+            // The long form's file is beyond its bound.
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Full, "{error}"),
+        }
+    }
+    processes::say(&format!("longest {} rows {rows}", longest.as_micros()));
+    runtime.close(LONG);
+}
+
+/// With time enough for a busy machine.
+fn options() -> Options {
+    let mut options = Options::default();
+    options.deadline = Some(LONG);
+    options
+}
+
+fn examine(home: &Path) -> Report {
+    doctor::run(&Home::at(home), &options()).expect("a report")
+}
+
+fn row<'r>(report: &'r Report, id: &str) -> &'r Check {
+    report.check(id).unwrap_or_else(|| panic!("no row {id}: {report:#?}"))
+}
+
+fn notable(report: &Report) -> Vec<&str> {
+    report.notable().iter().map(|check| check.id.as_str()).collect()
+}
+
+/// Every file below a folder: which one it is, how long, and what is in the small ones that nobody writes beside us.
+fn files(folder: &Path) -> BTreeMap<PathBuf, (u64, u64)> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a list").flatten() {
+            let about = entry.metadata().expect("it");
+            if about.is_dir() {
+                folders.push(entry.path());
+            } else {
+                found.insert(entry.path(), (about.ino(), about.len()));
+            }
+        }
+    }
+    found
+}
+
+fn settled() -> tempfile::TempDir {
+    let folder = processes::folder();
+    let runtime = Runtime::open(Home::at(folder.path())).expect("created");
+    for name in processes::BUILT_IN {
+        let database = runtime.database(name).expect("it").within(LONG);
+        common::until("an attached database", || database.write(|_| Ok(())).is_ok());
+        database.wait_for_steps(LONG).expect("no steps are left");
+    }
+    runtime.close(LONG);
+    folder
+}
+
+/// Makes the log of the goals this long.
+fn fill_log(writer: &Connection) {
+    writer
+        .execute_batch(
+            "PRAGMA wal_autocheckpoint = 0; CREATE TABLE IF NOT EXISTS blob(a);
+             BEGIN; DELETE FROM blob; INSERT INTO blob VALUES (zeroblob(22500000)); COMMIT",
+        )
+        .expect("a long log");
+}
+
+/// A log of 21 MB that is worked off and only kept its length is healthy; the same log with a snapshot that keeps it is
+/// starved, by the process that has the snapshot, named with its id and since when it runs.
+///
+/// Scale: a log of 21 MB, beside one writer and one reader.
+/// Control: the size of the file, by which others judge, is the same in both.
+#[test]
+fn w5_a_long_log_is_starved_only_when_somebody_keeps_it() {
+    let folder = settled();
+    let file = folder.path().join("goals.sqlite");
+    let writer = processes::plain(&file);
+    fill_log(&writer);
+    let checkpoint = || -> (i64, i64) {
+        let row =
+            writer.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| Ok((row.get(1)?, row.get(2)?)));
+        row.expect("a checkpoint")
+    };
+    let (log, done) = checkpoint();
+    assert_eq!(log, done, "all of it is worked off");
+    let bytes = || fs::metadata(folder.path().join("goals.sqlite-wal")).expect("the log").len();
+    let healthy_bytes = bytes();
+    assert!(healthy_bytes > LONG_LOG, "{healthy_bytes}");
+    let report = examine(folder.path());
+    let healthy = row(&report, "goals.log");
+    assert!(healthy.status == Status::Ok && healthy.summary.starts_with("healthy"), "{healthy:#?}");
+    assert!(notable(&report).iter().all(|id| !id.starts_with("goals.log")), "{:#?}", report.notable());
+
+    let reader = Child::start("read", &[processes::text(&file)]);
+    reader.wait_for("ready");
+    fill_log(&writer);
+    let (log, done) = checkpoint();
+    assert!(done < log, "{done} of {log}");
+    let report = examine(folder.path());
+    let starved = row(&report, "goals.log");
+    assert_eq!(notable(&report), ["goals.log"], "{:#?}", report.notable());
+    assert!(starved.status == Status::Warning && starved.summary.contains("starved"), "{starved:#?}");
+    assert!(starved.summary.contains(&format!("pid {}", reader.pid())), "{}", starved.summary);
+    assert!(starved.summary.contains("started 20"), "since when: {}", starved.summary);
+    assert!(bytes() >= healthy_bytes, "the control");
+    println!("healthy: {}\nstarved: {}", healthy.summary, starved.summary);
+    reader.finish();
+    let (log, done) = checkpoint();
+    assert_eq!((log, row(&examine(folder.path()), "goals.log").status), (done, Status::Ok));
+}
+
+/// A quick look at a home whose logs take gigabytes, while programs write them, takes less than two seconds, leaves every
+/// file the one that it was, and holds no lock that anybody notices: no writer waits as long as one look may take.
+///
+/// Scale: logs of 100 MB, 2 writers, 5 looks; `ROWHOUSE_TEST_LOGS_BYTES=5368709120` for 5 GB, most of them holes.
+/// Control: SQLite's own check of the whole file, the way that others look, takes longer than this check of the doctor's.
+#[test]
+fn o2_a_quick_look_at_large_logs_beside_writers() {
+    let bytes = std::env::var("ROWHOUSE_TEST_LOGS_BYTES").map_or(0, |text| text.parse().expect("bytes"));
+    let folder = settled();
+    let home = folder.path().canonicalize().expect("the folder");
+    let file = home.join("logs.sqlite");
+    fill(&file);
+    if bytes > 0 {
+        sparse::grow(&file, bytes);
+    }
+    let writers = ["write", "write"].map(|role| Child::start(role, &[processes::text(&home)]));
+    for writer in &writers {
+        writer.wait_for("ready");
+    }
+    let before = files(&home);
+    let found = RefCell::new(Vec::new());
+    processes::once_in_three(|| {
+        let (mut took, mut of_the_check) = (Vec::new(), Vec::new());
+        for _ in 0..5 {
+            let began = Instant::now();
+            let report =
+                doctor::run(&Home::at(&home), &Options::default()).map_err(|error| error.to_string())?;
+            took.push(began.elapsed());
+            of_the_check.push(row(&report, "logs.integrity").duration_ms);
+            // A file beyond its bound, and what is refused for it, are this test's doing in its long form.
+            let told: Vec<_> = notable(&report)
+                .into_iter()
+                .filter(|id| bytes == 0 || !["logs.budget", "logs.counts"].contains(id))
+                .collect();
+            processes::holds(told.is_empty(), || format!("{:#?}", report.notable()))?;
+        }
+        println!("the doctor took {took:?}");
+        processes::holds(took.iter().all(|took| *took < QUICK), || format!("{took:?}"))?;
+        found.replace(of_the_check);
+        Ok(())
+    });
+    let after = files(&home);
+    for (path, (inode, _)) in before.iter().filter(|(path, _)| !path.starts_with(home.join("run"))) {
+        assert_eq!(
+            after.get(path).map(|(inode, _)| inode),
+            Some(inode),
+            "{} is the file that it was",
+            path.display()
+        );
+    }
+    for path in after.keys().filter(|path| !before.contains_key(*path)) {
+        let is_the_writers = path.starts_with(home.join("locks")) || path.starts_with(home.join("run"));
+        assert!(is_the_writers, "{} is new", path.display());
+    }
+    for mut writer in writers {
+        writer.tell("stop");
+        let told = writer.wait_for("longest");
+        println!("a writer beside the doctor: longest write in µs {told}");
+        let longest: u64 = told.split(' ').next().expect("a number").parse().expect("a number");
+        assert!(Duration::from_micros(longest) < QUICK, "{told}");
+        writer.finish();
+    }
+    let mut of_the_check = found.take();
+    of_the_check.sort_unstable();
+    processes::once_in_three(|| {
+        let began = Instant::now();
+        let whole = processes::integrity(&file);
+        let (took, median) = (began.elapsed(), Duration::from_millis(of_the_check[2]));
+        println!("this check of the doctor's {median:?}, SQLite's of the whole file {took:?}: {whole:.40}");
+        processes::holds(took > median, || format!("{took:?} {median:?}"))
+    });
+}
+
+/// 100 MB of rows.
+fn fill(file: &Path) {
+    processes::plain(file)
+        .execute_batch(
+            "PRAGMA synchronous = OFF; CREATE TABLE note(a);
+             INSERT INTO note WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 250000)
+             SELECT zeroblob(400) FROM n;
+             PRAGMA wal_checkpoint(TRUNCATE)",
+        )
+        .expect("rows");
+}
+
+/// While the doctor looks, over and over, the table of locks shows none of its locks twice in a row for 10 ms, but those that
+/// say that a connection is open.
+#[test]
+fn no_lock_of_a_quick_look_lasts() {
+    let folder = settled();
+    let home = folder.path().canonicalize().expect("the folder");
+    let writer = Child::start("write", &[processes::text(&home)]);
+    writer.wait_for("ready");
+    let (mut seen, mut looks) = (BTreeMap::new(), 0_u64);
+    for _ in 0..3 {
+        let child = Child::start("examine", &[processes::text(&home)]);
+        let pid = u32::try_from(child.pid()).expect("an id");
+        let ended = common::aside(move || child.wait_for("notable"));
+        while ended.try_recv().is_err() {
+            looks += 1;
+            let who = RuntimeDbRegistry::new(&Home::at(&home)).who().expect("told");
+            for database in who.databases {
+                let user = database.processes.into_iter().flatten().find(|user| user.process.pid == pid);
+                let holds = user.and_then(|user| user.holds).unwrap_or_default();
+                if holds.contains(&DatabaseLock::Write) || holds.contains(&DatabaseLock::Checkpoint) {
+                    *seen.entry(database.name).or_insert(0) += 1;
+                }
+            }
+        }
+    }
+    println!("{looks} looks saw the doctor's write lock so often: {seen:?}");
+    assert!(seen.values().sum::<u64>() <= looks / 10 + 3, "{seen:?} of {looks}");
+}
+
+#[test]
+fn a_home_is_left_as_it_was_file_by_file_and_byte_by_byte() {
+    let folder = settled();
+    let home = folder.path();
+    let content = || {
+        let all = files(home).into_iter().filter(|(path, _)| !path.to_string_lossy().ends_with("-shm"));
+        all.map(|(path, about)| (fs::read(&path).expect("it"), path, about)).collect::<Vec<_>>()
+    };
+    let before = content();
+    let names = files(home).into_keys().collect::<Vec<_>>();
+    let mut deep = options();
+    for is_deep in [false, true] {
+        deep.deep = is_deep;
+        let report = doctor::run(&Home::at(home), &deep).expect("a report");
+        assert!(notable(&report).is_empty(), "{:#?}", report.notable());
+    }
+    assert!(content() == before);
+    assert_eq!(files(home).into_keys().collect::<Vec<_>>(), names);
+}
+
+/// A folder like another agent program's home: databases of its own names, one of them with a log that a killed process left
+/// without its index, one held by somebody, one damaged.
+#[test]
+fn another_programs_home_is_examined_and_left_alone() {
+    let folder = processes::folder();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("sqlite")).expect("a folder");
+    for name in ["state_5.sqlite", "sqlite/goals_1.sqlite", "logs_2.sqlite"] {
+        let made = processes::plain(&at(name));
+        made.execute_batch("CREATE TABLE thread(a); INSERT INTO thread VALUES ('x')").expect("made");
+    }
+    let mut killed = Child::start("leave", &[processes::text(&at("left.sqlite"))]);
+    killed.wait_for("ready");
+    killed.kill();
+    fs::remove_file(at("left.sqlite-shm")).expect("its index");
+    let mut damaged = fs::read(at("logs_2.sqlite")).expect("it");
+    damaged[4096..].fill(0xA5);
+    fs::write(at("logs_2.sqlite"), damaged).expect("damaged");
+    let holder = processes::plain(&at("sqlite/goals_1.sqlite"));
+    holder.execute_batch("BEGIN IMMEDIATE").expect("held");
+
+    let before = files(folder.path());
+    let found = Folder::find(folder.path()).expect("a folder");
+    let report = doctor::run_folder(found.clone(), &options(), &mut |_| {}).expect("a report");
+    assert_eq!(
+        notable(&report).into_iter().collect::<BTreeSet<_>>(),
+        ["logs_2.sqlite.integrity", "sqlite/goals_1.sqlite.write", "left.sqlite.sidecars"].into(),
+        "{:#?}",
+        report.notable()
+    );
+    for (id, word) in [("state_5.sqlite.open", "1 table"), ("left.sqlite.open", "1 table")] {
+        assert!(row(&report, id).summary.contains(word), "{:#?}", row(&report, id));
+    }
+    assert!(report.check("state_5.sqlite.schema").is_none() && report.check("home.folder").is_none());
+    let names: Vec<_> = found.who().databases.into_iter().map(|database| database.name).collect();
+    assert_eq!(names, ["left.sqlite", "logs_2.sqlite", "sqlite/goals_1.sqlite", "state_5.sqlite"]);
+    assert_eq!(files(folder.path()), before, "no sidecar is left, none is touched");
+}
