@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +17,7 @@ use engines::server::{self, configure, new_database, shared};
 use rowhouse::stores::ThreadFacts;
 use rowhouse::stores::goals::{Accounting, NewGoal};
 use rowhouse::stores::threads::{SearchOrder, ThreadSearch};
-use rowhouse::{Domain, Error, ErrorKind, Home, Limits, Result, Runtime, ThreadQuery};
+use rowhouse::{Domain, Error, ErrorKind, Health, Home, Limits, Result, Runtime, ThreadQuery};
 
 const THREAD: &str = "019cadf1-7a5e-7b04-8f21-000000000001";
 
@@ -309,7 +310,7 @@ fn a_write_whose_acknowledgement_was_lost_counts_once() {
 /// Writers go on through connections that are ended and a server that is started again; what was answered is there, once.
 #[test]
 fn writers_survive_ended_connections_and_a_crash() {
-    let server = server::Server::start("");
+    let server = server::Server::start();
     let database = server.new_database();
     let home = home_on(&server.url("app", &database));
     let runtime = open(home.path()).expect("a runtime");
@@ -347,6 +348,119 @@ fn writers_survive_ended_connections_and_a_crash() {
     });
     let used = goals.get(THREAD).expect("read").expect("a goal").tokens_used;
     assert_eq!(used, i64::from(answered.load(Ordering::SeqCst)));
+}
+
+/// A standby takes over while writers write: all that was answered is there, once, and nobody had to do anything.
+///
+/// Control: with one host in the URL the same writer ends with an error.
+#[test]
+fn writers_follow_a_fail_over() {
+    let primary = server::Server::start();
+    let database = primary.new_database();
+    let standby = primary.standby();
+    let mut client = primary.client("postgres");
+    client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").expect("synchronous");
+    client.batch_execute("SELECT pg_reload_conf()").expect("from now on");
+    let hosts = format!("{},{}", primary.folder().display(), standby.folder().display());
+    let url =
+        format!("host={hosts} user=app dbname={database} target_session_attrs=read-write connect_timeout=2");
+    let (both, one) = (home_on(&url), home_on(&primary.url("app", &database)));
+    let runtime = open(both.path()).expect("a runtime");
+    let alone = open_within(one.path(), Duration::from_secs(2)).expect("a runtime");
+    let goals = runtime.goals();
+    goals.replace(THREAD, &NewGoal::new("Ship it")).expect("a goal");
+    let (stop, answered) = (AtomicBool::new(false), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::SeqCst) {
+                    goals.account(THREAD, 0, 1, Accounting::ActiveOnly, None).expect("counted");
+                    answered.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        let more = || {
+            let (than, until) =
+                (answered.load(Ordering::SeqCst) + 5, Instant::now() + Duration::from_mins(1));
+            while answered.load(Ordering::SeqCst) <= than {
+                assert!(Instant::now() < until, "the writers do not go on");
+                std::thread::yield_now();
+            }
+        };
+        more();
+        primary.kill();
+        standby.promote();
+        more();
+        stop.store(true, Ordering::SeqCst);
+    });
+    let used = goals.get(THREAD).expect("read").expect("a goal").tokens_used;
+    assert_eq!(used, i64::from(answered.load(Ordering::SeqCst)));
+
+    let error = alone.goals().account(THREAD, 0, 1, Accounting::ActiveOnly, None).expect_err("nobody there");
+    assert!([ErrorKind::Io, ErrorKind::Busy].contains(&error.kind()), "{error}");
+    assert!(matches!(alone.health(), Health::Degraded { .. }), "{:?}", alone.health());
+}
+
+fn openssl(folder: &Path, arguments: &str) {
+    let done =
+        Command::new("openssl").current_dir(folder).args(arguments.split(' ')).output().expect("openssl");
+    assert!(done.status.success(), "{arguments}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// What goes to a server by TCP with `sslmode=require` is encrypted, and only to one whose certificate is trusted.
+#[test]
+fn a_server_is_trusted_by_its_certificate() {
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+    let server = server::Server::start_with(|folder| {
+        for name in ["right", "wrong"] {
+            openssl(
+                folder,
+                &format!(
+                    "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -keyout {name}.key -out {name}.pem"
+                ),
+            );
+        }
+        openssl(folder, "req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr");
+        std::fs::write(folder.join("names"), "subjectAltName=DNS:localhost").expect("a file");
+        openssl(
+            folder,
+            "x509 -req -in server.csr -CA right.pem -CAkey right.key -CAcreateserial -days 2 -extfile names -out server.pem",
+        );
+        let at = folder.display();
+        format!(
+            "-c ssl=on -c ssl_cert_file={at}/server.pem -c ssl_key_file={at}/server.key \
+             -c listen_addresses=127.0.0.1 -c port={port}"
+        )
+    });
+    let url = format!("host=localhost port={port} user=app dbname=postgres sslmode=require");
+    let home_trusting = |name: &str| {
+        let home = folder();
+        let root = server.folder().join(name);
+        let text = format!(
+            "[state]\nbackend = \"postgres\"\n[state.postgres]\nurl = \"{url}\"\nroot_cert = \"{}\"\n",
+            root.display()
+        );
+        std::fs::write(home.path().join("config.toml"), text).expect("written");
+        home
+    };
+    let error = open(home_trusting("wrong.pem").path()).expect_err("not trusted");
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    let home = home_trusting("right.pem");
+    let _runtime = open(home.path()).expect("trusted");
+    let mut look = postgres::Client::connect(
+        &format!("host={} port={port} user=app dbname=postgres", server.folder().display()),
+        postgres::NoTls,
+    )
+    .expect("a connection");
+    let encrypted = look
+        .query_one(
+            "SELECT count(*) FILTER (WHERE ssl), count(*) FILTER (WHERE NOT ssl) FROM pg_stat_ssl \
+             JOIN pg_stat_activity USING (pid) WHERE application_name = 'rowhouse'",
+            &[],
+        )
+        .expect("counts");
+    assert!(encrypted.get::<_, i64>(0) > 0 && encrypted.get::<_, i64>(1) == 0);
 }
 
 /// Name, type, nullability and place in the primary key.

@@ -2,6 +2,7 @@
 //! gone with the program, however that ends.
 #![allow(clippy::disallowed_methods, reason = "files of the test's own, none of them a database")]
 
+use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -60,17 +61,31 @@ fn run(command: &mut Command) {
     assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
+/// A folder that the server may have.
+fn new_folder() -> PathBuf {
+    let folder = tempfile::Builder::new().prefix("rowhouse-pg-").tempdir().expect("a folder").keep();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).expect("to be entered");
+    give_away(&folder);
+    folder
+}
+
+fn give_away(path: &Path) {
+    if is_root() {
+        run(Command::new("chown").arg("-R").arg("postgres").arg(path));
+    }
+}
+
 impl Server {
-    /// A new one, with these settings besides.
-    pub fn start(settings: &str) -> Self {
-        let bin = programs();
-        let folder = tempfile::Builder::new().prefix("rowhouse-pg-").tempdir().expect("a folder").keep();
-        std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).expect("to be entered");
-        if is_root() {
-            run(Command::new("chown").arg("postgres").arg(&folder));
-        }
+    /// A new one.
+    pub fn start() -> Self {
+        Self::start_with(|_| String::new())
+    }
+
+    /// A new one with these settings, given its folder.
+    pub fn start_with(settings: impl FnOnce(&Path) -> String) -> Self {
+        let folder = new_folder();
         let data = folder.join("data");
-        run(command(&bin.join("initdb"))
+        run(command(&programs().join("initdb"))
             .arg("-D")
             .arg(&data)
             .args(["-U", "app", "-A", "trust", "-k", "--no-sync", "--no-instructions", "-E", "UTF8"])
@@ -79,6 +94,24 @@ impl Server {
         let hba = data.join("pg_hba.conf");
         let rules = std::fs::read_to_string(&hba).expect("the rules");
         std::fs::write(&hba, format!("local all guarded scram-sha-256\n{rules}")).expect("written");
+        let settings = settings(&folder);
+        give_away(&folder);
+        Self::run(folder, &settings)
+    }
+
+    /// A copy that follows this one, and may take its place.
+    pub fn standby(&self) -> Self {
+        let folder = new_folder();
+        run(command(&programs().join("pg_basebackup"))
+            .args(["-U", "app", "-R", "-X", "stream", "-c", "fast", "--no-sync", "-h"])
+            .arg(&self.folder)
+            .arg("-D")
+            .arg(folder.join("data")));
+        Self::run(folder, "")
+    }
+
+    fn run(folder: PathBuf, settings: &str) -> Self {
+        let (bin, data) = (programs(), folder.join("data"));
         // Before it is started: whatever fails from here on, it is stopped and removed.
         let stop = if is_root() { "runuser -u postgres -- " } else { "" };
         let keeper = Command::new("sh")
@@ -97,17 +130,45 @@ impl Server {
             .expect("a shell");
         let server = Self { folder, _keeper: keeper };
         let options = format!(
-            "-c listen_addresses='' -c unix_socket_directories={} -c fsync=off -c shared_buffers=32MB \
-             -c max_connections=300 {settings}",
+            "-c unix_socket_directories={} -c fsync=off -c shared_buffers=32MB -c max_connections=300 \
+             -c listen_addresses='' {settings}",
             server.folder.display()
         );
-        run(command(&bin.join("pg_ctl"))
-            .arg("-D")
-            .arg(&data)
-            .args(["-w", "-t", "120", "-l"])
-            .arg(server.folder.join("log"))
-            .args(["-o", &options, "start"]));
+        let log = server.folder.join("log");
+        server.control(&[
+            OsStr::new("-l"),
+            log.as_os_str(),
+            OsStr::new("-o"),
+            OsStr::new(&options),
+            OsStr::new("start"),
+        ]);
         server
+    }
+
+    fn control(&self, arguments: &[&OsStr]) {
+        run(command(&programs().join("pg_ctl"))
+            .arg("-D")
+            .arg(self.folder.join("data"))
+            .args(["-w", "-t", "120"])
+            .args(arguments));
+    }
+
+    /// Where its socket is.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Ends its first process; the others end when they see it.
+    pub fn kill(&self) {
+        let pid = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).expect("it runs");
+        let pid: i32 = pid.lines().next().and_then(|line| line.parse().ok()).expect("a process");
+        // SAFETY: kill(2) with the id that this test's own server wrote down, and which runs.
+        assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
+    }
+
+    /// Makes a standby the server that takes writes.
+    pub fn promote(&self) {
+        self.control(&[OsStr::new("promote")]);
     }
 
     /// The URL of a database of this user.
@@ -130,20 +191,21 @@ impl Server {
 
     /// Stops it at once, as a crash would, and starts it again.
     pub fn crash(&self) {
-        let bin = programs();
-        let data = self.folder.join("data");
-        run(command(&bin.join("pg_ctl"))
-            .arg("-D")
-            .arg(&data)
-            .args(["-m", "immediate", "-w", "-t", "120", "restart", "-l"])
-            .arg(self.folder.join("log")));
+        let log = self.folder.join("log");
+        self.control(
+            &["-m", "immediate", "-l"]
+                .map(OsStr::new)
+                .into_iter()
+                .chain([log.as_os_str(), OsStr::new("restart")])
+                .collect::<Vec<_>>(),
+        );
     }
 }
 
 /// The server that the tests of this program share.
 pub fn shared() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(|| Server::start(""))
+    SERVER.get_or_init(|| Server::start())
 }
 
 /// The URL of a new database on it.
