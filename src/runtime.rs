@@ -503,7 +503,9 @@ impl Builder {
         let mut place = place.lock();
         let open = place.upgrade().filter(|inner| inner.owner == forks::generation() && !inner.is_closed());
         // Before anything is made in the home: a wrong setting leaves nothing behind.
-        #[cfg(feature = "agent")]
+        #[cfg(all(feature = "agent", not(feature = "postgres")))]
+        self.backends(&folder)?;
+        #[cfg(feature = "postgres")]
         let backends = self.backends(&folder)?;
         #[cfg(feature = "postgres")]
         let server = self.reach_server(&backends, &folder, open.as_deref())?;

@@ -102,6 +102,7 @@ impl Engine {
     }
 
     /// The database, when it is in a file.
+    #[cfg_attr(not(feature = "postgres"), allow(clippy::unnecessary_wraps, reason = "all of them are"))]
     pub(crate) fn as_file(&self) -> Option<&Database> {
         match self {
             Self::File(database) => Some(database),
@@ -133,6 +134,10 @@ impl StoreSession<'_> {
     ///
     /// # Errors
     /// The engine's.
+    #[cfg_attr(
+        not(feature = "postgres"),
+        allow(clippy::unnecessary_wraps, reason = "a clock here cannot fail")
+    )]
     pub(crate) fn now_unix_ms(&self) -> Result<i64> {
         match self {
             Self::File(_) => Ok(i64::try_from(now_unix_ms()).unwrap_or(i64::MAX)),
