@@ -51,29 +51,21 @@ fn main() -> ExitCode {
         Err(refused) => return failure::usage(&refused),
     };
     let output = Output::new(arguments.json);
-    // What is wrong is an answer of the doctor, with an exit code of its own.
-    if let Command::Doctor(doctor) = &arguments.command {
-        let answer = doctor::run(&arguments, doctor, &output);
-        signals::end_if_asked();
-        return answer;
-    }
     let done = run(&arguments, &output);
     signals::end_if_asked();
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure::report(&error, &output),
-    }
+    done.unwrap_or_else(|error| failure::report(&error, &output))
 }
 
-fn run(arguments: &Arguments, output: &Output) -> Result<()> {
+fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     match &arguments.command {
+        // What it finds wrong is an answer, with an exit code of its own.
+        Command::Doctor(doctor) => return Ok(doctor::run(arguments, doctor, output)),
         Command::Status(status) => status::run(&arguments.home()?, status, output),
         Command::Stats(stats) => stats::run(&arguments.home()?, stats, output),
         #[cfg(feature = "tui")]
         Command::Top(top) => top::run(&arguments.home()?, top, output),
         Command::Who(who) => who::run(arguments, who, output),
         Command::Path(path) => path::run(&arguments.home()?, path, output),
-        Command::Doctor(_) => unreachable!("answered by main, for it has exit codes of its own"),
         Command::Import(import) => backfill::import(&arguments.home()?, import, output),
         Command::Export(export) => portable::export(&arguments.home()?, export, output),
         Command::Backfill(backfill) => backfill::backfill(&arguments.home()?, backfill, output),
@@ -96,5 +88,6 @@ fn run(arguments: &Arguments, output: &Output) -> Result<()> {
         Command::Completions(completions) => completions::run(completions, output),
         Command::Man(man) => man::run(man, output),
         Command::Worker(worker) => children::work(worker),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
