@@ -10,7 +10,7 @@ const LONGEST_NAME: usize = 64;
 /// Backslashes before a quote that was quoted five times over.
 const MOST_ESCAPES: usize = 31;
 
-pub(super) fn is_word(byte: u8) -> bool {
+pub(super) const fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
