@@ -164,6 +164,10 @@ impl Session for Snapshot {
     where
         P: IntoIterator<Item = &'p Value>,
     {
+        let mut lists = lists.peekable();
+        if lists.peek().is_none() {
+            return Ok(0);
+        }
         let mut statement = self.prepare(sql)?;
         let places = places(&statement)?;
         let mut changed = 0;
@@ -222,6 +226,16 @@ impl Session for Tx {
 fn bind(statement: &mut rusqlite::Statement<'_>, params: &[Value]) -> Result<()> {
     let places = places(statement)?;
     bind_at(statement, &places, params)
+}
+
+/// What follows VALUES for so many rows, each of what stands in `before` and so many parameters, counted from `first` on.
+pub(crate) fn rows_of_values(rows: usize, before: &str, first: usize, columns: usize) -> String {
+    let row = |row: usize| {
+        let numbers = first + row * columns..first + (row + 1) * columns;
+        let values: Vec<_> = numbers.map(|number| format!("${number}")).collect();
+        format!("({before}{})", values.join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
 /// Where SQLite has the parameter of each number, from `$1` on.
@@ -301,6 +315,12 @@ mod tests {
         let error =
             session.execute_many("DELETE FROM page WHERE url = $1", rows()).expect_err("one too many");
         assert_eq!(error.kind(), ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn values_of_rows_are_numbered_one_after_the_other() {
+        assert_eq!(rows_of_values(2, "$1, ", 2, 2), "($1, $2, $3), ($1, $4, $5)");
+        assert_eq!(rows_of_values(1, "", 1, 1), "($1)");
     }
 
     #[test]

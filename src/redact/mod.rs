@@ -266,6 +266,7 @@ mod tests {
             "{\"http.request.body\": \"hunter2\", \"gen_ai.prompt\": \"hunter2\"}",
             "Request { n: 1, prompt: \"hunter2\" }",
             "Turn {\n    output: Some(\"hunter2\"),\n}",
+            "[(\"http.request.body\", String(\"hunter2\")), (\"gen_ai.prompt\", \"hunter2\")]",
         ] {
             let cleaned = cleaned(text);
             assert!(!cleaned.contains("hunter2") && cleaned.contains(REDACTED), "{text}: {cleaned}");
@@ -382,6 +383,20 @@ mod tests {
             let once = redactor.text(&text).0.into_owned();
             prop_assert!(!once.contains("swordfish"));
             prop_assert_eq!(redactor.text(&once).0, once.as_str(), "{:?} became {:?}", text, once);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_place_that_is_worth_a_look_is_passed(text in "[ -~sgx_\\\\nrtb:,äö]{0,40}") {
+            let bytes = text.as_bytes();
+            let is_worth_it = |at: &usize| {
+                let begins_word = *at == 0 || !is_word(bytes[at - 1]) || is_escape(bytes, at - 1);
+                b":=,({-".contains(&bytes[*at]) || (shapes::is_first(bytes[*at]) && begins_word)
+            };
+            let next = |at: &usize| next_place(bytes, at + 1, text.contains('\\'));
+            let found: Vec<_> = std::iter::successors(next_place(bytes, 0, text.contains('\\')), next).collect();
+            prop_assert_eq!(found, (0..bytes.len()).filter(is_worth_it).collect::<Vec<_>>());
         }
     }
 

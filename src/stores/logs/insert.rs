@@ -16,7 +16,7 @@ use std::sync::{Arc, LazyLock};
 use super::prune::{self, LogCaps};
 use super::record::{Record, VALUES};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::{Session, Value};
+use crate::sql::{Session, Value, rows_of_values};
 
 /// The part of a cap that is freed at once.
 pub(super) const ROOM: i64 = 32;
@@ -35,16 +35,9 @@ const IS_THERE: &str = "SELECT id FROM log WHERE id = $1 AND ts = $2 AND process
 /// The statement that adds so many rows. `$1` is the run of the process, which all of them have; the values of each row
 /// follow, in the order of [`Record::values`].
 fn insert(rows: usize) -> String {
-    let row = |row: usize| {
-        let first = 2 + row * VALUES;
-        let value = |at: usize| format!("${}", first + at);
-        let values: Vec<_> = (0..VALUES).map(value).collect();
-        format!("($1, {})", values.join(", "))
-    };
-    let rows: Vec<_> = (0..rows).map(row).collect();
     format!(
         "INSERT INTO log(process_id, ts, level, target, message, fields, thread_id, module, file, line, bytes) VALUES {}",
-        rows.join(", ")
+        rows_of_values(rows, "$1, ", 2, VALUES)
     )
 }
 
