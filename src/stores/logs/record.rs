@@ -135,8 +135,8 @@ impl Recorder {
     }
 
     /// Whether what this name stands before has to be hidden, of a name that itself needs no cleaning.
-    fn hides(&mut self, name: &Cow<'static, str>) -> Option<bool> {
-        if let Some(known) = self.names.get(name.as_ref()) {
+    fn hides(&mut self, name: &str) -> Option<bool> {
+        if let Some(known) = self.names.get(name) {
             return Some(*known);
         }
         let is_clean = name.len() <= LONGEST_NAME && self.cleaner.keeps(name);
@@ -144,7 +144,7 @@ impl Recorder {
             return None;
         }
         let hides = self.cleaner.redactor.hides(name);
-        self.names.insert(name.clone(), hides);
+        self.names.insert(name.to_owned().into(), hides);
         Some(hides)
     }
 
