@@ -25,7 +25,12 @@ const TABLE: &[(&str, &str)] = &[
     ("status", ""),
     ("stats", ""),
     ("who", ""),
+    ("path", ""),
+    ("doctor", "--list"),
     ("import", "{transcripts}"),
+    ("import codex", "{transcripts}"),
+    ("export", "{folder}/threads.rowhouse"),
+    ("import home", "{folder}/threads.rowhouse"),
     ("backfill", ""),
     ("backfill status", ""),
     ("reindex", ""),
@@ -169,7 +174,9 @@ fn payload() -> Value {
 fn commands() -> BTreeSet<String> {
     let (_, manual) = document(Path::new("/nonexistent"), &["man"]);
     let pages = manual["pages"].as_array().expect("pages").iter();
-    let does = |page: &&Value| page["is_group"] == false || page["command"] == "rowhouse backfill";
+    let both = ["rowhouse backfill", "rowhouse import"];
+    let does =
+        |page: &&Value| page["is_group"] == false || both.iter().any(|command| page["command"] == *command);
     let name = |page: &Value| page["command"].as_str().expect("a name")["rowhouse ".len()..].to_owned();
     pages.filter(does).map(name).filter(|name| name != DRAWS).collect()
 }

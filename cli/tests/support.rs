@@ -107,6 +107,7 @@ fn the_archive_holds_what_was_listed_and_no_secret_and_not_whose_folder_it_is() 
             "about.json",
             "config.json",
             "databases.json",
+            "doctor.json",
             "logs.jsonl",
             "stats.json",
             "status.json",
@@ -146,11 +147,11 @@ fn nothing_is_written_without_consent() {
     assert!(stderr.contains("--yes"), "{stderr}");
     let (code, stdout, _) = place.bundle(&["--dry-run", "--json"]);
     let listed: Value = serde_json::from_str(&stdout).expect("one document");
-    assert_eq!((code, listed["entries"].as_array().map(Vec::len)), (Some(0), Some(7)), "{listed}");
+    assert_eq!((code, listed["entries"].as_array().map(Vec::len)), (Some(0), Some(8)), "{listed}");
     let (code, stdout, _) = place.bundle(&["--yes", "--json", "--log-rows", "0"]);
     let written: Value = serde_json::from_str(&stdout).expect("one document");
     let length = fs::metadata(place.file()).expect("the archive").len();
-    assert_eq!((code, &written["bytes"], place.entries().len()), (Some(0), &length.into(), 6), "{written}");
+    assert_eq!((code, &written["bytes"], place.entries().len()), (Some(0), &length.into(), 7), "{written}");
 }
 
 #[test]

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use rowhouse::{
-    DatabaseStats, ErrorKind, Home, HomeHolders, Inspection, ProcessState, RuntimeDbRegistry, StepState,
-    TableSize,
-};
+use rowhouse::doctor::{self, Check, Status};
+use rowhouse::{DatabaseStats, ErrorKind, Home, Inspection, RuntimeDbRegistry, TableSize};
 use serde::Serialize;
 
 use super::samples::{self, Sample};
@@ -25,12 +23,27 @@ pub(super) enum Level {
 /// Something to know, and what to do about it.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Finding {
+    /// The doctor's check.
+    id: String,
     pub(super) level: Level,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) database: Option<String>,
     pub(super) text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) advice: Option<String>,
+}
+
+impl Finding {
+    /// A row of the doctor that somebody should look at. It was cleaned when it was made.
+    fn of(check: Check) -> Option<Self> {
+        let level = match check.status {
+            Status::Fail => Level::Fail,
+            Status::Warning => Level::Warning,
+            Status::Ok | Status::Skipped => return None,
+        };
+        let (id, database) = (check.id, check.database);
+        Some(Self { id, level, database, text: check.summary, advice: check.remediation })
+    }
 }
 
 /// A database, and what could be seen of it.
@@ -58,26 +71,19 @@ impl Facts {
     /// Those of listing the home. What is wrong inside is a finding.
     pub(super) fn gather(home: &Home, per_database: Duration) -> Result<Self> {
         let registry = RuntimeDbRegistry::new(home);
-        let survey = registry.survey()?;
-        let mut findings = Findings { all: Vec::new(), cleaner: Cleaner::new() };
-        for warning in &survey.warnings {
-            findings.add(Level::Warning, None, warning, None);
-        }
-        let mut databases = Vec::new();
-        for stats in registry.stats()? {
-            databases.push(look(&registry, stats, per_database, &mut findings));
-        }
-        if let Ok(holders) = registry.who() {
-            findings.of_holders(&holders);
-        }
-        findings.all.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+        let cleaner = Cleaner::new();
+        let looked = |stats| look(&registry, stats, per_database, &cleaner);
+        let databases: Vec<_> = registry.stats()?.into_iter().map(looked).collect();
+        let examined = doctor::run(home, &doctor::Options::default())?;
+        let mut findings: Vec<_> = examined.checks.into_iter().filter_map(Finding::of).collect();
+        findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
         let generated_at = jiff::Timestamp::now();
         let mut samples = samples::kept(home);
         samples.push(Sample { at: generated_at, bytes: sizes(&databases) });
         Ok(Self {
-            home: findings.cleaner.text(&home.path().display().to_string()),
+            home: cleaner.text(&home.path().display().to_string()),
             generated_at,
-            findings: findings.all,
+            findings,
             databases,
             samples,
         })
@@ -103,89 +109,19 @@ fn look(
     registry: &RuntimeDbRegistry,
     stats: DatabaseStats,
     per_database: Duration,
-    findings: &mut Findings,
+    cleaner: &Cleaner,
 ) -> Database {
-    let name = stats.info.name.clone();
+    let name = &stats.info.name;
     if !stats.info.present {
         return Database { stats, inspection: None, tables: Err("there is no file yet".to_owned()) };
     }
-    let inspection = match registry.inspect(&name) {
-        Ok(inspection) => Some(inspection),
-        Err(error) => {
-            let level = if error.kind() == ErrorKind::Busy { Level::Warning } else { Level::Fail };
-            findings.add(level, Some(&name), &error.to_string(), error.advice());
-            None
-        }
-    };
-    let tables = registry.table_sizes(&name, per_database).map_err(|error| match error.kind() {
+    // What is in the way of a look is a finding of the doctor.
+    let inspection = registry.inspect(name).ok();
+    let tables = registry.table_sizes(name, per_database).map_err(|error| match error.kind() {
         ErrorKind::Timeout => {
             format!("there was no time to look at every page in {} s", per_database.as_secs())
         }
-        _ => findings.cleaner.text(&error.to_string()),
+        _ => cleaner.text(&error.to_string()),
     });
-    for step in registry.steps(&name).unwrap_or_default() {
-        if step.state == StepState::Waiting
-            && let Some(trouble) = &step.trouble
-        {
-            let text = format!("the step {} waits: {trouble}", step.name);
-            findings.add(Level::Warning, Some(&name), &text, None);
-        }
-    }
-    findings.of_counters(&stats);
     Database { stats, inspection, tables }
-}
-
-/// Findings under way.
-struct Findings {
-    all: Vec<Finding>,
-    cleaner: Cleaner,
-}
-
-impl Findings {
-    fn add(&mut self, level: Level, database: Option<&str>, text: &str, advice: Option<&str>) {
-        self.all.push(Finding {
-            level,
-            database: database.map(str::to_owned),
-            text: self.cleaner.text(text),
-            advice: advice.map(|advice| self.cleaner.text(advice)),
-        });
-    }
-
-    fn of_counters(&mut self, database: &DatabaseStats) {
-        let name = Some(database.info.name.as_str());
-        for process in database.processes.iter().filter(|process| process.latched) {
-            let text = format!("process {} takes no more work after a failed write", process.pid);
-            self.add(Level::Fail, name, &text, Some("end it, or let it open the database again"));
-        }
-        let total = &database.total;
-        if total.checkpoint_busy_streak >= 5 {
-            let text = format!("the log was not worked off {} times in a row", total.checkpoint_busy_streak);
-            self.add(Level::Warning, name, &text, Some("`rowhouse who` names whose snapshot keeps it"));
-        }
-        if total.dropped + total.shed > 0 {
-            let text =
-                format!("{} jobs were dropped or refused to keep its bounds", total.dropped + total.shed);
-            self.add(Level::Warning, name, &text, Some("`rowhouse stats` tells by which process"));
-        }
-    }
-
-    fn of_holders(&mut self, holders: &HomeHolders) {
-        for database in &holders.databases {
-            let stopped = database.processes.iter().flatten();
-            for user in stopped.filter(|user| user.process.state == ProcessState::Stopped) {
-                let text = format!("process {} is stopped, and keeps its locks", user.process.pid);
-                let advice = format!("continue it (kill -CONT {}) or end it", user.process.pid);
-                self.add(Level::Warning, Some(&database.name), &text, Some(&advice));
-            }
-            for file in database.deleted.iter().flatten() {
-                let text = format!("{} was deleted, and is still open", file.path.display());
-                self.add(
-                    Level::Warning,
-                    Some(&database.name),
-                    &text,
-                    Some("end the process that has it open"),
-                );
-            }
-        }
-    }
 }

@@ -50,7 +50,7 @@ fn findings(facts: &Facts) -> String {
         return "<p class=\"ok\">✓ nothing to worry about</p>\n".to_owned();
     }
     let mut text = String::from("<ul class=\"findings\">\n");
-    for Finding { level, database, text: said, advice } in &facts.findings {
+    for Finding { level, database, text: said, advice, .. } in &facts.findings {
         let (class, mark) = word(*level);
         let of = database.as_ref().map_or_else(String::new, |name| format!("{name}: "));
         // Writing to a String cannot fail, here and below.
@@ -60,7 +60,7 @@ fn findings(facts: &Facts) -> String {
         }
         text += "</span></li>\n";
     }
-    text + "</ul>\n"
+    text + "</ul>\n<p class=\"soft\"><code>rowhouse doctor</code> tells more, and by which commands it is mended.</p>\n"
 }
 
 fn databases(facts: &Facts) -> String {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use rowhouse::doctor;
 use rowhouse::stores::LogFormat;
 use rowhouse::{Home, RuntimeDbRegistry};
 use serde::{Serialize, Serializer};
@@ -105,6 +106,14 @@ pub(super) fn gather(home: &rowhouse::Result<Home>, given: Given<'_>, log_rows: 
         entry("stats.json", "what each process counted", of(&|registry| value(&registry.stats()?))),
         entry("who.json", "which processes use the databases", of(&|registry| value(&registry.who()?))),
     ];
+    let examined = at
+        .clone()
+        .map_err(Into::into)
+        .and_then(|(home, _)| value(&doctor::run(home, &doctor::Options::default())?));
+    entries.insert(
+        1,
+        entry("doctor.json", "what is wrong, what it comes from, and what to do", document(examined)),
+    );
     if log_rows > 0 {
         let rows = at.map_err(Into::into).and_then(|(home, _)| newest_rows(home, log_rows, &cleaner));
         entries.push(entry("logs.jsonl", "the newest log rows", rows));
