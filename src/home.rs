@@ -104,6 +104,14 @@ impl Home {
         Ok(others)
     }
 
+    /// The user's config file, which [`resolve`](Self::resolve) looks into; it need not be there.
+    ///
+    /// # Errors
+    /// `Invalid` when the user has no home directory.
+    pub fn user_config() -> Result<PathBuf> {
+        Ok(UserFolders::find()?.config_file())
+    }
+
     /// Its folder, as it was given.
     pub fn path(&self) -> &Path {
         &self.path
@@ -239,6 +247,10 @@ impl UserFolders {
         let state = folders.state_dir().unwrap_or_else(|| folders.home_dir().join(".local/state"));
         Ok(Self { home: folders.home_dir().to_owned(), config: folders.config_dir(), state })
     }
+
+    fn config_file(&self) -> PathBuf {
+        self.config.join("rowhouse").join("config.toml")
+    }
 }
 
 /// This user's own folder, when there is one.
@@ -294,7 +306,7 @@ fn resolve_from(
 
 /// `home` of the user's config file; its other settings are not looked at here.
 fn configured(folders: &UserFolders) -> Result<Option<PathBuf>> {
-    let file = folders.config.join("rowhouse").join("config.toml");
+    let file = folders.config_file();
     let bytes = match read_file(&file) {
         Ok(bytes) => bytes,
         Err(error) if matches!(error.kind(), Os::NotFound | Os::NotADirectory) => return Ok(None),
@@ -445,8 +457,9 @@ fn tighten_below(folder: &Path) -> Result<()> {
 }
 
 fn holds_only_ours(folder: &Path) -> Result<bool> {
-    const OURS: [&str; 10] = [
+    const OURS: [&str; 11] = [
         "config.toml",
+        "sizes.jsonl",
         "locks",
         "run",
         "sessions",

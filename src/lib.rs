@@ -75,7 +75,7 @@ pub use maintenance::{
 };
 pub use processes::ProcessState;
 pub use registry::{
-    DatabaseInfo, DatabaseStats, Inspection, ProcessStats, RuntimeDbRegistry, SchemaMeta, Survey,
+    DatabaseInfo, DatabaseStats, Inspection, ProcessStats, RuntimeDbRegistry, SchemaMeta, Survey, TableSize,
 };
 /// Embeds a folder of SQL migrations as `&'static [Migration]`, in the order of their numbers.
 ///

@@ -6,11 +6,13 @@
 mod file;
 mod inspect;
 mod stats;
+mod tables;
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::domain::{Domain, Durability, Role};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,6 +25,7 @@ use crate::sqlite::status_page::{self, ProcessStatus};
 use crate::sqlite::steps::StepStatus;
 pub use inspect::Inspection;
 pub use stats::{DatabaseStats, ProcessStats};
+pub use tables::TableSize;
 
 /// What is known of a database without opening it. Sizes are in bytes; 0 where the file is missing.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -172,6 +175,40 @@ impl RuntimeDbRegistry {
             let error = blame_file_system(holders::blame(error, &path, &locked), &path);
             error.in_database(name, &path)
         })
+    }
+
+    /// How large each table of a database is with its indexes, the largest first. Reads every page of the file, and gives up
+    /// after `deadline`. Opens the database as [`inspect`](Self::inspect) does; its log is not worked off meanwhile.
+    ///
+    /// ```
+    /// # fn main() -> rowhouse::Result<()> {
+    /// # use rowhouse::{Domain, Home, Runtime, RuntimeDbRegistry};
+    /// # let folder = tempfile::tempdir().expect("a folder");
+    /// # let home = Home::at(folder.path());
+    /// let runtime = Runtime::builder(home.clone()).domain(Domain::new("cache")).open()?;
+    /// let create = "CREATE TABLE page(url TEXT PRIMARY KEY, body TEXT)";
+    /// runtime.database("cache")?.write(|tx| tx.execute(create, []))?;
+    /// let sizes = RuntimeDbRegistry::new(&home).table_sizes("cache", std::time::Duration::from_secs(2))?;
+    /// let page = sizes.iter().find(|size| size.table == "page").expect("the table");
+    /// assert_eq!((page.bytes, page.index_bytes), (4096, 4096));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Timeout` after `deadline`; and those of [`inspect`](Self::inspect).
+    pub fn table_sizes(&self, name: &str, deadline: Duration) -> Result<Vec<TableSize>> {
+        Domain::new(name).check()?;
+        let home = self.home.locate()?;
+        let path = home.database_path(name);
+        if check_database_file(&path)?.is_none() {
+            return Err(Error::new(ErrorKind::NotFound, "there is no such database")
+                .at_path(&path)
+                .advise("list the databases of this home"));
+        }
+        let told = |error| holders::blame(error, &path, &home.lock_path(&format!("{name}.init")));
+        tables::sizes(&path, deadline, inspect::BUSY_TIMEOUT)
+            .map_err(|error| blame_file_system(told(error), &path).in_database(name, &path))
     }
 
     /// How far the [steps](crate::Step) of a database are, by name, whoever does them. Opens the database, read-only and

@@ -131,18 +131,20 @@ pub trait Session {
     /// Of the engine; `Invalid` when the text's parameters are not `$1` to `$n`, each given once in `params`.
     fn execute(&self, sql: &str, params: &[Value]) -> Result<u64>;
 
-    /// Runs one statement once for each of these parameters; answers how many rows all of them changed. Cheaper than as
-    /// many [`execute`](Self::execute): what is the same each time is done once.
+    /// Runs one statement once for each of these lists of parameters; answers how many rows all of them changed. Cheaper
+    /// than as many [`execute`](Self::execute): what is the same each time is done once, and no value is copied into a
+    /// list.
     ///
     /// # Errors
     /// As [`execute`](Self::execute). What was done before stays done.
-    fn execute_many<'p>(&self, sql: &str, rows: impl Iterator<Item = &'p [Value]>) -> Result<u64>
+    fn execute_many<'p, P>(&self, sql: &str, lists: impl Iterator<Item = P>) -> Result<u64>
     where
         Self: Sized,
+        P: IntoIterator<Item = &'p Value>,
     {
         let mut changed = 0;
-        for params in rows {
-            changed += self.execute(sql, params)?;
+        for params in lists {
+            changed += self.execute(sql, &params.into_iter().cloned().collect::<Vec<_>>())?;
         }
         Ok(changed)
     }
@@ -164,12 +166,19 @@ impl Session for Snapshot {
         Ok(changed as u64)
     }
 
-    fn execute_many<'p>(&self, sql: &str, rows: impl Iterator<Item = &'p [Value]>) -> Result<u64> {
+    fn execute_many<'p, P>(&self, sql: &str, lists: impl Iterator<Item = P>) -> Result<u64>
+    where
+        P: IntoIterator<Item = &'p Value>,
+    {
+        let mut lists = lists.peekable();
+        if lists.peek().is_none() {
+            return Ok(0);
+        }
         let mut statement = self.prepare(sql)?;
-        let numbers = numbers(&statement)?;
+        let places = places(&statement)?;
         let mut changed = 0;
-        for params in rows {
-            bind_as(&mut statement, &numbers, params)?;
+        for params in lists {
+            bind_at(&mut statement, &places, params)?;
             cost::begin(&statement);
             changed += statement.raw_execute()? as u64;
             cost::end(&statement, sql, 0);
@@ -208,8 +217,11 @@ impl Session for Tx {
         self.deref().execute(sql, params)
     }
 
-    fn execute_many<'p>(&self, sql: &str, rows: impl Iterator<Item = &'p [Value]>) -> Result<u64> {
-        self.deref().execute_many(sql, rows)
+    fn execute_many<'p, P>(&self, sql: &str, lists: impl Iterator<Item = P>) -> Result<u64>
+    where
+        P: IntoIterator<Item = &'p Value>,
+    {
+        self.deref().execute_many(sql, lists)
     }
 
     fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>> {
@@ -218,33 +230,52 @@ impl Session for Tx {
 }
 
 fn bind(statement: &mut rusqlite::Statement<'_>, params: &[Value]) -> Result<()> {
-    let numbers = numbers(statement)?;
-    bind_as(statement, &numbers, params)
+    let places = places(statement)?;
+    bind_at(statement, &places, params)
 }
 
-/// The number by which each parameter of a statement goes, in SQLite's order.
-fn numbers(statement: &rusqlite::Statement<'_>) -> Result<Vec<usize>> {
-    let count = statement.parameter_count();
-    let number = |index| {
-        statement
-            .parameter_name(index)
-            .and_then(|name| name.strip_prefix('$'))
-            .and_then(|digits| digits.parse::<usize>().ok())
-            .filter(|number| (1..=count).contains(number))
-            .ok_or_else(|| Error::new(ErrorKind::Invalid, "parameters are written $1 to $n, without a gap"))
+/// What follows VALUES for so many rows, each of what stands in `before` and so many parameters, counted from `first` on.
+pub(crate) fn rows_of_values(rows: usize, before: &str, first: usize, columns: usize) -> String {
+    let row = |row: usize| {
+        let numbers = first + row * columns..first + (row + 1) * columns;
+        let values: Vec<_> = numbers.map(|number| format!("${number}")).collect();
+        format!("({before}{})", values.join(", "))
     };
-    (1..=count).map(number).collect()
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
 }
 
-fn bind_as(statement: &mut rusqlite::Statement<'_>, numbers: &[usize], params: &[Value]) -> Result<()> {
-    if numbers.len() != params.len() {
-        let message =
-            format!("the statement takes {} parameters, {} were given", numbers.len(), params.len());
-        return Err(Error::new(ErrorKind::Invalid, message));
+/// Where SQLite has the parameter of each number, from `$1` on.
+fn places(statement: &rusqlite::Statement<'_>) -> Result<Vec<usize>> {
+    let count = statement.parameter_count();
+    let mut places = vec![0; count];
+    for place in 1..=count {
+        let name = statement.parameter_name(place).and_then(|name| name.strip_prefix('$'));
+        let number = name.and_then(|digits| digits.parse::<usize>().ok()).unwrap_or_default();
+        if let Some(of) = number.checked_sub(1).and_then(|at| places.get_mut(at)) {
+            *of = place;
+        }
     }
-    for (at, number) in numbers.iter().enumerate() {
-        // Each is one of as many as there are.
-        statement.raw_bind_parameter(at + 1, &params[number - 1])?;
+    if places.contains(&0) {
+        return Err(Error::new(ErrorKind::Invalid, "parameters are written $1 to $n, without a gap"));
+    }
+    Ok(places)
+}
+
+fn bind_at<'p>(
+    statement: &mut rusqlite::Statement<'_>,
+    places: &[usize],
+    params: impl IntoIterator<Item = &'p Value>,
+) -> Result<()> {
+    let mut given = 0;
+    for value in params {
+        if let Some(place) = places.get(given) {
+            statement.raw_bind_parameter(*place, value)?;
+        }
+        given += 1;
+    }
+    if given != places.len() {
+        let message = format!("the statement takes {} parameters, {given} were given", places.len());
+        return Err(Error::new(ErrorKind::Invalid, message));
     }
     Ok(())
 }
@@ -282,12 +313,20 @@ mod tests {
             session.query("SELECT url FROM page WHERE body = 'new' ORDER BY url", &[]).expect("query");
         assert_eq!(found[2].get::<String>("url").expect("text"), "c");
         assert_eq!(
-            session.execute_many("DELETE FROM page WHERE url = $1", std::iter::empty()).expect("none"),
+            session
+                .execute_many("DELETE FROM page WHERE url = $1", std::iter::empty::<&[Value]>())
+                .expect("none"),
             0
         );
         let error =
             session.execute_many("DELETE FROM page WHERE url = $1", rows()).expect_err("one too many");
         assert_eq!(error.kind(), ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn values_of_rows_are_numbered_one_after_the_other() {
+        assert_eq!(rows_of_values(2, "$1, ", 2, 2), "($1, $2, $3), ($1, $4, $5)");
+        assert_eq!(rows_of_values(1, "", 1, 1), "($1)");
     }
 
     #[test]

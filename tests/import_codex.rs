@@ -8,7 +8,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rowhouse::rollout::{CodexReport, Reader, Rollouts, walk};
+use rowhouse::rollout::{CodexReport, Reader, walk};
 use rowhouse::stores::threads::{Change, ThreadPatch};
 use rowhouse::thread_store::{LocalThreadStore, ThreadStore};
 use rowhouse::{Domain, ErrorKind, Home, Runtime, ThreadQuery};
@@ -38,7 +38,7 @@ impl Codex {
             // As if Codex had done it: it leaves no lock behind.
             let archived =
                 codex.transcripts().into_iter().find(|path| path.to_string_lossy().contains("archived"));
-            let rollouts = Rollouts::open(&Home::at(codex.path())).expect("a home");
+            let rollouts = rowhouse::rollout::Rollouts::open(&Home::at(codex.path())).expect("a home");
             rollouts.compress(&archived.expect("an archived one")).expect("compressed");
             for own in ["locks", "run"] {
                 fs::remove_dir_all(codex.path().join(own)).expect("removed");

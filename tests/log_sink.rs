@@ -212,7 +212,8 @@ fn what_is_dropped_is_counted_and_told() {
     let late = place.sink.flush(Duration::from_millis(300)).expect_err("it cannot be written");
     assert_eq!(late.kind(), ErrorKind::Timeout, "{late}");
     let stats = place.sink.stats();
-    assert!((12_335..=12_345).contains(&stats.dropped), "{stats:?}");
+    // A hundred wait, and of two batches some are being written.
+    assert!((12_325..=12_345).contains(&stats.dropped), "{stats:?}");
     assert_eq!(stats.emitted, stats.written + stats.dropped + stats.waiting, "{stats:?}");
     holder.tell("end");
     holder.finish();

@@ -137,7 +137,11 @@ fn what_is_no_export_and_what_a_later_version_made_are_told_apart() {
 #[test]
 fn a_forged_place_is_refused() {
     use sha2::{Digest, Sha256};
-    let hex = |text: &str| Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let hex = |text: &str| {
+        let digits = |byte: &u8| [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)]);
+        let hex = Sha256::digest(text).iter().flat_map(digits).collect();
+        String::from_utf8(hex).expect("digits")
+    };
     let id = "019b7e00-0000-7000-8000-000000000001";
     let first = |id: &str| {
         format!(
@@ -156,14 +160,12 @@ fn a_forged_place_is_refused() {
         (good.clone(), first(other), false),
         (good, first(id), true),
     ] {
-        let mut text =
-            "{\"format\":\"rowhouse-home\",\"version\":1,\"program\":\"x\",\"created_at\":\"\"}\n".to_owned();
+        let header = json!({"format": "rowhouse-home", "version": 1, "program": "x", "created_at": ""});
         let transcript = json!({"name": name, "archived": false, "bytes": content.len()});
-        text += &format!("{}\n{content}\n", json!({"thread": {"id": id, "transcript": transcript}}));
-        let check = hex(&text);
-        text += &format!("{{\"check\":\"{check}\"}}\n");
-        let end = "{\"end\":{\"sections\":1}}\n";
-        text += &format!("{end}{{\"check\":\"{}\"}}\n", hex(end));
+        let section = json!({"thread": {"id": id, "transcript": transcript}});
+        let checked = |text: String| format!("{text}{}\n", json!({"check": hex(&text)}));
+        let text = checked(format!("{header}\n{section}\n{content}\n"))
+            + &checked("{\"end\":{\"sections\":1}}\n".to_owned());
         let file = target.home.path().join("forged.rowhouse");
         fs::write(&file, text).expect("written");
         let report = target

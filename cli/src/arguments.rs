@@ -1,10 +1,13 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use std::ffi::OsString;
+
+use anstream::ColorChoice;
 use anstyle::{AnsiColor, Style};
 use clap::builder::Styles;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use rowhouse::Home;
 
 const EXAMPLES: &str = "\
@@ -28,17 +31,32 @@ Examples:
 The home is --home, else ROWHOUSE_HOME, else the one of your configuration, else the XDG state folder.
 Exit codes: 0 it worked, 1 it did not, 2 the command line was not understood.";
 
+/// The heading of what every command understands.
+const EVERYWHERE: &str = "With every command";
+
+/// What a command is, how it is used by example, and only then its options.
+const TEMPLATE: &str = "\
+{before-help}{about}{after-help}
+
+{usage-heading} {usage}
+
+{all-args}";
+
 /// Look at, fill, measure and care for a home of SQLite databases
 #[derive(Parser)]
 #[command(name = "rowhouse", version, after_help = EXAMPLES, styles = styles(), max_term_width = 110)]
 #[command(arg_required_else_help = true, disable_help_subcommand = false)]
 pub(crate) struct Arguments {
     /// The folder of the databases
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = EVERYWHERE)]
     home: Option<PathBuf>,
-    /// Print one JSON document and nothing else on standard output
-    #[arg(long, global = true)]
+    /// Print JSON and nothing else on standard output: one document, or one a line where rows come as they are found
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
+    // Given as text: clippy would have the names in backticks.
+    #[arg(help = "Colours: NO_COLOR, CLICOLOR and CLICOLOR_FORCE count where this is auto")]
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto, help_heading = EVERYWHERE)]
+    color: Color,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -49,6 +67,9 @@ pub(crate) enum Command {
     Status(crate::status::StatusArguments),
     /// What every process did with the databases: jobs, times, waits, errors
     Stats(crate::stats::StatsArguments),
+    /// What the processes do with the databases, as it happens
+    #[cfg(feature = "tui")]
+    Top(crate::top::TopArguments),
     /// Who has the databases open, writes, waits, is stopped, or keeps deleted files
     Who(crate::who::WhoArguments),
     /// What is wrong, what it comes from, and what to do: looks, changes nothing
@@ -87,12 +108,81 @@ pub(crate) enum Command {
     Demo(crate::demo::DemoArguments),
     /// Measure this disk, side by side with the usual ways to share a database
     Bench(crate::bench::BenchArguments),
+    /// What is set, to which value, and what decided it
+    Config(crate::config::ConfigArguments),
+    /// A page to look at and to keep: findings, sizes, growth, write times
+    Report(crate::report::ReportArguments),
+    /// What helps others to help
+    Support(crate::support::SupportArguments),
+    /// What completes commands and options in a shell
+    Completions(crate::completions::CompletionsArguments),
+    /// The manual pages of this command and of each of its own
+    Man(crate::man::ManArguments),
     /// Write as one of several processes (started by the demo and the benches)
     #[command(hide = true)]
     Worker(crate::children::WorkerArguments),
 }
 
+/// When there are colours.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+/// The whole command line, as it is understood and as its manual shows it.
+pub(crate) fn command() -> clap::Command {
+    examples_first(Arguments::command())
+}
+
+fn examples_first(command: clap::Command) -> clap::Command {
+    command.help_template(TEMPLATE).mut_subcommands(examples_first)
+}
+
+/// Sets the colours of both outputs, before anything is told: also for what was not understood.
+fn choose_colors(given: &[OsString]) {
+    let words: Vec<_> = given.iter().map(|word| word.to_str().unwrap_or_default()).collect();
+    let asked = words.iter().enumerate().rev().find_map(|(at, word)| match *word {
+        "--color" => words.get(at + 1).copied(),
+        word => word.strip_prefix("--color="),
+    });
+    let choice = match asked {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        _ => return,
+    };
+    choice.write_global();
+}
+
+/// What the command line itself says, where others could say it as well.
+#[derive(Clone, Copy)]
+pub(crate) struct Given<'a> {
+    pub(crate) home: Option<&'a Path>,
+    /// Nothing for `auto`, which leaves it to others.
+    pub(crate) color: Option<&'static str>,
+}
+
 impl Arguments {
+    pub(crate) fn given(&self) -> Given<'_> {
+        let color = match self.color {
+            Color::Auto => None,
+            Color::Always => Some("always"),
+            Color::Never => Some("never"),
+        };
+        Given { home: self.home.as_deref(), color }
+    }
+
+    /// Understands the command line of this process.
+    ///
+    /// # Errors
+    /// What was not understood, or the help that was asked for.
+    pub(crate) fn of_this_process() -> Result<Self, clap::Error> {
+        let given: Vec<_> = std::env::args_os().collect();
+        choose_colors(&given);
+        Self::from_arg_matches(&command().try_get_matches_from(given)?)
+    }
+
     pub(crate) fn home(&self) -> rowhouse::Result<Home> {
         match &self.home {
             Some(folder) => Ok(Home::at(folder)),
@@ -119,7 +209,18 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
-        Arguments::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_examples() {
+        fn check(command: &clap::Command, path: &str) {
+            let said = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(said.starts_with("Examples:\n  rowhouse"), "{path}: {said:?}");
+            for part in command.get_subcommands().filter(|part| !part.is_hide_set()) {
+                check(part, &format!("{path} {}", part.get_name()));
+            }
+        }
+        check(&command(), "rowhouse");
     }
 }

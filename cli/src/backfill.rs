@@ -18,7 +18,9 @@ use rowhouse::stores::backfill::{
 use rowhouse::{Domain, Error, ErrorKind, Home, Runtime, RuntimeDbRegistry};
 use serde::Serialize;
 
+use crate::agreement::{ADVICE, Agreement};
 use crate::bench::count;
+use crate::open::{self, Opened};
 use crate::output::{self, Output, WARNING};
 use crate::table::{Table, age, time};
 
@@ -78,12 +80,15 @@ pub(crate) struct BackfillArguments {
 #[derive(Subcommand)]
 enum BackfillCommand {
     /// Which folders are indexed, how far, and by whom
+    #[command(
+        after_help = "Examples:\n  rowhouse backfill status\n  rowhouse backfill status --json | jq '.backfills[].state'"
+    )]
     Status,
 }
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  rowhouse reindex                         find files that are new, changed, moved or gone\n  rowhouse reindex --everything            read every file again\n  rowhouse reindex --sweep                 remove the threads whose file is gone\n  rowhouse reindex --json | jq '.missing_files[].path'"
+    after_help = "Examples:\n  rowhouse reindex                         find files that are new, changed, moved or gone\n  rowhouse reindex --everything            read every file again\n  rowhouse reindex --sweep --dry-run       name the threads whose file is gone\n  rowhouse reindex --sweep                 remove them, after a question\n  rowhouse reindex --json | jq '.missing_files[].path'"
 )]
 pub(crate) struct ReindexArguments {
     /// The folder that holds the transcripts [default: the home, with its live and archived sessions]
@@ -95,6 +100,8 @@ pub(crate) struct ReindexArguments {
     /// Remove the threads whose file is gone, also what users said of them
     #[arg(long)]
     sweep: bool,
+    #[command(flatten)]
+    agreement: Agreement,
 }
 
 pub(crate) fn import(home: &Home, arguments: &ImportArguments, output: &Output) -> Result<()> {
@@ -112,7 +119,7 @@ fn import_folder(home: &Home, folder: Option<&Path>, output: &Output) -> Result<
             .into());
     };
     check(folder)?;
-    let runtime = Runtime::open(home.clone())?;
+    let runtime = open::all(home)?;
     let report = run(&runtime, folder, Reread::Changed)?;
     if output.is_json() { output.document(&report) } else { output.text(&text(&report)) }
 }
@@ -164,10 +171,11 @@ struct Reindexed {
 
 pub(crate) fn reindex(home: &Home, arguments: &ReindexArguments, output: &Output) -> Result<()> {
     let folder = folder(home, arguments.folder.as_deref())?;
-    let runtime = Runtime::open(home.clone())?;
+    let runtime = open::all(home)?;
     let reread = if arguments.everything { Reread::Everything } else { Reread::Changed };
     let report = run(&runtime, &folder, reread)?;
-    let sweep = arguments.sweep.then(|| runtime.backfill().sweep(&folder)).transpose()?;
+    let sweep = arguments.sweep && report.missing > 0 && may_sweep(&report, &arguments.agreement, output)?;
+    let sweep = sweep.then(|| runtime.backfill().sweep(&folder)).transpose()?;
     if output.is_json() {
         return output.document(&Reindexed { report, sweep });
     }
@@ -178,6 +186,18 @@ pub(crate) fn reindex(home: &Home, arguments: &ReindexArguments, output: &Output
         None => told.push_str(&missing(&report)),
     }
     output.text(&told)
+}
+
+/// Names what would go, and asks.
+fn may_sweep(report: &BackfillReport, agreement: &Agreement, output: &Output) -> Result<bool> {
+    if agreement.dry_run {
+        return Ok(false);
+    }
+    if !agreement.yes {
+        output.can_ask(ADVICE)?;
+        output.text(&missing(report))?;
+    }
+    agreement.given(&format!("remove {}, with what was said of them?", threads(report.missing)), output)
 }
 
 /// One line of `backfill --json`.
@@ -206,7 +226,7 @@ pub(crate) fn backfill(home: &Home, arguments: &BackfillArguments, output: &Outp
         return status(home, output);
     }
     let folder = folder(home, arguments.folder.as_deref())?;
-    let runtime = Runtime::open(home.clone())?;
+    let runtime = open::all(home)?;
     let report = if arguments.follow {
         follow(&runtime, &folder, output)?
     } else {
@@ -270,7 +290,7 @@ fn status(home: &Home, output: &Output) -> Result<()> {
             .advise("index a folder of transcripts with: rowhouse import DIR")
             .into());
     }
-    let runtime = Runtime::builder(home.clone()).domain(Domain::state()).open()?;
+    let runtime = Opened::new(Runtime::builder(home.clone()).domain(Domain::state()).open()?);
     let found = runtime.backfill().status()?;
     if output.is_json() {
         return output.document(&StatusDocument { home: home.path(), backfills: &found });

@@ -16,14 +16,16 @@ use crate::bench::workloads::verify;
 use crate::bench::{count, micros};
 use crate::children::{self, Work};
 use crate::output::{self, HEADING, Output};
-use crate::{status, threads};
+use crate::{signals, status, threads};
 
 const DOMAIN: &str = "demo";
 const PROCESSES: usize = 4;
 const CALLERS: usize = 4;
 
 #[derive(Args)]
-#[command(after_help = "Nothing is left behind: the home is a temporary folder, removed at the end.")]
+#[command(
+    after_help = "Examples:\n  rowhouse demo\n  rowhouse demo --seconds 10 --json | jq .writing.commits_per_s\n\nNothing is left behind: the home is a temporary folder, removed at the end."
+)]
 pub(crate) struct DemoArguments {
     /// How long the processes write
     #[arg(long, value_name = "S", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -53,6 +55,7 @@ pub(crate) fn run(arguments: &DemoArguments, output: &Output) -> Result<()> {
         .prefix("rowhouse-demo-")
         .tempdir()
         .map_err(|error| Error::io("create a temporary home", &std::env::temp_dir(), error))?;
+    let _removed = signals::remove_at_end(folder.path());
     let home = Home::at(folder.path().join("home"));
 
     output::note(&format!("{PROCESSES} processes of {CALLERS} threads write to one database …"));

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::ProgressBar;
 use rowhouse::doctor::{self, CheckInfo, Options, Report, Status};
 use rowhouse::{ErrorKind, Folder, Home};
@@ -68,19 +68,9 @@ pub(crate) struct DoctorArguments {
     /// Marks that every terminal has
     #[arg(long)]
     ascii: bool,
-    /// When to use colours
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
-    color: Color,
     /// The SQLite files of any folder, such as another program's home
     #[arg(long, value_name = "PATH")]
     dir: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Color {
-    Auto,
-    Always,
-    Never,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -94,11 +84,6 @@ struct List {
 }
 
 pub(crate) fn run(all: &Arguments, arguments: &DoctorArguments, output: &Output) -> ExitCode {
-    match arguments.color {
-        Color::Auto => {}
-        Color::Always => anstream::ColorChoice::Always.write_global(),
-        Color::Never => anstream::ColorChoice::Never.write_global(),
-    }
     match answer(all, arguments, output) {
         Ok(code) => code,
         Err(error) if error.is::<ReaderGone>() => ExitCode::SUCCESS,

@@ -13,10 +13,11 @@ use rowhouse::stores::device_keys::{
     Binding, DeviceKey, KeyBinding, KeyId, KeyPolicy, LARGEST_PAGE, ProtectedBy, ProtectionClass,
     SignPayload, SigningRules,
 };
-use rowhouse::{Domain, Error, ErrorKind, Home, Runtime};
+use rowhouse::{Domain, Error, ErrorKind, Home};
 use serde::Serialize;
 
-use crate::open;
+use crate::agreement::{ADVICE, Agreement};
+use crate::open::{self, Opened};
 use crate::output::{self, Output};
 use crate::table::{Table, age, rfc3339, time};
 
@@ -35,6 +36,9 @@ pub(crate) struct KeysArguments {
 #[derive(Subcommand)]
 enum KeysCommand {
     /// Whom keys belong to, and how they are protected
+    #[command(
+        after_help = "Examples:\n  rowhouse keys list\n  rowhouse keys list --json | jq -r '.keys[].key_id'"
+    )]
     List,
     /// Make a key for an account and a client
     #[command(
@@ -63,6 +67,9 @@ enum KeysCommand {
         format: Format,
     },
     /// Destroy a key, and forget whom it belonged to
+    #[command(
+        after_help = "Examples:\n  rowhouse keys remove KEY_ID --dry-run\n  rowhouse keys remove KEY_ID --yes"
+    )]
     Remove {
         /// The id of the key
         key_id: String,
@@ -70,22 +77,13 @@ enum KeysCommand {
         agreement: Agreement,
     },
     /// Destroy keys that belong to nobody: what crashes, or a lost database, left
+    #[command(after_help = "Examples:\n  rowhouse keys clean --dry-run\n  rowhouse keys clean --yes")]
     Clean {
         #[command(flatten)]
         agreement: Agreement,
     },
     /// Sign a payload
     Sign(SignArguments),
-}
-
-#[derive(Args)]
-struct Agreement {
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
-    /// Say what would be done, and do nothing
-    #[arg(long, conflicts_with = "yes")]
-    dry_run: bool,
 }
 
 #[derive(Args)]
@@ -193,7 +191,7 @@ pub(crate) fn run(home: &Home, arguments: &KeysArguments, output: &Output) -> Re
     }
 }
 
-fn existing(home: &Home) -> rowhouse::Result<Runtime> {
+fn existing(home: &Home) -> rowhouse::Result<Opened> {
     const ADVICE: &str = "`rowhouse keys create` makes one; --home or ROWHOUSE_HOME names another home";
     open::existing(home, Domain::device_keys(), "this home holds no device keys yet", ADVICE)
 }
@@ -307,8 +305,7 @@ fn remove(keys: &DeviceKeys, key_id: &str, agreement: &Agreement, output: &Outpu
             output,
         );
     }
-    let advice = "look with --dry-run, then say --yes";
-    if !agreement.yes && !output.agreed(&format!("remove {whose}? It cannot come back. [y/N]"), advice)? {
+    if !agreement.given(&format!("remove {whose}? It cannot come back."), output)? {
         return Ok(());
     }
     keys.remove(key_id)?;
@@ -333,11 +330,11 @@ fn clean(keys: &DeviceKeys, agreement: &Agreement, output: &Output) -> Result<()
         return told(&Removed { done: orphans.is_empty(), removed: orphans }, &text, output);
     }
     if !agreement.yes {
-        let advice = "look with --dry-run, then say --yes";
-        output.can_ask(advice)?;
+        output.can_ask(ADVICE)?;
         output.text(&listed("belongs to nobody:", &orphans))?;
-        let question = "remove them? Not if you are going to restore a backup of the database. [y/N]";
-        if !output.agreed(question, advice)? {
+        if !agreement
+            .given("remove them? Not if you are going to restore a backup of the database.", output)?
+        {
             return Ok(());
         }
     }

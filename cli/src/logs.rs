@@ -19,6 +19,7 @@ use rowhouse::{Domain, Error, ErrorKind, Home, LogQuery, Runtime, RuntimeDbRegis
 use serde::Serialize;
 
 use crate::moment::Moment;
+use crate::open::Opened;
 use crate::output::{self, BAD, DIM, Output, WARNING};
 use crate::table::{Table, age};
 
@@ -26,6 +27,11 @@ use crate::table::{Table, age};
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  rowhouse logs tail -f --level warn
+  rowhouse logs query --level error --since 2h
+  rowhouse logs export --since 1d --output today.jsonl")]
 pub(crate) struct LogsArguments {
     #[command(subcommand)]
     command: LogsCommand,
@@ -65,7 +71,7 @@ enum LogsCommand {
     Level(level::LevelArguments),
     /// Delete old rows, or those of a thread, while programs go on writing
     #[command(
-        after_help = "Examples:\n  rowhouse logs prune --older-than 7d --dry-run\n  rowhouse logs prune --thread THREAD_ID\n  rowhouse logs prune && rowhouse maintain logs        (and give the space back now)"
+        after_help = "Examples:\n  rowhouse logs prune --older-than 7d --dry-run\n  rowhouse logs prune --thread THREAD_ID --yes\n  rowhouse logs prune && rowhouse maintain logs        (and give the space back now)"
     )]
     Prune(prune::PruneArguments),
 }
@@ -357,14 +363,14 @@ fn rest() {
 }
 
 /// Opens the log alone; creates none.
-fn open(home: &Home) -> Result<Runtime> {
+pub(crate) fn open(home: &Home) -> Result<Opened> {
     if !is_there(home)? {
         return Err(Error::new(ErrorKind::NotFound, "this home holds no log yet")
             .at_path(home.path())
             .advise("`rowhouse logs tail -f` waits for it; --home or ROWHOUSE_HOME names another home")
             .into());
     }
-    let runtime = Runtime::builder(home.clone()).domain(Domain::logs()).open()?;
+    let runtime = Opened::new(Runtime::builder(home.clone()).domain(Domain::logs()).open()?);
     let database = runtime.database("logs")?;
     // It is attached in the background: what is in the way of that is told before anything else.
     database.read(|_| Ok(()))?;

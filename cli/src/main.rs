@@ -1,10 +1,14 @@
 //! The `rowhouse` command: arguments in, the library's answers out.
 
+mod agreement;
 mod arguments;
 mod backfill;
 mod backup;
 mod bench;
 mod children;
+mod clean;
+mod completions;
+mod config;
 mod demo;
 mod doctor;
 mod failure;
@@ -12,6 +16,7 @@ mod goals;
 mod keys;
 mod logs;
 mod maintain;
+mod man;
 mod memories;
 mod moment;
 mod open;
@@ -20,46 +25,47 @@ mod pager;
 mod path;
 mod portable;
 mod repair;
+mod report;
 mod restore;
 mod signals;
 mod stats;
 mod status;
+mod support;
 mod table;
 mod threads;
+#[cfg(feature = "tui")]
+mod top;
 mod who;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
 
 use arguments::{Arguments, Command};
 use output::Output;
 
 fn main() -> ExitCode {
-    signals::survive_a_file_size_limit();
-    let arguments = match Arguments::try_parse() {
+    signals::handle();
+    let arguments = match Arguments::of_this_process() {
         Ok(arguments) => arguments,
         Err(refused) => return failure::usage(&refused),
     };
     let output = Output::new(arguments.json);
-    // What is wrong is an answer of the doctor, with an exit code of its own.
-    if let Command::Doctor(doctor) = &arguments.command {
-        return doctor::run(&arguments, doctor, &output);
-    }
-    match run(&arguments, &output) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failure::report(&error, &output),
-    }
+    let done = run(&arguments, &output);
+    signals::end_if_asked();
+    done.unwrap_or_else(|error| failure::report(&error, &output))
 }
 
-fn run(arguments: &Arguments, output: &Output) -> Result<()> {
+fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
     match &arguments.command {
+        // What it finds wrong is an answer, with an exit code of its own.
+        Command::Doctor(doctor) => return Ok(doctor::run(arguments, doctor, output)),
         Command::Status(status) => status::run(&arguments.home()?, status, output),
         Command::Stats(stats) => stats::run(&arguments.home()?, stats, output),
+        #[cfg(feature = "tui")]
+        Command::Top(top) => top::run(&arguments.home()?, top, output),
         Command::Who(who) => who::run(arguments, who, output),
         Command::Path(path) => path::run(&arguments.home()?, path, output),
-        Command::Doctor(_) => unreachable!("answered by main, for it has exit codes of its own"),
         Command::Import(import) => backfill::import(&arguments.home()?, import, output),
         Command::Export(export) => portable::export(&arguments.home()?, export, output),
         Command::Backfill(backfill) => backfill::backfill(&arguments.home()?, backfill, output),
@@ -76,6 +82,12 @@ fn run(arguments: &Arguments, output: &Output) -> Result<()> {
         Command::Compact(compact) => maintain::compact(&arguments.home()?, compact, output),
         Command::Demo(demo) => demo::run(demo, output),
         Command::Bench(bench) => bench::run(bench, output),
+        Command::Config(config) => config::run(arguments.given(), config, output),
+        Command::Report(report) => report::run(&arguments.home()?, report, output),
+        Command::Support(support) => support::run(&arguments.home(), arguments.given(), support, output),
+        Command::Completions(completions) => completions::run(completions, output),
+        Command::Man(man) => man::run(man, output),
         Command::Worker(worker) => children::work(worker),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

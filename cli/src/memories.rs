@@ -14,6 +14,9 @@ use crate::table::{Table, age, rfc3339_option, time};
 use crate::who::duration;
 
 #[derive(Args)]
+#[command(
+    after_help = "Examples:\n  rowhouse memories status\n  rowhouse memories status --json | jq .extract"
+)]
 pub(crate) struct MemoriesArguments {
     #[command(subcommand)]
     command: MemoriesCommand,

@@ -1,14 +1,45 @@
-//! Opening one database of a home to look at it, or to change what is there.
+//! Opening the databases of a home to look at them, or to change what is there. A signal closes what is open.
+
+use std::ops::Deref;
 
 use rowhouse::{Domain, Error, ErrorKind, Home, Runtime, RuntimeDbRegistry};
 
 use crate::output;
+use crate::signals::{self, AtEnd};
+
+/// A runtime that is closed when a signal ends the program.
+pub(crate) struct Opened {
+    runtime: Runtime,
+    _at_end: AtEnd,
+}
+
+impl Opened {
+    pub(crate) fn new(runtime: Runtime) -> Self {
+        Self { _at_end: signals::close_at_end(&runtime), runtime }
+    }
+}
+
+impl Deref for Opened {
+    type Target = Runtime;
+
+    fn deref(&self) -> &Runtime {
+        &self.runtime
+    }
+}
+
+/// All built-in databases.
+///
+/// # Errors
+/// The engine's.
+pub(crate) fn all(home: &Home) -> rowhouse::Result<Opened> {
+    Runtime::open(home.clone()).map(Opened::new)
+}
 
 /// The threads of a home, and what belongs to them.
 ///
 /// # Errors
 /// `NotFound` when there are none yet; the engine's.
-pub(crate) fn state(home: &Home) -> rowhouse::Result<Runtime> {
+pub(crate) fn state(home: &Home) -> rowhouse::Result<Opened> {
     const ADVICE: &str =
         "`rowhouse import DIR` brings transcripts in; --home or ROWHOUSE_HOME names another home";
     existing(home, Domain::state(), "this home holds no threads yet", ADVICE)
@@ -23,7 +54,7 @@ pub(crate) fn existing(
     domain: Domain,
     missing: &'static str,
     advice: &'static str,
-) -> rowhouse::Result<Runtime> {
+) -> rowhouse::Result<Opened> {
     let name = domain.name();
     if !RuntimeDbRegistry::new(home).list()?.iter().any(|found| found.name == name && found.present) {
         return Err(Error::new(ErrorKind::NotFound, missing).at_path(home.path()).advise(advice));
@@ -35,11 +66,11 @@ pub(crate) fn existing(
 ///
 /// # Errors
 /// The engine's.
-pub(crate) fn or_new(home: &Home, domain: Domain) -> rowhouse::Result<Runtime> {
+pub(crate) fn or_new(home: &Home, domain: Domain) -> rowhouse::Result<Opened> {
     let name = domain.name().to_owned();
     let runtime = Runtime::builder(home.clone()).domain(domain).open()?;
     for warning in runtime.database(&name)?.warnings() {
         output::warn(&warning);
     }
-    Ok(runtime)
+    Ok(Opened::new(runtime))
 }

@@ -136,6 +136,17 @@ pub(crate) fn progress(length: u64) -> ProgressBar {
     bar
 }
 
+/// The same for what tells no progress: that it goes on, and for how long.
+pub(crate) fn busy(doing: &'static str) -> ProgressBar {
+    let bar = progress(0);
+    if !bar.is_hidden() {
+        let style = ProgressStyle::with_template("{spinner} {msg}  {elapsed}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+        bar.set_message(doing);
+    }
+    bar
+}
+
 /// The same, counting bytes.
 pub(crate) fn progress_in_bytes() -> ProgressBar {
     let bar = progress(0);

@@ -12,7 +12,7 @@ use crate::output::{Output, ReaderGone};
 use crate::signals;
 
 /// Ends at once when all fits the screen, shows colours, leaves the text there.
-const USUAL: &str = "less -FRX";
+pub(crate) const USUAL: &str = "less -FRX";
 /// How a shell says that it found no such command.
 const NO_SUCH_COMMAND: i32 = 127;
 

@@ -8,6 +8,7 @@ use rowhouse::repair::{self, Finding};
 use rowhouse::{DamageReport, Domain, Holder, Home, KeptRows, OnDamage};
 use serde::Serialize;
 
+use crate::agreement::{ADVICE, Agreement};
 use crate::bench::count;
 use crate::output::{self, BAD, GOOD, Output, WARNING};
 use crate::table::Table;
@@ -24,19 +25,20 @@ pub(crate) struct RepairArguments {
 #[derive(Subcommand)]
 enum RepairCommand {
     /// Look at every page, and say what a repair would do; changes nothing
+    #[command(after_help = "Examples:\n  rowhouse repair plan\n  rowhouse repair plan logs --json")]
     Plan {
         /// Only this database
         #[arg(value_name = "DB")]
         database: Option<String>,
     },
     /// Set right what the plan lists; nobody may have the home open
+    #[command(after_help = "Examples:\n  rowhouse repair apply\n  rowhouse repair apply state --yes")]
     Apply {
         /// Only this database
         #[arg(value_name = "DB")]
         database: Option<String>,
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
+        #[command(flatten)]
+        agreement: Agreement,
     },
 }
 
@@ -73,12 +75,17 @@ struct Applied {
 
 pub(crate) fn run(home: &Home, arguments: &RepairArguments, output: &Output) -> Result<()> {
     match &arguments.command {
-        RepairCommand::Plan { database } => {
-            let plan = look(home, database.as_deref())?;
-            if output.is_json() { output.document(&plan) } else { output.text(&plan_text(&plan)) }
+        RepairCommand::Plan { database } => plan(home, database.as_deref(), output),
+        RepairCommand::Apply { database, agreement } if agreement.dry_run => {
+            plan(home, database.as_deref(), output)
         }
-        RepairCommand::Apply { database, yes } => apply(home, database.as_deref(), *yes, output),
+        RepairCommand::Apply { database, agreement } => apply(home, database.as_deref(), agreement, output),
     }
+}
+
+fn plan(home: &Home, database: Option<&str>, output: &Output) -> Result<()> {
+    let plan = look(home, database)?;
+    if output.is_json() { output.document(&plan) } else { output.text(&plan_text(&plan)) }
 }
 
 /// The domains whose schemas this program knows.
@@ -93,7 +100,14 @@ fn look(home: &Home, database: Option<&str>) -> Result<Plan> {
     if let Some(name) = database {
         return Ok(Plan { databases: vec![looked(name, named(name)?)] });
     }
-    let databases = domains.iter().map(Domain::name).map(|name| match named(name) {
+    let bar = output::progress(domains.len() as u64);
+    let look = |name: &str| {
+        bar.set_message(format!("reading {name}"));
+        let found = named(name);
+        bar.inc(1);
+        found
+    };
+    let databases = domains.iter().map(Domain::name).map(|name| match look(name) {
         Ok(found) => looked(name, found),
         Err(error) => Looked {
             database: name.to_owned(),
@@ -104,7 +118,9 @@ fn look(home: &Home, database: Option<&str>) -> Result<Plan> {
             },
         },
     });
-    Ok(Plan { databases: databases.collect() })
+    let databases = databases.collect();
+    bar.finish_and_clear();
+    Ok(Plan { databases })
 }
 
 fn looked(name: &str, found: Vec<Finding>) -> Looked {
@@ -162,11 +178,14 @@ fn rows_text(rows: &[KeptRows]) -> String {
     table.render()
 }
 
-fn apply(home: &Home, database: Option<&str>, yes: bool, output: &Output) -> Result<()> {
-    if !yes && !confirmed(home, database, output)? {
+fn apply(home: &Home, database: Option<&str>, agreement: &Agreement, output: &Output) -> Result<()> {
+    if !agreement.yes && !confirmed(home, database, agreement, output)? {
         return Ok(());
     }
-    let repaired = repair::apply(home, &domains(), database)?;
+    let bar = output::busy("repairing");
+    let repaired = repair::apply(home, &domains(), database);
+    bar.finish_and_clear();
+    let repaired = repaired?;
     if output.is_json() {
         return output.document(&Applied { repaired });
     }
@@ -184,13 +203,12 @@ fn apply(home: &Home, database: Option<&str>, yes: bool, output: &Output) -> Res
 }
 
 /// Shows the plan to a person, and asks. False when there is nothing to do, or they do not want it.
-fn confirmed(home: &Home, database: Option<&str>, output: &Output) -> Result<bool> {
-    const ADVICE: &str = "look at `rowhouse repair plan`, then say --yes";
+fn confirmed(home: &Home, database: Option<&str>, agreement: &Agreement, output: &Output) -> Result<bool> {
     output.can_ask(ADVICE)?;
     let plan = look(home, database)?;
     output.text(&plan_text(&plan))?;
     if !plan.databases.iter().any(|looked| matches!(looked.state, State::Damaged(_))) {
         return Ok(false);
     }
-    output.agreed("do it? [y/N]", ADVICE)
+    agreement.given("do it?", output)
 }

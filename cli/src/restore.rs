@@ -8,6 +8,7 @@ use bytesize::ByteSize;
 use clap::Args;
 use rowhouse::{Home, RestoreOptions, RestoreReport, Runtime};
 
+use crate::agreement::{ADVICE, Agreement};
 use crate::backup::Progress;
 use crate::bench::count;
 use crate::output::{self, Output};
@@ -15,26 +16,40 @@ use crate::table::Table;
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  rowhouse restore ~/.local/state/rowhouse/backups/2026-03-01T08-00-00Z --dry-run\n  rowhouse restore /mnt/usb/monday --home /tmp/look\n\nThe whole backup is checked first. Nobody may have the home open. What is there now is moved to quarantine/, never\ndeleted; databases that the backup does not hold stay. A restore that is broken off is finished by the next one, or when a\nprogram opens the home."
+    after_help = "Examples:\n  rowhouse restore ~/.local/state/rowhouse/backups/2026-03-01T08-00-00Z --dry-run\n  rowhouse restore /mnt/usb/monday --home /tmp/look\n  rowhouse restore /mnt/usb/monday --yes\n\nThe whole backup is checked first. Nobody may have the home open. What is there now is moved to quarantine/, never\ndeleted, and you are asked before; databases that the backup does not hold stay. A restore that is broken off is finished by the next one, or when a\nprogram opens the home."
 )]
 pub(crate) struct RestoreArguments {
     /// The folder that `rowhouse backup` made
     #[arg(value_name = "BACKUP")]
     backup: PathBuf,
-    /// Check everything, and only say what would be done
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    agreement: Agreement,
 }
 
 pub(crate) fn run(home: &Home, arguments: &RestoreArguments, output: &Output) -> Result<()> {
-    let options = if arguments.dry_run { RestoreOptions::dry_run() } else { RestoreOptions::default() };
-    let mut progress = Progress::new(output);
+    let restore = |options: &RestoreOptions| {
+        let mut progress = Progress::new(output);
+        let report =
+            Runtime::builder(home.clone())
+                .agent_domains()
+                .restore(&arguments.backup, options, &mut |step| progress.show(step));
+        progress.end();
+        report
+    };
+    let agreement = &arguments.agreement;
+    if !agreement.yes && !agreement.dry_run {
+        let plan = restore(&RestoreOptions::dry_run())?;
+        // Where nothing is there, nothing is lost.
+        if plan.databases.iter().any(|database| database.replaces) {
+            output.can_ask(ADVICE)?;
+            output.text(&text(&plan))?;
+            if !agreement.given("put them in place of those that are there?", output)? {
+                return Ok(());
+            }
+        }
+    }
     let report =
-        Runtime::builder(home.clone())
-            .agent_domains()
-            .restore(&arguments.backup, &options, &mut |step| progress.show(step));
-    progress.end();
-    let report = report?;
+        restore(&if agreement.dry_run { RestoreOptions::dry_run() } else { RestoreOptions::default() })?;
     if output.is_json() {
         return output.document(&report);
     }

@@ -1,8 +1,112 @@
-//! Signals whose default is to end the program without a word.
+//! Signals: what a person's Ctrl-C, a service manager's TERM and a file size limit do to the program.
+//!
+//! Invariants:
+//! 1. The first SIGINT, SIGTERM or SIGHUP lets what was registered with [`at_end`] run: runtimes are closed, folders of
+//!    our own are removed, the terminal is as it was. Then the program dies of that very signal, as its parent expects.
+//! 2. A second one ends it at once, whatever the first is at.
+//! 3. What the command itself says once its runtime was closed under it is not told: see [`end_if_asked`].
+//! 4. With no file size to write beyond (`ulimit -f`), a write fails with an error instead of killing the program.
+//!
+//! Tests: `cli/tests/signals.rs`.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rowhouse::Runtime;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+/// How long each database of a runtime may work off what is queued.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+type Action = Box<dyn FnOnce() + Send>;
+
+/// What is to be done before the program ends, in the order it was registered.
+static ACTIONS: Mutex<Vec<(u64, Action)>> = Mutex::new(Vec::new());
+static NEXT: AtomicU64 = AtomicU64::new(0);
+static ENDING: AtomicBool = AtomicBool::new(false);
+
+/// Registered as long as it lives.
+#[must_use = "what is to be done at the end is forgotten with it"]
+pub(crate) struct AtEnd(u64);
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        actions().retain(|(number, _)| *number != self.0);
+    }
+}
+
+fn actions() -> std::sync::MutexGuard<'static, Vec<(u64, Action)>> {
+    // A list of closures is whole whatever panicked beside it.
+    ACTIONS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs this when a signal ends the program, before what was registered earlier.
+pub(crate) fn at_end(action: impl FnOnce() + Send + 'static) -> AtEnd {
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    actions().push((number, Box::new(action)));
+    AtEnd(number)
+}
+
+/// Closes this runtime when a signal ends the program: acknowledged work is on the disk, claims and locks are given back.
+pub(crate) fn close_at_end(runtime: &Runtime) -> AtEnd {
+    let runtime = runtime.clone();
+    at_end(move || drop(runtime.close(CLOSE_WITHIN)))
+}
+
+/// Removes this folder of our own when a signal ends the program.
+pub(crate) fn remove_at_end(folder: &Path) -> AtEnd {
+    let folder = folder.to_owned();
+    at_end(move || {
+        // Processes that we started may still write into it, and end soon: some tries.
+        for _ in 0..20 {
+            if std::fs::remove_dir_all(&folder).is_ok() || !folder.exists() {
+                return;
+            }
+            pause();
+        }
+    })
+}
+
+#[allow(clippy::disallowed_methods, reason = "nothing tells when another process has let go of a folder")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(50));
+}
+
+/// Takes the signals from here on. Where that cannot be had, they end the program at once, as everywhere.
+pub(crate) fn handle() {
+    survive_a_file_size_limit();
+    let asked = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // In this order: the first signal sets the flag, the second finds it set.
+        let _ = signal_hook::flag::register_conditional_default(signal, Arc::clone(&asked));
+        let _ = signal_hook::flag::register(signal, Arc::clone(&asked));
+    }
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM, SIGHUP]) else { return };
+    let waiting = move || {
+        let Some(signal) = signals.forever().next() else { return };
+        ENDING.store(true, Ordering::SeqCst);
+        let registered = std::mem::take(&mut *actions());
+        for (_, action) in registered.into_iter().rev() {
+            action();
+        }
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+    };
+    let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(waiting);
+}
+
+/// Waits for the end when a signal asked for it: what the command has to say then comes of that.
+pub(crate) fn end_if_asked() {
+    while ENDING.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
+}
 
 /// Lets a write beyond the limit of `ulimit -f` fail with an error, which SQLite reports, instead of killing the
 /// program in the middle of a transaction.
-pub(crate) fn survive_a_file_size_limit() {
+fn survive_a_file_size_limit() {
     // SAFETY: no other thread runs yet, and SIG_IGN is no handler: nothing of this program runs in a signal.
     unsafe {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);

@@ -193,7 +193,7 @@ fn time(times: &Distribution) -> String {
     if times.count() == 0 { "-".to_owned() } else { micros(times.quantile(0.99)) }
 }
 
-fn micros(micros: u64) -> String {
+pub(crate) fn micros(micros: u64) -> String {
     match micros {
         ..1_000 => format!("{micros} µs"),
         1_000..1_000_000 => format!("{:.1} ms", micros as f64 / 1e3),

@@ -40,6 +40,11 @@ const SHORT_ID: usize = 8;
 const NARROWEST_TITLE: usize = 16;
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  rowhouse threads list --cwd . --limit 10
+  rowhouse threads search flaky test
+  rowhouse threads tree 0badcafe")]
 pub(crate) struct ThreadsArguments {
     #[command(subcommand)]
     command: ThreadsCommand,

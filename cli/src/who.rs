@@ -44,14 +44,13 @@ struct Document<'d> {
 
 pub(crate) fn run(all: &Arguments, arguments: &WhoArguments, output: &Output) -> Result<()> {
     let name = arguments.database.as_deref();
-    let (place, holders) = match &arguments.dir {
-        Some(dir) => of_folder(&Folder::find(dir)?, name)?,
-        None => {
-            let home = all.home()?;
-            let registry = RuntimeDbRegistry::new(&home);
-            let holders = name.map_or_else(|| registry.who(), |name| registry.who_has(name))?;
-            (home.path().to_owned(), holders)
-        }
+    let (place, holders) = if let Some(dir) = &arguments.dir {
+        of_folder(&Folder::find(dir)?, name)?
+    } else {
+        let home = all.home()?;
+        let registry = RuntimeDbRegistry::new(&home);
+        let holders = name.map_or_else(|| registry.who(), |name| registry.who_has(name))?;
+        (home.path().to_owned(), holders)
     };
     if output.is_json() {
         return output.document(&Document { home: &place, holders: &holders });

@@ -78,7 +78,7 @@ fn what_is_gone_is_named_and_swept_on_request_only() {
         (&report["missing"], &report["bytes_read"], &report["sweep"]),
         (&json!(1), &json!(0), &Value::Null)
     );
-    let (_, swept) = document(home.path(), &["reindex", "--sweep"]);
+    let (_, swept) = document(home.path(), &["reindex", "--sweep", "--yes"]);
     assert_eq!(swept["sweep"]["threads"], 1, "{swept}");
     let (_, report) = document(home.path(), &["reindex", "--everything"]);
     assert_eq!((&report["missing"], &report["unchanged"]), (&json!(0), &json!(5)), "{report}");

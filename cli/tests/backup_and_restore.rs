@@ -52,7 +52,7 @@ fn there_and_back_again() {
     let (code, _, told) = rowhouse(home.path(), &["threads", "list"]);
     assert!(code == Some(0) && told.contains("quarantine"), "{code:?} {told}");
     assert_eq!(threads(home.path()), 0);
-    let (code, done) = document(home.path(), &["restore", folder]);
+    let (code, done) = document(home.path(), &["restore", folder, "--yes"]);
     assert_eq!(code, Some(0), "{done}");
     assert!(Path::new(done["quarantine"].as_str().expect("a folder")).join("state.sqlite").exists());
     assert_eq!(threads(home.path()), before);
@@ -92,12 +92,12 @@ fn a_home_that_somebody_has_open_is_backed_up_and_not_restored() {
     let (code, made) = document(home.path(), &["backup"]);
     assert_eq!(code, Some(0), "{made}");
     let folder = made["folder"].as_str().expect("a folder");
-    let (code, refused) = document(home.path(), &["restore", folder]);
+    let (code, refused) = document(home.path(), &["restore", folder, "--yes"]);
     assert_eq!((code, &refused["error"]["kind"]), (Some(1), &"busy".into()), "{refused}");
     let message = refused["error"]["message"].as_str().expect("a message");
     assert!(message.contains(&format!("pid {}", std::process::id())), "{message}");
     drop(runtime);
-    assert_eq!(document(home.path(), &["restore", folder]).0, Some(0));
+    assert_eq!(document(home.path(), &["restore", folder, "--yes"]).0, Some(0));
 }
 
 #[test]

@@ -302,9 +302,9 @@ fn old_rows_and_those_of_a_thread_are_deleted() {
     assert!(
         prune(&["--older-than", "2026-03-01T12:00:01Z", "--dry-run"]).starts_with("1 row would be deleted")
     );
-    assert_eq!(document(folder.path(), &["logs", "prune", "--thread", THREAD]).1["rows"], 2);
+    assert_eq!(document(folder.path(), &["logs", "prune", "--thread", THREAD, "--yes"]).1["rows"], 2);
     assert_eq!(rows(folder.path(), &["logs", "query"]), ["two"]);
-    assert!(prune(&["--older-than", "0s"]).starts_with("1 row deleted"));
-    let (code, _, stderr) = rowhouse(folder.path(), &["logs", "prune", "--thread", "mine"]);
+    assert!(prune(&["--older-than", "0s", "--yes"]).starts_with("1 row deleted"));
+    let (code, _, stderr) = rowhouse(folder.path(), &["logs", "prune", "--thread", "mine", "--yes"]);
     assert_eq!(code, Some(1), "{stderr}");
 }

@@ -70,8 +70,7 @@ fn a_codex_home_comes_in_with_its_names() {
     let (_, again) = document(&home, &["import", "codex", text(&codex)]);
     assert_eq!((&again["unchanged"], &again["names"]["given"]), (&json!(6), &json!(0)), "{again}");
     let (_, found) = document(&home, &["threads", "search", "ledger", "--limit", "9"]);
-    let names = found["threads"].as_array().expect("threads").iter().map(|row| &row["name"]);
-    assert!(names.clone().any(|name| name == "The ledger"), "{found}");
+    assert_eq!(found["threads"][0]["title"], "The ledger", "{found}");
     let (code, refused) = document(&home, &["import", "codex", text(folder.path())]);
     assert_eq!((code, &refused["error"]["kind"]), (Some(1), &json!("not_found")), "{refused}");
 }

@@ -10,7 +10,7 @@ const LONGEST_NAME: usize = 64;
 /// Backslashes before a quote that was quoted five times over.
 const MOST_ESCAPES: usize = 31;
 
-pub(super) fn is_word(byte: u8) -> bool {
+pub(super) const fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
@@ -69,8 +69,12 @@ impl Redactor {
         if !(is_secret_name(name) || is_content_name(name) || self.is_named(name)) {
             return None;
         }
-        let opening =
-            text[..name_start].strip_suffix(quote as char)?.trim_end_matches('\\').trim_end_matches('b');
+        // Of a name with dots that was its last part.
+        let of_a_path = |byte: &u8| is_word(*byte) || b"-.".contains(byte);
+        let parts =
+            bytes[..name_start].iter().rev().take(LONGEST_NAME).take_while(|byte| of_a_path(byte)).count();
+        let opening = text[..name_start - parts].strip_suffix(quote as char)?;
+        let opening = opening.trim_end_matches('\\').trim_end_matches('b');
         let start = run(bytes, at + 1, is_blank);
         let whole = || constructed(text, start).map(|end| (start, end, end));
         let (start, end, behind) = quoted(text, start).or_else(whole)?;

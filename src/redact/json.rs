@@ -32,6 +32,11 @@ impl Cleaner {
         if cleaned.contains('\0') { cleaned.replace('\0', "\u{2400}") } else { cleaned }
     }
 
+    /// Whether a text may be kept as it is.
+    pub(crate) fn keeps(&self, text: &str) -> bool {
+        self.redactor.text(text).1 == 0 && !text.contains('\0')
+    }
+
     /// What a field of this name may keep of its value.
     pub(crate) fn value(&mut self, name: &str, value: Value) -> Value {
         self.deeper(name, value, 0)

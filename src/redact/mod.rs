@@ -99,12 +99,9 @@ impl Redactor {
     fn search(&self, text: &str) -> Vec<(usize, usize)> {
         let bytes = text.as_bytes();
         let (mut found, mut at, mut no_shape_before) = (Vec::new(), 0, 0);
-        while at < bytes.len() {
-            let Some(next) = bytes[at..].iter().position(|byte| MAY_BEGIN[usize::from(*byte)] != NOTHING)
-            else {
-                break;
-            };
-            at += next;
+        let has_escapes = bytes.contains(&b'\\');
+        while let Some(next) = next_place(bytes, at, has_escapes) {
+            at = next;
             let secret = match bytes[at] {
                 b':' | b'=' => shapes::url(text, at).or_else(|| self.assigned(text, at)),
                 b',' => self.paired(text, at),
@@ -112,18 +109,13 @@ impl Redactor {
                 b'-' if bytes[at + 1..].starts_with(b"-") && (at == 0 || bytes[at - 1] != b'-') => {
                     shapes::private_key(text, at).or_else(|| assigned::argument(text, at))
                 }
-                _ if MAY_BEGIN[usize::from(bytes[at])] == LETTER
-                    && at >= no_shape_before
-                    && (at == 0 || !is_word(bytes[at - 1]) || is_escape(bytes, at - 1)) =>
-                {
-                    match shapes::shape(text, at) {
-                        Shape::Found(start, end) => Some((start, end)),
-                        Shape::NoneBefore(end) => {
-                            no_shape_before = end;
-                            None
-                        }
+                _ if at >= no_shape_before && shapes::may_begin(bytes, at) => match shapes::shape(text, at) {
+                    Shape::Found(start, end) => Some((start, end)),
+                    Shape::NoneBefore(end) => {
+                        no_shape_before = end;
+                        None
                     }
-                }
+                },
                 _ => None,
             };
             match secret {
@@ -151,27 +143,47 @@ fn without(text: &str, ranges: &[(usize, usize)]) -> String {
     kept
 }
 
-const NOTHING: u8 = 0;
-const SIGN: u8 = 1;
-const LETTER: u8 = 2;
-
-/// Where a look is worth it: signs between names and values, and what credentials begin with.
-const MAY_BEGIN: [u8; 256] = {
-    let mut table = [NOTHING; 256];
-    let signs = b":=,({-";
-    let mut at = 0;
-    while at < signs.len() {
-        table[signs[at] as usize] = SIGN;
-        at += 1;
+/// The next place from `from` on where a look is worth it: a sign between a name and a value, or the beginning of a word
+/// that may be a credential. Most texts have few of them: each byte costs a look into a table, and waits for no other.
+/// The letter of `\n` written out is no part of the word behind it; `has_escapes` tells whether there may be one.
+fn next_place(bytes: &[u8], from: usize, has_escapes: bool) -> Option<usize> {
+    let mut before = from.checked_sub(1).map_or(0, |at| KINDS[usize::from(bytes[at])]);
+    for (at, byte) in bytes.iter().enumerate().skip(from) {
+        let kind = KINDS[usize::from(*byte)];
+        let begins_word = !(before / WORD * LETTER);
+        let is_behind_escape = || has_escapes && kind & LETTER != 0 && at > 0 && is_escape(bytes, at - 1);
+        if kind & (SIGN | (LETTER & begins_word)) != 0 || is_behind_escape() {
+            return Some(at);
+        }
+        before = kind;
     }
+    None
+}
+
+/// What a byte may be, each a bit.
+const SIGN: u8 = 1;
+/// What credentials begin with.
+const LETTER: u8 = 2;
+const WORD: u8 = 4;
+
+const KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
     let mut byte = 0;
-    while byte < 128 {
-        if shapes::may_begin(byte as u8) {
-            table[byte] = LETTER;
+    while byte < 256 {
+        let letter = byte as u8;
+        kinds[byte] = if matches!(letter, b':' | b'=' | b',' | b'(' | b'{' | b'-') {
+            SIGN
+        } else if is_word(letter) {
+            WORD
+        } else {
+            0
+        };
+        if shapes::is_first(letter) {
+            kinds[byte] |= LETTER;
         }
         byte += 1;
     }
-    table
+    kinds
 };
 
 #[cfg(test)]
@@ -254,6 +266,7 @@ mod tests {
             "{\"http.request.body\": \"hunter2\", \"gen_ai.prompt\": \"hunter2\"}",
             "Request { n: 1, prompt: \"hunter2\" }",
             "Turn {\n    output: Some(\"hunter2\"),\n}",
+            "[(\"http.request.body\", String(\"hunter2\")), (\"gen_ai.prompt\", \"hunter2\")]",
         ] {
             let cleaned = cleaned(text);
             assert!(!cleaned.contains("hunter2") && cleaned.contains(REDACTED), "{text}: {cleaned}");
@@ -370,6 +383,20 @@ mod tests {
             let once = redactor.text(&text).0.into_owned();
             prop_assert!(!once.contains("swordfish"));
             prop_assert_eq!(redactor.text(&once).0, once.as_str(), "{:?} became {:?}", text, once);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_place_that_is_worth_a_look_is_passed(text in "[ -~sgx_\\\\nrtb:,äö]{0,40}") {
+            let bytes = text.as_bytes();
+            let is_worth_it = |at: &usize| {
+                let begins_word = *at == 0 || !is_word(bytes[at - 1]) || is_escape(bytes, at - 1);
+                b":=,({-".contains(&bytes[*at]) || (shapes::is_first(bytes[*at]) && begins_word)
+            };
+            let next = |at: &usize| next_place(bytes, at + 1, text.contains('\\'));
+            let found: Vec<_> = std::iter::successors(next_place(bytes, 0, text.contains('\\')), next).collect();
+            prop_assert_eq!(found, (0..bytes.len()).filter(is_worth_it).collect::<Vec<_>>());
         }
     }
 

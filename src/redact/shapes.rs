@@ -27,19 +27,47 @@ const SHAPES: &[(&str, usize)] = &[
     ("eyJ", 24),
 ];
 
+/// Words before a token, in any case of letters.
+const SCHEMES: &[&str] = &["bearer", "basic"];
+
 /// How the ids of AWS keys begin, and how long the rest is exactly.
 const AWS_KEYS: (&[&str], usize) = (&["AKIA", "ASIA"], 16);
 
-/// True for what a credential of this module may begin with.
-pub(super) const fn may_begin(byte: u8) -> bool {
+/// The two letters that credentials of this module begin with: of each first one a set of second ones.
+const BEGINNINGS: [u128; 128] = {
+    let mut beginnings = [0; 128];
     let mut at = 0;
     while at < SHAPES.len() {
-        if SHAPES[at].0.as_bytes()[0] == byte {
-            return true;
-        }
+        let prefix = SHAPES[at].0.as_bytes();
+        beginnings[prefix[0] as usize] |= 1 << prefix[1];
         at += 1;
     }
-    matches!(byte, b'A' | b'B' | b'b')
+    at = 0;
+    while at < AWS_KEYS.0.len() {
+        let prefix = AWS_KEYS.0[at].as_bytes();
+        beginnings[prefix[0] as usize] |= 1 << prefix[1];
+        at += 1;
+    }
+    at = 0;
+    while at < SCHEMES.len() {
+        let word = SCHEMES[at].as_bytes();
+        let second = 1 << word[1] | 1 << word[1].to_ascii_uppercase();
+        beginnings[word[0] as usize] |= second;
+        beginnings[word[0].to_ascii_uppercase() as usize] |= second;
+        at += 1;
+    }
+    beginnings
+};
+
+/// True for a letter that a credential may begin with.
+pub(super) const fn is_first(byte: u8) -> bool {
+    byte < 128 && BEGINNINGS[byte as usize] != 0
+}
+
+/// True where, by its first two letters, a credential may begin.
+pub(super) fn may_begin(bytes: &[u8], at: usize) -> bool {
+    let [first, second, ..] = bytes[at..] else { return false };
+    first < 128 && second < 128 && BEGINNINGS[usize::from(first)] >> second & 1 == 1
 }
 
 /// What was found at a place.
@@ -101,7 +129,7 @@ fn scheme(text: &str, at: usize) -> Option<(usize, usize)> {
     let is = |word: &str| {
         bytes.get(at..at + word.len()).is_some_and(|part| part.eq_ignore_ascii_case(word.as_bytes()))
     };
-    let word = ["bearer", "basic"].into_iter().find(|word| is(word))?;
+    let word = SCHEMES.iter().copied().find(|word| is(word))?;
     let start = run(bytes, at + word.len(), |byte| byte == b' ' || byte == b'\t');
     if start == at + word.len() {
         return None;

@@ -15,7 +15,7 @@ use crate::sqlite::history::{self, SchemaMeta};
 use crate::sqlite::read_only::Source;
 use crate::sqlite::steps::{self, StepStatus};
 
-const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What is really in a database file.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

@@ -225,8 +225,10 @@ impl Recorder {
             return Ok(Appended::Written { from: self.file.end(), to: self.file.end() });
         }
         self.get_ready()?;
-        // Made before anything is taken, so that nothing can fail half way.
-        let snapshot = if self.said.is_empty() { None } else { Some(self.said.snapshot()?) };
+        // Made before anything is taken, so that nothing can fail half way; most lines need none.
+        let bytes: u64 = items.iter().map(line_bytes).sum();
+        let needs_one = !self.said.is_empty() && self.since_said + bytes > REPEATED_AFTER;
+        let snapshot = needs_one.then(|| self.said.snapshot()).transpose()?;
         let from = self.file.end();
         if self.since_said > REPEATED_AFTER {
             self.repeat(snapshot.as_ref());
@@ -416,7 +418,7 @@ impl Recorder {
         self.file.push(item.text().as_bytes());
         self.file.push(b"\n");
         if !self.said.is_empty() {
-            self.since_said += item.text().len() as u64 + 1;
+            self.since_said += line_bytes(item);
         }
     }
 
@@ -433,6 +435,11 @@ impl Recorder {
             Err(error) => Appended::Kept(error),
         }
     }
+}
+
+/// What it takes in the file, its newline included.
+fn line_bytes(item: &Item) -> u64 {
+    item.text().len() as u64 + 1
 }
 
 impl Drop for Recorder {

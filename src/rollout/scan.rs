@@ -1,7 +1,5 @@
 //! One pass over the lines of both ends of a transcript.
 
-use std::io::BufRead;
-
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
@@ -243,9 +241,10 @@ impl<'a> Iterator for Lines<'a> {
             return None;
         }
         let text = self.0;
-        // Of a slice this cannot fail; it finds the newline many bytes at a time.
-        let length = self.0.skip_until(b'\n').ok()?;
-        Some(&text[..length])
+        let length = memchr::memchr(b'\n', text).map_or(text.len(), |at| at + 1);
+        let (line, rest) = text.split_at(length);
+        self.0 = rest;
+        Some(line)
     }
 }
 

@@ -79,7 +79,7 @@ impl Looked {
         let left = until.saturating_duration_since(Instant::now());
         connection.busy_timeout(left.min(LONGEST_WAIT))?;
         connection.progress_handler(OPERATIONS, Some(move || Instant::now() >= until))?;
-        Ok(Look { source, connection })
+        Ok(Look { connection, source })
     }
 
     fn source(&self) -> Result<Arc<Source>> {
@@ -146,7 +146,7 @@ impl Look {
         Ok(ffi::read_header::<1>(&self.connection, WRITE_VERSION)? == [2])
     }
 
-    /// The version of the SQLite that changed the main file's first page last, as 3_051_003.
+    /// The version of the SQLite that changed the main file's first page last, as `3_051_003`.
     ///
     /// # Errors
     /// Of the system.

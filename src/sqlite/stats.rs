@@ -117,6 +117,19 @@ macro_rules! table {
                 self.opening.merge(&other.opening);
             }
 
+            /// What it did after it was `earlier`: counters, distributions and errors of that time; of what is so now, and
+            /// of the times of opening, what they are.
+            #[must_use]
+            pub fn since(&self, earlier: &Self) -> Self {
+                Self {
+                    $($counter: self.$counter.saturating_sub(earlier.$counter),)*
+                    $($gauge: self.$gauge,)*
+                    $($distribution: self.$distribution.since(&earlier.$distribution),)*
+                    errors: self.errors.since(&earlier.errors),
+                    opening: self.opening.clone(),
+                }
+            }
+
             /// Every counter: its name, what it is, its value.
             #[cfg(feature = "metrics")]
             pub(crate) fn counters(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
@@ -294,5 +307,18 @@ mod tests {
         set(&counters.wal_pages, 5);
         sum.merge(&counters.read());
         assert_eq!((sum.jobs, sum.wal_pages, sum.queued, sum.errors.of_kind(ErrorKind::Busy)), (6, 7, 4, 2));
+    }
+
+    #[test]
+    fn what_was_done_since_is_told_and_what_is_so_now_stays() {
+        let counters = Counters::default();
+        add(&counters.jobs, 3);
+        set(&counters.wal_pages, 7);
+        let earlier = counters.read();
+        add(&counters.jobs, 2);
+        counters.errors.count(ErrorKind::Busy);
+        let since = counters.read().since(&earlier);
+        assert_eq!((since.jobs, since.wal_pages, since.errors.total()), (2, 7, 1));
+        assert_eq!(earlier.since(&counters.read()).jobs, 0, "a process that began anew");
     }
 }

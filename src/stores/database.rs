@@ -164,11 +164,17 @@ impl Session for StoreSession<'_> {
         }
     }
 
-    fn execute_many<'p>(&self, sql: &str, rows: impl Iterator<Item = &'p [Value]>) -> Result<u64> {
+    fn execute_many<'p, P>(&self, sql: &str, lists: impl Iterator<Item = P>) -> Result<u64>
+    where
+        P: IntoIterator<Item = &'p Value>,
+    {
         match self {
-            Self::File(session) => session.execute_many(sql, rows),
+            Self::File(session) => session.execute_many(sql, lists),
             #[cfg(feature = "postgres")]
-            Self::Server(session) => rows.map(|params| session.execute(sql, params)).sum(),
+            Self::Server(session) => {
+                let list = |params: P| params.into_iter().cloned().collect::<Vec<_>>();
+                lists.map(|params| session.execute(sql, &list(params))).sum()
+            }
         }
     }
 

@@ -60,7 +60,8 @@ impl Known {
 /// Names begin with `rowhouse_` and are otherwise those of [`Stats`](crate::Stats), with the label `database`; `queued` and
 /// `queue_wait_us` have a label `lane`, `errors` a label `kind`, `opening_us` the labels `phase` and `opening`. A
 /// distribution is a counter `..._count`, a counter `..._sum`, and gauges by the label `quantile` (`0.5`, `0.99`, `1`).
-/// Databases of one name in several homes are summed up.
+/// Databases of one name in several homes are summed up. Call it from one place: of two calls at once, what the earlier one
+/// found may be told last.
 ///
 /// ```
 /// rowhouse::telemetry::publish(); // nobody listens, nothing happens

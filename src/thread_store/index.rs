@@ -21,17 +21,8 @@ pub(super) struct Index {
     /// For what the transcript has anyway: an append must not wait for a list.
     soon: Threads,
     state: Database,
-}
-
-/// Where a test can see that a row is written, and stop it.
-fn step(thread: &str) -> Result<()> {
-    match faults::ask(&Step::Row(thread)) {
-        Outcome::Goes => Ok(()),
-        Outcome::Fails(code) | Outcome::Stops { code, .. } => {
-            let error = std::io::Error::from_raw_os_error(code);
-            Err(Error::new(ErrorKind::Io, "the row could not be written").caused_by(error))
-        }
-    }
+    /// Writing a row is a step on the way of a transcript.
+    of_files: bool,
 }
 
 /// How long derived facts wait for the database.
@@ -45,6 +36,24 @@ impl Index {
             threads: Threads::new(state.clone()),
             soon: Threads::new(state.clone().within(SOON)),
             state: state.label("thread_store").within(TURNS),
+            of_files: false,
+        }
+    }
+
+    /// The index of threads whose history is in files.
+    pub(super) fn of_files(state: Database) -> Self {
+        Self { of_files: true, ..Self::new(state) }
+    }
+
+    /// Where a test can see that a row is written beside a transcript, and stop it.
+    fn step(&self, thread: &str) -> Result<()> {
+        let asked = if self.of_files { faults::ask(&Step::Row(thread)) } else { Outcome::Goes };
+        match asked {
+            Outcome::Goes => Ok(()),
+            Outcome::Fails(code) | Outcome::Stops { code, .. } => {
+                let error = std::io::Error::from_raw_os_error(code);
+                Err(Error::new(ErrorKind::Io, "the row could not be written").caused_by(error))
+            }
         }
     }
 
@@ -70,13 +79,13 @@ impl Index {
     }
 
     pub(super) fn patch(&self, thread: &str, patch: &ThreadPatch) -> Result<ThreadRow> {
-        step(thread)?;
+        self.step(thread)?;
         self.threads.patch(thread, patch)
     }
 
     /// Derived facts of a row that is there; not for long.
     pub(super) fn patch_soon(&self, thread: &str, patch: &ThreadPatch) -> Result<ThreadRow> {
-        step(thread)?;
+        self.step(thread)?;
         self.soon.patch(thread, patch)
     }
 
@@ -85,7 +94,7 @@ impl Index {
     pub(super) fn put(&self, facts: &ThreadFacts) -> Result<()> {
         let id = thread_id(&facts.id)?;
         let path = facts.rollout_path.as_ref().map(Path::new);
-        step(&id)?;
+        self.step(&id)?;
         self.state.clone().within(SOON).write(|tx| {
             if path.is_some_and(|path| path.symlink_metadata().is_err()) {
                 return Ok(());

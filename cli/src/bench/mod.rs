@@ -17,6 +17,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
 use crate::output::{self, Output};
+use crate::signals;
 use contention::Setting;
 pub(crate) use render::{count, micros};
 
@@ -26,6 +27,11 @@ const HONEST_FSYNC_US: f64 = 50.0;
 const UNREST: f64 = 1.5;
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  rowhouse bench contention --quick
+  rowhouse bench startup --only open_warm
+  rowhouse bench stores --dir /mnt/data --json > here.json")]
 pub(crate) struct BenchArguments {
     #[command(subcommand)]
     bench: Bench,
@@ -245,6 +251,7 @@ fn document(
     measure: impl FnOnce(&Path, &mut report::Document) -> Result<()>,
 ) -> Result<()> {
     let folder = scratch(dir)?;
+    let _removed = signals::remove_at_end(folder.path());
     let machine = machine::Machine::look(folder.path())?;
     let mut document = report::Document::new(bench, machine);
     if let Some(note) = doubt(&document.machine) {

@@ -10,11 +10,17 @@ use rowhouse::thread_store::LocalThreadStore;
 use rowhouse::{Domain, Error, ErrorKind, Home, Runtime, RuntimeDbRegistry};
 use serde::Serialize;
 
-use crate::open;
+use crate::agreement::Agreement;
+use crate::open::{self, Opened};
 use crate::output::{self, Output};
 use crate::table::rfc3339;
 
 #[derive(Args)]
+#[command(after_help = "\
+Examples:
+  rowhouse goals list --status active
+  rowhouse goals set THREAD --objective 'Make the build green' --budget 200000
+  rowhouse goals pause THREAD")]
 pub(crate) struct GoalsArguments {
     #[command(subcommand)]
     command: GoalsCommand,
@@ -58,13 +64,14 @@ enum GoalsCommand {
         thread: String,
     },
     /// Remove the goal of a thread
-    #[command(after_help = "Examples:\n  rowhouse goals rm THREAD\n  rowhouse goals rm THREAD --yes --json")]
+    #[command(
+        after_help = "Examples:\n  rowhouse goals rm THREAD --dry-run\n  rowhouse goals rm THREAD --yes --json"
+    )]
     Rm {
         /// The thread: its id, or as many of its last letters as tell it apart
         thread: String,
-        /// Do not ask
-        #[arg(long)]
-        yes: bool,
+        #[command(flatten)]
+        agreement: Agreement,
     },
 }
 
@@ -186,7 +193,7 @@ pub(crate) fn run(home: &Home, arguments: &GoalsArguments, output: &Output) -> R
             let active = GoalPatch::default().status(GoalStatus::Active);
             change(home, thread, |goals, thread| goals.update(thread, &active), output)
         }
-        GoalsCommand::Rm { thread, yes } => remove(home, thread, *yes, output),
+        GoalsCommand::Rm { thread, agreement } => remove(home, thread, agreement, output),
     }
 }
 
@@ -214,16 +221,16 @@ fn change(
     }
 }
 
-fn remove(home: &Home, thread: &str, yes: bool, output: &Output) -> Result<()> {
+fn remove(home: &Home, thread: &str, agreement: &Agreement, output: &Output) -> Result<()> {
     let thread = id(home, thread)?;
     let removed = {
         let (_runtime, goals) = existing(home)?;
-        if !yes {
-            let goal = goals.get(&thread)?.ok_or_else(no_goal)?;
-            let asked = format!("remove the goal of {}? [y/N]", goal.thread_id);
-            if !output.agreed(&asked, "say --yes")? {
-                return Ok(());
-            }
+        let goal = goals.get(&thread)?.ok_or_else(no_goal)?;
+        if agreement.dry_run {
+            return tell(Some("would remove"), goal, output);
+        }
+        if !agreement.given(&format!("remove the goal of {}?", goal.thread_id), output)? {
+            return Ok(());
         }
         goals.delete(&thread)?.ok_or_else(no_goal)?
     };
@@ -252,7 +259,7 @@ fn keep(home: &Home, thread: &str) {
     }
 }
 
-fn existing(home: &Home) -> rowhouse::Result<(Runtime, Goals)> {
+fn existing(home: &Home) -> rowhouse::Result<(Opened, Goals)> {
     const ADVICE: &str =
         "`rowhouse goals set` gives a thread one; --home or ROWHOUSE_HOME names another home";
     let runtime = open::existing(home, Domain::goals(), "this home holds no goals yet", ADVICE)?;

@@ -23,7 +23,7 @@ pub(super) fn find(home: &Home, id: &str) -> Result<(LocalThreadStore, String)> 
 
 /// The store of a home that is there. Looking creates none.
 pub(super) fn store(home: &Home) -> Result<LocalThreadStore> {
-    Ok(LocalThreadStore::new(&open::state(home)?)?)
+    Ok(LocalThreadStore::new(&*open::state(home)?)?)
 }
 
 /// Up to so many of the newest turns, oldest first; all of them without a number. A thread whose lines make no turns is

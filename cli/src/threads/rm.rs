@@ -7,10 +7,11 @@ use bytesize::ByteSize;
 use clap::Args;
 use rowhouse::stores::Threads;
 use rowhouse::thread_store::{DeleteOptions, Deleted, LocalThreadStore, ThreadStore};
-use rowhouse::{Error, ErrorKind, Home, Runtime};
+use rowhouse::{Error, ErrorKind, Home};
 use serde::Serialize;
 
 use super::short;
+use crate::agreement::{ADVICE, Agreement};
 use crate::open;
 use crate::output::{self, Output};
 
@@ -25,12 +26,8 @@ pub(super) struct RmArguments {
     /// Also the threads that they started, and theirs
     #[arg(long)]
     descendants: bool,
-    /// Only say what would go, descendants included
-    #[arg(long)]
-    dry_run: bool,
-    /// Do not ask
-    #[arg(long)]
-    yes: bool,
+    #[command(flatten)]
+    agreement: Agreement,
 }
 
 /// One document for all of them.
@@ -42,13 +39,14 @@ struct Removed {
 pub(super) fn run(home: &Home, arguments: &RmArguments, output: &Output) -> Result<()> {
     // A home without threads is told so, and nothing is created in it.
     drop(open::state(home)?);
-    let runtime = Runtime::open(home.clone())?;
+    let runtime = open::all(home)?;
+    let agreement = &arguments.agreement;
     let (store, threads) = (LocalThreadStore::new(&runtime)?, runtime.threads());
     let ids = arguments.ids.iter().map(|id| threads.find_id(id)).collect::<rowhouse::Result<Vec<_>>>()?;
     let dry = DeleteOptions { dry_run: true, ..DeleteOptions::default() };
-    if arguments.dry_run || !arguments.yes {
+    if agreement.dry_run || !agreement.yes {
         let counted = each(&ids, |id| store.delete(id, &dry))?;
-        if arguments.dry_run {
+        if agreement.dry_run {
             return tell(counted, &threads, output);
         }
         if let Some(tree) = counted.iter().find(|one| one.threads.len() > 1 && !arguments.descendants) {
@@ -60,11 +58,11 @@ pub(super) fn run(home: &Home, arguments: &RmArguments, output: &Output) -> Resu
             .advise("look at them with `rowhouse threads tree`; delete them too with --descendants")
             .into());
         }
-        output.can_ask("say --yes")?;
+        output.can_ask(ADVICE)?;
         output.text(&listed(&counted, &threads)?)?;
         let all: usize = counted.iter().map(|one| one.threads.len()).sum();
         let what = if all == 1 { "it".to_owned() } else { format!("these {all} threads") };
-        if !output.agreed(&format!("delete {what} for good? [y/N]"), "say --yes")? {
+        if !agreement.given(&format!("delete {what} for good?"), output)? {
             return Ok(());
         }
     }

@@ -24,11 +24,13 @@ pub(super) struct Candidate {
 /// What a file said.
 pub(super) struct Reading {
     pub(super) candidate: Candidate,
-    pub(super) found: Result<RolloutFacts, BadRollout>,
+    pub(super) found: Found,
 }
 
+pub(super) type Found = Result<RolloutFacts, BadRollout>;
+
 /// Reads both ends of each, in their order; `None` when it was stopped before the end.
-pub(super) fn ends(files: Vec<Candidate>, stop: &Stop) -> Option<Vec<Reading>> {
+pub(super) fn ends(files: &[Candidate], stop: &Stop) -> Option<Vec<Found>> {
     let read = |candidate: &Candidate| metadata::read(Path::new(&candidate.path));
     let answers: Vec<_> = files.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
@@ -50,6 +52,26 @@ pub(super) fn ends(files: Vec<Candidate>, stop: &Stop) -> Option<Vec<Reading>> {
             work();
         });
     }
-    let readings = files.into_iter().zip(answers);
-    readings.map(|(candidate, found)| Some(Reading { candidate, found: found.into_inner()? })).collect()
+    answers.into_iter().map(Mutex::into_inner).collect()
+}
+
+/// The same, while something else is done on this thread, which answers whether that went well.
+pub(super) fn ends_beside<E>(
+    files: &[Candidate],
+    stop: &Stop,
+    other: impl FnOnce() -> Result<(), E>,
+) -> Result<Option<Vec<Found>>, E> {
+    if files.is_empty() {
+        other()?;
+        return Ok(ends(files, stop));
+    }
+    thread::scope(|scope| {
+        let reader = thread::Builder::new().name("rowhouse-reader".into());
+        let ahead = reader.spawn_scoped(scope, || ends(files, stop));
+        other()?;
+        Ok(match ahead {
+            Ok(ahead) => ahead.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => ends(files, stop),
+        })
+    })
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::reading::{self, Candidate, Reading};
+use super::reading::{self, Candidate, Found, Reading};
 use super::worker::Stop;
 use super::{FACTS, missing};
 use crate::error::{Error, ErrorKind, Result};
@@ -142,31 +142,80 @@ impl<'a> Run<'a> {
         Ok(self.claim.as_ref().unwrap_or_else(|| unreachable!("it was just taken")))
     }
 
-    /// A part of the walk. With `forward` the watermark moves along.
+    /// A part of the walk. With `forward` the watermark moves along. While a batch is stored the next one is read.
     fn files(&mut self, mut walk: Walk, forward: bool) -> Result<()> {
-        let size = self.backfill.its_limits().batch.max(1);
+        let stop = self.stop;
+        let mut read: Option<Read> = None;
         loop {
-            let mut batch = Vec::with_capacity(size);
-            for found in walk.by_ref() {
-                match found {
-                    Ok(file) => batch.extend(self.candidate(file)),
-                    Err(error) => self.problem(Path::new(&self.root.clone()), None, &error),
-                }
-                if batch.len() == size || self.stop.is_set() {
-                    break;
-                }
-            }
-            if batch.is_empty() || self.stop.is_set() {
+            // What the next batch counts is counted with it: what is stored says what was done before it, and no more.
+            let before = std::mem::take(&mut self.report.counts);
+            let chosen = self.choose(&mut walk, forward)?;
+            let counts = std::mem::replace(&mut self.report.counts, before);
+            let found = match read.take() {
+                Some(read) => reading::ends_beside(&chosen.files, stop, || self.keep(read))?,
+                None => reading::ends(&chosen.files, stop),
+            };
+            let Some(found) = found.filter(|_| !stop.is_set()) else { return Ok(()) };
+            if chosen.last.is_none() {
+                self.report.counts = self.report.counts.and(counts);
                 return Ok(());
             }
-            // What comes before the watermark was read in this run, whoever did it.
-            let everything = forward && self.claim.as_ref().is_some_and(|claim| claim.everything);
-            self.batch(batch, everything, forward)?;
-            if self.total.is_none() && self.claim.is_some() {
-                self.total = Some(layout::walk(Path::new(&self.root))?.count_names());
-            }
-            self.tell();
+            read = Some(Read { chosen, found, counts });
         }
+    }
+
+    /// The next batch of the walk, and what of it is to be read; nothing at its end.
+    fn choose(&mut self, walk: &mut Walk, forward: bool) -> Result<Chosen> {
+        let size = self.backfill.its_limits().batch.max(1);
+        let mut batch = Vec::with_capacity(size);
+        for found in walk {
+            match found {
+                Ok(file) => batch.extend(self.candidate(file)),
+                Err(error) => self.problem(Path::new(&self.root.clone()), None, &error),
+            }
+            if batch.len() == size || self.stop.is_set() {
+                break;
+            }
+        }
+        let last = batch.last().map(|last| last.path.clone());
+        // What comes before the watermark was read in this run, whoever did it.
+        let everything = |run: &Self| forward && run.claim.as_ref().is_some_and(|claim| claim.everything);
+        let (mut wanted, bad) = self.wanted(batch, everything(self))?;
+        if self.claim.is_none() && !wanted.is_empty() {
+            self.have_claim()?;
+            // Whoever had the backfill a moment ago may have read them.
+            wanted = self.wanted(wanted, everything(self))?.0;
+        }
+        let new = wanted.len();
+        Ok(Chosen { files: wanted.into_iter().chain(bad).collect(), new, last, forward })
+    }
+
+    /// Stores what was read of a batch, if there is anything new in it.
+    fn keep(&mut self, Read { chosen, found, counts }: Read) -> Result<()> {
+        self.report.counts = self.report.counts.and(counts);
+        let readings = chosen.files.into_iter().zip(found);
+        let readings = readings.map(|(candidate, found)| Reading { candidate, found });
+        let mut read: Vec<_> = readings.collect();
+        // What was bad was tried again; as long as it is, nothing is written.
+        let again = read.split_off(chosen.new);
+        let (still_bad, better): (Vec<_>, Vec<_>) =
+            again.into_iter().partition(|reading| reading.found.is_err());
+        for reading in &still_bad {
+            if let Err(bad) = &reading.found {
+                self.bad(&reading.candidate.path, bad);
+            }
+        }
+        read.extend(better);
+        if read.is_empty() {
+            self.beat()?;
+        } else {
+            self.store(read, chosen.last.filter(|_| chosen.forward), false)?;
+        }
+        if self.total.is_none() && self.claim.is_some() {
+            self.total = Some(layout::walk(Path::new(&self.root))?.count_names());
+        }
+        self.tell();
+        Ok(())
     }
 
     fn candidate(&mut self, file: RolloutFile) -> Option<Candidate> {
@@ -184,31 +233,6 @@ impl<'a> Run<'a> {
             return None;
         };
         Some(Candidate { file, path })
-    }
-
-    fn batch(&mut self, batch: Vec<Candidate>, everything: bool, forward: bool) -> Result<()> {
-        let last = batch.last().map(|last| last.path.clone());
-        let (mut wanted, bad) = self.wanted(batch, everything)?;
-        // What was bad is tried again; as long as it is, nothing is written.
-        let Some(again) = reading::ends(bad, self.stop) else { return Ok(()) };
-        let (still_bad, better): (Vec<_>, Vec<_>) =
-            again.into_iter().partition(|reading| reading.found.is_err());
-        for reading in &still_bad {
-            if let Err(bad) = &reading.found {
-                self.bad(&reading.candidate.path, bad);
-            }
-        }
-        if wanted.is_empty() && better.is_empty() {
-            return self.beat();
-        }
-        if self.claim.is_none() {
-            self.have_claim()?;
-            // Whoever had the backfill a moment ago may have read them.
-            wanted = self.wanted(wanted, everything)?.0;
-        }
-        let Some(mut read) = reading::ends(wanted, self.stop) else { return Ok(()) };
-        read.extend(better);
-        self.store(read, last.filter(|_| forward), false)
     }
 
     /// Those that are to be read, and those that could not be read before.
@@ -478,6 +502,25 @@ impl<'a> Run<'a> {
         let counts = self.before.counts.and(self.report.counts);
         BackfillProgress { counts, total: self.total, listed: self.listed }
     }
+}
+
+/// What is to be read of a batch of the walk.
+struct Chosen {
+    files: Vec<Candidate>,
+    /// So many of them are new; the others could not be read before.
+    new: usize,
+    /// The last file of the batch; `None` behind the last batch.
+    last: Option<String>,
+    /// The watermark moves there.
+    forward: bool,
+}
+
+/// A batch that was read, and is not stored yet.
+struct Read {
+    chosen: Chosen,
+    found: Vec<Found>,
+    /// What choosing it counted.
+    counts: BackfillCounts,
 }
 
 /// For each id the file that its row was read from, with its size of now, where that still is this thread's. One that

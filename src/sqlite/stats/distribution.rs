@@ -95,6 +95,26 @@ impl Distribution {
         0
     }
 
+    /// The values that came after it was `earlier`. Which of them was the largest is not known: it is at most
+    /// [`max`](Self::max).
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let before = earlier.buckets.iter().copied().chain(std::iter::repeat(0));
+        Self {
+            sum: self.sum.wrapping_sub(earlier.sum),
+            max: self.max,
+            buckets: self.buckets.iter().zip(before).map(|(now, then)| now.saturating_sub(then)).collect(),
+        }
+    }
+
+    /// How the values are spread: the largest value of each bucket, and how many lie in it. They grow by a factor of two;
+    /// the last one holds all that is larger.
+    pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
+        let last = self.buckets.len().saturating_sub(1);
+        let end = move |at: usize| if at == last { u64::MAX } else { (1_u64 << at.min(63)) - 1 };
+        self.buckets.iter().enumerate().map(move |(at, count)| (end(at), *count))
+    }
+
     /// Adds the values of another one.
     pub fn merge(&mut self, other: &Self) {
         self.sum = self.sum.wrapping_add(other.sum);
@@ -146,6 +166,19 @@ mod tests {
         assert_eq!(histogram.read().quantile(1.0), 0);
         histogram.record(u64::MAX);
         assert_eq!((histogram.read().count(), histogram.read().quantile(1.0)), (2, u64::MAX));
+    }
+
+    #[test]
+    fn what_came_since_is_told_apart_from_what_came_before() {
+        let histogram = Histogram::default();
+        (0..100).for_each(|_| histogram.record(3));
+        let earlier = histogram.read();
+        (0..10).for_each(|_| histogram.record(1000));
+        let since = histogram.read().since(&earlier);
+        assert_eq!((since.count(), since.sum(), since.quantile(0.5)), (10, 10_000, 1000));
+        assert_eq!(since.buckets().filter(|(_, count)| *count > 0).collect::<Vec<_>>(), [(1023, 10)]);
+        assert_eq!(since.since(&Distribution::default()), since, "nothing came before");
+        assert_eq!(since.buckets().last().map(|(end, _)| end), Some(u64::MAX));
     }
 
     #[test]

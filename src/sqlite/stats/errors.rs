@@ -65,6 +65,10 @@ impl ErrorCounts {
         ErrorKind::ALL.into_iter().zip(self.0)
     }
 
+    pub(super) fn since(&self, earlier: &Self) -> Self {
+        Self(std::array::from_fn(|at| self.0[at].saturating_sub(earlier.0[at])))
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         for (count, more) in self.0.iter_mut().zip(other.0) {
             *count = count.saturating_add(more);

@@ -57,26 +57,46 @@ impl Logs {
         let theirs = self.rows(&LogQuery::recent().thread(&thread))?;
         let beside = LogQuery::recent().threadless().process(&process);
         let beside = self.rows(&began(&process).into_iter().fold(beside, LogQuery::since))?;
-        let mut cleaner = Cleaner::new(Redactor::default().environment());
-        let (mut lines, mut bytes, mut is_cut) = (Vec::new(), 0, false);
-        for row in NewestFirst(theirs.peekable(), beside.peekable()) {
-            let mut row = row?;
-            clean(&mut row, &mut cleaner);
-            let line = format.line(&row)?;
-            bytes += line.len() as u64;
-            is_cut = bytes > FEEDBACK_BYTES;
-            if is_cut {
-                break;
-            }
-            lines.push(line);
-        }
-        let mut written = LogExport::default();
-        for line in lines.iter().rev() {
-            written.write(line, to)?;
-        }
-        to.flush().map_err(unwritten)?;
+        let rows = NewestFirst(theirs.peekable(), beside.peekable());
+        let (written, is_cut) = write_cleaned(rows, format, to)?;
         Ok(LogFeedback { thread_id: thread, process_id: process, written, is_cut })
     }
+
+    /// Writes out the newest rows, whoever wrote them: at most so many, and [`FEEDBACK_BYTES`] of them. Oldest first, with
+    /// what looks like a secret taken out once more.
+    ///
+    /// # Errors
+    /// As [`export`](Self::export).
+    pub fn newest(&self, rows: usize, format: LogFormat, to: &mut dyn Write) -> Result<LogExport> {
+        Ok(write_cleaned(self.rows(&LogQuery::recent())?.take(rows), format, to)?.0)
+    }
+}
+
+/// Writes rows that come newest first oldest first, as far as there is room; true when there was none for all.
+fn write_cleaned(
+    rows: impl Iterator<Item = Result<LogRow>>,
+    format: LogFormat,
+    to: &mut dyn Write,
+) -> Result<(LogExport, bool)> {
+    let mut cleaner = Cleaner::new(Redactor::default().environment());
+    let (mut lines, mut bytes, mut is_cut) = (Vec::new(), 0, false);
+    for row in rows {
+        let mut row = row?;
+        clean(&mut row, &mut cleaner);
+        let line = format.line(&row)?;
+        bytes += line.len() as u64;
+        is_cut = bytes > FEEDBACK_BYTES;
+        if is_cut {
+            break;
+        }
+        lines.push(line);
+    }
+    let mut written = LogExport::default();
+    for line in lines.iter().rev() {
+        written.write(line, to)?;
+    }
+    to.flush().map_err(unwritten)?;
+    Ok((written, is_cut))
 }
 
 /// When a process began to log, in Unix nanoseconds, less what its clock may have been set back by since. Its id says so

@@ -10,29 +10,42 @@
 //! Tests: `tests/log_caps.rs`, `tests/log_sink.rs`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::iter;
+use std::sync::{Arc, LazyLock};
 
 use super::prune::{self, LogCaps};
-use super::record::Record;
+use super::record::{Record, VALUES};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::{Session, Value};
+use crate::sql::{Session, Value, rows_of_values};
 
 /// The part of a cap that is freed at once.
 pub(super) const ROOM: i64 = 32;
 
-const ROW: &str = "INSERT INTO log(ts, level, target, message, fields, thread_id, process_id, module, file, line, bytes) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-const LAST_ROW: &str = "INSERT INTO log(ts, level, target, message, fields, thread_id, process_id, module, file, line, bytes) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING id";
+/// Rows of one statement: what a statement costs by itself, and what it takes to count ids up, is shared by so many. With
+/// more of them it takes longer to find out which of its parameters is which.
+const TOGETHER: usize = 16;
+
+static ROW: LazyLock<String> = LazyLock::new(|| insert(1));
+static ROWS: LazyLock<String> = LazyLock::new(|| insert(TOGETHER));
+static LAST_ROW: LazyLock<String> = LazyLock::new(|| insert(1) + " RETURNING id");
 const COUNT: &str = "INSERT INTO log_thread(thread_id, bytes) VALUES ($1, $2) \
      ON CONFLICT(thread_id) DO UPDATE SET bytes = log_thread.bytes + excluded.bytes RETURNING bytes";
 const IS_THERE: &str = "SELECT id FROM log WHERE id = $1 AND ts = $2 AND process_id = $3";
 
+/// The statement that adds so many rows. `$1` is the run of the process, which all of them have; the values of each row
+/// follow, in the order of [`Record::values`].
+fn insert(rows: usize) -> String {
+    format!(
+        "INSERT INTO log(process_id, ts, level, target, message, fields, thread_id, module, file, line, bytes) VALUES {}",
+        rows_of_values(rows, "$1, ", 2, VALUES)
+    )
+}
+
 /// Rows that are written together.
 #[derive(Clone)]
 pub(super) struct Batch {
-    pub(super) records: Arc<[Record]>,
-    /// Of the run of the process that writes it.
+    pub(super) records: Arc<Vec<Record>>,
+    /// The run of the process that writes it.
     pub(super) process: Arc<str>,
     /// Earlier rows of this run that have to go, by their ids: see [`own`](super::own).
     pub(super) expired: Vec<(i64, i64)>,
@@ -65,7 +78,7 @@ pub(super) struct Inserted {
 }
 
 /// Writes it.
-pub(super) fn write(at: &impl Session, batch: &Batch, caps: &LogCaps) -> Result<Inserted> {
+pub(super) fn write<'b>(at: &impl Session, batch: &'b Batch, caps: &LogCaps) -> Result<Inserted> {
     let Some((last, records)) = batch.records.split_last() else {
         return Err(Error::new(ErrorKind::Invalid, "a batch has a row"));
     };
@@ -79,8 +92,13 @@ pub(super) fn write(at: &impl Session, batch: &Batch, caps: &LogCaps) -> Result<
     for (first, last) in &batch.expired {
         expired += prune::run_rows(at, &batch.process, *first, *last)?;
     }
-    at.execute_many(ROW, records.iter().map(|record| &record.params[..]))?;
-    let id = number(at, LAST_ROW, &last.params, "id")?;
+    let process = Value::from(batch.process.as_ref());
+    let values = |records: &'b [Record]| records.iter().flat_map(|record| &record.values);
+    let (together, rest) = records.as_chunks::<TOGETHER>();
+    at.execute_many(&ROWS, together.iter().map(|records| iter::once(&process).chain(values(records))))?;
+    at.execute_many(&ROW, rest.chunks(1).map(|record| iter::once(&process).chain(values(record))))?;
+    let params: Vec<_> = iter::once(process.clone()).chain(last.values.iter().cloned()).collect();
+    let id = number(at, &LAST_ROW, &params, "id")?;
     let mut threads = BTreeMap::new();
     for record in batch.records.iter() {
         if let Some(thread) = &record.thread {
@@ -117,10 +135,14 @@ mod tests {
             include_str!("../../../migrations_logs/V1__log.sql"),
             include_str!("../../../migrations_logs/V2__log_thread.sql")
         ));
-        let mut recorder = Recorder::new(crate::redact::Redactor::default(), 64 << 10, "run".to_owned());
+        let mut recorder = Recorder::new(crate::redact::Redactor::default(), 64 << 10);
         let records = [recorder.record(LogEvent::new(LogLevel::Info, "t", "m"))];
-        let mut batch =
-            Batch { records: records.into(), process: "run".into(), expired: Vec::new(), uncertain: None };
+        let mut batch = Batch {
+            records: Vec::from(records).into(),
+            process: "run".into(),
+            expired: Vec::new(),
+            uncertain: None,
+        };
         let written = write(&at, &batch, &LogCaps::default()).expect("written");
         for tried in [written.last, 0, 0] {
             batch.note_uncertain(tried);

@@ -38,32 +38,40 @@ impl Gap {
 /// Events in order, and what they take.
 #[derive(Default)]
 struct Line {
-    events: VecDeque<(LogEvent, usize)>,
+    events: VecDeque<LogEvent>,
     bytes: usize,
 }
 
 impl Line {
     fn push(&mut self, event: LogEvent, size: usize) {
         self.bytes += size;
-        self.events.push_back((event, size));
+        self.events.push_back(event);
     }
 
-    fn pop(&mut self) -> Option<LogEvent> {
-        let (event, size) = self.events.pop_front()?;
+    /// The oldest, and what it took.
+    fn pop(&mut self) -> Option<(LogEvent, usize)> {
+        let event = self.events.pop_front()?;
+        let size = event.size();
         self.bytes -= size;
-        Some(event)
+        Some((event, size))
     }
 }
 
 /// A batch that was taken from the queue.
 pub(super) struct Taken {
-    pub(super) events: Vec<LogEvent>,
+    pub(super) events: VecDeque<LogEvent>,
     /// To be told before them.
     pub(super) gap: Option<Gap>,
 }
 
 pub(super) struct Queue {
-    line: Line,
+    /// What waits, in the batches that it will be taken in: so taking one costs those who come meanwhile nothing. All but
+    /// the last one are full, or were.
+    batches: VecDeque<Line>,
+    waiting: usize,
+    bytes: usize,
+    /// An empty one, for the memory that it has.
+    spare: VecDeque<LogEvent>,
     most_events: usize,
     most_bytes: usize,
     batch_events: usize,
@@ -83,7 +91,10 @@ pub(super) struct Queue {
 impl Queue {
     pub(super) fn new(options: &LogOptions) -> Self {
         Self {
-            line: Line::default(),
+            batches: VecDeque::new(),
+            waiting: 0,
+            bytes: 0,
+            spare: VecDeque::new(),
             most_events: options.queue_events.max(1),
             most_bytes: options.queue_bytes,
             batch_events: options.batch_events.max(1),
@@ -117,17 +128,33 @@ impl Queue {
         if is_first {
             self.since = Some(Instant::now());
         }
-        self.line.push(event, size);
+        if self.batches.back().is_none_or(|last| self.is_batch(last)) {
+            self.batches.push_back(Line { events: std::mem::take(&mut self.spare), bytes: 0 });
+        }
+        if let Some(last) = self.batches.back_mut() {
+            last.push(event, size);
+        }
+        self.waiting += 1;
+        self.bytes += size;
         self.pushed += 1;
         // The newest stays, whatever its size: its texts are bounded by themselves.
-        while self.line.events.len() > self.most_events
-            || (self.line.bytes > self.most_bytes && self.line.events.len() > 1)
-        {
-            let Some(oldest) = self.line.pop() else { break };
-            self.left += 1;
-            self.drop_event(oldest.ts);
+        while self.waiting > self.most_events || (self.bytes > self.most_bytes && self.waiting > 1) {
+            self.drop_oldest();
         }
         is_first || (!was_full && self.is_full())
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some(oldest) = self.batches.front_mut() else { return };
+        if let Some((event, size)) = oldest.pop() {
+            self.waiting -= 1;
+            self.bytes -= size;
+            self.left += 1;
+            self.drop_event(event.ts);
+        }
+        if self.batches.front().is_some_and(|oldest| oldest.events.is_empty()) {
+            self.batches.pop_front();
+        }
     }
 
     fn keep_in_ring(&mut self, event: LogEvent, size: usize) {
@@ -143,7 +170,7 @@ impl Queue {
 
     fn expire_ring(&mut self, now: i64) {
         let oldest = now.saturating_sub(i64::try_from(RING_AGE.as_nanos()).unwrap_or(i64::MAX));
-        while self.ring.events.front().is_some_and(|(event, _)| event.ts < oldest) {
+        while self.ring.events.front().is_some_and(|event| event.ts < oldest) {
             self.ring.pop();
         }
     }
@@ -153,7 +180,8 @@ impl Queue {
         self.expire_ring(now);
         let ring = std::mem::take(&mut self.ring);
         let any = !ring.events.is_empty();
-        for (event, size) in ring.events {
+        for event in ring.events {
+            let size = event.size();
             self.push_line(event, size);
         }
         any
@@ -176,8 +204,13 @@ impl Queue {
         });
     }
 
+    /// Whether a full batch waits.
     pub(super) fn is_full(&self) -> bool {
-        self.line.events.len() >= self.batch_events || self.line.bytes >= self.batch_bytes
+        self.batches.len() > 1 || self.batches.front().is_some_and(|first| self.is_batch(first))
+    }
+
+    fn is_batch(&self, line: &Line) -> bool {
+        line.events.len() >= self.batch_events || line.bytes >= self.batch_bytes
     }
 
     /// When what waits is to be written: at once when a batch is full, else so long after the first of them came.
@@ -188,21 +221,22 @@ impl Queue {
 
     /// Takes the next batch, if anything waits.
     pub(super) fn take(&mut self) -> Option<Taken> {
-        let (mut events, mut bytes) = (Vec::new(), 0);
-        while events.len() < self.batch_events && (bytes < self.batch_bytes || events.is_empty()) {
-            let Some((event, size)) = self.line.events.pop_front() else { break };
-            bytes += size;
-            events.push(event);
-        }
-        self.line.bytes -= bytes;
+        let Line { events, bytes } = self.batches.pop_front()?;
+        self.waiting -= events.len();
+        self.bytes -= bytes;
         self.left += events.len() as u64;
-        self.since = (!self.line.events.is_empty()).then(Instant::now);
-        (!events.is_empty()).then(|| Taken { events, gap: self.gap.take() })
+        self.since = (self.waiting > 0).then(Instant::now);
+        Some(Taken { events, gap: self.gap.take() })
+    }
+
+    /// Takes the memory of a batch that is done with; answers what it has of that kind.
+    pub(super) fn reuse(&mut self, memory: VecDeque<LogEvent>) -> VecDeque<LogEvent> {
+        std::mem::replace(&mut self.spare, memory)
     }
 
     /// Events that wait.
     pub(super) fn waiting(&self) -> usize {
-        self.line.events.len()
+        self.waiting
     }
 
     /// Of events that came before, none waits any more once [`left`](Self::left) is that.
@@ -221,9 +255,8 @@ impl Queue {
 
     /// Nothing will be written any more.
     pub(super) fn drop_all(&mut self) {
-        while let Some(event) = self.line.pop() {
-            self.left += 1;
-            self.drop_event(event.ts);
+        while self.waiting > 0 {
+            self.drop_oldest();
         }
         self.since = None;
         self.ring = Line::default();

@@ -8,9 +8,12 @@
 //!
 //! Tests: below; `tests/log_sink.rs`.
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::{Map, Value as Json};
+use serde::Serializer;
+use serde_json::Value as Json;
 
 use super::event::LogEvent;
 use crate::redact::{Cleaner, Redactor};
@@ -27,10 +30,16 @@ const LONGEST_NAME: usize = 256;
 /// a secret, which cannot be known as one.
 const SEAM: usize = 4 << 10;
 
+/// Names that are remembered. A program has some hundreds.
+const KNOWN_NAMES: usize = 1 << 10;
+
+/// Values of a row.
+pub(super) const VALUES: usize = 10;
+
 /// A row to insert.
 pub(super) struct Record {
-    /// In the order of [`insert::ROW`](super::insert).
-    pub(super) params: [Value; 11],
+    /// In the order of [`insert`](super::insert), without the run of the process.
+    pub(super) values: [Value; VALUES],
     pub(super) thread: Option<Arc<str>>,
     pub(super) bytes: i64,
     pub(super) ts: i64,
@@ -40,15 +49,19 @@ pub(super) struct Record {
 pub(super) struct Recorder {
     cleaner: Cleaner,
     row_bytes: usize,
-    process: String,
+    /// Names that may be kept as they are, of values and of places, and whether what they stand before has to be hidden.
+    names: HashMap<Cow<'static, str>, bool>,
     /// Rows that were cut.
     pub(super) truncated: u64,
 }
 
+/// A value with its name, both without secrets.
+type Clean = (Cow<'static, str>, Json);
+
 impl Recorder {
-    pub(super) fn new(redactor: Redactor, row_bytes: usize, process: String) -> Self {
+    pub(super) fn new(redactor: Redactor, row_bytes: usize) -> Self {
         let cleaner = Cleaner::new(redactor);
-        Self { cleaner, row_bytes: row_bytes.max(LEAST_BYTES), process, truncated: 0 }
+        Self { cleaner, row_bytes: row_bytes.max(LEAST_BYTES), names: HashMap::new(), truncated: 0 }
     }
 
     /// Values that were redacted.
@@ -58,46 +71,39 @@ impl Recorder {
 
     pub(super) fn record(&mut self, event: LogEvent) -> Record {
         let mut cut = event.cut;
-        let mut fields = Map::new();
+        let mut fields = Vec::with_capacity(event.fields.len());
         for (name, value) in event.spans.iter().flat_map(|span| span.iter()) {
-            let value = self.value(name, value.clone(), &mut cut);
-            fields.insert(self.cleaner.text(name.as_ref().to_owned()), value);
+            fields.push(self.field(name.clone(), value.clone(), &mut cut));
         }
         for (name, value) in event.fields {
-            let value = self.value(&name, value, &mut cut);
-            fields.insert(self.cleaner.text(name.into_owned()), value);
+            fields.push(self.field(name, value, &mut cut));
         }
         let thread = event.thread.as_deref().and_then(canonical_id).map(Arc::<str>::from);
         if let (Some(text), None) = (event.thread, &thread) {
-            let text = self.value("thread_id", Json::String(text.as_ref().to_owned()), &mut cut);
-            fields.insert("thread_id".to_owned(), text);
+            fields.push(self.field("thread_id".into(), Json::String(text.as_ref().to_owned()), &mut cut));
         }
-        let mut name = |text: &str| {
-            let text = self.cleaner.text(text[..text.floor_char_boundary(self.row_bytes)].to_owned());
-            shorten(&text, LONGEST_NAME, &mut cut)
-        };
-        let target = name(&event.target);
-        let (module, file) = (event.module.as_deref().map(&mut name), event.file.as_deref().map(&mut name));
+        let mut place = |text| self.place(text, &mut cut);
+        let (target, module, file) =
+            (place(event.target), event.module.map(&mut place), event.file.map(place));
         let message = self.text(event.message, &mut cut);
 
         let names = target.len() + [&module, &file].into_iter().flatten().map(String::len).sum::<usize>();
         let room = self.row_bytes.saturating_sub(OVERHEAD + names);
         // A long message leaves a quarter to the values, and the other way round.
         let fields = fit_fields(fields, room - room / 4, &mut cut);
-        let message = shorten(&message, room - fields.as_ref().map_or(0, String::len), &mut cut);
+        let message = shorten(message, room - fields.as_ref().map_or(0, String::len), &mut cut);
         self.truncated += u64::from(cut);
 
         let bytes = OVERHEAD + names + message.len() + fields.as_ref().map_or(0, String::len);
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         Record {
-            params: [
+            values: [
                 event.ts.into(),
                 event.level.number().into(),
                 target.into(),
                 message.into(),
                 fields.into(),
                 thread.as_deref().into(),
-                self.process.as_str().into(),
                 module.into(),
                 file.into(),
                 event.line.map(i64::from).into(),
@@ -107,6 +113,39 @@ impl Recorder {
             bytes,
             ts: event.ts,
         }
+    }
+
+    /// A target, a module or a file.
+    fn place(&mut self, text: Cow<'static, str>, cut: &mut bool) -> String {
+        if self.hides(&text).is_some() {
+            return text.into_owned();
+        }
+        let text = self.cleaner.text(text[..text.floor_char_boundary(self.row_bytes)].to_owned());
+        shorten(text, LONGEST_NAME, cut)
+    }
+
+    fn field(&mut self, name: Cow<'static, str>, value: Json, cut: &mut bool) -> Clean {
+        let hides = self.hides(&name);
+        let value = match value {
+            Json::String(text) if hides == Some(false) => Json::String(self.text(text, cut)),
+            value @ (Json::Null | Json::Bool(_) | Json::Number(_)) if hides == Some(false) => value,
+            value => self.value(&name, value, cut),
+        };
+        (if hides.is_some() { name } else { self.cleaner.text(name.into_owned()).into() }, value)
+    }
+
+    /// Whether what this name stands before has to be hidden, of a name that itself needs no cleaning.
+    fn hides(&mut self, name: &str) -> Option<bool> {
+        if let Some(known) = self.names.get(name) {
+            return Some(*known);
+        }
+        let is_clean = name.len() <= LONGEST_NAME && self.cleaner.keeps(name);
+        if !is_clean || self.names.len() == KNOWN_NAMES {
+            return None;
+        }
+        let hides = self.cleaner.redactor.hides(name);
+        self.names.insert(name.to_owned().into(), hides);
+        Some(hides)
     }
 
     /// A text without secrets, of not much more than a row's bytes.
@@ -137,9 +176,9 @@ fn mark(bytes: usize) -> String {
 const MARK: &str = "… [truncated, ";
 
 /// The text in at most so many bytes; one that was cut ends in a mark.
-fn shorten(text: &str, most: usize, cut: &mut bool) -> String {
+fn shorten(text: String, most: usize, cut: &mut bool) -> String {
     if text.len() <= most {
-        return text.to_owned();
+        return text;
     }
     *cut = true;
     // One that was cut before says already how long it was.
@@ -150,19 +189,28 @@ fn shorten(text: &str, most: usize, cut: &mut bool) -> String {
     format!("{}{mark}", &text[..end])
 }
 
-/// The values as JSON of at most so many bytes: long ones are cut, and then those that still do not fit left out.
-fn fit_fields(mut fields: Map<String, Json>, most: usize, cut: &mut bool) -> Option<String> {
+/// The values as JSON of at most so many bytes, in the order of their names: long ones are cut, and then those that still
+/// do not fit left out.
+fn fit_fields(mut fields: Vec<Clean>, most: usize, cut: &mut bool) -> Option<String> {
     if fields.is_empty() {
         return None;
     }
-    let whole = Json::Object(fields.clone()).to_string();
+    // Of two of one name the later one counts; the sort keeps their order.
+    fields.sort_by(|(one, _), (other, _)| one.cmp(other));
+    fields.dedup_by(|later, kept| {
+        later.0 == kept.0 && {
+            std::mem::swap(later, kept);
+            true
+        }
+    });
+    let whole = object(&fields);
     if whole.len() <= most {
         return Some(whole);
     }
     *cut = true;
     let mut left = most.saturating_sub("{\"truncated\":true}".len());
     let each = share(fields.iter().map(|(name, value)| key_bytes(name) + value.to_string().len()), left);
-    fields.retain(|name, value| {
+    fields.retain_mut(|(name, value)| {
         let mut text = value.to_string();
         let key = key_bytes(name);
         if key + text.len() > each {
@@ -171,7 +219,7 @@ fn fit_fields(mut fields: Map<String, Json>, most: usize, cut: &mut bool) -> Opt
             // What is escaped takes up to six times as much.
             let mut shorter = room.saturating_sub("\"\"".len());
             *value = loop {
-                let candidate = Json::String(shorten(plain, shorter, &mut true));
+                let candidate = Json::String(shorten(plain.to_owned(), shorter, &mut true));
                 if candidate.to_string().len() <= room || shorter < 32 {
                     break candidate;
                 }
@@ -183,8 +231,22 @@ fn fit_fields(mut fields: Map<String, Json>, most: usize, cut: &mut bool) -> Opt
         left -= if fits { key + text.len() } else { 0 };
         fits
     });
-    fields.insert("truncated".to_owned(), Json::Bool(true));
-    Some(Json::Object(fields).to_string())
+    fields.retain(|(name, _)| name != TRUNCATED);
+    let place = fields.partition_point(|(name, _)| name.as_ref() < TRUNCATED);
+    fields.insert(place, (TRUNCATED.into(), Json::Bool(true)));
+    Some(object(&fields))
+}
+
+/// The field that says that values were cut.
+const TRUNCATED: &str = "truncated";
+
+/// These values as a JSON object.
+fn object(fields: &[Clean]) -> String {
+    let mut text = Vec::with_capacity(128);
+    let pairs = fields.iter().map(|(name, value)| (name, value));
+    // Of names that are text, into memory, this cannot fail; and what it writes is UTF-8.
+    let _ = serde_json::Serializer::new(&mut text).collect_map(pairs);
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// A name as JSON, with the signs around it.
@@ -211,7 +273,7 @@ mod tests {
     use crate::redact::REDACTED;
 
     fn recorder() -> Recorder {
-        Recorder::new(Redactor::default().name("project"), 64 << 10, "run".to_owned())
+        Recorder::new(Redactor::default().name("project"), 64 << 10)
     }
 
     fn event(message: impl Into<String>) -> LogEvent {
@@ -219,7 +281,7 @@ mod tests {
     }
 
     fn text(record: &Record, at: usize) -> String {
-        match &record.params[at] {
+        match &record.values[at] {
             Value::Text(text) => text.clone(),
             other => panic!("{other:?}"),
         }
@@ -310,11 +372,10 @@ mod tests {
             let mut text = "password=abcdefghijklmnopqrstuvwxyz ".repeat(1000);
             text.push_str(&"x".repeat((64 << 10) + SEAM - text.len() - part));
             text.push_str(&secret);
-            let mut recorder =
-                Recorder::new(Redactor::default().value(secret.as_str()), 64 << 10, "run".to_owned());
+            let mut recorder = Recorder::new(Redactor::default().value(secret.as_str()), 64 << 10);
             let record = recorder.record(event(text.as_str()).field("long", text));
             let kept =
-                record.params.iter().any(|value| matches!(value, Value::Text(text) if text.contains("tuna")));
+                record.values.iter().any(|value| matches!(value, Value::Text(text) if text.contains("tuna")));
             assert!(!kept, "cut behind {part} bytes of it");
         }
     }
@@ -325,7 +386,7 @@ mod tests {
         event.target = "https://me:hunter2@host".into();
         let record = recorder().record(event.place("password=hunter2", "password=hunter2", 1));
         let kept =
-            record.params.iter().any(|value| matches!(value, Value::Text(text) if text.contains("hunter2")));
+            record.values.iter().any(|value| matches!(value, Value::Text(text) if text.contains("hunter2")));
         assert!(!kept);
     }
 

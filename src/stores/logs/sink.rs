@@ -37,7 +37,7 @@ const LONGEST_END: Duration = Duration::from_secs(1);
 pub struct LogOptions {
     /// Events that may wait to be written; of more, the oldest are dropped. Default 16,384.
     pub queue_events: usize,
-    /// Bytes that those may take in memory. Default 8 MiB. What is being written, at most a batch, comes on top.
+    /// Bytes that those may take in memory. Default 8 MiB. What is being written, at most two batches, comes on top.
     pub queue_bytes: usize,
     /// Events from which a batch is written at once. Default 1,024.
     pub batch_events: usize,
@@ -159,7 +159,7 @@ pub(super) struct State {
     pub(super) queue: Queue,
     /// Of the events that came, those before this are written or dropped: [`Queue::left`] of the last batch.
     pub(super) settled: u64,
-    /// Events in the batch that is being written.
+    /// Events in batches that are being written.
     pub(super) under_way: u64,
     /// Somebody waits for those before this.
     pub(super) wanted: u64,

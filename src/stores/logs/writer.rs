@@ -2,7 +2,8 @@
 //!
 //! It sleeps until an event comes or a batch is due; between, it looks every [`LOOK_EVERY`] whether the levels were set
 //! anew. One batch is under way at a time: a job of the logs' database in the normal lane, which a bound that is reached
-//! refuses at once, while deleting old rows goes by the background lane, which is let in to make room.
+//! refuses at once, while deleting old rows goes by the background lane, which is let in to make room. When another full
+//! batch waits by then, its rows are made meanwhile.
 //!
 //! Invariants:
 //! 1. A batch that could not be written is kept and tried again, unless it is the batch itself that fails: that one is
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use parking_lot::MutexGuard;
 
 use super::event::LogEvent;
 use super::insert::{self, Batch, Inserted};
@@ -133,6 +135,8 @@ pub(super) struct Writer {
     process: Arc<str>,
     own: OwnRows,
     pending: Option<Pending>,
+    /// The batch after that, when its rows are made.
+    next: Option<Pending>,
     room: Room,
     next_look: Instant,
     /// After failures in a row: how many, and until when to rest.
@@ -144,7 +148,7 @@ impl Writer {
     pub(super) fn new(shared: Arc<Shared>, source: LevelSource, open: Open, options: LogOptions) -> Self {
         let process: Arc<str> = uuid::Uuid::now_v7().to_string().into();
         Self {
-            recorder: Recorder::new(options.redactor.clone(), options.row_bytes, process.as_ref().to_owned()),
+            recorder: Recorder::new(options.redactor.clone(), options.row_bytes),
             own: OwnRows::new(options.caps.process_bytes),
             shared,
             source,
@@ -153,6 +157,7 @@ impl Writer {
             database: None,
             process,
             pending: None,
+            next: None,
             room: Room::new(),
             next_look: Instant::now() + LOOK_EVERY,
             failures: 0,
@@ -192,8 +197,7 @@ impl Writer {
 
     /// When there is something to do.
     fn due(&self, state: &State, now: Instant) -> Option<Instant> {
-        let writes = if self.pending.is_some() || (state.wanted > state.settled && state.queue.waiting() > 0)
-        {
+        let writes = if self.has_rows() || (state.wanted > state.settled && state.queue.waiting() > 0) {
             Some(now)
         } else {
             state.queue.due(self.options.batch_time)
@@ -202,11 +206,16 @@ impl Writer {
         Some(self.rests_until.map_or(wanted, |rest| wanted.max(rest)))
     }
 
+    /// Whether there is a batch whose rows are made.
+    fn has_rows(&self) -> bool {
+        self.pending.is_some() || self.next.is_some()
+    }
+
     /// Writes a batch that waits, and deletes what has to go. False when the database is closed for good.
     fn step(&mut self, deadline: Option<Instant>) -> bool {
         self.rests_until = None;
         if self.pending.is_none() {
-            self.take();
+            self.pending = self.next.take().or_else(|| self.take());
         }
         let answer = self.write(deadline).and_then(|()| self.make_room(deadline));
         let Err(error) = answer else {
@@ -226,17 +235,17 @@ impl Writer {
     }
 
     /// Makes a batch of what waits.
-    fn take(&mut self) {
-        let (taken, left) = {
+    fn take(&mut self) -> Option<Pending> {
+        let (mut taken, left) = {
             let mut state = self.shared.state.lock();
-            let Some(taken) = state.queue.take() else { return };
-            state.under_way = taken.events.len() as u64;
+            let taken = state.queue.take()?;
+            state.under_way += taken.events.len() as u64;
             (taken, state.queue.left())
         };
         let mut records = Vec::with_capacity(taken.events.len() + 1);
         records.extend(taken.gap.map(note).map(|event| self.recorder.record(event)));
         let notes = records.len();
-        for event in taken.events {
+        for event in taken.events.drain(..) {
             let ts = event.ts;
             // One event that cannot be made a row must not take the others with it.
             let recorded = std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.record(event)));
@@ -249,21 +258,36 @@ impl Writer {
             }
         }
         let events = (records.len() - notes) as u64;
-        if records.is_empty() {
-            return self.settle(left);
-        }
-        let records: Arc<[_]> = records.into();
         self.shared.truncated.store(self.recorder.truncated, Ordering::Relaxed);
         self.shared.redacted.store(self.recorder.redacted(), Ordering::Relaxed);
+        let unused = self.shared.state.lock().queue.reuse(taken.events);
+        // Whoever says something does not wait for that.
+        drop(unused);
         let bytes = records.iter().map(|record| record.bytes.unsigned_abs()).sum::<u64>();
-        let batch = Batch { records, process: self.process.clone(), expired: Vec::new(), uncertain: None };
+        let batch = Batch {
+            records: records.into(),
+            process: self.process.clone(),
+            expired: Vec::new(),
+            uncertain: None,
+        };
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        self.pending = Some(Pending { batch, events, gap: taken.gap, left, bytes });
+        Some(Pending { batch, events, gap: taken.gap, left, bytes })
+    }
+
+    /// Makes the rows of the next batch when one waits that is full: others come more slowly than they are written.
+    fn take_ahead(&mut self) {
+        if self.next.is_none() && self.shared.state.lock().queue.is_full() {
+            self.next = self.take();
+        }
     }
 
     /// Writes the batch that is on its way, if one is.
     fn write(&mut self, deadline: Option<Instant>) -> Result<()> {
         let Some(mut pending) = self.pending.take() else { return Ok(()) };
+        if pending.batch.records.is_empty() {
+            self.settle(&pending);
+            return Ok(());
+        }
         let threadless = pending.batch.threadless();
         pending.batch.expired = self.own.to_expire(threadless);
         self.room.added = pending.counts();
@@ -276,7 +300,7 @@ impl Writer {
                 self.room.is_old |= written.has_older;
                 self.shared.written.fetch_add(pending.events, Ordering::Relaxed);
                 self.shared.expired.fetch_add(written.inserted.expired, Ordering::Relaxed);
-                self.settle(pending.left);
+                self.settle(&pending);
                 Ok(())
             }
             Err(error) if is_its_own_fault(&error) => {
@@ -363,6 +387,7 @@ impl Writer {
         job: impl Fn(&Tx) -> Result<R> + Send + 'static,
     ) -> Result<R> {
         let mut ticket = database.submit(job)?;
+        self.take_ahead();
         let mut last_call = false;
         loop {
             if let Some(answer) = ticket.wait_for(SLICE) {
@@ -413,12 +438,9 @@ impl Writer {
         }
     }
 
-    /// Events before this are written or dropped.
-    fn settle(&self, left: u64) {
-        let mut state = self.shared.state.lock();
-        (state.settled, state.under_way) = (left, 0);
-        drop(state);
-        self.shared.told.notify_all();
+    /// The events of a batch are written.
+    fn settle(&self, pending: &Pending) {
+        self.settled(self.shared.state.lock(), pending);
     }
 
     /// The events of a batch are dropped.
@@ -431,15 +453,19 @@ impl Writer {
         for record in pending.batch.records.iter().rev().take(events) {
             state.queue.drop_event(record.ts);
         }
-        (state.settled, state.under_way) = (pending.left, 0);
+        self.settled(state, pending);
+    }
+
+    fn settled(&self, mut state: MutexGuard<'_, State>, pending: &Pending) {
+        state.settled = pending.left;
+        state.under_way -= pending.events;
         drop(state);
         self.shared.told.notify_all();
     }
 
     /// Works off what waits until the deadline.
     fn drain(&mut self, deadline: Instant) {
-        let has_work =
-            |writer: &Self| writer.pending.is_some() || writer.shared.state.lock().queue.waiting() > 0;
+        let has_work = |writer: &Self| writer.has_rows() || writer.shared.state.lock().queue.waiting() > 0;
         while has_work(self) && Instant::now() < deadline {
             if !self.step(Some(deadline)) {
                 break;
@@ -455,7 +481,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if let Some(pending) = self.pending.take() {
+        for pending in [self.pending.take(), self.next.take()].into_iter().flatten() {
             self.lose(&pending);
         }
     }

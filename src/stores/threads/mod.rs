@@ -33,13 +33,18 @@ pub use search::{LONGEST_SEARCH, SEARCHED_HITS, SearchOrder, SearchPage, ThreadS
 pub use short_id::{IDS_LOOKED_AT, SHORTEST_ID};
 pub use transcript::TranscriptState;
 
+use std::collections::HashSet;
+
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::{Row, Session};
+use crate::sql::{Row, Session, Value};
 use crate::sqlite::Database;
 use crate::stores::database::{Engine, StoreDatabase};
 use cursor::Cursor;
 use merge::merge;
 use row::{StoredThread, canonical_id};
+
+/// Rows that are kept in memory before they are written.
+const AT_ONCE: usize = 16 * sql::TOGETHER;
 
 /// The thread store of a `state` database. Cheap to clone.
 ///
@@ -287,7 +292,7 @@ fn patched(tx: &impl Session, id: &str, patch: &ThreadPatch) -> Result<ThreadRow
     let before = known(tx, id)?;
     let after = patch.applied_to(&before);
     if after != before {
-        tx.execute(sql::PUT, &after.params())?;
+        tx.execute(&sql::PUT, &after.params())?;
     }
     Ok(after.row)
 }
@@ -295,11 +300,19 @@ fn patched(tx: &impl Session, id: &str, patch: &ThreadPatch) -> Result<ThreadRow
 /// Brings derived facts into the table; `ids` are theirs, in the one spelling.
 pub(crate) fn upsert(tx: &impl Session, ids: &[String], facts: &[ThreadFacts]) -> Result<Upserted> {
     let mut done = Upserted::default();
+    // The rows to write, and whose they are.
+    let (mut rows, mut whose) = (Vec::new(), HashSet::new());
     let some_go = tombstone::any(tx)?;
     for (id, facts) in ids.iter().zip(facts) {
         if some_go && tombstone::stands(tx, id)? {
             done.deleted += 1;
             continue;
+        }
+        // Of facts of one thread the later ones build on the earlier.
+        if rows.len() == AT_ONCE || whose.contains(id) {
+            put(tx, &rows)?;
+            rows.clear();
+            whose.clear();
         }
         let before = stored(tx, id)?;
         let after = bounds::bounded(merge(before.as_ref(), id, facts));
@@ -307,12 +320,22 @@ pub(crate) fn upsert(tx: &impl Session, ids: &[String], facts: &[ThreadFacts]) -
             done.unchanged += 1;
             continue;
         }
-        tx.execute(sql::PUT, &after.params())?;
+        rows.push(after.params());
+        whose.insert(id);
         if before.is_some() {
             done.updated += 1;
         } else {
             done.inserted += 1;
         }
     }
+    put(tx, &rows)?;
     Ok(done)
+}
+
+/// Writes whole rows, each of another thread.
+fn put(tx: &impl Session, rows: &[Vec<Value>]) -> Result<()> {
+    let (together, rest) = rows.as_chunks::<{ sql::TOGETHER }>();
+    tx.execute_many(&sql::PUT_TOGETHER, together.iter().map(|rows| rows.iter().flatten()))?;
+    tx.execute_many(&sql::PUT, rest.iter())?;
+    Ok(())
 }

@@ -36,7 +36,7 @@ impl Threads {
         database.write(|tx| {
             let (changed, missing) = to_be_named(tx, names)?;
             for after in &changed {
-                Session::execute(tx, sql::PUT, &after.params())?;
+                Session::execute(tx, &sql::PUT, &after.params())?;
             }
             Ok((changed.len() as u64, missing))
         })
@@ -72,7 +72,7 @@ pub(crate) fn restore(at: &impl Session, id: &str, facts: &[ThreadFacts], dry_ru
         return Ok(Restored::Unchanged);
     };
     if !dry_run {
-        at.execute(sql::PUT, &after.params())?;
+        at.execute(&sql::PUT, &after.params())?;
     }
     Ok(if before.is_some() { Restored::Updated } else { Restored::Inserted })
 }

@@ -5,7 +5,10 @@
 //! filter is not set; the schema on a server has a `json_each` for them. A parameter that is only compared with null is
 //! cast: a server would not know its type.
 
+use std::sync::LazyLock;
+
 use super::query::{Direction, Sort, ThreadQuery};
+use crate::sql::rows_of_values;
 
 /// How many folders one text walks; a merge of as many index walks.
 pub(super) const FOLDERS_PER_WALK: usize = 8;
@@ -399,14 +402,24 @@ pub(super) const FILE_OF: &str =
     "SELECT rollout_path, rollout_size, rollout_mtime_ns, rollout_inode FROM thread
  WHERE id = $1 AND rollout_path IS NOT NULL AND rollout_size IS NOT NULL";
 
+/// Rows of one statement. Each changes a dozen indexes: what they share is read, and put aside for the case that the
+/// statement fails, once for all.
+pub(super) const TOGETHER: usize = 16;
+const COLUMNS: usize = 31;
+
 /// The whole row, in the order of [`StoredThread::params`](super::row::StoredThread::params).
-pub(super) const PUT: &str = concat!(
-    "INSERT INTO thread (",
-    columns!(),
-    ", rollout_size, rollout_mtime_ns, rollout_inode)
- VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23,
-   $24, $25, $26, $27, $28, $29, $30, $31)
- ON CONFLICT (id) DO UPDATE SET
+pub(super) static PUT: LazyLock<String> = LazyLock::new(|| put(1));
+/// So many rows, of different threads.
+pub(super) static PUT_TOGETHER: LazyLock<String> = LazyLock::new(|| put(TOGETHER));
+
+fn put(rows: usize) -> String {
+    format!("{INTO}{}{OVER}", rows_of_values(rows, "", 1, COLUMNS))
+}
+
+const INTO: &str =
+    concat!("INSERT INTO thread (", columns!(), ", rollout_size, rollout_mtime_ns, rollout_inode) VALUES ");
+
+const OVER: &str = " ON CONFLICT (id) DO UPDATE SET
    rollout_path = excluded.rollout_path, created_at = excluded.created_at, updated_at = excluded.updated_at,
    recency_at = excluded.recency_at, archived_at = excluded.archived_at, source = excluded.source,
    model_provider = excluded.model_provider, model = excluded.model,
@@ -418,8 +431,7 @@ pub(super) const PUT: &str = concat!(
    agent_nickname = excluded.agent_nickname, agent_role = excluded.agent_role,
    forked_from_id = excluded.forked_from_id, is_pinned = excluded.is_pinned,
    memory_mode = excluded.memory_mode, user_set = excluded.user_set, rollout_size = excluded.rollout_size,
-   rollout_mtime_ns = excluded.rollout_mtime_ns, rollout_inode = excluded.rollout_inode"
-);
+   rollout_mtime_ns = excluded.rollout_mtime_ns, rollout_inode = excluded.rollout_inode";
 
 #[cfg(test)]
 mod tests {

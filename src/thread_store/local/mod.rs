@@ -94,7 +94,7 @@ impl LocalThreadStore {
     pub fn new(runtime: &Runtime) -> Result<Self> {
         let inner = Arc::new(Inner {
             rollouts: Rollouts::open(runtime.home())?,
-            index: Index::new(runtime.database("state")?),
+            index: Index::of_files(runtime.database("state")?),
             runtime: runtime.clone(),
             newest: Newest::default(),
             writing: Mutex::default(),

@@ -22,6 +22,8 @@ const MESSAGE: &str = "sent 12 of 40 pieces of the answer, 3 more are under way"
 const PIECE: usize = 512;
 /// What may wait: below it nothing is dropped.
 const WAITING: u64 = 8 << 10;
+/// How long is waited while that many wait: much less than it takes to write them.
+const PAUSE: Duration = Duration::from_millis(1);
 /// How long the last events may take to be written.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Events a second that a program says in `log_event`: many, and far from what can be stored.
@@ -127,7 +129,8 @@ fn store_for(sink: &LogSink, time: Duration) -> Result<Measured> {
                 let mut said = 0;
                 while !stop.load(Ordering::Relaxed) {
                     if sink.stats().waiting > WAITING {
-                        std::thread::yield_now();
+                        // Whoever spins takes the processor from those who write.
+                        std::thread::park_timeout(PAUSE);
                         continue;
                     }
                     for _ in 0..PIECE {

@@ -1,0 +1,173 @@
+//! `rowhouse support bundle`: what is in it is listed first, it holds no secret, and it is made of a broken home too.
+#![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
+
+#[path = "../../tests/log_rows/mod.rs"]
+mod log_rows;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use log_rows::{event, open, write};
+use rowhouse::stores::LogLevel;
+use serde_json::Value;
+
+/// Stands for every secret: nobody may find it in the archive.
+const CANARY: &str = "canary7f3secretvalue";
+
+struct Place {
+    folder: tempfile::TempDir,
+    home: PathBuf,
+}
+
+impl Place {
+    /// A home inside the user's folder.
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = folder.path().join("wanda/state");
+        fs::create_dir_all(&home).expect("a folder");
+        Self { folder, home }
+    }
+
+    fn user(&self) -> PathBuf {
+        self.folder.path().join("wanda")
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("report.tar.gz")
+    }
+
+    fn bundle(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let output = Command::new(assert_cmd::cargo::cargo_bin("rowhouse"))
+            .arg("--home")
+            .arg(&self.home)
+            .args(["support", "bundle"])
+            .arg(self.file())
+            .args(arguments)
+            .env("HOME", self.user())
+            .env("EXAMPLE_API_TOKEN", CANARY)
+            .env("RUST_LOG", format!("info,a={CANARY}"))
+            .env("PAGER", format!("less --password={CANARY}"))
+            .output()
+            .expect("the command runs");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    }
+
+    /// The files of the archive, by name.
+    fn entries(&self) -> BTreeMap<String, String> {
+        let file = fs::File::open(self.file()).expect("an archive");
+        let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(file));
+        let mut found = BTreeMap::new();
+        for entry in archive.entries().expect("entries") {
+            let mut entry = entry.expect("an entry");
+            let path = entry.path().expect("a path").into_owned();
+            assert!(
+                path.starts_with(path.iter().next().expect("a folder")) && path.iter().count() == 2,
+                "{}",
+                path.display()
+            );
+            let mut text = String::new();
+            entry.read_to_string(&mut text).expect("UTF-8");
+            found.insert(path.file_name().expect("a name").to_string_lossy().into_owned(), text);
+        }
+        found
+    }
+}
+
+fn fill(home: &Path) -> (rowhouse::Runtime, rowhouse::Database) {
+    let (runtime, database, _) = open(home);
+    write(
+        &database,
+        &[
+            event(1_772_366_400_000_000_000, "one"),
+            event(1_772_366_401_000_000_000, format!("https://me:{CANARY}@host went away"))
+                .level(LogLevel::Error),
+            event(1_772_366_402_000_000_000, format!("read {CANARY} of the environment")),
+            event(1_772_366_403_000_000_000, "three").fields(serde_json::json!({ "api_key": CANARY })),
+        ],
+    );
+    (runtime, database)
+}
+
+#[test]
+fn the_archive_holds_what_was_listed_and_no_secret_and_not_whose_folder_it_is() {
+    let place = Place::new();
+    let _open = fill(&place.home);
+    let (code, stdout, stderr) = place.bundle(&["--yes"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let entries = place.entries();
+    let names: Vec<_> = entries.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "about.json",
+            "config.json",
+            "databases.json",
+            "doctor.json",
+            "logs.jsonl",
+            "stats.json",
+            "status.json",
+            "who.json"
+        ]
+    );
+    for (name, text) in &entries {
+        assert!(stdout.contains(name), "{stdout}");
+        assert!(!text.contains(CANARY) && !text.contains("wanda"), "{name}: {text}");
+        let rows: Vec<Value> = match name.as_str() {
+            "logs.jsonl" => text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect(),
+            _ => vec![serde_json::from_str(text).expect("JSON")],
+        };
+        assert!(rows.iter().all(|row| row["error"].is_null()), "{name}: {text}");
+    }
+    assert_eq!(entries["logs.jsonl"].lines().count(), 4);
+    assert!(entries["status.json"].contains("~/state/logs.sqlite"), "{}", entries["status.json"]);
+    assert!(entries["databases.json"].contains("schema_version"), "{}", entries["databases.json"]);
+    assert!(entries["stats.json"].contains(&std::process::id().to_string()), "{}", entries["stats.json"]);
+    let mode = fs::metadata(place.file()).expect("the archive").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "nobody else reads it");
+}
+
+#[test]
+fn nothing_is_written_without_consent() {
+    let place = Place::new();
+    let _open = fill(&place.home);
+    let (code, stdout, stderr) = place.bundle(&["--dry-run"]);
+    assert_eq!((code, place.file().exists()), (Some(0), false), "{stderr}");
+    assert!(stdout.contains("logs.jsonl") && stdout.ends_with("nothing was written\n"), "{stdout}");
+    let (code, stdout, stderr) = place.bundle(&[]);
+    assert_eq!(
+        (code, stdout.as_str(), place.file().exists()),
+        (Some(1), "", false),
+        "nobody is there to be asked"
+    );
+    assert!(stderr.contains("--yes"), "{stderr}");
+    let (code, stdout, _) = place.bundle(&["--dry-run", "--json"]);
+    let listed: Value = serde_json::from_str(&stdout).expect("one document");
+    assert_eq!((code, listed["entries"].as_array().map(Vec::len)), (Some(0), Some(8)), "{listed}");
+    let (code, stdout, _) = place.bundle(&["--yes", "--json", "--log-rows", "0"]);
+    let written: Value = serde_json::from_str(&stdout).expect("one document");
+    let length = fs::metadata(place.file()).expect("the archive").len();
+    assert_eq!((code, &written["bytes"], place.entries().len()), (Some(0), &length.into(), 7), "{written}");
+}
+
+#[test]
+fn a_broken_home_has_a_bundle_too() {
+    let place = Place::new();
+    drop(fill(&place.home));
+    for wal in ["logs.sqlite-wal", "logs.sqlite-shm"] {
+        let _ = fs::remove_file(place.home.join(wal));
+    }
+    fs::write(place.home.join("logs.sqlite"), [b'x'; 4096]).expect("broken");
+    fs::write(place.home.join("registry.json"), "{").expect("broken");
+    fs::write(place.home.join("config.toml"), "[logs").expect("broken");
+    let (code, stdout, stderr) = place.bundle(&["--yes"]);
+    assert_eq!(code, Some(0), "{stdout}{stderr}");
+    let entries = place.entries();
+    let told: Value = serde_json::from_str(&entries["databases.json"]).expect("JSON");
+    assert_eq!(told["logs"]["kind"], "corrupt", "{told}");
+    assert!(entries["config.json"].contains("is not valid TOML"), "{}", entries["config.json"]);
+}
