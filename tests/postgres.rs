@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test makes and looks at files from outside")]
 
 mod engines;
+mod processes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use engines::server::{self, configure, new_database, shared};
+use processes::Child;
 use rowhouse::stores::ThreadFacts;
 use rowhouse::stores::goals::{Accounting, NewGoal};
 use rowhouse::stores::threads::{SearchOrder, ThreadSearch};
@@ -77,6 +79,117 @@ fn state_and_goals_move_by_configuration_and_no_file_is_made_for_them() {
     assert!(elsewhere.goals().get(THREAD).is_ok());
 }
 
+/// One database has a schema for each domain, and logs stay in a file unless they are told otherwise.
+/// Scale: state, goals and logs of one home.
+/// Control: without the setting the same home has them all in files, and nothing is on the server.
+#[test]
+fn r4_one_database_has_a_schema_for_each_domain_and_logs_stay_here() {
+    let database = shared().new_database();
+    let open = |home: &Path| {
+        let builder = Runtime::builder(Home::at(home)).domain(Domain::state()).domain(Domain::goals());
+        let runtime = builder.domain(Domain::logs()).open().expect("a runtime");
+        let logs = runtime.database("logs").expect("logs are in a file").within(Duration::from_mins(1));
+        logs.write(|_| Ok(())).expect("attached");
+        runtime
+    };
+    let schemas = || {
+        let named = "SELECT nspname::text FROM pg_namespace WHERE nspname LIKE 'rowhouse%' ORDER BY 1";
+        let rows = shared().client(&database).query(named, &[]).expect("the schemas");
+        rows.iter().map(|row| row.get(0)).collect::<Vec<String>>()
+    };
+    let main_files = |home: &Path| {
+        let names = files(home).into_iter().filter(|name| name.ends_with(".sqlite"));
+        names.collect::<Vec<_>>()
+    };
+    let control = folder();
+    let _here = open(control.path());
+    assert_eq!(main_files(control.path()), ["goals.sqlite", "logs.sqlite", "state.sqlite"]);
+    assert_eq!(schemas(), [] as [String; 0]);
+
+    let home = home_on(&url_in(&database));
+    let _there = open(home.path());
+    assert_eq!(main_files(home.path()), ["logs.sqlite"]);
+    assert_eq!(schemas(), ["rowhouse_goals", "rowhouse_state"]);
+}
+
+#[test]
+fn child_entry() {
+    let Some(arguments) = processes::role() else { return };
+    let [role, home] = &arguments[..] else { panic!("two arguments: {arguments:?}") };
+    assert_eq!(role, "work");
+    let runtime = open(home.as_ref()).expect("a runtime");
+    let (memories, goals) = (runtime.memories(), runtime.goals());
+    processes::ready();
+    loop {
+        let claims = memories.claim_extracts(2, None).expect("claims");
+        if claims.is_empty() {
+            return;
+        }
+        for claim in claims {
+            goals.account(THREAD, 1, 7, Accounting::ActiveOnly, None).expect("counted");
+            assert!(memories.extract_without_output(&claim).expect("told"));
+            processes::say(&format!("did {}", claim.thread_id));
+        }
+    }
+}
+
+/// Threads at rest, and a goal that counts what is done about them.
+fn prepare_work(home: &Path, threads: u32) -> Runtime {
+    let runtime = open(home).expect("a runtime");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let rested = i64::try_from(now.as_millis()).expect("not so far") - 13 * 3_600_000;
+    let facts = |number| ThreadFacts {
+        created_at: rested,
+        updated_at: rested,
+        recency_at: rested,
+        ..titled(number, "Work")
+    };
+    runtime.threads().upsert(&(0..threads).map(facts).collect::<Vec<_>>()).expect("threads");
+    runtime.goals().replace(THREAD, &NewGoal::new("Ship it")).expect("a goal");
+    runtime
+}
+
+/// Works on them in processes of these homes; answers how often each thread was worked on, and the tokens counted.
+fn work(homes: &[&Path], processes: usize) -> (BTreeMap<String, usize>, i64) {
+    let starts = homes.iter().flat_map(|home| std::iter::repeat_n(home, processes));
+    let mut children: Vec<_> = starts.map(|home| Child::start("work", &[processes::text(home)])).collect();
+    processes::start_together(&mut children);
+    let mut done = BTreeMap::new();
+    for child in children {
+        let (lines, status) = child.end();
+        assert!(status.success(), "{lines:?}");
+        for thread in lines.iter().filter_map(|line| line.strip_prefix("did ")) {
+            *done.entry(thread.to_owned()).or_default() += 1;
+        }
+    }
+    let runtime = open(homes[0]).expect("a runtime");
+    (done, runtime.goals().get(THREAD).expect("read").expect("a goal").tokens_used)
+}
+
+/// Homes of several machines share one state: each job is one process's, and what they count adds up exactly.
+/// Scale: 2 homes x 4 processes, 60 jobs; ROWHOUSE_TEST_PROCESSES says how many of a home.
+/// Control: homes that keep the same state in files do every job twice, and each counts its own.
+#[test]
+fn r1_homes_of_several_machines_share_one_state() {
+    const JOBS: u32 = 60;
+    let processes = std::env::var("ROWHOUSE_TEST_PROCESSES");
+    let processes = processes.map_or(4, |text| text.parse().expect("a number of processes"));
+    let tokens = 7 * i64::from(JOBS);
+    let url = new_database();
+    let (one, other) = (home_on(&url), home_on(&url));
+    let runtime = prepare_work(one.path(), JOBS);
+    let (done, used) = work(&[one.path(), other.path()], processes);
+    assert_eq!((done.len(), done.values().sum::<usize>()), (JOBS as usize, JOBS as usize), "each once");
+    assert_eq!(used, tokens);
+    drop(runtime);
+
+    let (one, other) = (folder(), folder());
+    let _open = [prepare_work(one.path(), JOBS), prepare_work(other.path(), JOBS)];
+    let (done, used) = work(&[one.path(), other.path()], 1);
+    assert!(done.values().all(|times| *times == 2), "each in both homes");
+    assert_eq!(used, tokens, "what the other home did is not in it");
+}
+
 #[test]
 fn what_is_not_for_a_server_is_refused_there() {
     let home = folder();
@@ -88,9 +201,11 @@ fn what_is_not_for_a_server_is_refused_there() {
     assert!(error.advice().is_some_and(|advice| advice.contains("sqlite")), "{error}");
 }
 
-/// Whatever is wrong with the server is an error that says so, and nothing is made in the home instead.
+/// Whatever is wrong with the server is an error that says so, and no file is made in the home instead.
+/// Scale: 8 wrong settings: URL, server, password, user, database, permission, encoding, plain text over a network.
+/// Control: the same home without the setting makes its files, which is what a fall-back would look like.
 #[test]
-fn a_wrong_setting_is_told_and_leaves_nothing_behind() {
+fn r5_a_wrong_setting_is_told_and_leaves_nothing_behind() {
     let server = shared();
     let database = server.new_database();
     let mut client = server.client(&database);
@@ -128,6 +243,9 @@ fn a_wrong_setting_is_told_and_leaves_nothing_behind() {
         // A person waits for it.
         assert!(before.elapsed() < Duration::from_secs(30), "{error}");
     }
+    let control = folder();
+    open(control.path()).expect("in files");
+    assert_eq!(files(control.path()).iter().filter(|name| name.ends_with(".sqlite")).count(), 2);
     let right = home_on(&format!("{} password=right", server.url("guarded", &database)));
     client.batch_execute(&format!("GRANT CREATE ON DATABASE {database} TO guarded")).expect("granted");
     open(right.path()).expect("the right password");

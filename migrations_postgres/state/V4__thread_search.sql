@@ -31,6 +31,8 @@ CREATE TABLE thread_text (
 );
 
 CREATE INDEX thread_text_words ON thread_text USING gin (words);
+-- Words that most threads have are looked for from the newest one on.
+CREATE INDEX thread_text_newest ON thread_text (created_at, thread_id);
 
 CREATE FUNCTION index_thread() RETURNS TRIGGER LANGUAGE plpgsql AS $$ BEGIN
     INSERT INTO thread_text (thread_id, created_at, words)

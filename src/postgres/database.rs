@@ -13,6 +13,7 @@ use super::server::Server;
 use super::session::Session;
 use super::tries::Tries;
 use crate::error::{Error, ErrorKind, Result};
+use crate::handoff::job::JobError;
 use crate::sqlite::guard::{self, InJob};
 use crate::sqlite::health::Health;
 use crate::sqlite::instant_after;
@@ -130,7 +131,10 @@ impl Shared {
         read: &impl Fn(&Session<'_>) -> Result<R>,
     ) -> Result<Result<R>, Failure> {
         let mut connection = self.server.pool.take(deadline).map_err(Failure::told)?;
-        connection.batch(&self.begin("REPEATABLE READ READ ONLY", deadline))?;
+        let mut begin = self.begin("REPEATABLE READ READ ONLY", deadline);
+        // A plan for every page size and every word reads far more than one for these.
+        begin.push_str("; SET LOCAL plan_cache_mode = force_custom_plan");
+        connection.batch(&begin)?;
         let end = RollBack(&mut connection);
         let session = Session::new(end.0, &self.schema, deadline);
         let answer = read(&session);
@@ -168,7 +172,7 @@ impl Shared {
         };
         let failure = session.into_failure();
         let answer = match (ran, failure) {
-            (Err(_), _) => return Err(Failed::Told(panicked())),
+            (Err(payload), _) => return Err(Failed::Told(Error::panicked(payload))),
             (Ok(Err(error)), None) => return Err(Failed::Told(error)),
             (Ok(Err(error)), Some(failure)) if failure.class == Class::Final => {
                 self.leave_wrong_server(end.0, &failure);
@@ -225,10 +229,6 @@ pub(super) fn settings(schema: &str, deadline: Instant) -> String {
         "SET LOCAL search_path = {schema}; SET LOCAL statement_timeout = {left}; SET LOCAL lock_timeout = {for_locks}; \
          SET LOCAL idle_in_transaction_session_timeout = {for_silence}"
     )
-}
-
-fn panicked() -> Error {
-    Error::new(ErrorKind::Panicked, "the job panicked; its changes were rolled back")
 }
 
 /// Ends a transaction that was not committed.

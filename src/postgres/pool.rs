@@ -121,6 +121,11 @@ impl Pool {
         drop(resting);
     }
 
+    /// In a fork: the connections are the parent's, and to close one is to say so to the server.
+    pub(super) fn leave_to_parent(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.state.get_mut().resting));
+    }
+
     /// Waits that long, unless it is closed.
     pub(super) fn rest(&self, time: Duration) {
         let until = Instant::now() + time;
@@ -180,6 +185,9 @@ impl Drop for Lent<'_> {
         }
         let mut state = self.pool.state.lock();
         state.out -= 1;
+        if connection.is_some() {
+            state.trouble = None;
+        }
         if !state.closed {
             state.resting.extend(connection.take());
         }

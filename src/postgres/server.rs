@@ -145,3 +145,14 @@ impl Server {
         }
     }
 }
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if forks::current() != self.owner {
+            self.pool.leave_to_parent();
+            if let Some(direct) = &mut self.direct {
+                direct.leave_to_parent();
+            }
+        }
+    }
+}

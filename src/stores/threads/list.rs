@@ -19,6 +19,7 @@ use super::row::ThreadRow;
 use super::{ThreadPage, sql};
 use crate::error::Result;
 use crate::sql::{Session, Value};
+use crate::stores::database::StoreSession;
 use crate::stores::spawn_edges;
 
 /// The most folders that are walked one by one; of more, every thread is looked at.
@@ -30,7 +31,7 @@ struct Found {
     gave_up_at: Option<Cursor>,
 }
 
-pub(super) fn page(at: &impl Session, query: &ThreadQuery, start: &Cursor) -> Result<ThreadPage> {
+pub(super) fn page(at: &StoreSession<'_>, query: &ThreadQuery, start: &Cursor) -> Result<ThreadPage> {
     let Found { mut threads, gave_up_at } = walk(at, query, start)?;
     let more = threads.len() > query.page_size();
     threads.truncate(query.page_size());
@@ -46,7 +47,7 @@ pub(super) fn page(at: &impl Session, query: &ThreadQuery, start: &Cursor) -> Re
     })
 }
 
-fn walk(at: &impl Session, query: &ThreadQuery, start: &Cursor) -> Result<Found> {
+fn walk(at: &StoreSession<'_>, query: &ThreadQuery, start: &Cursor) -> Result<Found> {
     let filter = &query.filter;
     if let Some(ids) = ids_below(at, filter)? {
         let mut params = first_params(query, start).to_vec();
@@ -93,17 +94,19 @@ pub(super) fn ids_below(at: &impl Session, filter: &Filter) -> Result<Option<Val
 
 /// Several folders are merged walks, each of up to eight folders.
 fn merged(
-    at: &impl Session,
+    at: &StoreSession<'_>,
     query: &ThreadQuery,
     start: &Cursor,
     folders: &[String],
 ) -> Result<Vec<ThreadRow>> {
+    let text =
+        if at.is_on_server() { sql::page_of_folders_on_server(query) } else { sql::page_of_folders(query) };
     let mut found = Vec::new();
     for eight in folders.chunks(sql::FOLDERS_PER_WALK) {
         let mut params = first_params(query, start).to_vec();
         params.extend(eight.iter().map(|folder| Value::from(folder.as_str())));
         params.resize(3 + sql::FOLDERS_PER_WALK, Value::Null);
-        found.extend(rows(at, sql::page_of_folders(query), &params)?);
+        found.extend(rows(at, text, &params)?);
     }
     if folders.len() > sql::FOLDERS_PER_WALK {
         found.sort_by(|a, b| order(query, a, b));

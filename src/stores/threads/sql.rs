@@ -91,6 +91,42 @@ macro_rules! folders {
     };
 }
 
+macro_rules! bounded_folder {
+    ($folder:literal, $sort:literal, $after:literal, $direction:literal, $archived:literal) => {
+        concat!(
+            "SELECT * FROM (",
+            walk!(listed!(), $sort, $after, $archived),
+            " AND cwd = ",
+            $folder,
+            ordered!($sort, $direction),
+            ") AS one"
+        )
+    };
+}
+
+macro_rules! folders_on_server {
+    ($sort:literal, $after:literal, $direction:literal, $archived:literal) => {
+        concat!(
+            bounded_folder!("$4", $sort, $after, $direction, $archived),
+            " UNION ALL ",
+            bounded_folder!("$5", $sort, $after, $direction, $archived),
+            " UNION ALL ",
+            bounded_folder!("$6", $sort, $after, $direction, $archived),
+            " UNION ALL ",
+            bounded_folder!("$7", $sort, $after, $direction, $archived),
+            " UNION ALL ",
+            bounded_folder!("$8", $sort, $after, $direction, $archived),
+            " UNION ALL ",
+            bounded_folder!("$9", $sort, $after, $direction, $archived),
+            " UNION ALL ",
+            bounded_folder!("$10", $sort, $after, $direction, $archived),
+            " UNION ALL ",
+            bounded_folder!("$11", $sort, $after, $direction, $archived),
+            ordered!($sort, $direction)
+        )
+    };
+}
+
 /// The filters that no index has: sources `$5`, model providers `$6`.
 macro_rules! rows_match {
     () => {
@@ -230,6 +266,11 @@ pub(super) fn page_of_folder(query: &ThreadQuery) -> &'static str {
 /// Up to [`FOLDERS_PER_WALK`] folders, from `$4` on; null where there are fewer.
 pub(super) fn page_of_folders(query: &ThreadQuery) -> &'static str {
     by_sort!(folders, query)
+}
+
+/// The same on a server, which does not merge the walks: it would sort all that they lead to, so each one is bounded.
+pub(super) fn page_of_folders_on_server(query: &ThreadQuery) -> &'static str {
+    by_sort!(folders_on_server, query)
 }
 
 /// Every folder, looking at `$4` rows at most: sources `$5`, model providers `$6`, folders `$7`.
