@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use engines::server::{self, configure, new_database, shared};
 use processes::Child;
-use rowhouse::stores::ThreadFacts;
 use rowhouse::stores::goals::{Accounting, NewGoal};
 use rowhouse::stores::threads::{SearchOrder, ThreadSearch};
+use rowhouse::stores::{Direction, Sort, ThreadFacts};
 use rowhouse::{Domain, Error, ErrorKind, Health, Home, Limits, Result, Runtime, ThreadQuery};
 
 const THREAD: &str = "019cadf1-7a5e-7b04-8f21-000000000001";
@@ -705,6 +705,66 @@ fn threads_are_searched_on_a_server() {
     assert_eq!(rest.threads.iter().map(|row| row.id.clone()).collect::<Vec<_>>(), [id(1)]);
     threads.upsert(&[titled(5, "Daily notes")]).expect("another title");
     assert_eq!((found("weekly"), found("daily")), (vec![], vec![id(5)]));
+}
+
+/// Rows of the threads' tables that the server read for these lists, with so many threads.
+fn rows_read(threads: i64) -> Vec<i64> {
+    let database = shared().new_database();
+    let home = home_on(&url_in(&database));
+    drop(open(home.path()).expect("migrated"));
+    let mut client = shared().client(&database);
+    client
+        .batch_execute(&format!(
+            "SET search_path = rowhouse_state;
+             INSERT INTO thread(id, created_at, updated_at, recency_at, archived_at, cwd, title)
+             SELECT format('%s-0000-7000-8000-%s', lpad(to_hex(i * 7919 % 1000003), 8, '0'), lpad(to_hex(i), 12, '0')),
+                 i, i * 31 % {threads}, i * 17 % {threads}, CASE WHEN i % 7 = 0 THEN 1 END, '/home/ada/' || i * 13 % 20,
+                 'Fix number ' || i FROM generate_series(1, {threads}) AS i;
+             ANALYZE"
+        ))
+        .expect("threads");
+    let folders = (0..8).map(|number| format!("/home/ada/{number}"));
+    let queries = [
+        ThreadQuery::recent(),
+        ThreadQuery::recent().sort(Sort::Created).direction(Direction::Ascending),
+        ThreadQuery::recent().sort(Sort::Updated).archived(true),
+        ThreadQuery::recent().cwd("/home/ada/3"),
+        ThreadQuery::recent().cwds(folders).sort(Sort::Updated),
+        ThreadQuery::recent().sources(["none"]).looks(200),
+    ];
+    let mut read = || -> i64 {
+        let counted = "SELECT (SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE relname LIKE 'thread%') \
+                       + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE relname LIKE 'thread%')";
+        client.query_one(&format!("SELECT ({counted})::int8"), &[]).expect("a count").get(0)
+    };
+    let each = queries.map(|query| {
+        let before = read();
+        let runtime = open(home.path()).expect("a runtime");
+        // As often as it takes for a server to try one plan for all.
+        for _ in 0..8 {
+            let page = runtime.threads().list(&query).expect("a page");
+            let rare = page.threads.is_empty() && page.next_cursor.is_some();
+            assert!(page.threads.len() == 50 || rare, "{query:?}");
+        }
+        // What a connection read is counted when it ends.
+        runtime.close(Duration::from_secs(5));
+        drop(runtime);
+        let until = Instant::now() + Duration::from_secs(30);
+        while read() == before {
+            assert!(Instant::now() < until, "the server does not count");
+            std::thread::yield_now();
+        }
+        read() - before
+    });
+    each.into()
+}
+
+#[test]
+fn a_page_reads_as_many_rows_among_ten_times_as_many() {
+    let (few, many) = (rows_read(2_000), rows_read(20_000));
+    for (one, more) in few.iter().zip(&many) {
+        assert!(*more <= one + one / 2 + 100, "{few:?} {many:?}");
+    }
 }
 
 /// A value that a server cannot hold matches nothing there, and fails nothing.
