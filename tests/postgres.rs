@@ -480,13 +480,19 @@ fn writers_follow_a_fail_over() {
     client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").expect("synchronous");
     client.batch_execute("SELECT pg_reload_conf()").expect("from now on");
     let hosts = format!("{},{}", primary.folder().display(), standby.folder().display());
-    let url =
-        format!("host={hosts} user=app dbname={database} target_session_attrs=read-write connect_timeout=2");
+    let url = format!("host={hosts} user=app dbname={database} connect_timeout=2");
     let (both, one) = (home_on(&url), home_on(&primary.url("app", &database)));
     let runtime = open(both.path()).expect("a runtime");
     let alone = open_within(one.path(), Duration::from_secs(2)).expect("a runtime");
     let goals = runtime.goals();
     goals.replace(THREAD, &NewGoal::new("Ship it")).expect("a goal");
+    let follower = home_on(&standby.url("app", &database));
+    let follower = open(follower.path()).expect("it can be read");
+    follower.goals().get(THREAD).expect("read");
+    let refused = follower.goals().replace(THREAD, &NewGoal::new("Ship it")).expect_err("a standby");
+    assert_eq!(refused.kind(), ErrorKind::ReadOnly, "{refused}");
+    drop(follower);
+
     let (stop, answered) = (AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|scope| {
         for _ in 0..3 {
@@ -579,6 +585,25 @@ fn a_server_is_trusted_by_its_certificate() {
         )
         .expect("counts");
     assert!(encrypted.get::<_, i64>(0) > 0 && encrypted.get::<_, i64>(1) == 0);
+}
+
+#[test]
+fn ids_of_old_writes_go() {
+    let database = shared().new_database();
+    let home = home_on(&url_in(&database));
+    let runtime = open(home.path()).expect("a runtime");
+    let goals = runtime.goals();
+    goals.replace(THREAD, &NewGoal::new("Ship it")).expect("a goal");
+    let mut client = shared().client(&database);
+    let old = "INSERT INTO rowhouse_goals.rowhouse_operation SELECT gen_random_uuid(), TRUE, 0 FROM generate_series(1, 1500)";
+    client.batch_execute(old).expect("ids of long ago");
+    for _ in 0..1_000 {
+        goals.account(THREAD, 0, 1, Accounting::ActiveOnly, None).expect("counted");
+    }
+    let count = "SELECT count(*) FILTER (WHERE at = 0), count(*) FILTER (WHERE at > 0) FROM rowhouse_goals.rowhouse_operation";
+    let left = client.query_one(count, &[]).expect("counts");
+    assert_eq!(left.get::<_, i64>(0), 0, "the old ones went");
+    assert_eq!(left.get::<_, i64>(1), 1_001, "those that may be asked for stayed");
 }
 
 /// Name, type, nullability and place in the primary key.

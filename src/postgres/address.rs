@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use postgres::Config;
-use postgres::config::{Host, SslMode};
+use postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 use super::tls;
 use crate::error::{Error, ErrorKind, Result};
@@ -68,6 +68,9 @@ impl Address {
             .keepalives_idle(LONGEST_SILENCE)
             .keepalives_interval(LONGEST_SILENCE / 4)
             .keepalives_retries(4);
+        if has_others(&config) && config.get_target_session_attrs() == TargetSessionAttrs::Any {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
         let name = name_of(&config);
         Ok(Self { config, name, roots })
     }
@@ -79,7 +82,7 @@ impl Address {
 
     /// Whether another host may be the one that takes writes by now.
     pub(super) fn has_others(&self) -> bool {
-        self.config.get_hosts().len().max(self.config.get_hostaddrs().len()) > 1
+        has_others(&self.config)
     }
 
     /// Connects, within at most that time for each host.
@@ -101,6 +104,10 @@ pub(super) enum ConnectError {
     Server(postgres::Error),
     /// Nothing was tried.
     Here(Error),
+}
+
+fn has_others(config: &Config) -> bool {
+    config.get_hosts().len().max(config.get_hostaddrs().len()) > 1
 }
 
 /// Whether all its hosts are this machine.

@@ -160,7 +160,12 @@ impl Shared {
             // Before the first statement: the snapshot must not be older than the lock.
             begin.push_str("; LOCK TABLE rowhouse_line IN EXCLUSIVE MODE");
         }
-        if let Err(failure) = connection.batch(&begin) {
+        if let Err(mut failure) = connection.batch(&begin) {
+            if failure.error.kind() == ErrorKind::Unsupported {
+                // What a standby says to a transaction that may write.
+                failure.error = Error::new(ErrorKind::ReadOnly, "this server takes no writes")
+                    .advise("name the server that does in the URL, or all of them");
+            }
             drop(RollBack(&mut connection));
             return Err(self.sorted(&mut connection, failure));
         }
@@ -174,11 +179,14 @@ impl Shared {
         let answer = match (ran, failure) {
             (Err(payload), _) => return Err(Failed::Told(Error::panicked(payload))),
             (Ok(Err(error)), None) => return Err(Failed::Told(error)),
-            (Ok(Err(error)), Some(failure)) if failure.class == Class::Final => {
-                self.leave_wrong_server(end.0, &failure);
-                return Err(Failed::Told(error));
+            (Ok(Err(error)), Some(failure)) => {
+                return Err(match self.sorted(end.0, failure) {
+                    // The job's own words for it.
+                    Failed::Told(_) => Failed::Told(error),
+                    other => other,
+                });
             }
-            (Ok(_), Some(failure)) => return Err(self.sorted(end.0, failure)),
+            (Ok(Ok(_)), Some(failure)) => return Err(self.sorted(end.0, failure)),
             (Ok(Ok(answer)), None) => answer,
         };
         if let Err(failure) = end.0.batch(&operation.commit()) {

@@ -75,6 +75,7 @@ fn of_server(error: &DbError) -> Failure {
     let made = Error::new(kind, message);
     let error = match code {
         "28000" | "28P01" => made.advise("correct the user and the password in the URL of the server"),
+        "25006" => made.advise("name the server that does in the URL, or all of them"),
         "3D000" => made.advise("create the database on the server, or correct its name in the URL"),
         "42501" => made.advise("give the user of the URL the right to create and use its schemas"),
         _ => made,

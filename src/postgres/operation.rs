@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use postgres::SimpleQueryMessage;
 use uuid::Uuid;
 
-use super::failure::Failure;
+use super::failure::{Class, Failure};
 use super::pool::Pool;
 use super::tries::Tries;
 use crate::error::{Error, ErrorKind, Result};
@@ -73,7 +73,11 @@ impl Operation {
         );
         let answer = connection.client.simple_query(&text);
         let messages = answer.map_err(|error| {
-            let failure = connection.failed(error);
+            let mut failure = connection.failed(error);
+            // A standby that is about to take over says so.
+            if failure.error.kind() == ErrorKind::ReadOnly {
+                failure.class = Class::Again;
+            }
             // The transaction is still open when a statement failed.
             connection.give_up();
             failure
