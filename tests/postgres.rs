@@ -167,7 +167,7 @@ fn work(homes: &[&Path], processes: usize) -> (BTreeMap<String, usize>, i64) {
 }
 
 /// Homes of several machines share one state: each job is one process's, and what they count adds up exactly.
-/// Scale: 2 homes x 4 processes, 60 jobs; ROWHOUSE_TEST_PROCESSES says how many of a home.
+/// Scale: 2 homes x 4 processes, 60 jobs; `ROWHOUSE_TEST_PROCESSES` says how many of a home.
 /// Control: homes that keep the same state in files do every job twice, and each counts its own.
 #[test]
 fn r1_homes_of_several_machines_share_one_state() {

@@ -205,7 +205,7 @@ impl Server {
 /// The server that the tests of this program share.
 pub fn shared() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(|| Server::start())
+    SERVER.get_or_init(Server::start)
 }
 
 /// The URL of a new database on it.
