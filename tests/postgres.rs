@@ -478,6 +478,8 @@ fn writers_follow_a_fail_over() {
     let standby = primary.standby();
     let mut client = primary.client("postgres");
     client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").expect("synchronous");
+    // What is answered can also be read there.
+    client.batch_execute("ALTER SYSTEM SET synchronous_commit = remote_apply").expect("applied");
     client.batch_execute("SELECT pg_reload_conf()").expect("from now on");
     let hosts = format!("{},{}", primary.folder().display(), standby.folder().display());
     let url = format!("host={hosts} user=app dbname={database} connect_timeout=2");

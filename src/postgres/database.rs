@@ -160,12 +160,7 @@ impl Shared {
             // Before the first statement: the snapshot must not be older than the lock.
             begin.push_str("; LOCK TABLE rowhouse_line IN EXCLUSIVE MODE");
         }
-        if let Err(mut failure) = connection.batch(&begin) {
-            if failure.error.kind() == ErrorKind::Unsupported {
-                // What a standby says to a transaction that may write.
-                failure.error = Error::new(ErrorKind::ReadOnly, "this server takes no writes")
-                    .advise("name the server that does in the URL, or all of them");
-            }
+        if let Err(failure) = connection.batch(&begin).map_err(Failure::at_begin) {
             drop(RollBack(&mut connection));
             return Err(self.sorted(&mut connection, failure));
         }

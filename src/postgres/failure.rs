@@ -38,6 +38,17 @@ impl Failure {
     pub(super) fn told(error: Error) -> Self {
         Self { class: Class::Final, error }
     }
+
+    /// The same when it came from the beginning of a transaction that may write: a standby says that it cannot do that.
+    pub(super) fn at_begin(self) -> Self {
+        match self.error.kind() {
+            ErrorKind::Unsupported => {
+                let error = Error::new(ErrorKind::ReadOnly, "this server takes no writes");
+                Self { error: error.advise(OTHER_SERVER), ..self }
+            }
+            _ => self,
+        }
+    }
 }
 
 impl From<postgres::Error> for Failure {
@@ -45,6 +56,8 @@ impl From<postgres::Error> for Failure {
         error.as_db_error().map_or_else(|| lost(&error), of_server)
     }
 }
+
+const OTHER_SERVER: &str = "name the server that does in the URL, or all of them";
 
 fn lost(error: &postgres::Error) -> Failure {
     let mut made = Error::new(ErrorKind::Io, "the connection to the PostgreSQL server was lost");
@@ -75,7 +88,7 @@ fn of_server(error: &DbError) -> Failure {
     let made = Error::new(kind, message);
     let error = match code {
         "28000" | "28P01" => made.advise("correct the user and the password in the URL of the server"),
-        "25006" => made.advise("name the server that does in the URL, or all of them"),
+        "25006" => made.advise(OTHER_SERVER),
         "3D000" => made.advise("create the database on the server, or correct its name in the URL"),
         "42501" => made.advise("give the user of the URL the right to create and use its schemas"),
         _ => made,

@@ -63,10 +63,11 @@ fn bring_up(
         return Ok(());
     }
     // Read committed: what is read after the lock came is what its last holder left.
-    connection.batch(&format!(
+    let begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {within}; \
          SELECT pg_advisory_xact_lock(hashtextextended('{schema}', 0))"
-    ))?;
+    );
+    connection.batch(&begin).map_err(Failure::at_begin)?;
     let record = history::read(connection, schema)?;
     if !record.exists {
         connection.batch(&format!("CREATE SCHEMA {schema}"))?;
