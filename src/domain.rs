@@ -242,6 +242,17 @@ impl Domain {
         self.role
     }
 
+    /// Whether a home's configuration says that this domain is on a server there, not in a file. Nothing is opened.
+    ///
+    /// # Errors
+    /// `Invalid` when the home's `config.toml` cannot be understood; `Unsupported` when it names a server, and this
+    /// program was built without the feature `postgres`; of the system.
+    #[cfg(feature = "agent")]
+    pub fn is_on_server(&self, home: &crate::home::Home) -> Result<bool> {
+        let backends = crate::config::backend::Backends::of(home.path(), std::iter::once(self.name()))?;
+        Ok(backends.is_on_server(self.name()))
+    }
+
     /// Checks the name.
     ///
     /// # Errors

@@ -56,7 +56,10 @@ pub(crate) fn existing(
     advice: &'static str,
 ) -> rowhouse::Result<Opened> {
     let name = domain.name();
-    if !RuntimeDbRegistry::new(home).list()?.iter().any(|found| found.name == name && found.present) {
+    let is_there = || -> rowhouse::Result<bool> {
+        Ok(RuntimeDbRegistry::new(home).list()?.iter().any(|found| found.name == name && found.present))
+    };
+    if !domain.is_on_server(home)? && !is_there()? {
         return Err(Error::new(ErrorKind::NotFound, missing).at_path(home.path()).advise(advice));
     }
     or_new(home, domain)
@@ -69,7 +72,8 @@ pub(crate) fn existing(
 pub(crate) fn or_new(home: &Home, domain: Domain) -> rowhouse::Result<Opened> {
     let name = domain.name().to_owned();
     let runtime = Runtime::builder(home.clone()).domain(domain).open()?;
-    for warning in runtime.database(&name)?.warnings() {
+    // One on a server has no file to warn of.
+    for warning in runtime.database(&name).map(|database| database.warnings()).unwrap_or_default() {
         output::warn(&warning);
     }
     Ok(Opened::new(runtime))

@@ -114,6 +114,13 @@ impl Backends {
         self.on_server.contains(domain)
     }
 
+    /// Whether a domain is on a server: without one, what says so was an error.
+    #[cfg(not(feature = "postgres"))]
+    #[expect(clippy::unused_self, reason = "as with a server")]
+    pub(crate) fn is_on_server(&self, _: &str) -> bool {
+        false
+    }
+
     /// The server, when a domain is on it. A relative path is one in the home.
     ///
     /// # Errors
