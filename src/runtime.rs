@@ -366,7 +366,12 @@ impl Runtime {
             .iter()
             .map(|(name, (_, database))| (name.clone(), database.clone()))
             .collect();
-        databases.into_iter().map(|(name, database)| (name, database.close(wait))).collect()
+        let reports = databases.into_iter().map(|(name, database)| (name, database.close(wait))).collect();
+        // It has nothing more to say, however long handles are kept.
+        if let Some(page) = &self.inner.page {
+            page.withdraw();
+        }
+        reports
     }
 }
 
