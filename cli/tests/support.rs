@@ -1,4 +1,5 @@
-//! `rowhouse support bundle`: what is in it is listed first, it holds no secret, and it is made of a broken home too.
+//! `rowhouse support bundle`: what is in it is listed first, it holds no secret, and it is made of a broken home too. It and
+//! the other commands that only look change no file of a home, whatever is wrong with it.
 #![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 
 #[path = "../../tests/log_rows/mod.rs"]
@@ -7,7 +8,7 @@ mod log_rows;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -170,4 +171,94 @@ fn a_broken_home_has_a_bundle_too() {
     let told: Value = serde_json::from_str(&entries["databases.json"]).expect("JSON");
     assert_eq!(told["logs"]["kind"], "corrupt", "{told}");
     assert!(entries["config.json"].contains("is not valid TOML"), "{}", entries["config.json"]);
+}
+
+/// Every file below a folder with its mode and content.
+fn files(folder: &Path) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry")) {
+        let (path, told) = (entry.path(), entry.metadata().expect("there"));
+        if told.is_dir() {
+            found.extend(files(&path));
+        }
+        let content = if told.is_file() { fs::read(&path).expect("read") } else { Vec::new() };
+        found.insert(path, (told.mode(), content));
+    }
+    found
+}
+
+/// The home as a program leaves it that is killed: with logs and their indexes.
+fn killed(place: &Place) {
+    let home = place.home.clone();
+    let live = place.folder.path().join("live");
+    let (logs, _kept) = fill(&live);
+    let state = rowhouse::Runtime::builder(rowhouse::Home::at(&live))
+        .domain(rowhouse::Domain::state())
+        .open()
+        .expect("a second database");
+    let database = state.database("state").expect("it").within(std::time::Duration::from_secs(20));
+    database.wait_for_steps(std::time::Duration::from_secs(20)).expect("no steps are left");
+    for folder in ["", "locks"] {
+        fs::create_dir_all(home.join(folder)).expect("a folder");
+        for entry in fs::read_dir(live.join(folder)).expect("a list").map(|entry| entry.expect("an entry")) {
+            if entry.metadata().expect("there").is_file() {
+                fs::copy(entry.path(), home.join(folder).join(entry.file_name())).expect("copied");
+            }
+        }
+    }
+    // Whoever had steps to do in it left this.
+    fs::write(home.join("locks/state.steps"), "").expect("a file");
+    drop((logs, state));
+}
+
+#[test]
+fn looking_leaves_the_log_of_an_emptied_database_as_it_is() {
+    for log in ["all of it", "nothing"] {
+        let place = Place::new();
+        killed(&place);
+        for name in ["state", "logs"] {
+            let file = |ending: &str| place.home.join(format!("{name}.sqlite{ending}"));
+            assert!(file("-wal").exists() && file("-shm").exists(), "as it was left");
+            fs::write(file(""), "").expect("emptied");
+            if log == "nothing" {
+                fs::write(file("-wal"), "").expect("emptied");
+            }
+        }
+        let before = files(&place.home);
+        let page = place.folder.path().join("report.html");
+        let page = page.to_str().expect("plain");
+        for arguments in [
+            &["report", "--html", page][..],
+            &["status"],
+            &["stats"],
+            &["who"],
+            &["doctor"],
+            &["doctor", "--deep"],
+        ] {
+            let mut command = Command::new(assert_cmd::cargo::cargo_bin("rowhouse"));
+            let output = command.arg("--home").arg(&place.home).args(arguments).output().expect("it runs");
+            assert!(output.status.code().is_some(), "{arguments:?}");
+            let mut now = files(&place.home);
+            // The report keeps its own list of sizes over time.
+            now.remove(&place.home.join("sizes.jsonl"));
+            assert_eq!(changed(&before, &now), [""; 0], "{log}: {arguments:?}");
+        }
+    }
+
+    // Control: SQLite opens the same file for reading, and deletes the log.
+    let place = Place::new();
+    killed(&place);
+    let file = place.home.join("state.sqlite");
+    fs::write(&file, "").expect("emptied");
+    let flags = rowhouse::rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let plain = rowhouse::rusqlite::Connection::open_with_flags(&file, flags).expect("opened");
+    plain.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).expect("read");
+    assert!(!place.home.join("state.sqlite-wal").exists());
+}
+
+/// What differs between two looks at a folder.
+fn changed<T: PartialEq>(before: &BTreeMap<PathBuf, T>, after: &BTreeMap<PathBuf, T>) -> Vec<String> {
+    let all = before.keys().chain(after.keys().filter(|path| !before.contains_key(*path)));
+    let differ = all.filter(|path| before.get(*path) != after.get(*path));
+    differ.map(|path| path.display().to_string()).collect()
 }

@@ -24,7 +24,7 @@ pub(crate) use super::log_index::LogIndex;
 use super::read_only::Source;
 use super::{damage, ffi, pins};
 use crate::error::{Error, ErrorKind, Result};
-use crate::home::{self, with_ending};
+use crate::home::with_ending;
 
 /// For how long a look waits for a log that somebody is just recovering.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
@@ -66,16 +66,8 @@ impl Looked {
     /// `NotFound`; `Invalid` for a link or a folder; `Corrupt` for what is no database; `ReadOnly` when this user may not
     /// read it; `Busy` while it is being recovered or written; `Unsupported` with [`TooLargeToCopy`].
     pub(crate) fn look(&self, until: Instant) -> Result<Look> {
-        let Some(found) = home::check_database_file(&self.path)? else {
-            return Err(Error::new(ErrorKind::NotFound, "there is no such database").at_path(&self.path));
-        };
-        let log = std::fs::symlink_metadata(with_ending(&self.path, "-wal"));
-        if found.len() == 0 && log.is_ok_and(|log| log.len() > home::LOG_HEADER as u64) {
-            return Err(damage::emptied());
-        }
         let source = self.source()?;
         let connection = source.open()?;
-        damage::check_header(&connection, &self.path)?;
         let left = until.saturating_duration_since(Instant::now());
         connection.busy_timeout(left.min(LONGEST_WAIT))?;
         connection.progress_handler(OPERATIONS, Some(move || Instant::now() >= until))?;

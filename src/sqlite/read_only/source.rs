@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, access, with_ending};
 use crate::sqlite::connect::pause;
+use crate::sqlite::damage;
 use crate::sqlite::ffi;
 use crate::sqlite::identity::{changed_at, wall_clock_ns};
 
@@ -75,6 +76,12 @@ impl Files {
         Ok(Self { main: Mark::of(&main), log: beside("-wal")?, journal: beside("-journal")? })
     }
 
+    /// Refuses a log whose database was emptied: SQLite deletes the log of an empty file.
+    fn refuse_emptied(&self) -> Result<()> {
+        let log = self.log.map_or(0, |log| log.length);
+        if self.main.length == 0 && log > home::LOG_HEADER as u64 { Err(damage::emptied()) } else { Ok(()) }
+    }
+
     /// Of all of them.
     fn bytes(&self) -> u64 {
         [Some(self.main), self.log, self.journal].iter().flatten().map(|mark| mark.length).sum()
@@ -104,8 +111,9 @@ impl Source {
     /// Finds the way to read a database without writing.
     ///
     /// # Errors
-    /// `NotFound`, `Invalid` for what is no plain file, `ReadOnly` when this user may not read what is needed, `Busy`
-    /// when it is written so often that no copy can be taken; of the system.
+    /// `NotFound`, `Invalid` for what is no plain file, `Corrupt` for a file that was emptied while its log was not,
+    /// `ReadOnly` when this user may not read what is needed, `Busy` when it is written so often that no copy can be
+    /// taken; of the system.
     pub(crate) fn find(path: &Path) -> Result<Self> {
         Self::find_up_to(path, None)
             .map(|found| found.expect("without a bound there is no copy that is too large"))
@@ -120,11 +128,19 @@ impl Source {
         access::readable(path)?;
         let (log, index) = (with_ending(path, "-wal"), with_ending(path, "-shm"));
         let found = Files::look(path)?;
-        if found.journal.is_none() && access::readable(&log).is_ok() && access::readable(&index).is_ok() {
+        found.refuse_emptied()?;
+        let is_empty = |found: &Files| found.main.length == 0;
+        if !is_empty(&found)
+            && found.journal.is_none()
+            && access::readable(&log).is_ok()
+            && access::readable(&index).is_ok()
+        {
             return Ok(Some(Self { path: path.to_owned(), way: Way::Beside, found }));
         }
         let found = Files::look_settled(path)?;
-        if found.log.is_none() && found.journal.is_none() {
+        found.refuse_emptied()?;
+        // Beside an empty file SQLite would delete even a log that holds nothing.
+        if (found.log.is_none() || is_empty(&found)) && found.journal.is_none() {
             return Ok(Some(Self { path: path.to_owned(), way: Way::Unchanging, found }));
         }
         for _ in 0..COPIES {
@@ -188,18 +204,30 @@ impl Source {
             .advise("read again")
     }
 
-    /// A connection, read-only.
+    /// A connection, read-only. SQLite looks at nothing before its first statement: until then it is told here whether it
+    /// may be let near what is there now.
+    ///
+    /// # Errors
+    /// `Corrupt` for a file that was emptied while its log was not, and for a header that makes no sense; of SQLite.
     #[allow(
         clippy::disallowed_methods,
         reason = "opens what `connect` must not: files that may not be written"
     )]
     pub(crate) fn open(&self) -> Result<Connection> {
-        let connection = match &self.way {
-            Way::Beside => Connection::open_with_flags(&self.path, flags())?,
-            Way::Unchanging => open_unchanging(&self.path)?,
-            Way::Copy { file, .. } => Connection::open_with_flags(file, flags())?,
+        let (connection, file) = match &self.way {
+            Way::Beside => (Connection::open_with_flags(&self.path, flags())?, &self.path),
+            Way::Unchanging => (open_unchanging(&self.path)?, &self.path),
+            Way::Copy { file, .. } => (Connection::open_with_flags(file, flags())?, file),
         };
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        if matches!(self.way, Way::Beside) {
+            let now = Files::look(&self.path)?;
+            now.refuse_emptied()?;
+            if now.main.length == 0 {
+                return Err(self.changed());
+            }
+        }
+        damage::check_header(&connection, file)?;
         Ok(connection)
     }
 }
