@@ -31,8 +31,7 @@ pub struct TableSize {
 }
 
 pub(super) fn sizes(path: &Path, deadline: Duration, busy_timeout: Duration) -> Result<Vec<TableSize>> {
-    let source = Source::find(path)?;
-    let connection = source.open()?;
+    let (source, connection) = Source::reach(path)?;
     connection.busy_timeout(busy_timeout)?;
     let looked = look(&connection, Instant::now() + deadline);
     if source.was_whole() { looked } else { Err(source.changed()) }

@@ -21,7 +21,7 @@ use super::connect::{APPLICATION_ID, pause};
 use super::holders::{self, Effort, Holder};
 use super::log_index;
 pub(crate) use super::log_index::LogIndex;
-use super::read_only::Source;
+use super::read_only::{LOOKS_AT_FILES, Source};
 use super::{damage, ffi, pins};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::with_ending;
@@ -66,12 +66,24 @@ impl Looked {
     /// `NotFound`; `Invalid` for a link or a folder; `Corrupt` for what is no database; `ReadOnly` when this user may not
     /// read it; `Busy` while it is being recovered or written; `Unsupported` with [`TooLargeToCopy`].
     pub(crate) fn look(&self, until: Instant) -> Result<Look> {
-        let source = self.source()?;
-        let connection = source.open()?;
+        let (source, connection) = self.open()?;
         let left = until.saturating_duration_since(Instant::now());
         connection.busy_timeout(left.min(LONGEST_WAIT))?;
         connection.progress_handler(OPERATIONS, Some(move || Instant::now() >= until))?;
         Ok(Look { connection, source })
+    }
+
+    /// Opens it; again while its users come and go.
+    fn open(&self) -> Result<(Arc<Source>, Connection)> {
+        let mut again = LOOKS_AT_FILES;
+        loop {
+            let source = self.source()?;
+            match source.open() {
+                Ok(connection) => return Ok((source, connection)),
+                Err(_) if again > 0 && !source.is_current() => again -= 1,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     fn source(&self) -> Result<Arc<Source>> {

@@ -32,10 +32,8 @@ use super::rebuilt;
 use super::tx::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::access;
+pub(super) use source::LOOKS_AT_FILES;
 pub(crate) use source::{Files, Source};
-
-/// How often the way to read a database that may not be written is looked for while its writers come and go.
-const LOOKS_AT_FILES: u32 = 10;
 
 /// How one database is read while it may not be written; `None` while it may.
 #[derive(Clone, Default)]

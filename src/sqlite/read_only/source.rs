@@ -22,6 +22,8 @@ const SETTLED: i64 = 50_000_000;
 const LOOKS: u32 = 100;
 /// How often a copy is begun again because the database was written meanwhile.
 const COPIES: u32 = 5;
+/// How often the way to read a database is looked for while its users come and go.
+pub(in crate::sqlite) const LOOKS_AT_FILES: u32 = 10;
 
 /// One way to read a database, good for as long as the files are as they were found.
 pub(crate) struct Source {
@@ -161,12 +163,33 @@ impl Source {
         .advise("have its owner let you read the file ending in -shm, or try again when it is not in use"))
     }
 
+    /// Finds the way and opens it; again while users of the database come and go.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find) and [`open`](Self::open).
+    pub(crate) fn reach(path: &Path) -> Result<(Self, Connection)> {
+        let mut again = LOOKS_AT_FILES;
+        loop {
+            let source = Self::find(path)?;
+            match source.open() {
+                Ok(connection) => return Ok((source, connection)),
+                Err(_) if again > 0 && !source.is_current() => again -= 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// True while it is the way to read what is there now.
     pub(crate) fn is_current(&self) -> bool {
         match (&self.way, Files::look(&self.path)) {
-            // SQLite itself sees every commit; another file at the path it does not.
+            // SQLite itself sees every commit; another file at the path it does not. The last user takes log and index
+            // away: SQLite would create both.
             (Way::Beside, Ok(now)) => {
+                let is_there = |ending| with_ending(&self.path, ending).symlink_metadata().is_ok();
                 (now.main.device, now.main.inode) == (self.found.main.device, self.found.main.inode)
+                    && now.main.length > 0
+                    && is_there("-wal")
+                    && is_there("-shm")
             }
             (_, Ok(now)) => now == self.found,
             (_, Err(_)) => false,
@@ -208,7 +231,8 @@ impl Source {
     /// may be let near what is there now.
     ///
     /// # Errors
-    /// `Corrupt` for a file that was emptied while its log was not, and for a header that makes no sense; of SQLite.
+    /// `Corrupt` for a file that was emptied while its log was not, and for a header that makes no sense; `Busy` when the
+    /// last user of a log went; of SQLite.
     #[allow(
         clippy::disallowed_methods,
         reason = "opens what `connect` must not: files that may not be written"
@@ -221,9 +245,8 @@ impl Source {
         };
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         if matches!(self.way, Way::Beside) {
-            let now = Files::look(&self.path)?;
-            now.refuse_emptied()?;
-            if now.main.length == 0 {
+            Files::look(&self.path)?.refuse_emptied()?;
+            if !self.is_current() {
                 return Err(self.changed());
             }
         }
@@ -358,6 +381,27 @@ mod tests {
         let file = file.clone();
         drop(way);
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn nothing_is_created_when_the_last_user_goes_before_the_first_statement() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().canonicalize().expect("canonical").join("a.sqlite");
+        let beside = || ["-wal", "-shm"].map(|ending| with_ending(&path, ending).exists());
+        let writer = writer(&path);
+        let source = Source::find(&path).expect("a way");
+        assert!(matches!(source.way, Way::Beside) && source.is_current());
+        drop(writer);
+        assert!(!source.is_current());
+        assert_eq!(source.open().expect_err("another way is the right one").kind(), ErrorKind::Busy);
+        let (source, connection) = Source::reach(&path).expect("another way");
+        assert_eq!((rows(&source), beside()), (1, [false; 2]));
+        drop(connection);
+
+        // Control: SQLite opens the same file for reading, and creates both.
+        let plain = Connection::open_with_flags(&path, flags()).expect("opened");
+        plain.query_row("SELECT count(*) FROM t", [], |_| Ok(())).expect("read");
+        assert_eq!(beside(), [true; 2]);
     }
 
     #[test]
