@@ -256,6 +256,55 @@ fn looking_leaves_the_log_of_an_emptied_database_as_it_is() {
     assert!(!place.home.join("state.sqlite-wal").exists());
 }
 
+#[test]
+fn a_bundle_changes_nothing_in_the_home_whatever_is_wrong_with_it() {
+    type Break = fn(&Path);
+    let states: [(&str, Break, bool); 5] = [
+        ("killed", |_| {}, true),
+        (
+            "may be read by others",
+            |home| {
+                fs::set_permissions(home, fs::Permissions::from_mode(0o755)).expect("a mode");
+                fs::set_permissions(home.join("logs.sqlite"), fs::Permissions::from_mode(0o644))
+                    .expect("a mode");
+                fs::remove_dir_all(home.join("locks")).expect("removed");
+            },
+            true,
+        ),
+        ("no index", |home| fs::remove_file(home.join("logs.sqlite-shm")).expect("removed"), true),
+        ("damaged", |home| fs::write(home.join("logs.sqlite"), [b'x'; 8192]).expect("broken"), false),
+        ("emptied", |home| fs::write(home.join("logs.sqlite"), "").expect("emptied"), false),
+    ];
+    for (state, spoil, has_rows) in states {
+        let place = Place::new();
+        killed(&place);
+        spoil(&place.home);
+        let before = files(&place.home);
+        for arguments in [&["--dry-run"][..], &["--yes"]] {
+            let (code, stdout, stderr) = place.bundle(arguments);
+            assert_eq!(code, Some(0), "{state}: {stdout}{stderr}");
+            let changed = changed(&before, &files(&place.home));
+            // A reader notes its snapshot in the index of a log, which holds nothing else.
+            let indexes =
+                changed.iter().filter(|path| path.ends_with("-shm") && Path::new(path).exists()).count();
+            assert_eq!(changed.len(), indexes, "{state}: {arguments:?}: {changed:?}");
+        }
+        let rows = &place.entries()["logs.jsonl"];
+        let told: Option<Value> = serde_json::from_str(rows).ok();
+        let is_missing = told.is_some_and(|told| told["error"].is_string());
+        assert_eq!((rows.lines().count() == 4, is_missing), (has_rows, !has_rows), "{state}: {rows}");
+    }
+
+    // Control: a command that opens the log changes the home.
+    let place = Place::new();
+    killed(&place);
+    fs::write(place.home.join("logs.sqlite"), [b'x'; 8192]).expect("broken");
+    let before = files(&place.home);
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin("rowhouse"));
+    command.arg("--home").arg(&place.home).args(["logs", "stats"]).output().expect("it runs");
+    assert!(!changed(&before, &files(&place.home)).is_empty());
+}
+
 /// What differs between two looks at a folder.
 fn changed<T: PartialEq>(before: &BTreeMap<PathBuf, T>, after: &BTreeMap<PathBuf, T>) -> Vec<String> {
     let all = before.keys().chain(after.keys().filter(|path| !before.contains_key(*path)));

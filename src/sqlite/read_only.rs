@@ -160,3 +160,36 @@ impl Spec {
         Ok(None)
     }
 }
+
+/// Reads a database of a home that no runtime opens: nothing of it is created, recovered, migrated or set aside. One
+/// snapshot, which lasts as long as `read` does.
+///
+/// # Errors
+/// As [`Source::reach`]; `Unsupported` or `Conflict` for a file that is not the domain's; `SchemaTooNew`; `ReadOnly` for an
+/// older schema, which is not brought up to date here; those of `read`.
+#[cfg(feature = "agent")]
+pub(crate) fn read_unopened<R>(
+    path: &Path,
+    domain: &crate::Domain,
+    patience: std::time::Duration,
+    read: impl FnOnce(&Snapshot) -> Result<R>,
+) -> Result<R> {
+    let (source, connection) = Source::reach(path)?;
+    connection.busy_timeout(patience)?;
+    match whose(&connection)? {
+        Whose::Ours => {}
+        Whose::Nobodys => return Err(Error::new(ErrorKind::NotFound, "the database is empty")),
+        Whose::Unmarked => return Err(rebuilt::another_programs()),
+    }
+    let state = migrate::inspect(&connection, domain)?;
+    state.check()?;
+    if !state.pending.is_empty() {
+        return Err(Error::new(ErrorKind::ReadOnly, "its schema is older, and a look does not change it")
+            .advise("open the home with its program first, which brings it up to date"));
+    }
+    let snapshot = Snapshot::of(Arc::new(source), connection.into())?;
+    snapshot.control().begin()?;
+    let answer = read(&snapshot);
+    snapshot.check_whole()?;
+    answer
+}

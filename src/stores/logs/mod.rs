@@ -40,6 +40,7 @@ mod writer;
 
 pub use event::LogEvent;
 pub use export::{LogExport, LogFormat};
+pub(crate) use feedback::newest_unopened;
 pub use feedback::{FEEDBACK_BYTES, LogFeedback};
 pub use filter::LONGEST_FILTER;
 pub use follow::{FollowFrom, LogFollow};
