@@ -24,7 +24,7 @@ pub(crate) use super::log_index::LogIndex;
 use super::read_only::{LOOKS_AT_FILES, Source};
 use super::{damage, ffi, pins};
 use crate::error::{Error, ErrorKind, Result};
-use crate::home::with_ending;
+use crate::home::{self, with_ending};
 
 /// For how long a look waits for a log that somebody is just recovering.
 const LONGEST_WAIT: Duration = Duration::from_millis(250);
@@ -237,7 +237,11 @@ pub(crate) fn try_write_lock(path: &Path, has_log: bool, patience: Duration) -> 
 fn in_the_way(path: &Path, has_log: bool) -> Option<&'static str> {
     let length = |ending| std::fs::symlink_metadata(with_ending(path, ending)).ok().map(|found| found.len());
     if length("-journal").is_some_and(|bytes| bytes > 0) {
-        return Some("a broken-off transaction waits to be rolled back, which trying would do");
+        return Some(if home::is_hot_journal(&with_ending(path, "-journal")) {
+            "a broken-off transaction waits to be rolled back, which trying would do"
+        } else {
+            "a rollback journal lies beside it, which trying might change"
+        });
     }
     match (length("-wal"), length("-shm")) {
         (None, None) if !has_log => None,

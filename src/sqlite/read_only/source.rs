@@ -44,6 +44,7 @@ pub(crate) struct Files {
     main: Mark,
     /// `None` when missing or empty: it holds nothing then.
     log: Option<Mark>,
+    /// `None` also for one that is kept for the next transaction, and has nothing to roll back.
     journal: Option<Mark>,
 }
 
@@ -75,7 +76,8 @@ impl Files {
                 Err(error) => Err(Error::io("look at the file", &path, error)),
             }
         };
-        Ok(Self { main: Mark::of(&main), log: beside("-wal")?, journal: beside("-journal")? })
+        let journal = beside("-journal")?.filter(|_| home::is_hot_journal(&with_ending(path, "-journal")));
+        Ok(Self { main: Mark::of(&main), log: beside("-wal")?, journal })
     }
 
     /// Refuses a log whose database was emptied: SQLite deletes the log of an empty file.
