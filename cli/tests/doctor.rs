@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -393,6 +394,97 @@ fn a_folder_of_another_program_is_examined_and_its_users_named() {
     assert!(text.contains("writing"), "{text}");
     let (code, _, stderr) = told(&mut user.command(&["who", "--dir", path, "nothing"]));
     assert!(code == Some(1) && stderr.contains("hint:"), "{stderr}");
+}
+
+/// The same as `User::report`, run by somebody for whom file modes count: root may read everything.
+fn report_of_a_plain_user(user: &User, arguments: &[&str]) -> Value {
+    const NOBODY: u32 = 65534;
+    let mut command = user.command(&[&["doctor", "--timeout", "60", "--json"], arguments].concat());
+    if fs::metadata("/proc/self").expect("this process").uid() == 0 {
+        let program = user.path().join("program");
+        fs::copy(command.get_program(), &program).expect("where everybody may run it");
+        let files = Command::new("chown").args(["-R", &NOBODY.to_string()]).arg(user.path()).status();
+        assert!(files.expect("chown").success());
+        let mut plain = Command::new(program);
+        plain.args(command.get_args()).env_clear().env("HOME", user.path()).uid(NOBODY).gid(NOBODY);
+        command = plain;
+    }
+    let (_, stdout, stderr) = told(&mut command);
+    serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"))
+}
+
+#[test]
+fn a_file_that_this_user_may_not_read_is_told_with_the_command_that_helps() {
+    let user = User::new();
+    for ending in ["", "-wal"] {
+        let file = user.file("state").with_extension(format!("sqlite{ending}"));
+        fs::write(user.file("state").with_extension("sqlite-wal"), [0; 100]).expect("a log");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0)).expect("a mode");
+        let report = report_of_a_plain_user(&user, &["--only", "state"]);
+        let row = &report["checks"]["state.file"];
+        assert_eq!(
+            (&row["status"], &row["summary"]),
+            (&"fail".into(), &"this user may not read it".into()),
+            "{row:#}"
+        );
+        let remedy = row["remediation"].as_str().expect("a way out");
+        assert!(remedy.contains("`chmod -R u+rwX "), "{remedy}");
+        let path = row["details"]["path"].as_str().expect("the file");
+        assert!(path.ends_with(&format!("state.sqlite{ending}")), "{path}");
+        assert_eq!(notable(&report), ["state.file"].into(), "{report:#}");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("a mode");
+    }
+}
+
+#[test]
+fn a_file_of_another_program_may_be_one_that_is_only_read() {
+    let user = User::new();
+    let folder = user.path().join("other");
+    fs::create_dir(&folder).expect("a folder");
+    by_hand(&folder.join("words.sqlite"), "CREATE TABLE word(a)");
+    fs::set_permissions(folder.join("words.sqlite"), fs::Permissions::from_mode(0o444)).expect("a mode");
+    let report = report_of_a_plain_user(&user, &["--dir", folder.to_str().expect("plain")]);
+    assert_eq!(notable(&report), BTreeSet::new(), "{report:#}");
+    assert_eq!(report["checks"]["words.sqlite.write"]["status"], "skipped", "{report:#}");
+}
+
+/// Neither a journal that is kept for the next transaction nor a log whose index is in memory was left by a killed program.
+#[test]
+fn what_another_programs_settings_leave_beside_a_database_is_no_finding() {
+    let user = User::new();
+    let folder = user.path().join("other");
+    fs::create_dir(&folder).expect("a folder");
+    by_hand(
+        &folder.join("kept.sqlite"),
+        "PRAGMA journal_mode = PERSIST; CREATE TABLE word(a); INSERT INTO word VALUES (1)",
+    );
+    let length = fs::metadata(folder.join("kept.sqlite-journal")).expect("a journal").len();
+    assert!(length > 512, "{length}");
+    let alone = rowhouse::rusqlite::Connection::open(folder.join("alone.sqlite")).expect("opened");
+    alone
+        .execute_batch(
+            "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; CREATE TABLE word(a); INSERT INTO word VALUES (1)",
+        )
+        .expect("written");
+    assert!(folder.join("alone.sqlite-wal").exists() && !folder.join("alone.sqlite-shm").exists());
+    let path = folder.to_str().expect("plain");
+    let (_, report) = user.report(&["--dir", path]);
+    for name in ["kept.sqlite.sidecars", "alone.sqlite.sidecars"] {
+        assert_eq!(report["checks"][name]["status"], "ok", "{report:#}");
+    }
+
+    // Control: without its user the log was left behind, and so was a journal with something in it.
+    let left = user.path().join("left");
+    fs::create_dir(&left).expect("a folder");
+    for name in ["alone.sqlite", "alone.sqlite-wal", "kept.sqlite", "kept.sqlite-journal"] {
+        fs::copy(folder.join(name), left.join(name)).expect("copied");
+    }
+    let journal = left.join("kept.sqlite-journal");
+    let mut bytes = fs::read(&journal).expect("read");
+    bytes[..8].copy_from_slice(&[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7]);
+    fs::write(&journal, bytes).expect("written");
+    let (_, report) = user.report(&["--dir", left.to_str().expect("plain"), "--only", "sidecars"]);
+    assert_eq!(notable(&report), ["alone.sqlite.sidecars", "kept.sqlite.sidecars"].into(), "{report:#}");
 }
 
 #[test]

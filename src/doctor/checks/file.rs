@@ -14,24 +14,25 @@ pub(super) fn file(scope: &Scope, subject: &Subject) -> Finding {
         Err(error) => return Finding::of_error(&error),
     };
     let (log, index) = (subject.bytes("-wal"), subject.bytes("-shm"));
-    let told = |finding: Finding| {
-        finding
-            .detail("path", subject.path.display().to_string())
-            .detail("main_bytes", found.len())
-            .detail("log_bytes", log)
-            .detail("index_bytes", index)
+    let sizes = |finding: Finding| {
+        finding.detail("main_bytes", found.len()).detail("log_bytes", log).detail("index_bytes", index)
     };
+    let told = |finding: Finding| sizes(finding.detail("path", subject.path.display().to_string()));
     if found.len() == 0 && log > home::LOG_HEADER as u64 {
         return told(Finding::fail("the file is empty, and its log is not"))
             .evidence("SQLite would delete the log when it opens the file")
             .remedy("keep both files, and put the database file back: from the backup, or the program that emptied it");
     }
-    for (ending, is_file) in [("", true), ("-wal", log > 0), ("-shm", index > 0)] {
+    let files = [("", true), ("-wal", log > 0), ("-shm", index > 0)];
+    for (ending, _) in files.into_iter().filter(|(_, is_there)| *is_there) {
         let path = with_ending(&subject.path, ending);
-        // A private home is read by its owner alone.
-        let checked = if is_file { access::writable(&path) } else { Ok(()) };
+        // Another program's file may be one that is only read.
+        let needs_write = subject.info.is_some();
+        let checked =
+            access::readable(&path).and_then(|()| if needs_write { access::writable(&path) } else { Ok(()) });
         if let Err(error) = checked {
-            return told(Finding::of_error(&error));
+            // The error tells the file: the one that is in the way.
+            return sizes(Finding::of_error(&error));
         }
     }
     let us = rustix::process::geteuid().as_raw();

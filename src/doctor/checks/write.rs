@@ -12,6 +12,9 @@ use crate::sqlite::look::{self, WriteLock};
 const PATIENCE: Duration = Duration::from_millis(300);
 
 pub(super) fn write(scope: &Scope, subject: &Subject) -> Finding {
+    if subject.info.is_none() && access::writable(&subject.path).is_err() {
+        return Finding::skipped("this user may not write it");
+    }
     if home::check_database_file(&subject.path).is_err() || access::writable(&subject.path).is_err() {
         return Finding::skipped(format!("the file may not be written: see {}.file", subject.name));
     }
