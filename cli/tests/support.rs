@@ -305,6 +305,33 @@ fn a_bundle_changes_nothing_in_the_home_whatever_is_wrong_with_it() {
     assert!(!changed(&before, &files(&place.home)).is_empty());
 }
 
+#[test]
+fn no_output_replaces_a_database() {
+    let place = Place::new();
+    killed(&place);
+    // Also one whose header makes no sense any more, and by way of a link to its folder.
+    fs::write(place.home.join("goals.sqlite"), [&b"SQLite format 3\0"[..], &[7; 5000]].concat())
+        .expect("a file");
+    let link = place.folder.path().join("link");
+    std::os::unix::fs::symlink(&place.home, &link).expect("a link");
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin("rowhouse"));
+        command.arg("--home").arg(&place.home).args(arguments).output().expect("it runs").status.success()
+    };
+    for name in ["state.sqlite", "logs.sqlite", "goals.sqlite"] {
+        let file = link.join(name);
+        let before = fs::read(&file).expect("read");
+        let file = file.to_str().expect("plain");
+        for arguments in [&["support", "bundle", file, "--yes"][..], &["report", "--html", file]] {
+            assert!(!run(arguments), "{name}: {arguments:?}");
+        }
+        assert!(fs::read(file).expect("read") == before, "{name}");
+    }
+    let file = place.folder.path().join("old.html");
+    fs::write(&file, "SQLite format 2").expect("a file");
+    assert!(run(&["report", "--html", file.to_str().expect("plain")]));
+}
+
 /// What differs between two looks at a folder.
 fn changed<T: PartialEq>(before: &BTreeMap<PathBuf, T>, after: &BTreeMap<PathBuf, T>) -> Vec<String> {
     let all = before.keys().chain(after.keys().filter(|path| !before.contains_key(*path)));

@@ -271,6 +271,13 @@ pub(crate) fn rest(time: Duration) {
     }
 }
 
+/// True for what begins with a database's magic text, whatever follows (<https://sqlite.org/fileformat.html>, 1.3.1).
+pub(crate) fn begins_as_database(path: &Path) -> bool {
+    let magic = |connection| ffi::read_header::<16>(&connection, 0);
+    Source::unchanging(path)
+        .is_ok_and(|connection| magic(connection).is_ok_and(|bytes| bytes == *b"SQLite format 3\0"))
+}
+
 /// True when something that may be a database begins like one. Nothing but its bytes is asked for.
 pub(crate) fn is_database(path: &Path) -> bool {
     Source::unchanging(path).is_ok_and(|connection| damage::has_header(&connection))
