@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! 1. The first SIGINT, SIGTERM or SIGHUP lets what was registered with [`at_end`] run: runtimes are closed, folders of
-//!    our own are removed, the terminal is as it was. Then the program dies of that very signal, as its parent expects.
+//!    our own and private copies of databases are removed, the terminal is as it was. Then the program dies of that very signal, as its parent expects.
 //! 2. A second one ends it at once, whatever the first is at.
 //! 3. What the command itself says once its runtime was closed under it is not told: see [`end_if_asked`].
 //! 4. With no file size to write beyond (`ulimit -f`), a write fails with an error instead of killing the program.

@@ -169,6 +169,8 @@ fn look(context: Context, options: &Options, on_row: &mut dyn FnMut(Made<'_>)) -
         (options.only.is_empty() || named(&options.only)) && !named(&options.skip)
     });
     let checks = runner::run(chosen, options.deadline(), &cleaner, on_row);
+    // A check that was left behind keeps the context.
+    context.subjects.iter().for_each(scope::Subject::forget);
     Ok(Report {
         schema_version: SCHEMA_VERSION,
         generated_at,

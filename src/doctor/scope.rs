@@ -134,6 +134,11 @@ impl Subject {
         self.looked.look(scope.until)
     }
 
+    /// Nothing is looked at any more, but by a check that did not end.
+    pub(super) fn forget(&self) {
+        self.looked.forget();
+    }
+
     /// For every check but the one that says why it cannot be opened.
     pub(super) fn opened(&self, scope: &Scope, judge: impl FnOnce(&Look) -> Result<Finding>) -> Finding {
         let look = match self.look(scope) {
@@ -143,6 +148,9 @@ impl Subject {
             }
             Err(error) if error.downcast_ref::<TooLargeToCopy>().is_some() => {
                 return Finding::skipped(error.message());
+            }
+            Err(error) if error.kind() == ErrorKind::Timeout => {
+                return Finding::skipped(format!("not told in time: {}", error.message()));
             }
             Err(_) => return Finding::skipped(format!("it cannot be opened: see {}.open", self.name)),
         };

@@ -46,7 +46,7 @@ pub struct Inspection {
 /// # Errors
 /// As for `RuntimeDbRegistry::steps`.
 pub(super) fn steps(path: &Path) -> Result<Vec<StepStatus>> {
-    let (source, connection) = Source::reach(path)?;
+    let (source, connection) = Source::reach(path, None)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let found = steps::recorded(&connection);
     if source.was_whole() { found } else { Err(source.changed()) }
@@ -62,7 +62,7 @@ pub(super) fn inspect(name: &str, path: &Path) -> Result<Inspection> {
             .at_path(path)
             .advise("list the databases of this home"));
     }
-    let (source, connection) = Source::reach(path)?;
+    let (source, connection) = Source::reach(path, None)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let looked = look(name, path, &connection);
     if source.was_whole() { looked } else { Err(source.changed()) }

@@ -64,20 +64,28 @@ impl Looked {
     ///
     /// # Errors
     /// `NotFound`; `Invalid` for a link or a folder; `Corrupt` for what is no database; `ReadOnly` when this user may not
-    /// read it; `Busy` while it is being recovered or written; `Unsupported` with [`TooLargeToCopy`].
+    /// read it; `Busy` while it is being recovered or written; `Timeout` when a copy takes too long; `Unsupported` with
+    /// [`TooLargeToCopy`].
     pub(crate) fn look(&self, until: Instant) -> Result<Look> {
-        let (source, connection) = self.open()?;
+        let (source, connection) = self.open(until)?;
         let left = until.saturating_duration_since(Instant::now());
         connection.busy_timeout(left.min(LONGEST_WAIT))?;
         connection.progress_handler(OPERATIONS, Some(move || Instant::now() >= until))?;
         Ok(Look { connection, source })
     }
 
+    /// Lets go of a private copy, as soon as nobody reads it any more. One that is just being made goes with whoever makes it.
+    pub(crate) fn forget(&self) {
+        if let Some(mut known) = self.source.try_lock() {
+            *known = None;
+        }
+    }
+
     /// Opens it; again while its users come and go.
-    fn open(&self) -> Result<(Arc<Source>, Connection)> {
+    fn open(&self, until: Instant) -> Result<(Arc<Source>, Connection)> {
         let mut again = LOOKS_AT_FILES;
         loop {
-            let source = self.source()?;
+            let source = self.source(until)?;
             match source.open() {
                 Ok(connection) => return Ok((source, connection)),
                 Err(_) if again > 0 && !source.is_current() => again -= 1,
@@ -86,14 +94,14 @@ impl Looked {
         }
     }
 
-    fn source(&self) -> Result<Arc<Source>> {
+    fn source(&self, until: Instant) -> Result<Arc<Source>> {
         let mut known = self.source.lock();
         if let Some(source) = known.as_ref().filter(|source| source.is_current()) {
             return Ok(source.clone());
         }
         // A copy ends with its last look.
         *known = None;
-        let found = Source::find_up_to(&self.path, self.most_copied)?.ok_or_else(|| {
+        let found = Source::find_up_to(&self.path, self.most_copied, Some(until))?.ok_or_else(|| {
             Error::new(
                 ErrorKind::Unsupported,
                 "its log has no index, and the database is too large to be read from a copy now",

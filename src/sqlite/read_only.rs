@@ -16,6 +16,7 @@
 //! 3. No descriptor of the database is closed under a lock of this process. A copy is read through SQLite's own files,
 //!    which SQLite keeps open while any connection of this process holds a lock on them.
 
+mod private;
 mod source;
 
 use std::path::Path;
@@ -32,6 +33,7 @@ use super::rebuilt;
 use super::tx::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::access;
+pub use private::remove_private_copies;
 pub(super) use source::LOOKS_AT_FILES;
 pub(crate) use source::{Files, Source};
 
@@ -174,7 +176,7 @@ pub(crate) fn read_unopened<R>(
     patience: std::time::Duration,
     read: impl FnOnce(&Snapshot) -> Result<R>,
 ) -> Result<R> {
-    let (source, connection) = Source::reach(path)?;
+    let (source, connection) = Source::reach(path, None)?;
     connection.busy_timeout(patience)?;
     match whose(&connection)? {
         Whose::Ours => {}

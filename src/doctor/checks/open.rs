@@ -42,6 +42,9 @@ fn failed(error: &Error, scope: &Scope, subject: &Subject) -> Finding {
     if error.kind() == ErrorKind::ReadOnly {
         return Finding::skipped(format!("this user may not read it: see {}.file", subject.name));
     }
+    if error.kind() == ErrorKind::Timeout {
+        return finding.into_warning();
+    }
     if !is_damage(error) {
         return finding;
     }

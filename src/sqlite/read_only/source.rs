@@ -3,12 +3,14 @@
 use std::fs::Metadata;
 use std::io::ErrorKind as Os;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::private::PrivateFolder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, access, with_ending};
 use crate::sqlite::connect::pause;
@@ -35,7 +37,7 @@ pub(crate) struct Source {
 enum Way {
     Beside,
     Unchanging,
-    Copy { file: PathBuf, _folder: tempfile::TempDir },
+    Copy { file: PathBuf, _folder: PrivateFolder },
 }
 
 /// The files that make up a database's content.
@@ -119,15 +121,23 @@ impl Source {
     /// `ReadOnly` when this user may not read what is needed, `Busy` when it is written so often that no copy can be
     /// taken; of the system.
     pub(crate) fn find(path: &Path) -> Result<Self> {
-        Self::find_up_to(path, None)
+        Self::find_until(path, None)
+    }
+
+    /// The same; a copy is given up at `until`.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find); `Timeout`.
+    fn find_until(path: &Path, until: Option<Instant>) -> Result<Self> {
+        Self::find_up_to(path, None, until)
             .map(|found| found.expect("without a bound there is no copy that is too large"))
     }
 
     /// The same; `None` where it takes a copy of more than `most` bytes.
     ///
     /// # Errors
-    /// As [`find`](Self::find).
-    pub(crate) fn find_up_to(path: &Path, most: Option<u64>) -> Result<Option<Self>> {
+    /// As [`find`](Self::find); `Timeout`.
+    pub(crate) fn find_up_to(path: &Path, most: Option<u64>, until: Option<Instant>) -> Result<Option<Self>> {
         home::check_database_file(path)?;
         access::readable(path)?;
         let (log, index) = (with_ending(path, "-wal"), with_ending(path, "-shm"));
@@ -152,7 +162,7 @@ impl Source {
             if most.is_some_and(|most| found.bytes() > most) {
                 return Ok(None);
             }
-            let way = copy(path, &found)?;
+            let way = copy(path, &found, until)?;
             if Files::look(path)? == found {
                 return Ok(Some(Self { path: path.to_owned(), way, found }));
             }
@@ -165,14 +175,14 @@ impl Source {
         .advise("have its owner let you read the file ending in -shm, or try again when it is not in use"))
     }
 
-    /// Finds the way and opens it; again while users of the database come and go.
+    /// Finds the way and opens it; again while users of the database come and go. A copy is given up at `until`.
     ///
     /// # Errors
-    /// As [`find`](Self::find) and [`open`](Self::open).
-    pub(crate) fn reach(path: &Path) -> Result<(Self, Connection)> {
+    /// As [`find`](Self::find) and [`open`](Self::open); `Timeout`.
+    pub(crate) fn reach(path: &Path, until: Option<Instant>) -> Result<(Self, Connection)> {
         let mut again = LOOKS_AT_FILES;
         loop {
-            let source = Self::find(path)?;
+            let source = Self::find_until(path, until)?;
             match source.open() {
                 Ok(connection) => return Ok((source, connection)),
                 Err(_) if again > 0 && !source.is_current() => again -= 1,
@@ -283,27 +293,29 @@ fn escaped(path: &Path) -> String {
     text
 }
 
-/// Copies a database and its log into a folder of our own, which goes with the answer.
-fn copy(path: &Path, found: &Files) -> Result<Way> {
+/// Copies a database and its log into a folder of our own, which goes with the answer. Given up at `until`.
+fn copy(path: &Path, found: &Files, until: Option<Instant>) -> Result<Way> {
     let temporary = std::env::temp_dir();
     let failed = |error| {
         Error::io("create a folder for a private copy", &temporary, error)
             .advise("its log can only be read from a copy: name a folder for temporary files with TMPDIR")
     };
-    let folder = tempfile::Builder::new()
-        .prefix("rowhouse-")
-        .permissions(std::fs::Permissions::from_mode(0o700))
-        .tempdir()
-        .map_err(failed)?;
-    let file = folder.path().canonicalize().map_err(failed)?.join("copy.sqlite");
+    let folder = PrivateFolder::new().map_err(failed)?;
+    let file = folder.path().join("copy.sqlite");
     for (ending, mark) in [("", Some(found.main)), ("-wal", found.log), ("-journal", found.journal)] {
         let Some(mark) = mark else { continue };
         let (from, to) = (with_ending(path, ending), with_ending(&file, ending));
         access::readable(&from)?;
         let target = home::create_private_file(&to)?;
         // A log is opened as a database, too: nothing but its bytes is asked for.
-        ffi::copy_file(&open_unchanging(&from)?, mark.length, &target)
-            .map_err(|error| Error::io("copy the database", &to, error))?;
+        ffi::copy_file(&open_unchanging(&from)?, mark.length, &target, until).map_err(|error| {
+            if error.kind() == Os::TimedOut {
+                return Error::new(ErrorKind::Timeout, "there was no time to copy the database")
+                    .at_path(path)
+                    .advise("its log can only be read from a copy: allow more time");
+            }
+            Error::io("copy the database", &to, error)
+        })?;
     }
     Ok(Way::Copy { file, _folder: folder })
 }
@@ -360,7 +372,7 @@ mod tests {
         let before = locks_on(&path);
         assert!(!before.is_empty(), "the writer holds locks");
         let found = Files::look(&path).expect("files");
-        let way = copy(&path, &found).expect("copied");
+        let way = copy(&path, &found, None).expect("copied");
         assert_eq!(locks_on(&path), before);
         let source = Source { path: path.clone(), way, found };
         assert_eq!(rows(&source), 1, "what was committed");
@@ -376,13 +388,23 @@ mod tests {
         let path = folder.path().canonicalize().expect("canonical").join("a.sqlite");
         drop(writer(&path));
         let found = Files::look(&path).expect("files");
-        let way = copy(&path, &found).expect("copied");
+        let way = copy(&path, &found, None).expect("copied");
         let Way::Copy { file, _folder: private } = &way else { panic!("a copy") };
         let mode = |path: &Path| std::fs::metadata(path).expect("there").mode() & 0o777;
         assert_eq!((mode(private.path()), mode(file)), (0o700, 0o600));
         let file = file.clone();
         drop(way);
         assert!(!file.exists());
+    }
+
+    #[test]
+    fn a_copy_is_given_up_in_time_and_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().canonicalize().expect("canonical").join("a.sqlite");
+        let _writer = writer(&path);
+        let found = Files::look(&path).expect("files");
+        let error = copy(&path, &found, Some(Instant::now())).err().expect("no time");
+        assert_eq!(error.kind(), ErrorKind::Timeout);
     }
 
     #[test]
@@ -396,7 +418,7 @@ mod tests {
         drop(writer);
         assert!(!source.is_current());
         assert_eq!(source.open().expect_err("another way is the right one").kind(), ErrorKind::Busy);
-        let (source, connection) = Source::reach(&path).expect("another way");
+        let (source, connection) = Source::reach(&path, None).expect("another way");
         assert_eq!((rows(&source), beside()), (1, [false; 2]));
         drop(connection);
 
