@@ -362,6 +362,38 @@ fn a_deletion_that_cannot_be_finished_keeps_the_thread_away() {
     is_gone(place.path(), "with all databases");
 }
 
+/// A transcript whose name does not tell its thread is found by the row alone. A second deletion, while the first one cannot
+/// move files, finds it by the tombstone.
+///
+/// Control: the file is there after the first one.
+#[test]
+fn a_second_deletion_finds_what_only_the_row_named() {
+    let place = folder();
+    let folder = place.path().join("sessions/2026/01/02");
+    fs::create_dir_all(&folder).expect("folders");
+    let file = folder.join("rollout-by-hand.jsonl");
+    let first = json!({"timestamp": "2026-01-02T03:04:05.000Z", "type": "session_meta",
+        "payload": {"id": id(1), "timestamp": "2026-01-02T03:04:05.000Z", "cwd": CANARY}});
+    fs::write(&file, format!("{first}\n")).expect("written");
+    let torn = folder.join("rollout-by-hand.jsonl.torn");
+    fs::write(&torn, CANARY).expect("written");
+    let (runtime, store) = open(place.path());
+    runtime.backfill().run(place.path(), Reread::Everything, &mut |_| {}).expect("a report");
+    assert!(store.read(&id(1)).is_ok());
+    let in_the_way = place.path().join("trash");
+    fs::write(&in_the_way, "").expect("a file where the trash should be");
+    let deleted = store.delete(&id(1), &ALL).expect("as far as it goes");
+    assert!(deleted.pending.iter().any(|why| why.starts_with("files: ")), "{deleted:?}");
+    assert!(file.exists() && store.read(&id(1)).is_err(), "the control");
+    fs::remove_file(&in_the_way).expect("removed");
+    let deleted = store.delete(&id(1), &ALL).expect("the rest");
+    assert_eq!((deleted.files, &deleted.pending), (2, &Vec::new()), "{deleted:?}");
+    assert!(!file.exists() && !torn.exists());
+    runtime.backfill().run(place.path(), Reread::Everything, &mut |_| {}).expect("a report");
+    assert_eq!(count(&runtime, "state", "SELECT count(*) FROM thread"), 0, "it does not come back");
+    runtime.close(WAIT);
+}
+
 /// Rows of transcripts that were removed go with a sweep, their turns and edges with them, and the file is as small as before.
 ///
 /// Scale: 150 transcripts of 20 turns; `ROWHOUSE_TEST_TRANSCRIPTS` for more, 1,000 in the scenario.

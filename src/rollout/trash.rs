@@ -110,7 +110,7 @@ impl Rollouts {
         let folder = disk::create_folder(&trash, lease.id())?;
         let mut moved = Vec::new();
         // The transcripts last: what is beside them is found through them.
-        files.sort_by_key(|path| layout::id_in_name(path).is_some());
+        files.sort_by_key(|path| !lies_beside(path));
         for path in files {
             let name = path.file_name().unwrap_or_default();
             let mut target = folder.join(name);
@@ -161,4 +161,10 @@ impl Rollouts {
     fn trash_of(&self, id: &str) -> Result<PathBuf> {
         Ok(self.home.path().join("trash").join(thread_id(id)?))
     }
+}
+
+/// Whether it is one of the files that may lie beside a transcript. What a row names may have any name of its own.
+fn lies_beside(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.ends_with(b".torn") || (name.starts_with(b".") && name.ends_with(b".new"))
 }
