@@ -330,6 +330,35 @@ fn b3_a_thread_that_was_archived_there_is_archived_here() {
     assert_eq!(there.transcripts(), here.transcripts(), "one copy of each is left");
 }
 
+/// What may not be remembered there may not be remembered here, whatever the transcript says of how it began; and an older
+/// export does not take back what was forbidden here.
+#[test]
+fn b3_what_memories_may_not_be_drawn_from_stays_so() {
+    let here = Machine::new();
+    (1..=3).for_each(|n| drop(here.thread(n, 2)));
+    let there = Machine::new();
+    let set = |machine: &Machine, n, mode| {
+        let patch = ThreadPatch { memory_mode: Some(mode), ..ThreadPatch::default() };
+        machine.runtime.threads().patch(&id(n), &patch).expect("set in the row");
+    };
+    let mode = |machine: &Machine, n| {
+        machine.runtime.threads().get(&id(n)).expect("read").expect("a row").memory_mode
+    };
+    set(&here, 1, MemoryMode::Polluted);
+    let (open, _) = here.export("open.rowhouse");
+    there.import(&open);
+    assert_eq!((mode(&there, 1), mode(&there, 2)), (MemoryMode::Polluted, MemoryMode::Enabled));
+    set(&here, 2, MemoryMode::Disabled);
+    set(&there, 3, MemoryMode::Disabled);
+    here.go_on(&id(2), 2, 3);
+    here.go_on(&id(3), 2, 3);
+    let done = there.import(&here.export("closed.rowhouse").0);
+    assert_eq!((done.updated, done.left), (2, 0), "{done:?}");
+    assert_eq!((mode(&there, 2), mode(&there, 3)), (MemoryMode::Disabled, MemoryMode::Disabled));
+    there.import(&open);
+    assert_eq!([1, 2, 3].map(|n| mode(&there, n) == MemoryMode::Enabled), [false; 3]);
+}
+
 #[test]
 fn b3_a_thread_that_is_written_is_left_and_comes_the_next_time() {
     let here = full();
