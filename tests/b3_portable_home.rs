@@ -377,6 +377,39 @@ fn b3_a_thread_that_is_written_is_left_and_comes_the_next_time() {
     assert_eq!(there.transcripts(), here.transcripts());
 }
 
+/// A row that comes while an export runs, before the place where it is, takes nothing out of the export.
+#[test]
+fn b3_an_export_beside_an_import_holds_every_thread() {
+    let (here, other) = (full(), Machine::new());
+    // Without a row yet: a transcript, and a goal.
+    let first = id(0);
+    other.thread(0, 3);
+    let to = here.home().join("sessions/2026/01/02");
+    let from = other.path(&first);
+    fs::copy(&from, to.join(from.file_name().expect("a name"))).expect("copied");
+    let second = "019b7dff-0000-7000-8000-000000000001";
+    here.runtime.goals().replace(second, &NewGoal::new("Without a row")).expect("a goal");
+    let file = here.folder.path().join("beside.rowhouse");
+    let mut began = false;
+    let report = here.runtime.export_home(&file, &mut |_| {
+        if !std::mem::replace(&mut began, true) {
+            let backfill = here.runtime.backfill();
+            backfill
+                .run(&here.home(), rowhouse::stores::backfill::Reread::Changed, &mut |_| {})
+                .expect("a row");
+            let facts = ThreadFacts { id: second.to_owned(), ..ThreadFacts::default() };
+            here.runtime.threads().upsert(&[facts]).expect("a row");
+        }
+    });
+    let report = report.expect("exported");
+    assert_eq!((report.counts.rows, report.counts.transcripts, report.counts.goals), (8, 6, 3), "{report:?}");
+    let there = Machine::new();
+    assert_eq!(there.import(&file).left, 0);
+    assert_eq!(there.list(), here.list());
+    assert_eq!(there.transcripts(), here.transcripts());
+    assert!(there.runtime.goals().get(second).expect("read").is_some());
+}
+
 /// While a program goes on writing, an export ends each transcript between two lines.
 #[test]
 fn b3_an_export_beside_a_writer_has_whole_lines() {
