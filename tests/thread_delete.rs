@@ -362,6 +362,29 @@ fn a_deletion_that_cannot_be_finished_keeps_the_thread_away() {
     is_gone(place.path(), "with all databases");
 }
 
+/// What a killed arrival, fork or compression left of a thread goes with it, wherever it lies.
+#[test]
+fn unfinished_files_of_a_thread_go_with_it() {
+    let place = folder();
+    filled(place.path());
+    let (runtime, store) = open(place.path());
+    let name = |number| format!(".rollout-2026-01-02T03-04-05-{}.jsonl", id(number));
+    let (archive, day) = (place.path().join("archived_sessions"), place.path().join("sessions/2026/01/02"));
+    for folder in [&archive, &day] {
+        fs::create_dir_all(folder).expect("folders");
+        for ending in [".new", ".zst.new"] {
+            fs::write(folder.join(name(1) + ending), CANARY).expect("written");
+        }
+    }
+    let other = day.join(name(9) + ".new");
+    fs::write(&other, STAYS).expect("written");
+    let deleted = store.delete(&id(1), &ALL).expect("deleted");
+    assert_eq!(deleted.files, 6, "{deleted:?}");
+    assert_eq!(grep(place.path(), CANARY), [] as [PathBuf; 0]);
+    assert!(other.exists(), "of another thread");
+    runtime.close(WAIT);
+}
+
 /// A transcript whose name does not tell its thread is found by the row alone. A second deletion, while the first one cannot
 /// move files, finds it by the tombstone.
 ///
