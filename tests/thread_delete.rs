@@ -385,6 +385,28 @@ fn unfinished_files_of_a_thread_go_with_it() {
     runtime.close(WAIT);
 }
 
+/// A deletion that is refused, for a thread below whose transcript lies outside the home, ends nobody's session.
+#[test]
+fn a_refused_deletion_ends_no_session() {
+    let (place, outside) = (folder(), folder());
+    let (runtime, store) = open(place.path());
+    fill(&runtime, &store, 1, STAYS);
+    let first = json!({"timestamp": "2026-01-02T03:04:05.000Z", "type": "session_meta",
+        "payload": {"id": id(2), "timestamp": "2026-01-02T03:04:05.000Z", "cwd": "/home/ada"}});
+    let file = outside.path().join(format!("rollout-2026-01-02T03-04-05-{}.jsonl", id(2)));
+    fs::write(&file, format!("{first}\n")).expect("written");
+    runtime.backfill().run(outside.path(), Reread::Changed, &mut |_| {}).expect("a report");
+    runtime.spawn_edges().add(&id(1), &id(2)).expect("an edge");
+    store.resume(&id(1)).expect("resumed");
+    let refused = store.delete(&id(1), &ALL).expect_err("one lies outside");
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+    let item = Item::new("event_msg", &json!({"type": "user_message", "message": "and on"})).expect("an item");
+    store.append_items(&id(1), &[item]).expect("the session goes on");
+    store.shutdown(&id(1)).expect("given back");
+    assert!(file.exists() && store.read(&id(2)).is_ok());
+    runtime.close(WAIT);
+}
+
 /// A transcript whose name does not tell its thread is found by the row alone. A second deletion, while the first one cannot
 /// move files, finds it by the tombstone.
 ///

@@ -46,6 +46,10 @@ impl Inner {
         {
             return Err(not_found(thread));
         }
+        // Before anybody's right to write is taken: what is refused ends no session.
+        let named = state.read(|at| tombstone::paths_of(at, &family))?;
+        let pairs: Vec<_> = family.iter().zip(&named).collect();
+        self.refuse_outside(&pairs, &self.files(&pairs)?)?;
         if family.len() > AT_ONCE {
             // Nobody may have one of them; not all can be held at once.
             for id in &family {
