@@ -377,6 +377,82 @@ fn b3_a_thread_that_is_written_is_left_and_comes_the_next_time() {
     assert_eq!(there.transcripts(), here.transcripts());
 }
 
+/// A transcript that lies outside the home, and is only read there, is compared with what comes, and stays as it is.
+#[test]
+fn b3_a_transcript_outside_the_home_is_compared_and_never_changed() {
+    let here = Machine::new();
+    (1..=2).for_each(|n| drop(here.thread(n, 3)));
+    let there = Machine::new();
+    let outside = there.folder.path().join("outside");
+    fs::create_dir(&outside).expect("a folder");
+    let copies = [1, 2].map(|n| {
+        let from = here.path(&id(n));
+        let to = outside.join(from.file_name().expect("a name"));
+        fs::copy(&from, &to).expect("copied");
+        to
+    });
+    let backfill = there.runtime.backfill();
+    backfill.run(&outside, rowhouse::stores::backfill::Reread::Changed, &mut |_| {}).expect("indexed");
+    drop(backfill);
+    let (file, _) = here.export("same.rowhouse");
+    let same = there.import(&file);
+    assert_eq!((same.new, same.updated, same.unchanged, same.left), (0, 0, 2, 0), "{same:?}");
+    assert!(there.transcripts().is_empty(), "it is not here twice");
+    // 1 goes on there, 2 in both places.
+    (1..=2).for_each(|n| here.go_on(&id(n), 3, 4));
+    let mut other = fs::OpenOptions::new().append(true).open(&copies[1]).expect("opens");
+    let item = Item::new("event_msg", &json!({"type": "user_message", "message": "another way"}));
+    writeln!(other, "{}", item.expect("an item").text()).expect("another way");
+    drop(other);
+    let before = copies.each_ref().map(|path| digest(path));
+    let done = there.import(&here.export("on.rowhouse").0);
+    assert_eq!((done.new, done.updated, done.left), (0, 1, 1), "{done:?}");
+    assert_eq!(done.problems[0].thread.as_deref(), Some(id(2).as_str()), "{done:?}");
+    assert_eq!(copies.each_ref().map(|path| digest(path)), before);
+    assert_eq!(there.transcripts().len(), 1);
+    assert!(there.path(&id(1)).starts_with(there.home()));
+}
+
+/// What is no file of ours where a transcript should be is in the way of that thread alone.
+#[test]
+fn b3_an_odd_file_in_the_place_of_a_transcript_leaves_that_thread() {
+    let here = Machine::new();
+    (1..=3).for_each(|n| drop(here.thread(n, 3)));
+    let (file, _) = here.export("home.rowhouse");
+    let there = Machine::new();
+    let place = |n| there.home().join(here.path(&id(n)).strip_prefix(here.home()).expect("below"));
+    fs::create_dir_all(place(1)).expect("a folder in its place");
+    std::os::unix::fs::symlink(here.path(&id(2)), place(2)).expect("a link in its place");
+    let wanted = digest(&here.path(&id(2)));
+    for options in [ImportOptions::dry_run(), ImportOptions::default()] {
+        let done = there.runtime.import_home(&file, &options, &mut |_| {}).expect("goes on");
+        assert_eq!((done.new, done.left), (1, 2), "{done:?}");
+        let named: Vec<_> = done.problems.iter().map(|problem| problem.thread.clone()).collect();
+        assert_eq!(named, [Some(id(1)), Some(id(2))]);
+    }
+    assert!(place(1).is_dir() && place(2).is_symlink());
+    assert_eq!(digest(&here.path(&id(2))), wanted);
+    assert_eq!(digest(&place(3)), digest(&here.path(&id(3))));
+}
+
+/// A transcript under another thread's name comes with a name of its own.
+#[test]
+fn b3_a_transcript_with_another_threads_name_gets_its_own() {
+    let here = Machine::new();
+    here.thread(1, 3);
+    let path = here.path(&id(1));
+    let lies = path.to_str().expect("UTF-8").replace(&id(1), &id(9));
+    fs::rename(&path, &lies).expect("renamed");
+    let backfill = here.runtime.backfill();
+    backfill.run(&here.home(), rowhouse::stores::backfill::Reread::Everything, &mut |_| {}).expect("indexed");
+    drop(backfill);
+    let there = Machine::new();
+    let done = there.import(&here.export("home.rowhouse").0);
+    assert_eq!((done.new, done.left), (1, 0), "{done:?}");
+    assert_eq!(digest(&there.path(&id(1))), digest(Path::new(&lies)));
+    assert!(there.path(&id(1)).to_str().expect("UTF-8").contains(&id(1)));
+}
+
 /// A row that comes while an export runs, before the place where it is, takes nothing out of the export.
 #[test]
 fn b3_an_export_beside_an_import_holds_every_thread() {

@@ -400,7 +400,8 @@ fn a_refused_deletion_ends_no_session() {
     store.resume(&id(1)).expect("resumed");
     let refused = store.delete(&id(1), &ALL).expect_err("one lies outside");
     assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
-    let item = Item::new("event_msg", &json!({"type": "user_message", "message": "and on"})).expect("an item");
+    let item =
+        Item::new("event_msg", &json!({"type": "user_message", "message": "and on"})).expect("an item");
     store.append_items(&id(1), &[item]).expect("the session goes on");
     store.shutdown(&id(1)).expect("given back");
     assert!(file.exists() && store.read(&id(2)).is_ok());
