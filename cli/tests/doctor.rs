@@ -369,6 +369,18 @@ fn no_output_holds_a_secret() {
     runtime.close(Duration::from_secs(20));
 }
 
+/// A shell tells every program where it is, in a variable whose name could be that of a password.
+#[test]
+fn where_the_shell_is_hides_no_path() {
+    let user = User::new();
+    for (name, value) in [("PWD", user.home()), ("OLDPWD", user.home()), ("A_COOKIE", user.home())] {
+        let mut command = user.command(&["doctor", "--all", "--timeout", "60"]);
+        let (_, stdout, _) = told(command.env(name, &value));
+        assert!(stdout.contains("~/.local/state/rowhouse/state.sqlite"), "{name}: {stdout}");
+        assert!(!stdout.contains("[REDACTED]"), "{name}: {stdout}");
+    }
+}
+
 #[test]
 fn a_folder_of_another_program_is_examined_and_its_users_named() {
     let user = User::new();
