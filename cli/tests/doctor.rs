@@ -369,6 +369,41 @@ fn no_output_holds_a_secret() {
     runtime.close(Duration::from_secs(20));
 }
 
+/// What the doctor names as the way out can be pasted into a shell, and acts on the home that was looked at: also one that a
+/// flag chose, below the user's folder, with a name that a shell would take apart.
+#[test]
+fn commands_act_on_the_home_that_was_looked_at() {
+    let user = User::new();
+    let home = user.path().join("my 'files'/$(x) ");
+    fs::create_dir_all(home.parent().expect("a folder")).expect("a folder");
+    fs::rename(user.home(), &home).expect("moved");
+    fs::set_permissions(home.join("goals.sqlite"), fs::Permissions::from_mode(0o644)).expect("a mode");
+    fs::write(home.join("locks/state.latch"), 1_u64.to_ne_bytes()).expect("a number");
+    let bytes = fs::read(home.join("logs.sqlite")).expect("it");
+    fs::write(home.join("logs.sqlite"), vec![0xA5; bytes.len()]).expect("damaged");
+    let (_, report) = user.report(&["--home", home.to_str().expect("plain")]);
+    assert_eq!(notable(&report), ["goals.file", "logs.open", "state.write"].into(), "{report:#}");
+    let fixes = |id: &str| report["checks"][id]["fixes"].as_array().expect("a list").clone();
+    let binary = assert_cmd::cargo::cargo_bin("rowhouse");
+    let path = format!("{}:/usr/bin:/bin", binary.parent().expect("a folder").display());
+    let in_a_shell = |line: &str| {
+        let mut shell = Command::new("/bin/sh");
+        told(shell.arg("-c").arg(line).env("HOME", user.path()).env("PATH", &path).current_dir("/"))
+    };
+    let all = [fixes("goals.file"), fixes("logs.open")].concat();
+    assert_eq!(all.len(), 3, "{all:?}");
+    for fix in &all {
+        let line = fix["command"].as_str().expect("a command");
+        assert!(line.contains(" ~/'my ") && !line.contains("canary-user"), "{line}");
+        let (code, stdout, stderr) = in_a_shell(&line.replace(" apply ", " plan "));
+        assert!(code.is_some_and(|code| code < 2), "{line}: {stdout}{stderr}");
+        assert!(!line.contains("plan") || stdout.contains("logs"), "{line}: {stdout}{stderr}");
+    }
+    let mode = fs::metadata(home.join("goals.sqlite")).expect("it").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "chmod found the file");
+    assert!(!user.home().exists(), "no other home was made");
+}
+
 /// A shell tells every program where it is, in a variable whose name could be that of a password.
 #[test]
 fn where_the_shell_is_hides_no_path() {

@@ -21,6 +21,17 @@ impl Cleaner {
         Self { redactor: Redactor::default().environment(), own: own_folders() }
     }
 
+    /// The user's folder, by each of its names.
+    pub(super) fn own(&self) -> impl Iterator<Item = &str> {
+        self.own.iter().map(String::as_str)
+    }
+
+    /// For a test: one that knows no environment.
+    #[cfg(test)]
+    pub(super) fn for_user(own: &str) -> Self {
+        Self { redactor: Redactor::default(), own: vec![own.to_owned()] }
+    }
+
     /// On one line, without sequences that steer a terminal.
     pub(super) fn text(&self, text: &str) -> String {
         // As it was written first: the end of a line ends what belongs to a name.
@@ -90,7 +101,7 @@ mod tests {
 
     #[test]
     fn secrets_and_control_signs_go_and_paths_stay() {
-        let cleaner = Cleaner { redactor: Redactor::default(), own: vec!["/home/ann".to_owned()] };
+        let cleaner = Cleaner::for_user("/home/ann");
         for (text, expected) in [
             ("see postgres://me:hunter2@host/db", "see postgres://[REDACTED]@host/db"),
             ("job token=hunter2\u{1b}[31m", "job token=[REDACTED]"),

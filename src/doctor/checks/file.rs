@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use super::super::command::{Command, Own};
 use super::super::finding::Finding;
 use super::super::scope::{Scope, Subject};
 use super::super::words::bytes;
@@ -44,7 +45,7 @@ pub(super) fn file(scope: &Scope, subject: &Subject) -> Finding {
         return told(Finding::warning("other users may read it"))
             .detail("mode", format!("{:04o}", found.mode() & 0o7777))
             .remedy("its program makes it private when it opens it next")
-            .fix(format!("chmod 600 {}", access::quoted(&subject.path)));
+            .fix(Command::System("chmod 600", subject.path.clone()));
     }
     told(Finding::ok(format!("{}, and {} of log", bytes(found.len()), bytes(log))))
 }
@@ -64,10 +65,10 @@ fn missing(scope: &Scope, subject: &Subject) -> Finding {
         return match &holder.program {
             Some(_) => finding
                 .remedy("let that process go on: it saves what it has into quarantine/; do not end it with kill -9")
-                .look(format!("rowhouse who {}", subject.name)),
+                .look(Own::Who.of(&subject.name)),
             None => finding
                 .remedy("before it ends, copy the deleted file, and its -wal, from the numbers that this lists")
-                .look(format!("ls -l /proc/{}/fd", holder.pid)),
+                .look(Command::System("ls -l", format!("/proc/{}/fd", holder.pid).into())),
         };
     }
     if log > home::LOG_HEADER as u64 {
@@ -78,5 +79,5 @@ fn missing(scope: &Scope, subject: &Subject) -> Finding {
     finding
         .evidence("registry.json says that a program made it")
         .remedy("put it back, or bring a backup back; otherwise the next program that opens the home creates an empty one")
-        .fix("rowhouse restore BACKUP")
+        .fix(Own::Restore.of("BACKUP"))
 }

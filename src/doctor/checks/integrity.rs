@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::super::command::Own;
 use super::super::finding::{Finding, is_damage};
 use super::super::scope::{Scope, Subject};
 use super::super::words::bytes;
@@ -45,9 +46,9 @@ pub(super) fn integrity(scope: &Scope, subject: &Subject) -> Finding {
             let finding = finding
                 .remedy("keep a copy of its files; see what a repair would keep, or bring a backup back");
             return Ok(match &subject.domain {
-                Some(_) => finding
-                    .look(format!("rowhouse repair plan {}", subject.name))
-                    .fix(format!("rowhouse repair apply {}", subject.name)),
+                Some(_) => {
+                    finding.look(Own::RepairPlan.of(&subject.name)).fix(Own::RepairApply.of(&subject.name))
+                }
                 None => finding,
             });
         }

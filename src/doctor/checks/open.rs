@@ -1,5 +1,6 @@
 //! Does it open and read: what a program meets first.
 
+use super::super::command::Own;
 use super::super::finding::{Finding, is_damage};
 use super::super::scope::{Scope, Subject};
 use super::super::words::number;
@@ -51,12 +52,10 @@ fn failed(error: &Error, scope: &Scope, subject: &Subject) -> Finding {
     if subject.is_in_use(scope) && subject.info.is_some() {
         return finding
             .evidence("a program that has it open looks into it by itself, and sets the file aside when it is damaged")
-            .look(format!("rowhouse repair plan {}", subject.name));
+            .look(Own::RepairPlan.of(&subject.name));
     }
     match &subject.domain {
-        Some(_) => finding
-            .look(format!("rowhouse repair plan {}", subject.name))
-            .fix(format!("rowhouse repair apply {}", subject.name)),
+        Some(_) => finding.look(Own::RepairPlan.of(&subject.name)).fix(Own::RepairApply.of(&subject.name)),
         None => finding,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::command::Own;
 use super::super::finding::Finding;
 use super::super::scope::{Place, Scope, Subject};
 use crate::error::ErrorKind;
@@ -48,12 +49,12 @@ pub(super) fn write(scope: &Scope, subject: &Subject) -> Finding {
                 ))
                 .remedy("look at what it does; a long job should be several short ones")
                 .holder(&holder)
-                .look(format!("rowhouse who {}", subject.name))
+                .look(Own::Who.of(&subject.name))
         }
         Ok(WriteLock::Held(None)) => {
             Finding::warning("somebody has held the write lock all the time, and cannot be seen from here")
                 .remedy("look as that user, as root, or outside of the container")
-                .look(format!("rowhouse who {}", subject.name))
+                .look(Own::Who.of(&subject.name))
         }
         Err(error) if error.kind() == ErrorKind::Full => {
             Finding::skipped("there is no room for it: see disk.space")
