@@ -46,6 +46,16 @@ pub(super) fn origin(origin: HomeOrigin) -> &'static str {
     }
 }
 
+/// When another home would be the one, in words.
+fn would_be(origin: HomeOrigin) -> &'static str {
+    match origin {
+        HomeOrigin::Given => "which a program names itself",
+        HomeOrigin::Environment => "which ROWHOUSE_HOME names",
+        HomeOrigin::ConfigFile => "which the config file names",
+        HomeOrigin::Default => "which is used where nothing is set",
+    }
+}
+
 pub(super) fn registry(scope: &Scope) -> Finding {
     let home = match scope.context.home() {
         Ok(home) => home,
@@ -94,11 +104,7 @@ pub(super) fn others(scope: &Scope) -> Finding {
             )
         },
         |finding, other| {
-            finding.evidence(format!(
-                "{}, which {} would choose",
-                other.path().display(),
-                origin(other.origin())
-            ))
+            finding.evidence(format!("{}, {}", other.path().display(), would_be(other.origin())))
         },
     );
     named
