@@ -12,6 +12,9 @@ pub(super) fn open(scope: &Scope, subject: &Subject) -> Finding {
     if !matches!(home::check_database_file(&subject.path), Ok(Some(found)) if found.len() > 0) {
         return Finding::skipped(format!("there is no file that could be opened: see {}.file", subject.name));
     }
+    if let Some(why) = subject.split(scope) {
+        return Finding::skipped(why);
+    }
     let opened = subject.look(scope).and_then(|look| read(&look));
     match opened {
         Ok(finding) => finding,

@@ -10,6 +10,9 @@ pub(super) fn sidecars(scope: &Scope, subject: &Subject) -> Finding {
     if subject.bytes("") == 0 {
         return Finding::skipped(format!("there is no database: see {}.file", subject.name));
     }
+    if let Some(why) = subject.split(scope) {
+        return Finding::skipped(why);
+    }
     let journal = with_ending(&subject.path, "-journal");
     // One that is kept for the next transaction holds nothing, however long it is.
     if subject.bytes("-journal") > 0 && home::is_hot_journal(&journal) {

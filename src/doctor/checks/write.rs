@@ -19,6 +19,9 @@ pub(super) fn write(scope: &Scope, subject: &Subject) -> Finding {
     if home::check_database_file(&subject.path).is_err() || access::writable(&subject.path).is_err() {
         return Finding::skipped(format!("the file may not be written: see {}.file", subject.name));
     }
+    if let Some(why) = subject.split(scope) {
+        return Finding::skipped(why);
+    }
     if let Some(finding) = latched(scope, subject) {
         return finding;
     }
