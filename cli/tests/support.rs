@@ -42,13 +42,18 @@ impl Place {
     }
 
     fn bundle(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        self.bundle_of(&self.user(), arguments)
+    }
+
+    /// With the user's folder under this name.
+    fn bundle_of(&self, user: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
         let output = Command::new(assert_cmd::cargo::cargo_bin("rowhouse"))
             .arg("--home")
             .arg(&self.home)
             .args(["support", "bundle"])
             .arg(self.file())
             .args(arguments)
-            .env("HOME", self.user())
+            .env("HOME", user)
             .env("EXAMPLE_API_TOKEN", CANARY)
             .env("RUST_LOG", format!("info,a={CANARY}"))
             .env("PAGER", format!("less --password={CANARY}"))
@@ -92,6 +97,19 @@ fn fill(home: &Path) -> (rowhouse::Runtime, rowhouse::Database) {
         ],
     );
     (runtime, database)
+}
+
+#[test]
+fn the_users_folder_may_be_a_link() {
+    let place = Place::new();
+    let _open = fill(&place.home);
+    let link = place.folder.path().join("linked-wanda");
+    std::os::unix::fs::symlink(place.user(), &link).expect("a link");
+    let (code, _, stderr) = place.bundle_of(&link, &["--yes"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    for (name, text) in place.entries() {
+        assert!(!text.contains("wanda"), "{name}: {text}");
+    }
 }
 
 #[test]

@@ -58,6 +58,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::folder::Folder;
 use crate::home::Home;
 use checks::{Definition, Of};
+#[doc(hidden)]
+pub use clean::Cleaner;
 use command::Shell;
 pub use report::{Check, Detail, Fix, Report, SCHEMA_VERSION, Status};
 use runner::Task;
