@@ -286,6 +286,49 @@ fn exit_codes_say_how_it_went() {
     assert_eq!((code, &error["error"]["kind"]), (Some(2), &"invalid".into()), "{error}");
 }
 
+/// `rowhouse doctor | head -1` in a script: what is wrong is still told by the exit code.
+#[test]
+fn a_reader_that_went_away_does_not_make_it_well() {
+    let user = User::new();
+    user.break_two();
+    for arguments in [&["doctor"][..], &["doctor", "--all"], &["doctor", "--json"]] {
+        let mut child = user.command(arguments).stdout(Stdio::piped()).spawn().expect("it runs");
+        drop(child.stdout.take());
+        assert_eq!(child.wait().expect("it ends").code(), Some(1), "{arguments:?}");
+    }
+}
+
+/// The user's folder may be a link, and the variable that names it may be missing: it is `~` all the same.
+#[test]
+fn the_users_folder_is_a_tilde_by_each_of_its_names() {
+    let user = User::new();
+    user.break_two();
+    let place = tempfile::tempdir().expect("a folder");
+    let link = place.path().join("canary-user-link");
+    std::os::unix::fs::symlink(user.path(), &link).expect("a link");
+    let by_link = link.join(".local/state/rowhouse");
+    for home in [user.home(), by_link] {
+        let missing = home.join("nothing here");
+        for more in [&["--all"][..], &["--json"], &["--dir", missing.to_str().expect("plain")]] {
+            let home = home.to_str().expect("plain");
+            let mut command = user.command(&[&["doctor", "--timeout", "60"], more].concat());
+            let command = if more[0] == "--dir" { &mut command } else { command.args(["--home", home]) };
+            let (_, stdout, stderr) = told(command.env("HOME", &link));
+            assert!(!format!("{stdout}{stderr}").contains("canary-user"), "{more:?}: {stdout}{stderr}");
+            assert!(format!("{stdout}{stderr}").contains("~/.local/state/rowhouse"), "{stdout}{stderr}");
+        }
+    }
+    let (_, stdout, _) = told(user.command(&["path"]).env_remove("HOME"));
+    let own = stdout
+        .trim_end()
+        .strip_suffix("/.local/state/rowhouse")
+        .expect("the system knows the user")
+        .to_owned();
+    let (_, stdout, _) =
+        told(user.command(&["doctor", "--all", "--home", &format!("{own}/canary none")]).env_remove("HOME"));
+    assert!(stdout.contains("~/canary none") && !stdout.contains(&format!("{own}/canary")), "{stdout}");
+}
+
 #[test]
 fn a_config_file_that_makes_no_sense_is_a_finding() {
     let user = User::new();
