@@ -140,21 +140,21 @@ impl Shell {
         let line = match command {
             Command::System(words, path) => format!("{words} {}", self.word(path)),
             Command::Own(own, about) => {
-                let mut line = format!("rowhouse {}", own.words().0);
+                let mut words = vec!["rowhouse".to_owned(), own.words().0.to_owned()];
                 match &self.place {
                     Named::Itself => {}
-                    Named::Home(path) => line += &format!(" --home {}", self.word(path)),
+                    Named::Home(path) => words.extend(["--home".to_owned(), self.word(path)]),
                     Named::Folder(path) if own.takes_folders() => {
-                        line += &format!(" --dir {}", self.word(path));
+                        words.extend(["--dir".to_owned(), self.word(path)]);
                     }
                     Named::Folder(_) => return None,
                 }
                 if let Some(name) = about {
                     // Such a name would be taken for an option.
-                    line += if name.starts_with('-') { " -- " } else { " " };
-                    line += &access::quoted(Path::new(name));
+                    words.extend(name.starts_with('-').then(|| "--".to_owned()));
+                    words.push(access::quoted(Path::new(name)));
                 }
-                line
+                words.join(" ")
             }
         };
         Some(self.cleaner.text(&line))
