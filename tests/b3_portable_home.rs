@@ -274,7 +274,7 @@ fn b3_a_home_is_the_same_on_another_machine_and_twice_is_once() {
 }
 
 #[test]
-fn b3_what_went_on_comes_in_and_what_went_on_in_both_places_is_named() {
+fn what_went_on_comes_in_and_what_went_on_in_both_places_is_named() {
     let here = full();
     let (file, _) = here.export("first.rowhouse");
     let there = Machine::new();
@@ -313,7 +313,7 @@ fn b3_what_went_on_comes_in_and_what_went_on_in_both_places_is_named() {
 }
 
 #[test]
-fn b3_a_thread_that_was_archived_there_is_archived_here() {
+fn a_thread_that_was_archived_there_is_archived_here() {
     let here = Machine::new();
     here.thread(1, 3);
     here.thread(2, 3);
@@ -333,7 +333,7 @@ fn b3_a_thread_that_was_archived_there_is_archived_here() {
 /// What may not be remembered there may not be remembered here, whatever the transcript says of how it began; and an older
 /// export does not take back what was forbidden here.
 #[test]
-fn b3_what_memories_may_not_be_drawn_from_stays_so() {
+fn what_memories_may_not_be_drawn_from_stays_so() {
     let here = Machine::new();
     (1..=3).for_each(|n| drop(here.thread(n, 2)));
     let there = Machine::new();
@@ -360,7 +360,7 @@ fn b3_what_memories_may_not_be_drawn_from_stays_so() {
 }
 
 #[test]
-fn b3_a_thread_that_is_written_is_left_and_comes_the_next_time() {
+fn a_thread_that_is_written_is_left_and_comes_the_next_time() {
     let here = full();
     let (file, _) = here.export("home.rowhouse");
     let there = Machine::new();
@@ -379,7 +379,7 @@ fn b3_a_thread_that_is_written_is_left_and_comes_the_next_time() {
 
 /// A transcript that lies outside the home, and is only read there, is compared with what comes, and stays as it is.
 #[test]
-fn b3_a_transcript_outside_the_home_is_compared_and_never_changed() {
+fn a_transcript_outside_the_home_is_compared_and_never_changed() {
     let here = Machine::new();
     (1..=2).for_each(|n| drop(here.thread(n, 3)));
     let there = Machine::new();
@@ -415,7 +415,7 @@ fn b3_a_transcript_outside_the_home_is_compared_and_never_changed() {
 
 /// What is no file of ours where a transcript should be is in the way of that thread alone.
 #[test]
-fn b3_an_odd_file_in_the_place_of_a_transcript_leaves_that_thread() {
+fn an_odd_file_in_the_place_of_a_transcript_leaves_that_thread() {
     let here = Machine::new();
     (1..=3).for_each(|n| drop(here.thread(n, 3)));
     let (file, _) = here.export("home.rowhouse");
@@ -437,7 +437,7 @@ fn b3_an_odd_file_in_the_place_of_a_transcript_leaves_that_thread() {
 
 /// A transcript under another thread's name comes with a name of its own.
 #[test]
-fn b3_a_transcript_with_another_threads_name_gets_its_own() {
+fn a_transcript_with_another_threads_name_gets_its_own() {
     let here = Machine::new();
     here.thread(1, 3);
     let path = here.path(&id(1));
@@ -455,7 +455,7 @@ fn b3_a_transcript_with_another_threads_name_gets_its_own() {
 
 /// A row that comes while an export runs, before the place where it is, takes nothing out of the export.
 #[test]
-fn b3_an_export_beside_an_import_holds_every_thread() {
+fn an_export_beside_an_import_holds_every_thread() {
     let (here, other) = (full(), Machine::new());
     // Without a row yet: a transcript, and a goal.
     let first = id(0);
@@ -488,7 +488,7 @@ fn b3_an_export_beside_an_import_holds_every_thread() {
 
 /// While a program goes on writing, an export ends each transcript between two lines.
 #[test]
-fn b3_an_export_beside_a_writer_has_whole_lines() {
+fn an_export_beside_a_writer_has_whole_lines() {
     let here = full();
     here.store.resume(&id(1)).expect("resumed");
     here.say(&id(1), 3, 4);
@@ -510,7 +510,7 @@ fn b3_an_export_beside_a_writer_has_whole_lines() {
 /// Every transcript of the examples, and those of the folder that `ROWHOUSE_TRANSCRIPTS` names, goes through an export byte
 /// for byte, also from a home that is moved, where no row is, or where the first line is damaged.
 #[test]
-fn b3_transcripts_of_any_kind_arrive_byte_for_byte() {
+fn transcripts_of_any_kind_arrive_byte_for_byte() {
     let here = Machine::new();
     let mut samples = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/transcripts")];
     samples.extend(std::env::var_os("ROWHOUSE_TRANSCRIPTS").map(PathBuf::from));
@@ -557,7 +557,7 @@ fn b3_transcripts_of_any_kind_arrive_byte_for_byte() {
 
 #[cfg(feature = "zstd")]
 #[test]
-fn b3_a_compressed_export_is_the_same() {
+fn a_compressed_export_is_the_same() {
     let here = full();
     let (plain, compressed) = (here.export("home.rowhouse"), here.export("home.rowhouse.zst"));
     assert!(compressed.1.bytes < plain.1.bytes);
@@ -568,7 +568,7 @@ fn b3_a_compressed_export_is_the_same() {
 }
 
 #[test]
-fn b3_a_file_that_is_there_and_a_runtime_that_keeps_nothing_are_refused() {
+fn a_file_that_is_there_and_a_runtime_that_keeps_nothing_are_refused() {
     let here = full();
     let (file, _) = here.export("home.rowhouse");
     let refused = here.runtime.export_home(&file, &mut |_| {}).expect_err("it is there");

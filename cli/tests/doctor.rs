@@ -509,7 +509,7 @@ fn a_file_that_this_user_may_not_read_is_told_with_the_command_that_helps() {
     for ending in ["", "-wal"] {
         let file = user.file("state").with_extension(format!("sqlite{ending}"));
         fs::write(user.file("state").with_extension("sqlite-wal"), [0; 100]).expect("a log");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0)).expect("a mode");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o0)).expect("a mode");
         let report = report_of_a_plain_user(&user, &["--only", "state"]);
         let row = &report["checks"]["state.file"];
         assert_eq!(

@@ -225,7 +225,7 @@ fn what_is_no_database_is_told_and_evidence_stays() {
     // One too short for a frame holds nothing.
     for (frames, is_lost) in [("frame".to_owned(), false), ("frames".repeat(100), true)] {
         fs::write(with_ending(&path, "-wal"), &frames).expect("written");
-        fs::write(with_ending(&path, "-shm"), [0; 32768]).expect("written");
+        fs::write(with_ending(&path, "-shm"), vec![0; 32768]).expect("written");
         let refused = [
             registry.inspect("state").map(drop),
             registry.table_sizes("state", Duration::from_secs(20)).map(drop),
