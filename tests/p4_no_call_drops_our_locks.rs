@@ -180,7 +180,7 @@ fn of_the_registry(registry: &RuntimeDbRegistry) -> Vec<Call<'_>> {
 }
 
 /// Its own locks are left out of what it tells, and are kept.
-fn of_the_doctor<'a>(home: &'a Path) -> Vec<Call<'a>> {
+fn of_the_doctor(home: &Path) -> Vec<Call<'_>> {
     let examine = move |deep: bool| {
         let mut options = doctor::Options::default();
         options.deep = deep;
