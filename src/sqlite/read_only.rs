@@ -25,7 +25,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::connect::{Patience, Spec, Whose, whose};
+use super::connect::{Patience, Spec, Whose, pause, whose};
 use super::generation::User;
 use super::identity::Marks;
 use super::migrate;
@@ -91,6 +91,25 @@ impl ReadOnly {
         state.source = None;
         Ok(Some(state.source.insert(Arc::new(Source::find(path)?)).clone()))
     }
+}
+
+/// Looks again when a look fell between the two halves of the index's head that a commit was just writing. Without the right to
+/// write, SQLite takes that for the head that a dead writer left (`walIndexReadHdr`); of a living one it is whole at once.
+pub(super) fn again<T>(look: impl Fn() -> Result<T>) -> Result<T> {
+    const LOOKS: u32 = 10;
+    let torn = |answer: &Result<T>| {
+        answer
+            .as_ref()
+            .is_err_and(|error| error.sqlite_code() == Some(rusqlite::ffi::SQLITE_READONLY_RECOVERY))
+    };
+    for _ in 1..LOOKS {
+        let answer = look();
+        if !torn(&answer) {
+            return answer;
+        }
+        pause();
+    }
+    look()
 }
 
 impl Spec {
@@ -194,4 +213,32 @@ pub(crate) fn read_unopened<R>(
     let answer = read(&snapshot);
     snapshot.check_whole()?;
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn failed(code: i32) -> Error {
+        rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None).into()
+    }
+
+    /// Control: what a dead writer left is an error after the last look, and so is anything else after the first.
+    #[test]
+    fn a_head_that_is_just_being_written_is_looked_at_again() {
+        for (code, lasts, expected) in [
+            (rusqlite::ffi::SQLITE_READONLY_RECOVERY, 3, (4, true)),
+            (rusqlite::ffi::SQLITE_READONLY_RECOVERY, u32::MAX, (10, false)),
+            (rusqlite::ffi::SQLITE_CORRUPT, 3, (1, false)),
+        ] {
+            let looks = Cell::new(0);
+            let answer = again(|| {
+                looks.set(looks.get() + 1);
+                if looks.get() > lasts { Ok(()) } else { Err(failed(code)) }
+            });
+            assert_eq!((looks.get(), answer.is_ok()), expected, "{code}");
+        }
+    }
 }
