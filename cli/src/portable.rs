@@ -7,7 +7,7 @@ use anyhow::Result;
 use bytesize::ByteSize;
 use clap::Args;
 use rowhouse::portable::{ExportReport, ImportOptions, ImportReport, PortableCounts, PortableProblem};
-use rowhouse::{Domain, Home, Runtime, RuntimeDbRegistry};
+use rowhouse::{Domain, Home, Runtime};
 
 use crate::bench::count;
 use crate::open;
@@ -58,7 +58,7 @@ pub(crate) fn import(home: &Home, arguments: &ImportHomeArguments, output: &Outp
     let builder = Runtime::builder(home.clone()).domain(Domain::state());
     let runtime = if !arguments.dry_run {
         builder.domain(Domain::goals()).open()?
-    } else if is_present(home, "state")? {
+    } else if open::holds(home, "state")? {
         builder.open()?
     } else {
         // To look creates nothing.
@@ -81,11 +81,7 @@ fn threads_of(home: &Home) -> rowhouse::Result<Runtime> {
         drop(open::state(home)?);
     }
     let builder = Runtime::builder(home.clone()).domain(Domain::state());
-    if is_present(home, "goals")? { builder.domain(Domain::goals()).open() } else { builder.open() }
-}
-
-fn is_present(home: &Home, database: &str) -> rowhouse::Result<bool> {
-    Ok(RuntimeDbRegistry::new(home).list()?.iter().any(|found| found.name == database && found.present))
+    if open::holds(home, "goals")? { builder.domain(Domain::goals()).open() } else { builder.open() }
 }
 
 fn exported(report: &ExportReport) -> String {
