@@ -124,8 +124,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().to_str().expect("plain");
         for (name, value) in [
-            ("PWD", "/work/gone"),
-            ("OLDPWD", "/work/gone"),
+            ("PWD", "/nowhere/gone"),
+            ("OLDPWD", "/nowhere/gone"),
             ("PWD", path),
             ("DB_COOKIE", path),
             ("TOKEN", path),
