@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sqlite::holders::who::{self, HomeHolders};
-use crate::sqlite::look::is_database;
+use crate::sqlite::look::{begins_as_database, is_database};
 
 /// What SQLite files are usually called.
 const ENDINGS: [&str; 5] = ["sqlite", "sqlite3", "db", "db3", "s3db"];
@@ -37,6 +37,13 @@ pub struct Folder {
 }
 
 impl Folder {
+    /// True for a file that begins as every SQLite database does, even when the rest of it is damaged. What this user may not
+    /// read is none. No lock that this process has on it is dropped, as closing a descriptor of it would.
+    pub fn is_database(path: &Path) -> bool {
+        // SQLite follows no link, not even to a folder.
+        fs::canonicalize(path).is_ok_and(|path| begins_as_database(&path))
+    }
+
     /// Looks for SQLite files (`.sqlite`, `.sqlite3`, `.db`, `.db3`, `.s3db`, by their first bytes) in a folder and up to
     /// three folders below it. Links are not followed; of more than 20,000 names the first count.
     ///

@@ -29,9 +29,9 @@ pub(crate) use files::open_index;
 #[cfg(feature = "device-keys")]
 pub(crate) use files::read_private_file;
 pub(crate) use files::{
-    LOG_HEADER, Room, check_database_file, create_private_file, is_at, open_lock_file, open_number,
-    open_to_read, read_file, read_log_header, refuse_too_full, rename_to_free_name, room, sync_folder,
-    tighten, with_ending, write_atomically,
+    LOG_HEADER, Room, check_database_file, create_private_file, is_at, is_hot_journal, open_lock_file,
+    open_number, open_to_read, read_file, read_log_header, refuse_too_full, rename_to_free_name, room,
+    sync_folder, tighten, with_ending, write_atomically,
 };
 
 /// What decided where the home is.

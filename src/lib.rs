@@ -113,6 +113,7 @@ pub use sqlite::holders::Holder;
 pub use sqlite::holders::who::{
     DatabaseHolders, DatabaseLock, DatabaseProcess, DeletedFile, HomeHolders, Unseen,
 };
+pub use sqlite::read_only::remove_private_copies;
 pub use sqlite::stats::{Distribution, ErrorCounts, OpenPhases, Opening, Stats};
 pub use sqlite::status_page::{DatabaseStatus, ProcessStatus};
 pub use sqlite::steps::{Piece, Progress, Step, StepState, StepStatus, Watermark};

@@ -211,6 +211,38 @@ impl RuntimeDbRegistry {
             .map_err(|error| blame_file_system(told(error), &path).in_database(name, &path))
     }
 
+    /// Writes out the newest rows of the home's log as [`Logs::newest`](crate::stores::Logs::newest) does, without a runtime:
+    /// nothing in the home is created, recovered, migrated or set aside.
+    ///
+    /// ```
+    /// # fn main() -> rowhouse::Result<()> {
+    /// # use rowhouse::{Home, Runtime, RuntimeDbRegistry, stores::LogFormat};
+    /// # let folder = tempfile::tempdir().expect("a folder");
+    /// # let home = Home::at(folder.path());
+    /// # drop(Runtime::open(home.clone())?.logs().query(&rowhouse::LogQuery::recent())?);
+    /// let mut lines = Vec::new();
+    /// RuntimeDbRegistry::new(&home).newest_logs(100, LogFormat::JsonLines, &mut lines)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `ReadOnly` also for a log with an older schema, `SchemaTooNew` for a newer one, `Unsupported` for another program's;
+    /// `Full` or `Io` of the writer; and those of [`inspect`](Self::inspect).
+    #[cfg(feature = "agent")]
+    pub fn newest_logs(
+        &self,
+        rows: usize,
+        format: crate::stores::LogFormat,
+        to: &mut dyn std::io::Write,
+    ) -> Result<crate::stores::logs::LogExport> {
+        let home = self.home.locate()?;
+        let path = home.database_path("logs");
+        let told = |error| holders::blame(error, &path, &home.lock_path("logs.init"));
+        crate::stores::logs::newest_unopened(&path, rows, format, to)
+            .map_err(|error| blame_file_system(told(error), &path).in_database("logs", &path))
+    }
+
     /// How far the [steps](crate::Step) of a database are, by name, whoever does them. Opens the database, read-only and
     /// as [`inspect`](Self::inspect) does, only when a program had steps to do in it in this home.
     ///

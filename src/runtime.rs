@@ -399,7 +399,12 @@ impl Runtime {
             .collect();
         #[cfg(feature = "postgres")]
         self.inner.on_server.close();
-        databases.into_iter().map(|(name, database)| (name, database.close(wait))).collect()
+        let reports = databases.into_iter().map(|(name, database)| (name, database.close(wait))).collect();
+        // It has nothing more to say, however long handles are kept.
+        if let Some(page) = &self.inner.page {
+            page.withdraw();
+        }
+        reports
     }
 }
 

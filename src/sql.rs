@@ -235,6 +235,7 @@ fn bind(statement: &mut rusqlite::Statement<'_>, params: &[Value]) -> Result<()>
 }
 
 /// What follows VALUES for so many rows, each of what stands in `before` and so many parameters, counted from `first` on.
+#[cfg(feature = "agent")]
 pub(crate) fn rows_of_values(rows: usize, before: &str, first: usize, columns: usize) -> String {
     let row = |row: usize| {
         let numbers = first + row * columns..first + (row + 1) * columns;

@@ -274,7 +274,7 @@ fn b3_a_home_is_the_same_on_another_machine_and_twice_is_once() {
 }
 
 #[test]
-fn b3_what_went_on_comes_in_and_what_went_on_in_both_places_is_named() {
+fn what_went_on_comes_in_and_what_went_on_in_both_places_is_named() {
     let here = full();
     let (file, _) = here.export("first.rowhouse");
     let there = Machine::new();
@@ -313,7 +313,7 @@ fn b3_what_went_on_comes_in_and_what_went_on_in_both_places_is_named() {
 }
 
 #[test]
-fn b3_a_thread_that_was_archived_there_is_archived_here() {
+fn a_thread_that_was_archived_there_is_archived_here() {
     let here = Machine::new();
     here.thread(1, 3);
     here.thread(2, 3);
@@ -330,8 +330,37 @@ fn b3_a_thread_that_was_archived_there_is_archived_here() {
     assert_eq!(there.transcripts(), here.transcripts(), "one copy of each is left");
 }
 
+/// What may not be remembered there may not be remembered here, whatever the transcript says of how it began; and an older
+/// export does not take back what was forbidden here.
 #[test]
-fn b3_a_thread_that_is_written_is_left_and_comes_the_next_time() {
+fn what_memories_may_not_be_drawn_from_stays_so() {
+    let here = Machine::new();
+    (1..=3).for_each(|n| drop(here.thread(n, 2)));
+    let there = Machine::new();
+    let set = |machine: &Machine, n, mode| {
+        let patch = ThreadPatch { memory_mode: Some(mode), ..ThreadPatch::default() };
+        machine.runtime.threads().patch(&id(n), &patch).expect("set in the row");
+    };
+    let mode = |machine: &Machine, n| {
+        machine.runtime.threads().get(&id(n)).expect("read").expect("a row").memory_mode
+    };
+    set(&here, 1, MemoryMode::Polluted);
+    let (open, _) = here.export("open.rowhouse");
+    there.import(&open);
+    assert_eq!((mode(&there, 1), mode(&there, 2)), (MemoryMode::Polluted, MemoryMode::Enabled));
+    set(&here, 2, MemoryMode::Disabled);
+    set(&there, 3, MemoryMode::Disabled);
+    here.go_on(&id(2), 2, 3);
+    here.go_on(&id(3), 2, 3);
+    let done = there.import(&here.export("closed.rowhouse").0);
+    assert_eq!((done.updated, done.left), (2, 0), "{done:?}");
+    assert_eq!((mode(&there, 2), mode(&there, 3)), (MemoryMode::Disabled, MemoryMode::Disabled));
+    there.import(&open);
+    assert_eq!([1, 2, 3].map(|n| mode(&there, n) == MemoryMode::Enabled), [false; 3]);
+}
+
+#[test]
+fn a_thread_that_is_written_is_left_and_comes_the_next_time() {
     let here = full();
     let (file, _) = here.export("home.rowhouse");
     let there = Machine::new();
@@ -348,9 +377,118 @@ fn b3_a_thread_that_is_written_is_left_and_comes_the_next_time() {
     assert_eq!(there.transcripts(), here.transcripts());
 }
 
+/// A transcript that lies outside the home, and is only read there, is compared with what comes, and stays as it is.
+#[test]
+fn a_transcript_outside_the_home_is_compared_and_never_changed() {
+    let here = Machine::new();
+    (1..=2).for_each(|n| drop(here.thread(n, 3)));
+    let there = Machine::new();
+    let outside = there.folder.path().join("outside");
+    fs::create_dir(&outside).expect("a folder");
+    let copies = [1, 2].map(|n| {
+        let from = here.path(&id(n));
+        let to = outside.join(from.file_name().expect("a name"));
+        fs::copy(&from, &to).expect("copied");
+        to
+    });
+    let backfill = there.runtime.backfill();
+    backfill.run(&outside, rowhouse::stores::backfill::Reread::Changed, &mut |_| {}).expect("indexed");
+    drop(backfill);
+    let (file, _) = here.export("same.rowhouse");
+    let same = there.import(&file);
+    assert_eq!((same.new, same.updated, same.unchanged, same.left), (0, 0, 2, 0), "{same:?}");
+    assert!(there.transcripts().is_empty(), "it is not here twice");
+    // 1 goes on there, 2 in both places.
+    (1..=2).for_each(|n| here.go_on(&id(n), 3, 4));
+    let mut other = fs::OpenOptions::new().append(true).open(&copies[1]).expect("opens");
+    let item = Item::new("event_msg", &json!({"type": "user_message", "message": "another way"}));
+    writeln!(other, "{}", item.expect("an item").text()).expect("another way");
+    drop(other);
+    let before = copies.each_ref().map(|path| digest(path));
+    let done = there.import(&here.export("on.rowhouse").0);
+    assert_eq!((done.new, done.updated, done.left), (0, 1, 1), "{done:?}");
+    assert_eq!(done.problems[0].thread.as_deref(), Some(id(2).as_str()), "{done:?}");
+    assert_eq!(copies.each_ref().map(|path| digest(path)), before);
+    assert_eq!(there.transcripts().len(), 1);
+    assert!(there.path(&id(1)).starts_with(there.home()));
+}
+
+/// What is no file of ours where a transcript should be is in the way of that thread alone.
+#[test]
+fn an_odd_file_in_the_place_of_a_transcript_leaves_that_thread() {
+    let here = Machine::new();
+    (1..=3).for_each(|n| drop(here.thread(n, 3)));
+    let (file, _) = here.export("home.rowhouse");
+    let there = Machine::new();
+    let place = |n| there.home().join(here.path(&id(n)).strip_prefix(here.home()).expect("below"));
+    fs::create_dir_all(place(1)).expect("a folder in its place");
+    std::os::unix::fs::symlink(here.path(&id(2)), place(2)).expect("a link in its place");
+    let wanted = digest(&here.path(&id(2)));
+    for options in [ImportOptions::dry_run(), ImportOptions::default()] {
+        let done = there.runtime.import_home(&file, &options, &mut |_| {}).expect("goes on");
+        assert_eq!((done.new, done.left), (1, 2), "{done:?}");
+        let named: Vec<_> = done.problems.iter().map(|problem| problem.thread.clone()).collect();
+        assert_eq!(named, [Some(id(1)), Some(id(2))]);
+    }
+    assert!(place(1).is_dir() && place(2).is_symlink());
+    assert_eq!(digest(&here.path(&id(2))), wanted);
+    assert_eq!(digest(&place(3)), digest(&here.path(&id(3))));
+}
+
+/// A transcript under another thread's name comes with a name of its own.
+#[test]
+fn a_transcript_with_another_threads_name_gets_its_own() {
+    let here = Machine::new();
+    here.thread(1, 3);
+    let path = here.path(&id(1));
+    let lies = path.to_str().expect("UTF-8").replace(&id(1), &id(9));
+    fs::rename(&path, &lies).expect("renamed");
+    let backfill = here.runtime.backfill();
+    backfill.run(&here.home(), rowhouse::stores::backfill::Reread::Everything, &mut |_| {}).expect("indexed");
+    drop(backfill);
+    let there = Machine::new();
+    let done = there.import(&here.export("home.rowhouse").0);
+    assert_eq!((done.new, done.left), (1, 0), "{done:?}");
+    assert_eq!(digest(&there.path(&id(1))), digest(Path::new(&lies)));
+    assert!(there.path(&id(1)).to_str().expect("UTF-8").contains(&id(1)));
+}
+
+/// A row that comes while an export runs, before the place where it is, takes nothing out of the export.
+#[test]
+fn an_export_beside_an_import_holds_every_thread() {
+    let (here, other) = (full(), Machine::new());
+    // Without a row yet: a transcript, and a goal.
+    let first = id(0);
+    other.thread(0, 3);
+    let to = here.home().join("sessions/2026/01/02");
+    let from = other.path(&first);
+    fs::copy(&from, to.join(from.file_name().expect("a name"))).expect("copied");
+    let second = "019b7dff-0000-7000-8000-000000000001";
+    here.runtime.goals().replace(second, &NewGoal::new("Without a row")).expect("a goal");
+    let file = here.folder.path().join("beside.rowhouse");
+    let mut began = false;
+    let report = here.runtime.export_home(&file, &mut |_| {
+        if !std::mem::replace(&mut began, true) {
+            let backfill = here.runtime.backfill();
+            backfill
+                .run(&here.home(), rowhouse::stores::backfill::Reread::Changed, &mut |_| {})
+                .expect("a row");
+            let facts = ThreadFacts { id: second.to_owned(), ..ThreadFacts::default() };
+            here.runtime.threads().upsert(&[facts]).expect("a row");
+        }
+    });
+    let report = report.expect("exported");
+    assert_eq!((report.counts.rows, report.counts.transcripts, report.counts.goals), (8, 6, 3), "{report:?}");
+    let there = Machine::new();
+    assert_eq!(there.import(&file).left, 0);
+    assert_eq!(there.list(), here.list());
+    assert_eq!(there.transcripts(), here.transcripts());
+    assert!(there.runtime.goals().get(second).expect("read").is_some());
+}
+
 /// While a program goes on writing, an export ends each transcript between two lines.
 #[test]
-fn b3_an_export_beside_a_writer_has_whole_lines() {
+fn an_export_beside_a_writer_has_whole_lines() {
     let here = full();
     here.store.resume(&id(1)).expect("resumed");
     here.say(&id(1), 3, 4);
@@ -372,7 +510,7 @@ fn b3_an_export_beside_a_writer_has_whole_lines() {
 /// Every transcript of the examples, and those of the folder that `ROWHOUSE_TRANSCRIPTS` names, goes through an export byte
 /// for byte, also from a home that is moved, where no row is, or where the first line is damaged.
 #[test]
-fn b3_transcripts_of_any_kind_arrive_byte_for_byte() {
+fn transcripts_of_any_kind_arrive_byte_for_byte() {
     let here = Machine::new();
     let mut samples = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/transcripts")];
     samples.extend(std::env::var_os("ROWHOUSE_TRANSCRIPTS").map(PathBuf::from));
@@ -419,7 +557,7 @@ fn b3_transcripts_of_any_kind_arrive_byte_for_byte() {
 
 #[cfg(feature = "zstd")]
 #[test]
-fn b3_a_compressed_export_is_the_same() {
+fn a_compressed_export_is_the_same() {
     let here = full();
     let (plain, compressed) = (here.export("home.rowhouse"), here.export("home.rowhouse.zst"));
     assert!(compressed.1.bytes < plain.1.bytes);
@@ -430,7 +568,7 @@ fn b3_a_compressed_export_is_the_same() {
 }
 
 #[test]
-fn b3_a_file_that_is_there_and_a_runtime_that_keeps_nothing_are_refused() {
+fn a_file_that_is_there_and_a_runtime_that_keeps_nothing_are_refused() {
     let here = full();
     let (file, _) = here.export("home.rowhouse");
     let refused = here.runtime.export_home(&file, &mut |_| {}).expect_err("it is there");

@@ -18,7 +18,7 @@ use common::LONG;
 use processes::{BUILT_IN, Child, sparse};
 use rowhouse::doctor::{self, Check, Options, Report, Status};
 use rowhouse::stores::backfill::Reread;
-use rowhouse::{Domain, ErrorKind, Home, Runtime};
+use rowhouse::{BackupOptions, Domain, ErrorKind, Home, MaintainOptions, RestoreOptions, Runtime};
 use small_disk::SmallDisk;
 
 #[test]
@@ -268,8 +268,12 @@ const OF_A_DATABASE: &[(&str, Break, &str, Status)] = &[
         Status::Fail,
     ),
     (
-        "no write-ahead log",
-        |place, name| place.by_hand(name, "PRAGMA journal_mode = DELETE"),
+        "no write-ahead log, beside a process",
+        |place, name| {
+            place.by_hand(name, "PRAGMA journal_mode = DELETE");
+            let file = place.file(name);
+            place.child("open", &file);
+        },
         "stamp",
         Status::Warning,
     ),
@@ -337,6 +341,16 @@ const OF_A_DATABASE: &[(&str, Break, &str, Status)] = &[
         },
         "deleted",
         Status::Warning,
+    ),
+    (
+        "its log removed beside a process",
+        |place, name| {
+            let file = place.file(name);
+            place.child("open", &file);
+            fs::remove_file(place.beside(name, "-wal")).expect("removed");
+        },
+        "deleted",
+        Status::Fail,
     ),
 ];
 
@@ -523,7 +537,7 @@ fn quarantine(place: &Place, state: &str) {
 /// Break one thing, in whichever of the four databases or in the home, and exactly that row is notable, with a way out;
 /// what cannot be judged because of it is skipped.
 ///
-/// Scale: 22 ways to break a database, three of them on all four and the others by turns on one
+/// Scale: 23 ways to break a database, three of them on all four and the others by turns on one
 /// (`ROWHOUSE_TEST_ROUNDS=4` for all), and 18 of a home.
 /// Control: the same home before it is broken has no notable row, and what only looks at the files says so of most that
 /// are broken, too.
@@ -638,6 +652,70 @@ fn what_is_asked_for_is_done_and_what_is_unknown_is_refused() {
     let all = ids(with(&[], &[]).expect("a report"));
     let of_each = doctor::list().iter().filter(|check| check.per_database).count();
     assert_eq!(all.len(), doctor::list().len() - of_each + 4 * of_each, "{all:?}");
+}
+
+/// What a compaction and a restore write has no write-ahead log before its program opens it: that is as it should be.
+#[test]
+fn what_was_just_written_anew_is_as_it_should_be() {
+    let place = Place::new();
+    let builder = || Runtime::builder(Home::at(place.home())).agent_domains();
+    builder().compact(&MaintainOptions::default(), &mut |_| {}).expect("compacted");
+    let report = place.report();
+    assert!(notable(&report).is_empty(), "{:#?}", report.notable());
+    let anew = |report: &Report| {
+        let stamps = report.checks.iter().filter(|check| check.id.rsplit('.').next() == Some("stamp"));
+        stamps.filter(|check| check.summary.contains("written anew")).count()
+    };
+    assert!(anew(&report) > 0, "{report:#?}");
+    let out = processes::folder();
+    let runtime = builder().open().expect("opened");
+    common::until("an attached database", || {
+        BUILT_IN.iter().all(|name| runtime.database(name).is_ok_and(|it| it.write(|_| Ok(())).is_ok()))
+    });
+    let options = BackupOptions::to(out.path().join("backup"));
+    let backup = runtime.backup(&options, &mut |_| {}).expect("a backup").folder;
+    runtime.close(LONG);
+    assert_eq!(anew(&place.report()), 0, "opened since");
+    builder().restore(&backup, &RestoreOptions::default(), &mut |_| {}).expect("restored");
+    let report = place.report();
+    assert!(notable(&report).iter().all(|id| *id == "home.leftovers"), "{:#?}", report.notable());
+    assert_eq!(anew(&report), 4, "{report:#?}");
+}
+
+/// One removed file is one finding, with the process that still uses it; all that cannot be judged then names that row.
+#[test]
+fn a_removed_log_is_told_once_with_its_user() {
+    let mut place = Place::new();
+    let file = place.file("state");
+    let pid = place.child("open", &file).pid();
+    fs::remove_file(place.beside("state", "-wal")).expect("removed");
+    let report = place.report();
+    assert_eq!(notable(&report), ["state.deleted"], "{:#?}", report.notable());
+    let summary = &row(&report, "state.deleted").summary;
+    assert!(summary.contains("-wal was removed") && summary.contains(&format!("pid {pid}")), "{summary}");
+    for name in ["open", "write", "integrity", "log", "schema", "stamp", "pages", "sidecars"] {
+        let check = row(&report, &format!("state.{name}"));
+        assert!(check.status == Status::Skipped && check.summary.contains("see state.deleted"), "{check:#?}");
+    }
+}
+
+#[test]
+fn a_deep_look_at_a_damaged_file_says_what_a_quick_one_says() {
+    let place = Place::new();
+    damage_a_table(&place, "state");
+    let told = |deep: bool| {
+        let mut options = options();
+        options.deep = deep;
+        let report = doctor::run(&Home::at(place.home()), &options).expect("a report");
+        let check = row(&report, "state.integrity");
+        assert_eq!(check.status, Status::Fail, "{check:#?}");
+        check.evidence.clone()
+    };
+    let (quick, deep) = (told(false), told(true));
+    println!("quick: {quick:#?}\ndeep: {deep:#?}");
+    assert!(deep.len() >= quick.len() && !quick.is_empty(), "{quick:#?} {deep:#?}");
+    let is_told = |of_quick: &String| deep.iter().any(|of_deep| of_deep == of_quick);
+    assert!(quick.iter().all(is_told), "{quick:#?} {deep:#?}");
 }
 
 #[test]

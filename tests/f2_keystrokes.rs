@@ -6,8 +6,8 @@
 mod faults;
 mod processes;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use faults::{Effect, Operation, inject};
@@ -15,7 +15,7 @@ use processes::{holds, once_in_three};
 use rowhouse::rollout::faults::{Outcome, Step, watch};
 use rowhouse::rollout::{Item, NewRollout};
 use rowhouse::thread_store::{LiveThread, LocalThreadStore, QueuedThread, ThreadStore};
-use rowhouse::{Home, Runtime};
+use rowhouse::{ErrorKind, Home, Runtime};
 use serde_json::{Value, json};
 
 /// What each access to a file takes.
@@ -26,12 +26,19 @@ const ECHO: Duration = Duration::from_millis(16);
 const LONG: Duration = Duration::from_mins(5);
 
 static STEPS: AtomicU64 = AtomicU64::new(0);
+/// The tests of this file share one disk.
+static DISK: Mutex<()> = Mutex::new(());
+static IS_FULL: AtomicBool = AtomicBool::new(false);
+static IS_SLOW: AtomicBool = AtomicBool::new(false);
 
 /// Every step of a transcript.
-fn slow(_: &Step<'_>) -> Outcome {
+fn disk(step: &Step<'_>) -> Outcome {
     STEPS.fetch_add(1, Ordering::Relaxed);
-    std::thread::sleep(ACCESS);
-    Outcome::Goes
+    if IS_SLOW.load(Ordering::Relaxed) {
+        std::thread::sleep(ACCESS);
+    }
+    let is_full = IS_FULL.load(Ordering::Relaxed) && matches!(step, Step::Write { .. });
+    if is_full { Outcome::Fails(libc::ENOSPC) } else { Outcome::Goes }
 }
 
 fn key(number: usize) -> Item {
@@ -70,7 +77,9 @@ fn f2_no_key_waits_for_a_slow_disk() {
     let folder = tempfile::tempdir().expect("a folder");
     let runtime = Runtime::open(Home::at(folder.path())).expect("opened");
     let store: Arc<dyn ThreadStore> = Arc::new(LocalThreadStore::new(&runtime).expect("a store"));
-    watch(slow);
+    let _disk = DISK.lock().unwrap_or_else(PoisonError::into_inner);
+    watch(disk);
+    IS_SLOW.store(true, Ordering::Relaxed);
     let all = [Operation::Open, Operation::Read, Operation::Write, Operation::Sync];
     let home = folder.path().canonicalize().expect("the home");
     let _slow = ["", "-wal"]
@@ -100,4 +109,32 @@ fn f2_no_key_waits_for_a_slow_disk() {
     let took = typed(10, |number| live.append(&[key(number)]).expect("appended"));
     println!("control: the fastest of 10 keys took {:?}", took[0]);
     assert!(took[0] >= ACCESS, "{took:?}");
+    IS_SLOW.store(false, Ordering::Relaxed);
+}
+
+/// A full disk loses nothing that was taken: who asks whether it is durable is told, the lines wait, and are written when
+/// there is room. A line that may not be in a history is refused by itself, and takes no other one with it.
+#[test]
+fn a_full_disk_loses_nothing_that_was_taken() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let runtime = Runtime::open(Home::at(folder.path())).expect("opened");
+    let store: Arc<dyn ThreadStore> = Arc::new(LocalThreadStore::new(&runtime).expect("a store"));
+    let _disk = DISK.lock().unwrap_or_else(PoisonError::into_inner);
+    watch(disk);
+    let live = QueuedThread::create(store.clone(), NewRollout::default()).expect("begun");
+    let id = live.id().to_owned();
+    live.append(vec![key(0)]).expect("taken");
+    live.flush().expect("asked for").wait(LONG).expect("durable");
+    IS_FULL.store(true, Ordering::Relaxed);
+    live.append(vec![key(1)]).expect("taken");
+    let error = live.flush().expect("asked for").wait(LONG).expect_err("there is no room");
+    assert_eq!(error.kind(), ErrorKind::Full, "{error}");
+    live.append(vec![key(2)]).expect("taken all the same");
+    let said = Item::new("thread_metadata", &json!({"name": "x"})).expect("an item");
+    let error = live.append(vec![key(3), said]).expect_err("it is no part of a history");
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    IS_FULL.store(false, Ordering::Relaxed);
+    live.flush().expect("asked for").wait(LONG).expect("there is room");
+    live.close(LONG).expect("given back");
+    assert_eq!(messages(&*store, &id), ["key 0", "key 1", "key 2"]);
 }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use common::*;
+use rowhouse::doctor;
 use rowhouse::stores::backfill::Reread;
 use rowhouse::stores::{ThreadFacts, Threads};
 use rowhouse::{Database, Domain, Error, Home, Limits, Runtime, RuntimeDbRegistry, ThreadQuery};
@@ -178,6 +179,22 @@ fn of_the_registry(registry: &RuntimeDbRegistry) -> Vec<Call<'_>> {
     ]
 }
 
+/// Its own locks are left out of what it tells, and are kept.
+fn of_the_doctor(home: &Path) -> Vec<Call<'_>> {
+    let examine = move |deep: bool| {
+        let mut options = doctor::Options::default();
+        options.deep = deep;
+        options.deadline = Some(LONG);
+        let report = doctor::run(&Home::at(home), &options).expect("a report");
+        assert!(report.checks.len() > 40, "{report:#?}");
+    };
+    vec![
+        call("the doctor", move || examine(false)),
+        call("the doctor, deep", move || examine(true)),
+        call("who", move || drop(RuntimeDbRegistry::new(&Home::at(home)).who().expect("told"))),
+    ]
+}
+
 fn of_the_stores<'a>(runtime: &'a Runtime, threads: &'a Threads) -> Vec<Call<'a>> {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/transcripts");
     let facts = ThreadFacts {
@@ -217,7 +234,7 @@ fn open(home: &Path) -> Runtime {
 /// SQLite, and clippy refuses to open files elsewhere.
 ///
 /// Scale: every public call of the runtime, its databases (each of the four), the registry (of databases that are
-/// open), the threads store and the backfill, each between two looks at `/proc/locks`.
+/// open), the threads store, the backfill and the doctor, each between two looks at `/proc/locks`.
 /// Control: a plain `File::open` of a database, dropped again, takes the process's lock on it.
 #[test]
 fn p4_no_call_drops_our_locks() {
@@ -237,6 +254,7 @@ fn p4_no_call_drops_our_locks() {
         calls.extend(of_a_database(database));
     }
     calls.extend(of_the_registry(&registry));
+    calls.extend(of_the_doctor(&home));
     let error: Error = registry.inspect("nothing").expect_err("not there");
     calls.push(call("an error's words", move || drop(error.to_string())));
     for (name, run) in &calls {

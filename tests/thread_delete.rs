@@ -362,6 +362,84 @@ fn a_deletion_that_cannot_be_finished_keeps_the_thread_away() {
     is_gone(place.path(), "with all databases");
 }
 
+/// What a killed arrival, fork or compression left of a thread goes with it, wherever it lies.
+#[test]
+fn unfinished_files_of_a_thread_go_with_it() {
+    let place = folder();
+    filled(place.path());
+    let (runtime, store) = open(place.path());
+    let name = |number| format!(".rollout-2026-01-02T03-04-05-{}.jsonl", id(number));
+    let (archive, day) = (place.path().join("archived_sessions"), place.path().join("sessions/2026/01/02"));
+    for folder in [&archive, &day] {
+        fs::create_dir_all(folder).expect("folders");
+        for ending in [".new", ".zst.new"] {
+            fs::write(folder.join(name(1) + ending), CANARY).expect("written");
+        }
+    }
+    let other = day.join(name(9) + ".new");
+    fs::write(&other, STAYS).expect("written");
+    let deleted = store.delete(&id(1), &ALL).expect("deleted");
+    assert_eq!(deleted.files, 6, "{deleted:?}");
+    assert_eq!(grep(place.path(), CANARY), [] as [PathBuf; 0]);
+    assert!(other.exists(), "of another thread");
+    runtime.close(WAIT);
+}
+
+/// A deletion that is refused, for a thread below whose transcript lies outside the home, ends nobody's session.
+#[test]
+fn a_refused_deletion_ends_no_session() {
+    let (place, outside) = (folder(), folder());
+    let (runtime, store) = open(place.path());
+    fill(&runtime, &store, 1, STAYS);
+    let first = json!({"timestamp": "2026-01-02T03:04:05.000Z", "type": "session_meta",
+        "payload": {"id": id(2), "timestamp": "2026-01-02T03:04:05.000Z", "cwd": "/home/ada"}});
+    let file = outside.path().join(format!("rollout-2026-01-02T03-04-05-{}.jsonl", id(2)));
+    fs::write(&file, format!("{first}\n")).expect("written");
+    runtime.backfill().run(outside.path(), Reread::Changed, &mut |_| {}).expect("a report");
+    runtime.spawn_edges().add(&id(1), &id(2)).expect("an edge");
+    store.resume(&id(1)).expect("resumed");
+    let refused = store.delete(&id(1), &ALL).expect_err("one lies outside");
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+    let item =
+        Item::new("event_msg", &json!({"type": "user_message", "message": "and on"})).expect("an item");
+    store.append_items(&id(1), &[item]).expect("the session goes on");
+    store.shutdown(&id(1)).expect("given back");
+    assert!(file.exists() && store.read(&id(2)).is_ok());
+    runtime.close(WAIT);
+}
+
+/// A transcript whose name does not tell its thread is found by the row alone. A second deletion, while the first one cannot
+/// move files, finds it by the tombstone.
+///
+/// Control: the file is there after the first one.
+#[test]
+fn a_second_deletion_finds_what_only_the_row_named() {
+    let place = folder();
+    let folder = place.path().join("sessions/2026/01/02");
+    fs::create_dir_all(&folder).expect("folders");
+    let file = folder.join("rollout-by-hand.jsonl");
+    let first = json!({"timestamp": "2026-01-02T03:04:05.000Z", "type": "session_meta",
+        "payload": {"id": id(1), "timestamp": "2026-01-02T03:04:05.000Z", "cwd": CANARY}});
+    fs::write(&file, format!("{first}\n")).expect("written");
+    let torn = folder.join("rollout-by-hand.jsonl.torn");
+    fs::write(&torn, CANARY).expect("written");
+    let (runtime, store) = open(place.path());
+    runtime.backfill().run(place.path(), Reread::Everything, &mut |_| {}).expect("a report");
+    assert!(store.read(&id(1)).is_ok());
+    let in_the_way = place.path().join("trash");
+    fs::write(&in_the_way, "").expect("a file where the trash should be");
+    let deleted = store.delete(&id(1), &ALL).expect("as far as it goes");
+    assert!(deleted.pending.iter().any(|why| why.starts_with("files: ")), "{deleted:?}");
+    assert!(file.exists() && store.read(&id(1)).is_err(), "the control");
+    fs::remove_file(&in_the_way).expect("removed");
+    let deleted = store.delete(&id(1), &ALL).expect("the rest");
+    assert_eq!((deleted.files, &deleted.pending), (2, &Vec::new()), "{deleted:?}");
+    assert!(!file.exists() && !torn.exists());
+    runtime.backfill().run(place.path(), Reread::Everything, &mut |_| {}).expect("a report");
+    assert_eq!(count(&runtime, "state", "SELECT count(*) FROM thread"), 0, "it does not come back");
+    runtime.close(WAIT);
+}
+
 /// Rows of transcripts that were removed go with a sweep, their turns and edges with them, and the file is as small as before.
 ///
 /// Scale: 150 transcripts of 20 turns; `ROWHOUSE_TEST_TRANSCRIPTS` for more, 1,000 in the scenario.

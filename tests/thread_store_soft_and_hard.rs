@@ -10,10 +10,11 @@ mod faults;
 mod said;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use faults::{Effect, Operation, inject};
+use rowhouse::rollout::faults::{Outcome, Step, watch};
 use rowhouse::rollout::{Item, NewRollout};
 use rowhouse::rusqlite::{Connection, ffi};
 use rowhouse::stores::backfill::Reread;
@@ -115,6 +116,32 @@ fn a_thread_that_the_index_could_not_take_is_read_from_its_transcript_until_it_c
     place.store.flush(&thread).expect("durable");
     let listed = place.store.list(&ThreadQuery::recent()).expect("a page").threads;
     assert_eq!(listed.iter().map(|row| &row.id).collect::<Vec<_>>(), [&thread]);
+}
+
+/// Where a test's transcripts cannot be created.
+static NO_ROOM: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+/// A thread whose file could not be made with its first lines is shown as soon as it is there.
+#[test]
+fn a_thread_whose_file_comes_late_is_shown_with_it() {
+    watch(|step| match step {
+        Step::Create(path) if path.extension().is_some_and(|ending| ending == "jsonl") => {
+            let no_room = NO_ROOM.lock().expect("nobody panics with it");
+            let fails = no_room.as_ref().is_some_and(|home| path.starts_with(home));
+            if fails { Outcome::Fails(libc::ENOSPC) } else { Outcome::Goes }
+        }
+        _ => Outcome::Goes,
+    });
+    let place = Place::new();
+    let shown = |thread: &str| place.store.runtime().threads().get(thread).expect("read").is_some();
+    *NO_ROOM.lock().expect("alone") = place.folder.path().canonicalize().ok();
+    let thread = place.store.create(&NewRollout::default()).expect("begun");
+    place.store.append_items(&thread, &[message("Fix it")]).expect("kept");
+    assert!(!shown(&thread), "there is no file");
+    *NO_ROOM.lock().expect("alone") = None;
+    place.store.append_items(&thread, &[message("And this")]).expect("written");
+    assert!(shown(&thread), "at once, and not when somebody closes it");
+    assert_eq!(place.lines(&thread), 3);
 }
 
 /// Somebody who holds the write lock for good holds up an append for seconds at most, and loses nothing.

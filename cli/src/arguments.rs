@@ -223,4 +223,16 @@ mod tests {
         }
         check(&command(), "rowhouse");
     }
+
+    #[test]
+    fn every_command_that_the_doctor_names_is_understood() {
+        let all = rowhouse::doctor::commands();
+        assert!(all.len() > 20, "{all:?}");
+        for words in all {
+            let understood = command().try_get_matches_from(&words);
+            understood.unwrap_or_else(|error| panic!("{words:?}: {error}"));
+        }
+        let wrong = ["rowhouse", "backfill", "--status"];
+        command().try_get_matches_from(wrong).expect_err("the control");
+    }
 }

@@ -41,10 +41,10 @@ Exit codes: 0 no check failed, 1 one did (with --strict: or warned), 2 the comma
 3 the doctor itself broke.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct DoctorArguments {
-    /// One line for each finding and each group
+    /// Findings without what they rest on
     #[arg(long, conflicts_with = "all")]
     summary: bool,
-    /// Every check with all it found, also those that were skipped
+    /// Every check with all it found, also those that are well and that were skipped
     #[arg(long)]
     all: bool,
     /// Only these checks: an id (state.log), a name (log), a category, or a database
@@ -89,15 +89,15 @@ pub(crate) fn run(all: &Arguments, arguments: &DoctorArguments, output: &Output)
         Err(error) if error.is::<ReaderGone>() => ExitCode::SUCCESS,
         Err(error) => {
             let misused = error.downcast_ref::<rowhouse::Error>().is_some_and(is_misuse);
-            failure::report(&error, output);
+            failure::report_cleaned(&error, output);
             ExitCode::from(if misused { MISUSED } else { BROKE })
         }
     }
 }
 
-/// A word that names no check, a folder that is not there.
+/// A word that names no check, a folder that is not there, or that this user may not look into.
 fn is_misuse(error: &rowhouse::Error) -> bool {
-    matches!(error.kind(), ErrorKind::Invalid | ErrorKind::NotFound)
+    matches!(error.kind(), ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::ReadOnly)
 }
 
 fn answer(all: &Arguments, arguments: &DoctorArguments, output: &Output) -> Result<ExitCode> {
@@ -106,8 +106,8 @@ fn answer(all: &Arguments, arguments: &DoctorArguments, output: &Output) -> Resu
         return Ok(ExitCode::SUCCESS);
     }
     let report = examine(all, arguments)?;
-    if output.is_json() {
-        output.document(&report)?;
+    let told = if output.is_json() {
+        output.document(&report)
     } else {
         let amount = match (arguments.summary, arguments.all) {
             (true, _) => Amount::Summary,
@@ -115,7 +115,13 @@ fn answer(all: &Arguments, arguments: &DoctorArguments, output: &Output) -> Resu
             _ => Amount::Usual,
         };
         let marks = if arguments.ascii { Marks::ASCII } else { Marks::SIGNS };
-        output.text(&render::text(&report, amount, &marks))?;
+        output.text(&render::text(&report, amount, &marks))
+    };
+    // Who reads no further than the first finding still asks how it went.
+    if let Err(error) = told
+        && !error.is::<ReaderGone>()
+    {
+        return Err(error);
     }
     Ok(code(report.overall_status, arguments.strict))
 }
@@ -197,6 +203,18 @@ mod tests {
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
         for bad in ["0", "-1", "x", "nan", "inf", "1e9"] {
             seconds(bad).expect_err(bad);
+        }
+    }
+
+    #[test]
+    fn what_the_caller_named_wrongly_is_misuse() {
+        for (kind, expected) in [
+            (ErrorKind::Invalid, true),
+            (ErrorKind::NotFound, true),
+            (ErrorKind::ReadOnly, true),
+            (ErrorKind::Io, false),
+        ] {
+            assert_eq!(is_misuse(&rowhouse::Error::new(kind, "x")), expected, "{kind:?}");
         }
     }
 }

@@ -1,11 +1,13 @@
 //! How a failure is told: to people as `error:` and `hint:`, to scripts as a document.
 
+use std::borrow::Cow;
 use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
 
+use crate::clean::Cleaner;
 use crate::output::{BAD, HEADING, Output, ReaderGone};
 
 const FAILED: u8 = 1;
@@ -23,9 +25,9 @@ struct Told<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     database: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<&'e Path>,
+    path: Option<Cow<'e, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    advice: Option<&'e str>,
+    advice: Option<Cow<'e, str>>,
 }
 
 impl<'e> Told<'e> {
@@ -42,13 +44,24 @@ impl<'e> Told<'e> {
                 kind: ours.kind().as_str(),
                 message: messages.join(": "),
                 database: ours.database(),
-                path: ours.path(),
-                advice: ours.advice(),
+                path: ours.path().map(Path::to_string_lossy),
+                advice: ours.advice().map(Cow::from),
             };
         }
         let kind =
             if error.chain().any(<dyn std::error::Error>::is::<std::io::Error>) { "io" } else { "other" };
         Self { kind, message: messages.join(": "), database: None, path: None, advice: None }
+    }
+
+    /// Without secrets and the name of the user's folder.
+    fn cleaned(self, cleaner: &Cleaner) -> Self {
+        let clean = |text: Cow<str>| Cow::from(cleaner.text(&text));
+        Self {
+            message: cleaner.text(&self.message),
+            path: self.path.map(clean),
+            advice: self.advice.map(clean),
+            ..self
+        }
     }
 }
 
@@ -68,7 +81,15 @@ pub(crate) fn report(error: &anyhow::Error, output: &Output) -> ExitCode {
     if error.is::<ReaderGone>() {
         return ExitCode::SUCCESS;
     }
-    let told = Told::of(error);
+    tell(Told::of(error), output)
+}
+
+/// The same, fit for others' eyes.
+pub(crate) fn report_cleaned(error: &anyhow::Error, output: &Output) -> ExitCode {
+    tell(Told::of(error).cleaned(&Cleaner::new()), output)
+}
+
+fn tell(told: Told<'_>, output: &Output) -> ExitCode {
     if output.is_json() {
         // When this cannot be written either there is nobody left to tell.
         let _ = output.document(&Document { error: told });
@@ -91,8 +112,13 @@ pub(crate) fn usage(refused: &clap::Error) -> ExitCode {
     if std::env::args_os().any(|argument| argument == "--json") {
         let message = refused.to_string();
         let message = message.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        let told =
-            Told { kind: "usage", message, database: None, path: None, advice: Some("see rowhouse help") };
+        let told = Told {
+            kind: "usage",
+            message,
+            database: None,
+            path: None,
+            advice: Some("see rowhouse help".into()),
+        };
         let _ = Output::new(true).document(&Document { error: told });
     }
     ExitCode::from(MISUSED)
@@ -111,7 +137,7 @@ mod tests {
             Err::<(), _>(ours.advise("stop the other one")).context("while importing").expect_err("made");
         let told = Told::of(&error);
         assert_eq!(told.message, "while importing: state: locked (/h/state.sqlite)");
-        assert_eq!((told.kind, told.advice), ("busy", Some("stop the other one")));
+        assert_eq!((told.kind, told.advice.as_deref()), ("busy", Some("stop the other one")));
     }
 
     #[test]

@@ -15,11 +15,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use rowhouse::stores::logs::{LevelCounts, LogTotals};
 use rowhouse::stores::{Direction, FollowFrom, LogFormat, LogLevel, LogRow, Logs};
-use rowhouse::{Domain, Error, ErrorKind, Home, LogQuery, Runtime, RuntimeDbRegistry};
+use rowhouse::{Domain, Error, ErrorKind, Home, LogQuery, Runtime};
 use serde::Serialize;
 
 use crate::moment::Moment;
-use crate::open::Opened;
+use crate::open::{Opened, holds};
 use crate::output::{self, BAD, DIM, Output, WARNING};
 use crate::table::{Table, age};
 
@@ -211,9 +211,9 @@ fn tail(home: &Home, arguments: &TailArguments, output: &Output) -> Result<()> {
         return newest.iter().try_for_each(|row| rows.show(row));
     }
     let mut from = FollowFrom::Newest(arguments.lines);
-    if !is_there(home)? {
+    if !holds(home, "logs")? {
         output::note("there is no log yet; waiting for it");
-        while !is_there(home)? {
+        while !holds(home, "logs")? {
             rest();
         }
         // Whatever it holds by then was written since.
@@ -353,10 +353,6 @@ fn stats(stats: &LogTotals, output: &Output) -> Result<()> {
     output.text(&text)
 }
 
-fn is_there(home: &Home) -> Result<bool> {
-    Ok(RuntimeDbRegistry::new(home).list()?.iter().any(|found| found.name == "logs" && found.present))
-}
-
 #[allow(clippy::disallowed_methods, reason = "nothing tells of a home that is made later")]
 fn rest() {
     std::thread::sleep(LOOK_EVERY);
@@ -364,7 +360,7 @@ fn rest() {
 
 /// Opens the log alone; creates none.
 pub(crate) fn open(home: &Home) -> Result<Opened> {
-    if !is_there(home)? {
+    if !holds(home, "logs")? {
         return Err(Error::new(ErrorKind::NotFound, "this home holds no log yet")
             .at_path(home.path())
             .advise("`rowhouse logs tail -f` waits for it; --home or ROWHOUSE_HOME names another home")

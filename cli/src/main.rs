@@ -46,6 +46,8 @@ use output::Output;
 
 fn main() -> ExitCode {
     signals::handle();
+    // Registered first, done last: what is open may read from a copy.
+    let _copies = signals::at_end(rowhouse::remove_private_copies);
     let arguments = match Arguments::of_this_process() {
         Ok(arguments) => arguments,
         Err(refused) => return failure::usage(&refused),
@@ -53,6 +55,8 @@ fn main() -> ExitCode {
     let output = Output::new(arguments.json);
     let done = run(&arguments, &output);
     signals::end_if_asked();
+    // A check that did not end in time has its copy still.
+    rowhouse::remove_private_copies();
     done.unwrap_or_else(|error| failure::report(&error, &output))
 }
 

@@ -45,6 +45,14 @@ pub(crate) fn state(home: &Home) -> rowhouse::Result<Opened> {
     existing(home, Domain::state(), "this home holds no threads yet", ADVICE)
 }
 
+/// Whether the home has the file of this database. Looking creates none.
+///
+/// # Errors
+/// Of the registry.
+pub(crate) fn holds(home: &Home, database: &str) -> rowhouse::Result<bool> {
+    Ok(RuntimeDbRegistry::new(home).list()?.iter().any(|found| found.name == database && found.present))
+}
+
 /// A runtime with this domain alone: a home that may not be written need not hold the others. Its warnings are told.
 ///
 /// # Errors
@@ -55,11 +63,7 @@ pub(crate) fn existing(
     missing: &'static str,
     advice: &'static str,
 ) -> rowhouse::Result<Opened> {
-    let name = domain.name();
-    let is_there = || -> rowhouse::Result<bool> {
-        Ok(RuntimeDbRegistry::new(home).list()?.iter().any(|found| found.name == name && found.present))
-    };
-    if !domain.is_on_server(home)? && !is_there()? {
+    if !domain.is_on_server(home)? && !holds(home, domain.name())? {
         return Err(Error::new(ErrorKind::NotFound, missing).at_path(home.path()).advise(advice));
     }
     or_new(home, domain)

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
-use rowhouse::{Error, ErrorKind};
+use rowhouse::{Error, ErrorKind, Folder};
 use serde::Serialize;
 
 pub(crate) const HEADING: Style = Style::new().bold();
@@ -173,13 +173,19 @@ fn written(result: io::Result<()>) -> Result<()> {
 /// Writes a file that only its owner can read. What is there of this name is replaced when everything was written.
 ///
 /// # Errors
-/// `Invalid` when a device, a pipe or a folder is there; of `write`; of the system.
+/// `Invalid` when a device, a pipe, a folder or a database is there; of `write`; of the system.
 pub(crate) fn into_file<R>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<R>) -> Result<R> {
     // A device or a pipe would be replaced by a file.
     if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
         return Err(Error::new(ErrorKind::Invalid, "what is there is no file; nothing was written")
             .at_path(path)
             .advise("name another file, or leave --output out and redirect standard output")
+            .into());
+    }
+    if Folder::is_database(path) {
+        return Err(Error::new(ErrorKind::Invalid, "what is there is a database; nothing was written")
+            .at_path(path)
+            .advise("name another file; a database that nobody needs is removed with rm")
             .into());
     }
     let failed = |error| Error::io("write the file", path, error);

@@ -7,7 +7,7 @@ use anyhow::Result;
 use bytesize::ByteSize;
 use clap::Args;
 use rowhouse::portable::{ExportReport, ImportOptions, ImportReport, PortableCounts, PortableProblem};
-use rowhouse::{Domain, Home, Runtime, RuntimeDbRegistry};
+use rowhouse::{Domain, Home, Runtime};
 
 use crate::bench::count;
 use crate::open;
@@ -55,7 +55,15 @@ pub(crate) fn import(home: &Home, arguments: &ImportHomeArguments, output: &Outp
     // Before a home is created for nothing.
     std::fs::metadata(&arguments.file)
         .map_err(|error| rowhouse::Error::io("read the export", &arguments.file, error))?;
-    let runtime = Runtime::builder(home.clone()).domain(Domain::state()).domain(Domain::goals()).open()?;
+    let builder = Runtime::builder(home.clone()).domain(Domain::state());
+    let runtime = if !arguments.dry_run {
+        builder.domain(Domain::goals()).open()?
+    } else if open::holds(home, "state")? {
+        builder.open()?
+    } else {
+        // To look creates nothing.
+        builder.ephemeral().open()?
+    };
     let options = if arguments.dry_run { ImportOptions::dry_run() } else { ImportOptions::default() };
     let bar = output::progress(0);
     let report = runtime.import_home(&arguments.file, &options, &mut |report| {
@@ -73,9 +81,7 @@ fn threads_of(home: &Home) -> rowhouse::Result<Runtime> {
         drop(open::state(home)?);
     }
     let builder = Runtime::builder(home.clone()).domain(Domain::state());
-    let goals =
-        RuntimeDbRegistry::new(home).list()?.iter().any(|found| found.name == "goals" && found.present);
-    if goals { builder.domain(Domain::goals()).open() } else { builder.open() }
+    if open::holds(home, "goals")? { builder.domain(Domain::goals()).open() } else { builder.open() }
 }
 
 fn exported(report: &ExportReport) -> String {

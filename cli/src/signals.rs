@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! 1. The first SIGINT, SIGTERM or SIGHUP lets what was registered with [`at_end`] run: runtimes are closed, folders of
-//!    our own are removed, the terminal is as it was. Then the program dies of that very signal, as its parent expects.
+//!    our own and private copies of databases are removed, the terminal is as it was. Then the program dies of that very signal, as its parent expects.
 //! 2. A second one ends it at once, whatever the first is at.
 //! 3. What the command itself says once its runtime was closed under it is not told: see [`end_if_asked`].
 //! 4. With no file size to write beyond (`ulimit -f`), a write fails with an error instead of killing the program.
@@ -11,12 +11,15 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rowhouse::Runtime;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+/// How long a command may take to end when its runtime was closed under it. One that waits for something else does not.
+const END_WITHIN: Duration = Duration::from_millis(500);
 
 /// How long each database of a runtime may work off what is queued.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -27,6 +30,8 @@ type Action = Box<dyn FnOnce() + Send>;
 static ACTIONS: Mutex<Vec<(u64, Action)>> = Mutex::new(Vec::new());
 static NEXT: AtomicU64 = AtomicU64::new(0);
 static ENDING: AtomicBool = AtomicBool::new(false);
+/// The command itself has ended since, and let go of all it had.
+static LET_GO: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
 /// Registered as long as it lives.
 #[must_use = "what is to be done at the end is forgotten with it"]
@@ -92,6 +97,9 @@ pub(crate) fn handle() {
         for (_, action) in registered.into_iter().rev() {
             action();
         }
+        let let_go = LET_GO.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The page that tells others of this process goes with the last handle.
+        drop(LET_GO.1.wait_timeout_while(let_go, END_WITHIN, |let_go| !*let_go));
         let _ = signal_hook::low_level::emulate_default_handler(signal);
     };
     let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(waiting);
@@ -99,6 +107,10 @@ pub(crate) fn handle() {
 
 /// Waits for the end when a signal asked for it: what the command has to say then comes of that.
 pub(crate) fn end_if_asked() {
+    if ENDING.load(Ordering::SeqCst) {
+        *LET_GO.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        LET_GO.1.notify_all();
+    }
     while ENDING.load(Ordering::SeqCst) {
         std::thread::park();
     }

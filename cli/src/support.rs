@@ -2,7 +2,7 @@
 //! before anything is written.
 //!
 //! Invariants: no row of a user's database but those of the log; no secret, and not the name of the user's folder; a part
-//! that cannot be had says why, and is in nobody's way; the archive is complete or not there.
+//! that cannot be had says why, and is in nobody's way; the archive is complete or not there; nothing in the home changes.
 //!
 //! Tests: `cli/tests/support.rs`.
 

@@ -5,7 +5,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -285,6 +286,49 @@ fn exit_codes_say_how_it_went() {
     assert_eq!((code, &error["error"]["kind"]), (Some(2), &"invalid".into()), "{error}");
 }
 
+/// `rowhouse doctor | head -1` in a script: what is wrong is still told by the exit code.
+#[test]
+fn a_reader_that_went_away_does_not_make_it_well() {
+    let user = User::new();
+    user.break_two();
+    for arguments in [&["doctor"][..], &["doctor", "--all"], &["doctor", "--json"]] {
+        let mut child = user.command(arguments).stdout(Stdio::piped()).spawn().expect("it runs");
+        drop(child.stdout.take());
+        assert_eq!(child.wait().expect("it ends").code(), Some(1), "{arguments:?}");
+    }
+}
+
+/// The user's folder may be a link, and the variable that names it may be missing: it is `~` all the same.
+#[test]
+fn the_users_folder_is_a_tilde_by_each_of_its_names() {
+    let user = User::new();
+    user.break_two();
+    let place = tempfile::tempdir().expect("a folder");
+    let link = place.path().join("canary-user-link");
+    std::os::unix::fs::symlink(user.path(), &link).expect("a link");
+    let by_link = link.join(".local/state/rowhouse");
+    for home in [user.home(), by_link] {
+        let missing = home.join("nothing here");
+        for more in [&["--all"][..], &["--json"], &["--dir", missing.to_str().expect("plain")]] {
+            let home = home.to_str().expect("plain");
+            let mut command = user.command(&[&["doctor", "--timeout", "60"], more].concat());
+            let command = if more[0] == "--dir" { &mut command } else { command.args(["--home", home]) };
+            let (_, stdout, stderr) = told(command.env("HOME", &link));
+            assert!(!format!("{stdout}{stderr}").contains("canary-user"), "{more:?}: {stdout}{stderr}");
+            assert!(format!("{stdout}{stderr}").contains("~/.local/state/rowhouse"), "{stdout}{stderr}");
+        }
+    }
+    let (_, stdout, _) = told(user.command(&["path"]).env_remove("HOME"));
+    let own = stdout
+        .trim_end()
+        .strip_suffix("/.local/state/rowhouse")
+        .expect("the system knows the user")
+        .to_owned();
+    let (_, stdout, _) =
+        told(user.command(&["doctor", "--all", "--home", &format!("{own}/canary none")]).env_remove("HOME"));
+    assert!(stdout.contains("~/canary none") && !stdout.contains(&format!("{own}/canary")), "{stdout}");
+}
+
 #[test]
 fn a_config_file_that_makes_no_sense_is_a_finding() {
     let user = User::new();
@@ -368,6 +412,53 @@ fn no_output_holds_a_secret() {
     runtime.close(Duration::from_secs(20));
 }
 
+/// What the doctor names as the way out can be pasted into a shell, and acts on the home that was looked at: also one that a
+/// flag chose, below the user's folder, with a name that a shell would take apart.
+#[test]
+fn commands_act_on_the_home_that_was_looked_at() {
+    let user = User::new();
+    let home = user.path().join("my 'files'/$(x) ");
+    fs::create_dir_all(home.parent().expect("a folder")).expect("a folder");
+    fs::rename(user.home(), &home).expect("moved");
+    fs::set_permissions(home.join("goals.sqlite"), fs::Permissions::from_mode(0o644)).expect("a mode");
+    fs::write(home.join("locks/state.latch"), 1_u64.to_ne_bytes()).expect("a number");
+    let bytes = fs::read(home.join("logs.sqlite")).expect("it");
+    fs::write(home.join("logs.sqlite"), vec![0xA5; bytes.len()]).expect("damaged");
+    let (_, report) = user.report(&["--home", home.to_str().expect("plain")]);
+    assert_eq!(notable(&report), ["goals.file", "logs.open", "state.write"].into(), "{report:#}");
+    let fixes = |id: &str| report["checks"][id]["fixes"].as_array().expect("a list").clone();
+    let binary = assert_cmd::cargo::cargo_bin("rowhouse");
+    let path = format!("{}:/usr/bin:/bin", binary.parent().expect("a folder").display());
+    let in_a_shell = |line: &str| {
+        let mut shell = Command::new("/bin/sh");
+        told(shell.arg("-c").arg(line).env("HOME", user.path()).env("PATH", &path).current_dir("/"))
+    };
+    let all = [fixes("goals.file"), fixes("logs.open")].concat();
+    assert_eq!(all.len(), 3, "{all:?}");
+    for fix in &all {
+        let line = fix["command"].as_str().expect("a command");
+        assert!(line.contains(" ~/'my ") && !line.contains("canary-user"), "{line}");
+        let (code, stdout, stderr) = in_a_shell(&line.replace(" apply ", " plan "));
+        assert!(code.is_some_and(|code| code < 2), "{line}: {stdout}{stderr}");
+        assert!(!line.contains("plan") || stdout.contains("logs"), "{line}: {stdout}{stderr}");
+    }
+    let mode = fs::metadata(home.join("goals.sqlite")).expect("it").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "chmod found the file");
+    assert!(!user.home().exists(), "no other home was made");
+}
+
+/// A shell tells every program where it is, in a variable whose name could be that of a password.
+#[test]
+fn where_the_shell_is_hides_no_path() {
+    let user = User::new();
+    for (name, value) in [("PWD", user.home()), ("OLDPWD", user.home()), ("A_COOKIE", user.home())] {
+        let mut command = user.command(&["doctor", "--all", "--timeout", "60"]);
+        let (_, stdout, _) = told(command.env(name, &value));
+        assert!(stdout.contains("~/.local/state/rowhouse/state.sqlite"), "{name}: {stdout}");
+        assert!(!stdout.contains("[REDACTED]"), "{name}: {stdout}");
+    }
+}
+
 #[test]
 fn a_folder_of_another_program_is_examined_and_its_users_named() {
     let user = User::new();
@@ -393,6 +484,97 @@ fn a_folder_of_another_program_is_examined_and_its_users_named() {
     assert!(text.contains("writing"), "{text}");
     let (code, _, stderr) = told(&mut user.command(&["who", "--dir", path, "nothing"]));
     assert!(code == Some(1) && stderr.contains("hint:"), "{stderr}");
+}
+
+/// The same as `User::report`, run by somebody for whom file modes count: root may read everything.
+fn report_of_a_plain_user(user: &User, arguments: &[&str]) -> Value {
+    const NOBODY: u32 = 65534;
+    let mut command = user.command(&[&["doctor", "--timeout", "60", "--json"], arguments].concat());
+    if fs::metadata("/proc/self").expect("this process").uid() == 0 {
+        let program = user.path().join("program");
+        fs::copy(command.get_program(), &program).expect("where everybody may run it");
+        let files = Command::new("chown").args(["-R", &NOBODY.to_string()]).arg(user.path()).status();
+        assert!(files.expect("chown").success());
+        let mut plain = Command::new(program);
+        plain.args(command.get_args()).env_clear().env("HOME", user.path()).uid(NOBODY).gid(NOBODY);
+        command = plain;
+    }
+    let (_, stdout, stderr) = told(&mut command);
+    serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"))
+}
+
+#[test]
+fn a_file_that_this_user_may_not_read_is_told_with_the_command_that_helps() {
+    let user = User::new();
+    for ending in ["", "-wal"] {
+        let file = user.file("state").with_extension(format!("sqlite{ending}"));
+        fs::write(user.file("state").with_extension("sqlite-wal"), [0; 100]).expect("a log");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o0)).expect("a mode");
+        let report = report_of_a_plain_user(&user, &["--only", "state"]);
+        let row = &report["checks"]["state.file"];
+        assert_eq!(
+            (&row["status"], &row["summary"]),
+            (&"fail".into(), &"this user may not read it".into()),
+            "{row:#}"
+        );
+        let remedy = row["remediation"].as_str().expect("a way out");
+        assert!(remedy.contains("`chmod -R u+rwX "), "{remedy}");
+        let path = row["details"]["path"].as_str().expect("the file");
+        assert!(path.ends_with(&format!("state.sqlite{ending}")), "{path}");
+        assert_eq!(notable(&report), ["state.file"].into(), "{report:#}");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("a mode");
+    }
+}
+
+#[test]
+fn a_file_of_another_program_may_be_one_that_is_only_read() {
+    let user = User::new();
+    let folder = user.path().join("other");
+    fs::create_dir(&folder).expect("a folder");
+    by_hand(&folder.join("words.sqlite"), "CREATE TABLE word(a)");
+    fs::set_permissions(folder.join("words.sqlite"), fs::Permissions::from_mode(0o444)).expect("a mode");
+    let report = report_of_a_plain_user(&user, &["--dir", folder.to_str().expect("plain")]);
+    assert_eq!(notable(&report), BTreeSet::new(), "{report:#}");
+    assert_eq!(report["checks"]["words.sqlite.write"]["status"], "skipped", "{report:#}");
+}
+
+/// Neither a journal that is kept for the next transaction nor a log whose index is in memory was left by a killed program.
+#[test]
+fn what_another_programs_settings_leave_beside_a_database_is_no_finding() {
+    let user = User::new();
+    let folder = user.path().join("other");
+    fs::create_dir(&folder).expect("a folder");
+    by_hand(
+        &folder.join("kept.sqlite"),
+        "PRAGMA journal_mode = PERSIST; CREATE TABLE word(a); INSERT INTO word VALUES (1)",
+    );
+    let length = fs::metadata(folder.join("kept.sqlite-journal")).expect("a journal").len();
+    assert!(length > 512, "{length}");
+    let alone = rowhouse::rusqlite::Connection::open(folder.join("alone.sqlite")).expect("opened");
+    alone
+        .execute_batch(
+            "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; CREATE TABLE word(a); INSERT INTO word VALUES (1)",
+        )
+        .expect("written");
+    assert!(folder.join("alone.sqlite-wal").exists() && !folder.join("alone.sqlite-shm").exists());
+    let path = folder.to_str().expect("plain");
+    let (_, report) = user.report(&["--dir", path]);
+    for name in ["kept.sqlite.sidecars", "alone.sqlite.sidecars"] {
+        assert_eq!(report["checks"][name]["status"], "ok", "{report:#}");
+    }
+
+    // Control: without its user the log was left behind, and so was a journal with something in it.
+    let left = user.path().join("left");
+    fs::create_dir(&left).expect("a folder");
+    for name in ["alone.sqlite", "alone.sqlite-wal", "kept.sqlite", "kept.sqlite-journal"] {
+        fs::copy(folder.join(name), left.join(name)).expect("copied");
+    }
+    let journal = left.join("kept.sqlite-journal");
+    let mut bytes = fs::read(&journal).expect("read");
+    bytes[..8].copy_from_slice(&[0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7]);
+    fs::write(&journal, bytes).expect("written");
+    let (_, report) = user.report(&["--dir", left.to_str().expect("plain"), "--only", "sidecars"]);
+    assert_eq!(notable(&report), ["alone.sqlite.sidecars", "kept.sqlite.sidecars"].into(), "{report:#}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn a_home_goes_to_another_one_and_twice_is_once() {
         code == Some(0) && told.contains("6 would be new") && told.contains("nothing was changed"),
         "{told}"
     );
-    assert!(!there.join("sessions").exists());
+    assert!(!there.exists(), "to look creates nothing");
     let (code, done) = document(&there, &["import", "home", text(&file)]);
     assert_eq!((code, &done["new"], &done["left"]), (Some(0), &json!(6), &json!(0)), "{done}");
     let (_, again) = document(&there, &["import", "home", text(&file)]);

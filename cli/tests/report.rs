@@ -84,6 +84,27 @@ fn the_page_is_whole_and_what_a_name_holds_is_no_markup() {
 }
 
 #[test]
+fn the_page_does_not_name_the_users_folder_when_it_is_a_link() {
+    let place = Place::new();
+    drop(open(&place.home));
+    let link = place.folder.path().join("linked");
+    std::os::unix::fs::symlink(place.folder.path(), &link).expect("a link");
+    let status = std::process::Command::new(assert_cmd::cargo::cargo_bin("rowhouse"))
+        .arg("--home")
+        .arg(&place.home)
+        .args(["report", "--html"])
+        .arg(place.file())
+        .env("HOME", &link)
+        .env_remove("ROWHOUSE_HOME")
+        .stdout(std::process::Stdio::null())
+        .status();
+    assert!(status.expect("it runs").success());
+    let page = fs::read_to_string(place.file()).expect("the page");
+    let own = place.folder.path().file_name().expect("a name").to_str().expect("plain");
+    assert!(!page.contains(own), "{page}");
+}
+
+#[test]
 fn the_page_loads_and_runs_nothing() {
     let place = Place::new();
     drop(open(&place.home));

@@ -65,9 +65,10 @@ fn a_follower_that_is_interrupted_closes_its_database_and_says_nothing() {
     let ended = child.wait_with_output().expect("it ends");
     assert_eq!(ended.status.signal(), Some(2));
     assert!(ended.stderr.is_empty(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let pages = entries(&home.join("run"));
     assert!(
-        !entries(&home.join("run")).iter().any(|page| page.contains(&pid.to_string())),
-        "its page went with it"
+        !pages.iter().any(|page| page.contains(&pid.to_string())),
+        "its page went with it: {pid}: {pages:?}"
     );
 }
 
@@ -87,4 +88,78 @@ fn a_folder_of_our_own_is_removed_when_we_are_interrupted() {
         assert_eq!(ended.status.signal(), Some(15), "{}", String::from_utf8_lossy(&ended.stderr));
         assert_eq!(entries(folder.path()), [""; 0], "{arguments:?}");
     }
+}
+
+/// A home whose log has lost its index, so that it is read from a private copy; large enough to be read for a while.
+fn without_index(home: &Path, live: &Path) {
+    let domain = rowhouse::Domain::new("large");
+    let runtime = rowhouse::Runtime::builder(rowhouse::Home::at(live)).domain(domain).open().expect("opened");
+    let database = runtime.database("large").expect("it");
+    database
+        .write(|tx| {
+            tx.execute("CREATE TABLE piece(number INTEGER PRIMARY KEY, text TEXT UNIQUE)", [])?;
+            tx.execute(
+                "INSERT INTO piece WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 40000)
+                 SELECT i, printf('%0300d', i) FROM n",
+                [],
+            )
+        })
+        .expect("written");
+    std::fs::create_dir(home).expect("a folder");
+    for ending in ["", "-wal"] {
+        let name = format!("large.sqlite{ending}");
+        std::fs::copy(live.join(&name), home.join(&name)).expect("copied");
+    }
+}
+
+/// Scale: a database of about 30 MB; the command is stopped while its private copy is there, and then ended.
+/// Control: ended by SIGKILL at the same place, which nobody can act upon, it leaves the copy.
+#[test]
+fn a_private_copy_of_a_database_goes_with_whoever_ends_the_program() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (home, temporary) = (folder.path().join("home"), folder.path().join("temporary"));
+    std::fs::create_dir(&temporary).expect("a folder");
+    without_index(&home, &folder.path().join("live"));
+    let deep = &["doctor", "--deep", "--timeout", "60", "--only", "large"][..];
+    // Stopped while it reads from its copy; `None` when it was faster.
+    let stopped = || {
+        let mut child = start(&home, &temporary, deep);
+        let has_copy = || {
+            let all = entries(&temporary).into_iter();
+            all.map(|name| temporary.join(name)).any(|folder| entries(&folder).len() == 2)
+        };
+        while !has_copy() && child.try_wait().expect("a child").is_none() {
+            std::thread::yield_now();
+        }
+        if child.try_wait().expect("a child").is_some() {
+            return None;
+        }
+        signal(&child, "-STOP");
+        if has_copy() {
+            return Some(child);
+        }
+        signal(&child, "-CONT");
+        child.wait().expect("it ends");
+        None
+    };
+    let again = || (0..100).find_map(|_| stopped()).expect("one is stopped in time");
+    for (name, number) in [("-INT", 2), ("-TERM", 15)] {
+        let child = again();
+        signal(&child, name);
+        signal(&child, "-CONT");
+        let ended = child.wait_with_output().expect("it ends");
+        assert_eq!(ended.status.signal(), Some(number), "{}", String::from_utf8_lossy(&ended.stderr));
+        assert_eq!(entries(&temporary), [""; 0], "{name}");
+    }
+    // One whose checks do not end in time.
+    for timeout in ["0.001", "0.02"] {
+        let arguments = ["doctor", "--deep", "--timeout", timeout, "--only", "large"];
+        start(&home, &temporary, &arguments).wait_with_output().expect("it ends");
+        assert_eq!(entries(&temporary), [""; 0], "{timeout} s");
+    }
+
+    let mut child = again();
+    child.kill().expect("killed");
+    child.wait().expect("it ended");
+    assert_eq!(entries(&temporary).len(), 1);
 }

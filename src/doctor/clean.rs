@@ -9,28 +9,47 @@ use crate::redact::Redactor;
 /// Longer texts end in an ellipsis. No sentence of a report comes near.
 const LONGEST: usize = 2_000;
 
-pub(super) struct Cleaner {
+/// Takes out what nobody else may see.
+pub struct Cleaner {
     redactor: Redactor,
     /// The user's folder, as the environment names it and without links.
     own: Vec<String>,
 }
 
 impl Cleaner {
-    /// Knows the secrets of this process's environment by their values.
-    pub(super) fn new() -> Self {
+    /// Knows the secrets of this process's environment by their values, and this user's folder.
+    #[expect(clippy::new_without_default, reason = "it looks at the environment")]
+    pub fn new() -> Self {
         Self { redactor: Redactor::default().environment(), own: own_folders() }
     }
 
+    /// The user's folder, by each of its names.
+    pub(super) fn own(&self) -> impl Iterator<Item = &str> {
+        self.own.iter().map(String::as_str)
+    }
+
+    /// For a test: one that knows no environment.
+    #[cfg(test)]
+    pub(super) fn for_user(own: &str) -> Self {
+        Self { redactor: Redactor::default(), own: vec![own.to_owned()] }
+    }
+
+    /// As long as it is, with its lines.
+    pub fn content(&self, text: &str) -> String {
+        let mut cleaned = self.redactor.text(text).0.into_owned();
+        for own in &self.own {
+            cleaned = without_folder(&cleaned, own);
+        }
+        cleaned
+    }
+
     /// On one line, without sequences that steer a terminal.
-    pub(super) fn text(&self, text: &str) -> String {
+    pub fn text(&self, text: &str) -> String {
         // As it was written first: the end of a line ends what belongs to a name.
         let cleaned = self.redactor.text(text).0;
         let plain: String =
             cleaned.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
-        let mut cleaned = self.redactor.text(&plain).0.into_owned();
-        for own in &self.own {
-            cleaned = without_folder(&cleaned, own);
-        }
+        let mut cleaned = self.content(&plain);
         if let Some((end, _)) = cleaned.char_indices().nth(LONGEST) {
             cleaned.truncate(end);
             cleaned.push('…');
@@ -58,8 +77,12 @@ fn without_folder(text: &str, folder: &str) -> String {
     while let Some(at) = rest.find(folder) {
         let (before, after) = (&rest[..at], &rest[at + folder.len()..]);
         let is_word = |letter: char| letter.is_alphanumeric() || "_-./".contains(letter);
-        let begins = !before.chars().next_back().is_some_and(is_word);
-        let ends = !after.chars().next().is_some_and(|letter| letter != '/' && is_word(letter));
+        // `file:///home/ann` is one, too.
+        let begins = before.ends_with("//") || !before.chars().next_back().is_some_and(is_word);
+        // A full stop ends a sentence where no more of a name follows.
+        let name = after.trim_start_matches('.');
+        let ends = after.starts_with('/')
+            || !name.chars().next().is_some_and(|letter| letter != '/' && is_word(letter));
         kept.push_str(before);
         kept.push_str(if begins && ends { "~" } else { folder });
         rest = after;
@@ -77,7 +100,9 @@ mod tests {
         let cleaned = |text| without_folder(text, "/home/ann");
         for (text, expected) in [
             ("/home/ann/.local/state", "~/.local/state"),
-            ("in /home/ann.", "in /home/ann."),
+            ("in /home/ann.", "in ~."),
+            ("file:///home/ann/x", "file://~/x"),
+            ("/home/ann.old", "/home/ann.old"),
             ("in /home/ann, too", "in ~, too"),
             ("'/home/ann/my files'", "'~/my files'"),
             ("/home/anna/x and /mnt/home/ann/x", "/home/anna/x and /mnt/home/ann/x"),
@@ -90,7 +115,7 @@ mod tests {
 
     #[test]
     fn secrets_and_control_signs_go_and_paths_stay() {
-        let cleaner = Cleaner { redactor: Redactor::default(), own: vec!["/home/ann".to_owned()] };
+        let cleaner = Cleaner::for_user("/home/ann");
         for (text, expected) in [
             ("see postgres://me:hunter2@host/db", "see postgres://[REDACTED]@host/db"),
             ("job token=hunter2\u{1b}[31m", "job token=[REDACTED]"),

@@ -1,6 +1,6 @@
 //! What one check found, before it is cleaned and becomes a row.
 
-use super::clean::Cleaner;
+use super::command::{Command, Shell};
 use super::report::{Check, Detail, Fix, Status};
 use crate::error::{Error, ErrorKind};
 use crate::sqlite::holders::Holder;
@@ -13,7 +13,8 @@ pub(super) struct Finding {
     details: Vec<(&'static str, Detail)>,
     evidence: Vec<String>,
     remediation: Option<String>,
-    fixes: Vec<Fix>,
+    /// With whether each changes something.
+    fixes: Vec<(Command, bool)>,
 }
 
 impl Finding {
@@ -85,14 +86,14 @@ impl Finding {
     }
 
     /// A command that only looks.
-    pub(super) fn look(mut self, command: impl Into<String>) -> Self {
-        self.fixes.push(Fix { command: command.into(), writes: false });
+    pub(super) fn look(mut self, command: impl Into<Command>) -> Self {
+        self.fixes.push((command.into(), false));
         self
     }
 
     /// A command that changes something.
-    pub(super) fn fix(mut self, command: impl Into<String>) -> Self {
-        self.fixes.push(Fix { command: command.into(), writes: true });
+    pub(super) fn fix(mut self, command: impl Into<Command>) -> Self {
+        self.fixes.push((command.into(), true));
         self
     }
 
@@ -103,16 +104,23 @@ impl Finding {
         } else {
             self.detail("holder", holder.to_string()).detail("pid", holder.pid)
         };
-        if holder.stopped { finding.fix(format!("kill -CONT {}", holder.pid)) } else { finding }
+        if holder.stopped {
+            finding.fix(Command::System("kill -CONT", holder.pid.to_string().into()))
+        } else {
+            finding
+        }
     }
 
     /// The row: the only way to one, so nothing gets into it uncleaned.
-    pub(super) fn into_check(self, id: &str, category: &'static str, cleaner: &Cleaner) -> Check {
-        let clean = |text: String| cleaner.text(&text);
+    pub(super) fn into_check(self, id: &str, category: &'static str, shell: &Shell) -> Check {
+        let clean = |text: String| shell.cleaner.text(&text);
         let details = self.details.into_iter().map(|(name, value)| match value {
             Detail::Text(text) => (name, Detail::Text(clean(text))),
             Detail::Number(_) | Detail::Flag(_) => (name, value),
         });
+        let fixes = self.fixes.into_iter();
+        let fixes =
+            fixes.filter_map(|(command, writes)| Some(Fix { command: shell.line(&command)?, writes }));
         Check {
             id: clean(id.to_owned()),
             category,
@@ -122,7 +130,7 @@ impl Finding {
             details: details.collect(),
             evidence: self.evidence.into_iter().map(clean).collect(),
             remediation: self.remediation.map(clean),
-            fixes: self.fixes.into_iter().map(|fix| Fix { command: clean(fix.command), ..fix }).collect(),
+            fixes: fixes.collect(),
             duration_ms: 0,
         }
     }

@@ -24,6 +24,7 @@
 //! |---|---|
 //! | `report` | what is answered |
 //! | `finding`, `clean` | what a check found, and how it becomes a row without secrets |
+//! | `command` | the commands that a row names, as a shell takes them |
 //! | `runner` | threads, deadlines, panics |
 //! | `scope` | what the checks look at |
 //! | `checks` | one file for each group of checks |
@@ -42,6 +43,7 @@
 
 mod checks;
 mod clean;
+mod command;
 mod finding;
 mod report;
 mod runner;
@@ -56,7 +58,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::folder::Folder;
 use crate::home::Home;
 use checks::{Definition, Of};
-use clean::Cleaner;
+#[doc(hidden)]
+pub use clean::Cleaner;
+use command::Shell;
 pub use report::{Check, Detail, Fix, Report, SCHEMA_VERSION, Status};
 use runner::Task;
 use scope::{Context, Scope};
@@ -121,6 +125,12 @@ pub fn list() -> Vec<CheckInfo> {
     checks::ALL.iter().map(info).collect()
 }
 
+/// Every command of `rowhouse` that a report can name, by words: for a test of the command line.
+#[doc(hidden)]
+pub fn commands() -> Vec<Vec<&'static str>> {
+    command::all()
+}
+
 /// A row that was made just now.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -161,20 +171,22 @@ pub fn run_folder(folder: Folder, options: &Options, on_row: &mut dyn FnMut(Made
 
 fn look(context: Context, options: &Options, on_row: &mut dyn FnMut(Made<'_>)) -> Result<Report> {
     let (began, generated_at) = (Instant::now(), jiff::Timestamp::now().to_string());
-    let (cleaner, context) = (Cleaner::new(), Arc::new(context));
+    let (shell, context) = (Shell::of(&context), Arc::new(context));
     let mut chosen = tasks(&context);
     refuse_unknown(&chosen, options)?;
     chosen.retain(|task| {
         let named = |words: &[String]| words.iter().any(|word| is_meant(task, word));
         (options.only.is_empty() || named(&options.only)) && !named(&options.skip)
     });
-    let checks = runner::run(chosen, options.deadline(), &cleaner, on_row);
+    let checks = runner::run(chosen, options.deadline(), &shell, on_row);
+    // A check that was left behind keeps the context.
+    context.subjects.iter().for_each(scope::Subject::forget);
     Ok(Report {
         schema_version: SCHEMA_VERSION,
         generated_at,
         rowhouse: env!("CARGO_PKG_VERSION"),
         sqlite: rusqlite::version(),
-        home: cleaner.text(&context.path().display().to_string()),
+        home: shell.cleaner.text(&context.path().display().to_string()),
         deep: options.deep,
         overall_status: report::overall(&checks),
         counts: report::counts(&checks),

@@ -11,7 +11,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::Made;
-use super::clean::Cleaner;
+use super::command::Shell;
 use super::finding::Finding;
 use super::report::Check;
 
@@ -32,7 +32,7 @@ pub(super) struct Task {
 pub(super) fn run(
     tasks: Vec<Task>,
     deadline: Duration,
-    cleaner: &Cleaner,
+    shell: &Shell,
     on_row: &mut dyn FnMut(Made<'_>),
 ) -> Vec<Check> {
     let (sender, answers) = channel();
@@ -48,7 +48,7 @@ pub(super) fn run(
         }
         let Some(soonest) = running.values().map(|(_, began)| *began + deadline + GRACE).min() else { break };
         let mut made = |at, (row, began): (Row, Instant), finding: Finding| {
-            let check = row.made_of(finding, began.elapsed(), cleaner);
+            let check = row.made_of(finding, began.elapsed(), shell);
             on_row(Made { check: &check, done: rows.len() + 1, total });
             rows.insert(at, check);
         };
@@ -83,9 +83,9 @@ struct Row {
 }
 
 impl Row {
-    fn made_of(self, finding: Finding, took: Duration, cleaner: &Cleaner) -> Check {
-        let check = finding.into_check(&self.id, self.category, cleaner);
-        let database = self.database.map(|name| cleaner.text(&name));
+    fn made_of(self, finding: Finding, took: Duration, shell: &Shell) -> Check {
+        let check = finding.into_check(&self.id, self.category, shell);
+        let database = self.database.map(|name| shell.cleaner.text(&name));
         Check { database, duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX), ..check }
     }
 }
@@ -135,7 +135,7 @@ mod tests {
 
     fn all(tasks: Vec<Task>, deadline: Duration) -> Vec<(String, Status)> {
         let mut heard = 0;
-        let rows = run(tasks, deadline, &Cleaner::new(), &mut |made| heard = made.done);
+        let rows = run(tasks, deadline, &Shell::plain(), &mut |made| heard = made.done);
         assert_eq!(heard, rows.len());
         rows.into_iter().map(|row| (row.id, row.status)).collect()
     }

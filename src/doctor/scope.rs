@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::folder::Folder;
 use crate::home::{Home, PreparedHome};
 use crate::registry::{DatabaseInfo, RuntimeDbRegistry, Survey};
-use crate::sqlite::holders::who::{DatabaseHolders, DatabaseLock, HomeHolders};
+use crate::sqlite::holders::who::{DatabaseHolders, DatabaseLock, DeletedFile, HomeHolders};
 use crate::sqlite::look::{Look, Looked, TooLargeToCopy};
 use crate::sqlite::status_page::ProcessStatus;
 
@@ -134,8 +134,32 @@ impl Subject {
         self.looked.look(scope.until)
     }
 
+    /// Nothing is looked at any more, but by a check that did not end.
+    pub(super) fn forget(&self) {
+        self.looked.forget();
+    }
+
+    /// Why nothing in it can be judged, when its log was removed while somebody uses it: what they commit is in a file
+    /// without a name, and every look from outside is at the rest.
+    pub(super) fn split(&self, scope: &Scope) -> Option<String> {
+        self.removed_log(scope).map(|_| format!("its log was removed: see {}.deleted", self.name))
+    }
+
+    /// The removed log that somebody still uses. Where the main file has gone with it, both are an old generation.
+    pub(super) fn removed_log<'c>(&self, scope: &Scope<'c>) -> Option<&'c DeletedFile> {
+        let deleted = self.who(scope)?.deleted.as_ref()?;
+        let log = crate::home::with_ending(&self.path, "-wal");
+        if deleted.iter().any(|file| file.path == self.path) {
+            return None;
+        }
+        deleted.iter().find(|file| file.path == log)
+    }
+
     /// For every check but the one that says why it cannot be opened.
     pub(super) fn opened(&self, scope: &Scope, judge: impl FnOnce(&Look) -> Result<Finding>) -> Finding {
+        if let Some(why) = self.split(scope) {
+            return Finding::skipped(why);
+        }
         let look = match self.look(scope) {
             Ok(look) => look,
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -143,6 +167,9 @@ impl Subject {
             }
             Err(error) if error.downcast_ref::<TooLargeToCopy>().is_some() => {
                 return Finding::skipped(error.message());
+            }
+            Err(error) if error.kind() == ErrorKind::Timeout => {
+                return Finding::skipped(format!("not told in time: {}", error.message()));
             }
             Err(_) => return Finding::skipped(format!("it cannot be opened: see {}.open", self.name)),
         };

@@ -1,7 +1,7 @@
 //! Files as the home wants them: private from the first byte, whole or not there.
 //!
-//! Invariant: nothing here opens a database, its -wal or its -shm, but for [`read_log_header`] and [`open_index`], which say
-//! why they may. Closing any descriptor of such a file drops
+//! Invariant: nothing here opens a database, its -wal or its -shm, but for [`read_log_header`], [`is_hot_journal`] and
+//! [`open_index`], which say why they may. Closing any descriptor of such a file drops
 //! all of this process's SQLite locks on it (<https://sqlite.org/howtocorrupt.html>, section 2.2). Everywhere else
 //! clippy refuses to open files (`disallowed-methods`), so that whoever needs to comes here and reads this.
 //! `tests/p4_no_call_drops_our_locks.rs` looks at the locks around every public call.
@@ -148,6 +148,22 @@ pub(crate) fn read_log_header(log: &Path) -> std::io::Result<Option<[u8; LOG_HEA
     }
     (&file).read_exact(&mut bytes)?;
     Ok((bytes != [0; LOG_HEADER]).then_some(bytes))
+}
+
+/// True for a rollback journal that has something to roll back: it begins with its magic number, which a finished
+/// transaction takes away (<https://sqlite.org/fileformat.html>, section 3). What cannot be read counts. SQLite locks the main
+/// file and the -shm, never a journal, so that closing a descriptor of it drops nothing.
+pub(crate) fn is_hot_journal(journal: &Path) -> bool {
+    use std::io::Read;
+    const MAGIC: [u8; 8] = [0xd9, 0xd5, 0x05, 0xf9, 0x20, 0xa1, 0x63, 0xd7];
+    let mut bytes = [0; MAGIC.len()];
+    match OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(journal) {
+        Ok(mut file) => match file.read_exact(&mut bytes) {
+            Ok(()) => bytes == MAGIC,
+            Err(error) => error.kind() != Os::UnexpectedEof,
+        },
+        Err(error) => error.kind() != Os::NotFound,
+    }
 }
 
 /// Opens the index of a log, to lock it. Closing it drops the locks that this process's connections have on it: for a

@@ -1,5 +1,8 @@
 //! Out of a home, in one pass: rows in the order of their ids, then transcripts without a row, then what else names a
 //! thread that has no row.
+//!
+//! Rows come while this runs, also before the place where it is: an import of transcripts makes them. So the later parts
+//! skip threads that were sent with their row, not those that have one by now.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -56,6 +59,7 @@ fn write(
         rollouts: if runtime.is_ephemeral() { None } else { Some(Rollouts::open(runtime.home())?) },
         goals: runtime.goals_if_any(),
         writer: Writer::begin(Sink::of(file, to)?, to)?,
+        with_row: HashSet::new(),
         elsewhere: HashSet::new(),
         report: ExportReport { file: to.to_owned(), ..ExportReport::default() },
         heard,
@@ -81,7 +85,9 @@ struct Export<'a> {
     rollouts: Option<Rollouts>,
     goals: Option<Goals>,
     writer: Writer<Sink<'a>>,
-    /// Threads with a row whose transcript is not where that says, if there is one.
+    /// Threads that were sent with their row.
+    with_row: HashSet<String>,
+    /// Those of them whose transcript is not where that says, if there is one.
     elsewhere: HashSet<String>,
     report: ExportReport,
     heard: &'a mut dyn FnMut(&ExportReport),
@@ -103,6 +109,7 @@ impl Export<'_> {
 
     fn thread(&mut self, row: ThreadRow) -> Result<()> {
         let id = row.id.clone();
+        self.with_row.insert(id.clone());
         let leaving = self.transcript_of(&row)?;
         if leaving.is_none() {
             self.elsewhere.insert(id.clone());
@@ -123,6 +130,15 @@ impl Export<'_> {
         self.section(section, leaving)
     }
 
+    /// Whether the thread was sent with its row; sends one whose row has come meanwhile.
+    fn was_sent(&mut self, id: &str) -> Result<bool> {
+        if !self.with_row.contains(id) {
+            let Some(row) = self.runtime.threads().get(id)? else { return Ok(false) };
+            self.thread(row)?;
+        }
+        Ok(true)
+    }
+
     /// The transcript that a row names, wherever it lies.
     fn transcript_of(&self, row: &ThreadRow) -> Result<Option<Leaving>> {
         let (Some(rollouts), Some(hint)) = (&self.rollouts, &row.rollout_path) else { return Ok(None) };
@@ -139,7 +155,6 @@ impl Export<'_> {
 
     fn transcripts_without_row(&mut self) -> Result<()> {
         let Some(rollouts) = self.rollouts.clone() else { return Ok(()) };
-        let threads = self.runtime.threads();
         for found in walk(rollouts.home_path())? {
             let file = match found {
                 Ok(file) => file,
@@ -156,7 +171,7 @@ impl Export<'_> {
                     continue;
                 }
             };
-            if threads.get(&id)?.is_some() && !self.elsewhere.remove(&id) {
+            if self.was_sent(&id)? && !self.elsewhere.remove(&id) {
                 continue;
             }
             match rollouts.leaving(&file.path, &id, file.stamp.mtime_ns / 1_000_000) {
@@ -169,14 +184,13 @@ impl Export<'_> {
     }
 
     fn what_else_has_no_row(&mut self) -> Result<()> {
-        let threads = self.runtime.threads();
         let mut last = String::new();
         loop {
             let page = self.runtime.spawn_edges().behind(&last, PAGE)?;
             let Some(end) = page.last() else { break };
             last.clone_from(&end.child_id);
             for found in page {
-                if threads.get(&found.child_id)?.is_none() {
+                if !self.was_sent(&found.child_id)? {
                     let id = found.child_id.clone();
                     self.section(Section { id, edge: Some(edge(found)), ..Section::default() }, None)?;
                 }
@@ -188,7 +202,7 @@ impl Export<'_> {
             let Some(end) = page.last() else { break };
             last.clone_from(&end.thread_id);
             for memory in page {
-                if threads.get(&memory.thread_id)?.is_none() {
+                if !self.was_sent(&memory.thread_id)? {
                     let id = memory.thread_id.clone();
                     self.section(Section { id, memory: Some(memory), ..Section::default() }, None)?;
                 }
@@ -199,7 +213,7 @@ impl Export<'_> {
         loop {
             let page = goals.list(&query)?;
             for goal in page.goals {
-                if threads.get(&goal.thread_id)?.is_none() {
+                if !self.was_sent(&goal.thread_id)? {
                     let id = goal.thread_id.clone();
                     self.section(Section { id, goal: Some(goal), ..Section::default() }, None)?;
                 }

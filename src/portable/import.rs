@@ -25,15 +25,17 @@ pub(super) fn import(
     options: &ImportOptions,
     heard: &mut dyn FnMut(&ImportReport),
 ) -> Result<ImportReport> {
-    if runtime.is_ephemeral() {
+    if runtime.is_ephemeral() && !options.dry_run {
         return Err(Error::new(ErrorKind::Unsupported, "a runtime that keeps nothing takes no transcripts")
             .advise("open a home without ephemeral()"));
     }
     check(file)?;
+    // To look makes no home.
+    let is_there = !options.dry_run || runtime.home().path().is_dir();
     let (reader, header) = Reader::begin(stream::source(file)?, file)?;
     let mut import = Import {
         runtime,
-        rollouts: Rollouts::open(runtime.home())?,
+        rollouts: if is_there { Some(Rollouts::open(runtime.home())?) } else { None },
         reader,
         report: ImportReport {
             exported_by: header.program,
@@ -65,7 +67,8 @@ fn check(file: &Path) -> Result<()> {
 
 struct Import<'a> {
     runtime: &'a Runtime,
-    rollouts: Rollouts,
+    /// `None` where there is no home yet, and none is to be made.
+    rollouts: Option<Rollouts>,
     reader: Reader<Box<dyn BufRead>>,
     report: ImportReport,
 }
@@ -74,7 +77,10 @@ impl Import<'_> {
     fn section(&mut self, mut section: Section) -> Result<()> {
         let dry_run = self.report.dry_run;
         section.id = thread_id(&section.id)?;
-        let lease = if dry_run { Ok(None) } else { self.rollouts.lease(&section.id, HAND_OVER).map(Some) };
+        let lease = match &self.rollouts {
+            Some(rollouts) if !dry_run => rollouts.lease(&section.id, HAND_OVER).map(Some),
+            _ => Ok(None),
+        };
         let known = self.runtime.threads().get(&section.id)?;
         let transcript = section.transcript.take();
         let mut received = None;
@@ -89,7 +95,7 @@ impl Import<'_> {
             let end = self.reader.at + transcript.bytes;
             if refused.is_none() {
                 match self.receive(&arriving) {
-                    Ok(all) => received = Some(all),
+                    Ok(all) => received = all,
                     Err(error) => refused = Some(error),
                 }
             }
@@ -124,9 +130,11 @@ impl Import<'_> {
         }
     }
 
-    fn receive(&mut self, arriving: &Arriving<'_>) -> Result<Received> {
+    /// `None` where there is no home to receive it.
+    fn receive(&mut self, arriving: &Arriving<'_>) -> Result<Option<Received>> {
         let reader = &mut self.reader;
-        self.rollouts.receive(arriving, &mut |to| reader.bytes(to))
+        let Some(rollouts) = &self.rollouts else { return arriving.check_name().map(|()| None) };
+        rollouts.receive(arriving, &mut |to| reader.bytes(to)).map(Some)
     }
 
     fn bring_in(
@@ -137,10 +145,14 @@ impl Import<'_> {
         known: Option<ThreadRow>,
     ) -> Result<(Restored, Vec<Error>)> {
         let dry_run = self.report.dry_run;
-        let settled = match (transcript, received) {
-            (Some(transcript), Some(received)) => {
+        let settled = match (transcript, received, &self.rollouts) {
+            (Some(transcript), Some(received), Some(rollouts)) => {
                 let arriving = arriving(&section.id, transcript, known.as_ref(), dry_run);
-                Some(self.rollouts.settle(received, &arriving)?)
+                Some(rollouts.settle(received, &arriving)?)
+            }
+            (Some(transcript), _, None) => {
+                let folder = if transcript.archived { "archived_sessions" } else { "sessions" };
+                Some((Arrived::New, Path::new(folder).join(&transcript.name)))
             }
             _ => None,
         };

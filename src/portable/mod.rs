@@ -158,8 +158,8 @@ impl Runtime {
     ///
     /// # Errors
     /// `Corrupt` naming the place when the file is torn or damaged, `Invalid` when it is something else, `Unsupported` when a
-    /// later version made it: then nothing was changed. `Unsupported` in a runtime that keeps nothing; `ReadOnly`, `Full`,
-    /// `Io`; the engine's: then what came before is in, and the next import does the rest.
+    /// later version made it: then nothing was changed. `Unsupported` in a runtime that keeps nothing, unless it is a dry run;
+    /// `ReadOnly`, `Full`, `Io`; the engine's: then what came before is in, and the next import does the rest.
     pub fn import_home(
         &self,
         file: &Path,

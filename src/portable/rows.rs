@@ -65,8 +65,9 @@ impl Arrival<'_> {
         facts: &[ThreadFacts],
         dry_run: bool,
     ) -> Result<(Restored, Vec<Error>)> {
-        let Section { id, edge, memory, .. } = self.section;
-        let mut restored = restore(at, id, facts, dry_run)?;
+        let Section { id, row, edge, memory, .. } = self.section;
+        let memory_mode = row.as_ref().map(|row| row.memory_mode);
+        let mut restored = restore(at, id, facts, memory_mode, dry_run)?;
         let mut refused = Vec::new();
         let mut more = |came: Result<bool>| match came {
             Ok(came) => {
@@ -158,7 +159,8 @@ impl Arrival<'_> {
             agent_role: row.agent_role.clone(),
             forked_from_id: row.forked_from_id.clone(),
             is_pinned: row.is_pinned,
-            memory_mode: Some(row.memory_mode),
+            // Beside the facts: it is not merged as they are.
+            memory_mode: None,
             user_set,
         }
     }

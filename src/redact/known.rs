@@ -98,15 +98,45 @@ impl fmt::Debug for Known {
     }
 }
 
+/// Where a shell says in which folder it is, and was. In other places `PWD` is a password.
+const FOLDERS: &[&str] = &["PWD", "OLDPWD"];
+
 fn is_secret_setting(name: &str, value: &str) -> bool {
     is_secret_name(name)
+        && !FOLDERS.contains(&name)
         && !is_harmless(name, value)
+        && !is_folder(value)
         && !SETTINGS.iter().any(|known| known.eq_ignore_ascii_case(value))
+}
+
+/// A name of a folder is no secret, whatever a variable with it is called, and hiding it would hide all paths below.
+fn is_folder(value: &str) -> bool {
+    let path = std::path::Path::new(value);
+    path.is_absolute() && path.is_dir()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_a_shell_is_is_no_secret() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().to_str().expect("plain");
+        for (name, value) in [
+            ("PWD", "/nowhere/gone"),
+            ("OLDPWD", "/nowhere/gone"),
+            ("PWD", path),
+            ("DB_COOKIE", path),
+            ("TOKEN", path),
+        ] {
+            assert!(!is_secret_setting(name, value), "{name}");
+        }
+        let missing = format!("{path}/none");
+        for (name, value) in [("TOKEN", &*missing), ("DB_PWD", "swordfish"), ("AUTH", "relative/x")] {
+            assert!(is_secret_setting(name, value), "{name}");
+        }
+    }
 
     #[test]
     fn a_setting_is_no_secret() {

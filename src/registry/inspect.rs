@@ -1,7 +1,7 @@
 //! One database, opened read-only and looked into.
 //!
 //! Invariants: nothing is written, recovered or checkpointed on purpose; evidence of damage (a -wal beside an
-//! emptied main file, which SQLite would delete) is left as it is.
+//! emptied main file, which SQLite would delete) is left as it is: [`Source`] does not let SQLite near it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::home::{check_database_file, with_ending};
+use crate::home::check_database_file;
 use crate::sqlite::ffi::is_wal;
 use crate::sqlite::history::{self, SchemaMeta};
 use crate::sqlite::read_only::Source;
@@ -46,8 +46,7 @@ pub struct Inspection {
 /// # Errors
 /// As for `RuntimeDbRegistry::steps`.
 pub(super) fn steps(path: &Path) -> Result<Vec<StepStatus>> {
-    let source = Source::find(path)?;
-    let connection = source.open()?;
+    let (source, connection) = Source::reach(path, None)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let found = steps::recorded(&connection);
     if source.was_whole() { found } else { Err(source.changed()) }
@@ -58,19 +57,12 @@ pub(super) fn steps(path: &Path) -> Result<Vec<StepStatus>> {
 /// # Errors
 /// As for `RuntimeDbRegistry::inspect`.
 pub(super) fn inspect(name: &str, path: &Path) -> Result<Inspection> {
-    let Some(found) = check_database_file(path)? else {
+    if check_database_file(path)?.is_none() {
         return Err(Error::new(ErrorKind::NotFound, "there is no such database")
             .at_path(path)
             .advise("list the databases of this home"));
-    };
-    let wal = std::fs::symlink_metadata(with_ending(path, "-wal"));
-    if found.len() == 0 && wal.as_ref().is_ok_and(|wal| wal.len() > 0) {
-        return Err(Error::new(ErrorKind::Corrupt, "the main file is empty, its -wal file is not")
-            .at_path(path)
-            .advise("keep both files and run the doctor: opening the database would delete the -wal"));
     }
-    let source = Source::find(path)?;
-    let connection = source.open()?;
+    let (source, connection) = Source::reach(path, None)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
     let looked = look(name, path, &connection);
     if source.was_whole() { looked } else { Err(source.changed()) }

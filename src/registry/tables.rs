@@ -31,10 +31,10 @@ pub struct TableSize {
 }
 
 pub(super) fn sizes(path: &Path, deadline: Duration, busy_timeout: Duration) -> Result<Vec<TableSize>> {
-    let source = Source::find(path)?;
-    let connection = source.open()?;
+    let until = crate::sqlite::instant_after(deadline);
+    let (source, connection) = Source::reach(path, Some(until))?;
     connection.busy_timeout(busy_timeout)?;
-    let looked = look(&connection, Instant::now() + deadline);
+    let looked = look(&connection, until);
     if source.was_whole() { looked } else { Err(source.changed()) }
 }
 

@@ -222,9 +222,21 @@ fn what_is_no_database_is_told_and_evidence_stays() {
     fs::write(&path, "").expect("written");
     let empty = registry.inspect("state").expect("an empty file is an empty database");
     assert_eq!((empty.schema_version, empty.meta, empty.page_count), (None, None, 0));
-    fs::write(with_ending(&path, "-wal"), "frames").expect("written");
-    assert_eq!(registry.inspect("state").expect_err("emptied").kind(), ErrorKind::Corrupt);
-    assert_eq!(fs::read_to_string(with_ending(&path, "-wal")).expect("kept"), "frames");
+    // One too short for a frame holds nothing.
+    for (frames, is_lost) in [("frame".to_owned(), false), ("frames".repeat(100), true)] {
+        fs::write(with_ending(&path, "-wal"), &frames).expect("written");
+        fs::write(with_ending(&path, "-shm"), vec![0; 32768]).expect("written");
+        let refused = [
+            registry.inspect("state").map(drop),
+            registry.table_sizes("state", Duration::from_secs(20)).map(drop),
+            inspect::steps(&path).map(drop),
+        ];
+        for answer in refused {
+            let kind = answer.err().map(|error| error.kind());
+            assert_eq!(kind == Some(ErrorKind::Corrupt), is_lost, "{kind:?}");
+        }
+        assert_eq!(fs::read_to_string(with_ending(&path, "-wal")).expect("kept"), frames);
+    }
 }
 
 #[test]

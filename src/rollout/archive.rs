@@ -184,12 +184,11 @@ impl Rollouts {
         let failed = |error| Error::io("look for unfinished files", folder, error);
         for entry in fs::read_dir(folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
-            let name = entry.file_name();
-            let made_of = name.to_str().and_then(|name| name.strip_prefix('.')?.strip_suffix(".new"));
-            let Some(id) = made_of.and_then(|name| layout::id_in_name(Path::new(name))) else { continue };
+            let path = entry.path();
+            let Some(id) = layout::name_to_be(&path).and_then(layout::id_in_name) else { continue };
             if id == own.id() || self.lease(&id, Duration::ZERO).is_ok() {
                 // Somebody else may have done it meanwhile.
-                let _ = disk::remove(&entry.path());
+                let _ = disk::remove(&path);
             }
         }
         Ok(())

@@ -7,6 +7,7 @@
 //!    `.<name>.new`. After a crash at any step the next arrival does what is left.
 //! 3. What is here already is not written again.
 //! 4. Everything here happens under the thread's lease.
+//! 5. A transcript outside this home, which a row names, is compared as well, and never changed.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};
@@ -55,6 +56,8 @@ enum Content {
     /// This one, which is here, begins with exactly these bytes.
     Here(PathBuf),
     New(Unfinished),
+    /// Nobody asked for its bytes: there is none here to compare it with, and nothing is to be changed.
+    Unread,
 }
 
 /// A file that goes when it is not given its name.
@@ -95,19 +98,19 @@ impl Rollouts {
         arriving: &Arriving<'_>,
         from: &mut dyn FnMut(&mut [u8]) -> Result<usize>,
     ) -> Result<Received> {
+        arriving.check_name()?;
         let name = Path::new(arriving.name);
-        if name.components().count() != 1 || !layout::is_rollout(name.as_os_str()) {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                "a transcript's name is rollout-….jsonl or ….jsonl.zst",
-            )
-            .at_path(name));
-        }
         let target = if arriving.archived { self.archived_path(name) } else { self.live_path(name) };
         let here = std::iter::once(target.clone())
             .chain(layout::other_places(&target))
             .filter(|path| layout::is_compressed(path) == layout::is_compressed(&target))
             .find_map(|path| Some((disk::open_to_read(&path).ok()?, path)));
+        if arriving.dry_run && here.is_none() {
+            let is_first = self.copies(&target, arriving)?.is_empty() && self.outside(arriving).is_none();
+            if is_first {
+                return Ok(Received { target, content: Content::Unread });
+            }
+        }
         let mut block = vec![0; BLOCK];
         let mut other = vec![0; BLOCK];
         let mut new: Option<Unfinished> = None;
@@ -170,6 +173,7 @@ impl Rollouts {
                 }
                 return Ok((Arrived::Known, path));
             }
+            Content::Unread => return Ok((Arrived::New, target)),
             Content::New(new) => new,
         };
         new.refuse_another_thread(&target, arriving)?;
@@ -178,17 +182,20 @@ impl Rollouts {
             match new.relation_of(&copy, &target, arriving.dry_run)? {
                 Relation::HasAll => return Ok((Arrived::Known, copy)),
                 Relation::Beginning => older.push(copy),
-                Relation::Another => {
-                    return Err(Error::new(
-                        ErrorKind::Conflict,
-                        "the thread went on here and where it was exported; nothing of it was changed",
-                    )
-                    .at_path(&copy)
-                    .advise("delete or fork one of the two, and import again"));
-                }
+                Relation::Another => return Err(went_on_in_both(&copy)),
             }
         }
-        let arrived = if older.is_empty() { Arrived::New } else { Arrived::Longer };
+        let outside = self.outside(arriving);
+        if let Some(outside) = outside {
+            match new.relation_of(outside, &target, true)? {
+                Relation::HasAll => return Ok((Arrived::Known, outside.to_owned())),
+                // It stays where it is, and counts no more.
+                Relation::Beginning => {}
+                Relation::Another => return Err(went_on_in_both(outside)),
+            }
+        }
+        let is_new = older.is_empty() && outside.is_none();
+        let arrived = if is_new { Arrived::New } else { Arrived::Longer };
         if !arriving.dry_run {
             self.put(new, &target, &older)?;
         }
@@ -223,6 +230,12 @@ impl Rollouts {
         Ok(())
     }
 
+    /// The transcript outside this home that the row names.
+    fn outside<'a>(&self, arriving: &Arriving<'a>) -> Option<&'a Path> {
+        let hint = arriving.hint.filter(|hint| self.own(hint).is_err())?;
+        metadata::id_of(hint).is_ok_and(|id| id == arriving.thread).then_some(hint)
+    }
+
     /// The transcripts of the thread that are in this home, by the names it can have and by what its row says.
     fn copies(&self, target: &Path, arriving: &Arriving<'_>) -> Result<Vec<PathBuf>> {
         let hint = arriving.hint.and_then(|hint| self.own(hint).ok());
@@ -243,6 +256,25 @@ impl Rollouts {
             }
         }
         Ok(copies)
+    }
+}
+
+impl Arriving<'_> {
+    /// Refuses a name that no transcript of this thread has.
+    ///
+    /// # Errors
+    /// `Invalid`.
+    pub(crate) fn check_name(&self) -> Result<()> {
+        let name = Path::new(self.name);
+        let invalid = |message: &'static str| Error::new(ErrorKind::Invalid, message).at_path(name);
+        if name.components().count() != 1 || !layout::is_rollout(name.as_os_str()) {
+            return Err(invalid("a transcript's name is rollout-….jsonl or ….jsonl.zst"));
+        }
+        // It would come to where that one's transcript is, under the wrong lease.
+        if layout::id_in_name(name).is_some_and(|id| id != self.thread) {
+            return Err(invalid("the transcript that was exported with the thread has another one's name"));
+        }
+        Ok(())
     }
 }
 
@@ -282,17 +314,18 @@ impl Unfinished {
     }
 
     /// How a copy that is here stands to this one, which is to have that name.
-    fn relation_of(&self, copy: &Path, name: &Path, dry_run: bool) -> Result<Relation> {
+    fn relation_of(&self, copy: &Path, name: &Path, read_only: bool) -> Result<Relation> {
         let failed = |error| compressed::explain(error, copy);
+        let opened = |file: io::Result<File>| file.map_err(|error| not_opened(error, copy));
         let mut here: Box<dyn Read> = if layout::is_compressed(copy) {
-            Box::new(compressed::Plain::of(disk::open_to_read(copy).map_err(failed)?, copy)?)
-        } else if dry_run {
-            let file = disk::open_to_read(copy).map_err(failed)?;
+            Box::new(compressed::Plain::of(opened(disk::open_to_read(copy))?, copy)?)
+        } else if read_only {
+            let file = opened(disk::open_to_read(copy))?;
             let length = file.metadata().map_err(failed)?.len();
             let lines = of_lines(&file, length).map_err(failed)?;
             Box::new(file.take(lines))
         } else {
-            let file = disk::open_to_write(copy).map_err(failed)?;
+            let file = opened(disk::open_to_write(copy))?;
             torn::mend(&file, copy)?;
             Box::new(file)
         };
@@ -313,6 +346,31 @@ impl Unfinished {
         file.rewind()?;
         Ok(file)
     }
+}
+
+fn went_on_in_both(copy: &Path) -> Error {
+    Error::new(
+        ErrorKind::Conflict,
+        "the thread went on here and where it was exported; nothing of it was changed",
+    )
+    .at_path(copy)
+    .advise("delete or fork one of the two, and import again")
+}
+
+/// What is no file, or none for us, is in the way of one thread; anything else in that of all.
+fn not_opened(error: io::Error, copy: &Path) -> Error {
+    let is_odd = error.kind() == io::ErrorKind::InvalidInput
+        || matches!(
+            error.raw_os_error(),
+            Some(libc::EACCES | libc::EPERM | libc::ELOOP | libc::EISDIR | libc::ENXIO)
+        );
+    if is_odd {
+        return Error::new(ErrorKind::Conflict, "what is in the transcript's place here cannot be opened")
+            .at_path(copy)
+            .caused_by(error)
+            .advise("make it a file that you may read and write, or move it away, and import again");
+    }
+    compressed::explain(error, copy)
 }
 
 fn relation(here: &mut dyn Read, arrived: &mut dyn Read) -> io::Result<Relation> {
@@ -362,4 +420,38 @@ fn fill_at<'b>(file: &File, block: &'b mut [u8], at: u64) -> io::Result<&'b [u8]
 fn remove_durably(copy: &Path) -> Result<()> {
     disk::remove(copy).map_err(|error| Error::io("remove the shorter transcript", copy, error))?;
     disk::sync_folder(copy.parent().unwrap_or(copy))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::Home;
+
+    const ID: &str = "019b76da-5a3e-7c41-9d52-0c1f9a6be001";
+    const OTHER: &str = "019b76da-5a3e-7c41-9d52-0c1f9a6be002";
+
+    fn of(thread: &'static str, name: &'static str) -> Arriving<'static> {
+        Arriving { thread, name, archived: false, bytes: 1 << 40, hint: None, dry_run: true }
+    }
+
+    #[test]
+    fn a_name_that_is_another_threads_is_refused() {
+        let name = "rollout-2026-01-02T03-04-05-019b76da-5a3e-7c41-9d52-0c1f9a6be001.jsonl";
+        assert!(of(ID, name).check_name().is_ok());
+        assert!(of(OTHER, "rollout-by-hand.jsonl").check_name().is_ok());
+        for name in [name, "../rollout-x.jsonl", "state.sqlite", ""] {
+            let refused = of(OTHER, name).check_name().expect_err(name);
+            assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_dry_run_reads_nothing_that_it_cannot_compare() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let rollouts = Rollouts::open(&Home::at(folder.path())).expect("a home");
+        let arriving = of(ID, "rollout-2026-01-02T03-04-05-019b76da-5a3e-7c41-9d52-0c1f9a6be001.jsonl");
+        let received = rollouts.receive(&arriving, &mut |_| panic!("a terabyte is asked for"));
+        let (arrived, path) = rollouts.settle(received.expect("looked at"), &arriving).expect("settled");
+        assert_eq!((arrived, path.exists()), (Arrived::New, false));
+    }
 }

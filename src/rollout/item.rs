@@ -89,6 +89,18 @@ impl Item {
         &self.text
     }
 
+    /// Refuses what only [`Recorder::say`](super::Recorder::say) writes.
+    pub(crate) fn refuse_said(&self) -> Result<()> {
+        if self.kind == SNAPSHOT {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "a thread_metadata line holds all that was said so far",
+            )
+            .advise("use say(), or update_metadata()"));
+        }
+        Ok(())
+    }
+
     fn fits(self) -> Result<Self> {
         if self.text.len() < LONGEST_LINE {
             return Ok(self);

@@ -47,6 +47,12 @@ pub(super) fn id_in_name(path: &Path) -> Option<String> {
     canonical_id(stem.get(stem.len().checked_sub(36)?..)?)
 }
 
+/// The name that an unfinished file, `.<name>.new`, is to have, where it is that of a transcript.
+pub(super) fn name_to_be(path: &Path) -> Option<&Path> {
+    let name = path.file_name()?.to_str()?.strip_prefix('.')?.strip_suffix(".new")?;
+    is_rollout(OsStr::new(name)).then(|| Path::new(name))
+}
+
 /// The name of a transcript that begins at this time, in UTC: `rollout-2026-01-31T10-20-30-<id>.jsonl`.
 pub(super) fn name(id: &str, started: Timestamp) -> String {
     format!("rollout-{}-{id}.jsonl", started.strftime("%Y-%m-%dT%H-%M-%S"))
@@ -140,6 +146,7 @@ pub fn walk(dir: &Path) -> Result<Walk> {
         entries: Vec::new(),
         root,
         part: Part::Whole,
+        unfinished: false,
     })
 }
 
@@ -169,6 +176,8 @@ pub struct Walk {
     entries: Vec<Entry>,
     root: PathBuf,
     part: Part,
+    /// Unfinished files are found as well.
+    unfinished: bool,
 }
 
 /// The part of a folder that is walked.
@@ -255,6 +264,11 @@ impl Walk {
         Self { part: Part::UpTo(file.to_owned()), ..self }
     }
 
+    /// With the unfinished files that lie where transcripts do: see [`name_to_be`].
+    pub(super) fn with_unfinished(self) -> Self {
+        Self { unfinished: true, ..self }
+    }
+
     /// How many there are, by their names alone. What cannot be read counts nothing.
     pub(super) fn count_names(mut self) -> u64 {
         let mut count = 0;
@@ -273,7 +287,8 @@ impl Walk {
             let entry = entry?;
             let kind = entry.file_type()?;
             let name = entry.file_name();
-            let wanted_file = is_rollout(&name);
+            let wanted_file =
+                is_rollout(&name) || (self.unfinished && name_to_be(Path::new(&name)).is_some());
             if kind.is_symlink() {
                 if (wanted_file || leads_down(&name, folder.depth)) && self.part.has(&entry.path()) {
                     self.entries.push(Entry::Trouble(not_followed(&entry)));

@@ -103,9 +103,10 @@ pub(super) fn of_lines(file: &File, length: u64) -> std::io::Result<u64> {
     Ok(if serde_json::from_slice::<Line<'_>>(&last).is_ok() { length } else { end })
 }
 
-/// The name it has, when it is one that a home finds.
+/// The name it has, when it is one that a home finds, and not another thread's.
 fn name(path: &Path, id: &str, began: i64) -> String {
     let own = path.file_name().filter(|name| layout::is_rollout(name)).and_then(|name| name.to_str());
+    let own = own.filter(|name| layout::id_in_name(Path::new(name)).is_none_or(|found| found == id));
     own.map_or_else(
         || {
             let ending = if layout::is_compressed(path) { ".zst" } else { "" };

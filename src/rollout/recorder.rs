@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use super::append_file::AppendFile;
 use super::archive::{rename_durably, unfinished};
-use super::item::{Item, SNAPSHOT};
+use super::item::Item;
 use super::lease::WriterLease;
 use super::new_rollout::NewRollout;
 use super::rollouts::{LastSaid, said_before};
@@ -214,13 +214,7 @@ impl Recorder {
     /// `thread_metadata` line, which [`say`](Self::say) writes; `Full` when 64 MiB of lines could not be written already;
     /// `Closed` in a fork; `ReadOnly`.
     pub fn append(&mut self, items: &[Item]) -> Result<Appended> {
-        if items.iter().any(|item| item.kind() == SNAPSHOT) {
-            return Err(Error::new(
-                ErrorKind::Invalid,
-                "a thread_metadata line holds all that was said so far",
-            )
-            .advise("use say()"));
-        }
+        items.iter().try_for_each(Item::refuse_said)?;
         if items.is_empty() {
             return Ok(Appended::Written { from: self.file.end(), to: self.file.end() });
         }

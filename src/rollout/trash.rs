@@ -49,12 +49,19 @@ impl Rollouts {
                 found.entry((*id).to_owned()).or_default().extend(self.around(&own));
             }
         }
-        for file in layout::walk(self.home.path())? {
+        for file in layout::walk(self.home.path())?.with_unfinished() {
             let file = match file {
                 // A link is nobody's transcript.
                 Err(error) if error.kind() == ErrorKind::Unsupported => continue,
                 file => file?,
             };
+            if let Some(name) = layout::name_to_be(&file.path) {
+                // Of a fork or an arrival whose maker died: no transcript needs to lie beside it.
+                if let Some(files) = layout::id_in_name(name).and_then(|id| found.get_mut(&id)) {
+                    files.push(file.path);
+                }
+                continue;
+            }
             let Some(files) = file.id_in_name().and_then(|id| found.get_mut(&id)) else { continue };
             // A name may lie; what cannot be read is what its name says.
             if metadata::id_of(&file.path).map_or(true, |id| file.id_in_name() == Some(id)) {
@@ -85,16 +92,13 @@ impl Rollouts {
 
     /// A transcript, and what may lie beside it.
     fn around(&self, path: &Path) -> Vec<PathBuf> {
-        let plain = if layout::is_compressed(path) { path.with_extension("") } else { path.to_owned() };
-        vec![
-            with_ending(&plain, ".torn"),
-            unfinished(&plain),
-            unfinished(&with_ending(&plain, ".zst")),
-            // It stayed where it was when the transcript moved.
-            with_ending(&self.live_path(&plain), ".torn"),
-            with_ending(&self.archived_path(&plain), ".torn"),
-            path.to_owned(),
-        ]
+        let plain = layout::plain(path);
+        // They stayed where they were when the transcript moved.
+        let places = [self.live_path(&plain), self.archived_path(&plain), plain];
+        let beside = places.iter().flat_map(|plain| {
+            [with_ending(plain, ".torn"), unfinished(plain), unfinished(&with_ending(plain, ".zst"))]
+        });
+        beside.chain([path.to_owned()]).collect()
     }
 
     /// Moves these files of a thread to its trash; where they are then.
@@ -110,7 +114,7 @@ impl Rollouts {
         let folder = disk::create_folder(&trash, lease.id())?;
         let mut moved = Vec::new();
         // The transcripts last: what is beside them is found through them.
-        files.sort_by_key(|path| layout::id_in_name(path).is_some());
+        files.sort_by_key(|path| !lies_beside(path));
         for path in files {
             let name = path.file_name().unwrap_or_default();
             let mut target = folder.join(name);
@@ -161,4 +165,10 @@ impl Rollouts {
     fn trash_of(&self, id: &str) -> Result<PathBuf> {
         Ok(self.home.path().join("trash").join(thread_id(id)?))
     }
+}
+
+/// Whether it is one of the files that may lie beside a transcript. What a row names may have any name of its own.
+fn lies_beside(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    name.ends_with(b".torn") || (name.starts_with(b".") && name.ends_with(b".new"))
 }

@@ -15,8 +15,8 @@ use parking_lot::{Condvar, Mutex};
 use super::clock::instant_after;
 use super::connect::{Patience, Spec};
 use super::generation::User;
-use super::readers;
 use super::tx::Snapshot;
+use super::{read_only, readers};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How often other processes' commits are looked for.
@@ -90,7 +90,7 @@ impl Changes {
             }
         };
         let _patience = Patience::until(deadline);
-        let version = Some(connection.row("PRAGMA data_version", [], |row| row.get(0))?);
+        let version = Some(read_only::again(|| connection.row("PRAGMA data_version", [], |row| row.get(0)))?);
         if version != watch.version {
             watch.version = version;
             watch.count += 1;

@@ -169,6 +169,7 @@ impl Checkpointer {
     }
 
     /// Wants the log cut to nothing, however short it is: what was deleted stands in it.
+    #[cfg(feature = "agent")]
     pub(super) fn want_cut(&self) {
         self.too_long.store(true, Ordering::Relaxed);
         *self.tries.lock() = Tries::default();
@@ -176,6 +177,7 @@ impl Checkpointer {
     }
 
     /// True until it was cut.
+    #[cfg(feature = "agent")]
     pub(super) fn wants_cut(&self) -> bool {
         self.too_long.load(Ordering::Relaxed)
     }

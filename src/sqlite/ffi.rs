@@ -11,6 +11,7 @@ use std::io::Write;
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use rusqlite::{Connection, Error, Result, ffi};
 
@@ -361,11 +362,19 @@ pub(super) fn read_header<const N: usize>(
 /// Writes the first `length` bytes of the main file to `target`.
 ///
 /// # Errors
-/// Of SQLite, also when the file is shorter by now; of the system.
-pub(super) fn copy_file(connection: &Connection, length: u64, mut target: &File) -> std::io::Result<()> {
+/// `TimedOut` at `until`; of SQLite, also when the file is shorter by now; of the system.
+pub(super) fn copy_file(
+    connection: &Connection,
+    length: u64,
+    mut target: &File,
+    until: Option<Instant>,
+) -> std::io::Result<()> {
     let mut piece = vec![0; 1 << 20];
     let mut at = 0;
     while at < length {
+        if until.is_some_and(|until| Instant::now() >= until) {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
         let rest = usize::try_from(length - at).unwrap_or(usize::MAX).min(piece.len());
         let from = ffi::sqlite3_int64::try_from(at).map_err(std::io::Error::other)?;
         read_file(connection, ffi::SQLITE_FCNTL_FILE_POINTER, &mut piece[..rest], from)

@@ -21,7 +21,7 @@ use super::connect::{APPLICATION_ID, pause};
 use super::holders::{self, Effort, Holder};
 use super::log_index;
 pub(crate) use super::log_index::LogIndex;
-use super::read_only::Source;
+use super::read_only::{LOOKS_AT_FILES, Source};
 use super::{damage, ffi, pins};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, with_ending};
@@ -64,32 +64,44 @@ impl Looked {
     ///
     /// # Errors
     /// `NotFound`; `Invalid` for a link or a folder; `Corrupt` for what is no database; `ReadOnly` when this user may not
-    /// read it; `Busy` while it is being recovered or written; `Unsupported` with [`TooLargeToCopy`].
+    /// read it; `Busy` while it is being recovered or written; `Timeout` when a copy takes too long; `Unsupported` with
+    /// [`TooLargeToCopy`].
     pub(crate) fn look(&self, until: Instant) -> Result<Look> {
-        let Some(found) = home::check_database_file(&self.path)? else {
-            return Err(Error::new(ErrorKind::NotFound, "there is no such database").at_path(&self.path));
-        };
-        let log = std::fs::symlink_metadata(with_ending(&self.path, "-wal"));
-        if found.len() == 0 && log.is_ok_and(|log| log.len() > home::LOG_HEADER as u64) {
-            return Err(damage::emptied());
-        }
-        let source = self.source()?;
-        let connection = source.open()?;
-        damage::check_header(&connection, &self.path)?;
+        let (source, connection) = self.open(until)?;
         let left = until.saturating_duration_since(Instant::now());
         connection.busy_timeout(left.min(LONGEST_WAIT))?;
         connection.progress_handler(OPERATIONS, Some(move || Instant::now() >= until))?;
         Ok(Look { connection, source })
     }
 
-    fn source(&self) -> Result<Arc<Source>> {
+    /// Lets go of a private copy, as soon as nobody reads it any more. One that is just being made goes with whoever makes it.
+    pub(crate) fn forget(&self) {
+        if let Some(mut known) = self.source.try_lock() {
+            *known = None;
+        }
+    }
+
+    /// Opens it; again while its users come and go.
+    fn open(&self, until: Instant) -> Result<(Arc<Source>, Connection)> {
+        let mut again = LOOKS_AT_FILES;
+        loop {
+            let source = self.source(until)?;
+            match source.open() {
+                Ok(connection) => return Ok((source, connection)),
+                Err(_) if again > 0 && !source.is_current() => again -= 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn source(&self, until: Instant) -> Result<Arc<Source>> {
         let mut known = self.source.lock();
         if let Some(source) = known.as_ref().filter(|source| source.is_current()) {
             return Ok(source.clone());
         }
         // A copy ends with its last look.
         *known = None;
-        let found = Source::find_up_to(&self.path, self.most_copied)?.ok_or_else(|| {
+        let found = Source::find_up_to(&self.path, self.most_copied, Some(until))?.ok_or_else(|| {
             Error::new(
                 ErrorKind::Unsupported,
                 "its log has no index, and the database is too large to be read from a copy now",
@@ -233,7 +245,11 @@ pub(crate) fn try_write_lock(path: &Path, has_log: bool, patience: Duration) -> 
 fn in_the_way(path: &Path, has_log: bool) -> Option<&'static str> {
     let length = |ending| std::fs::symlink_metadata(with_ending(path, ending)).ok().map(|found| found.len());
     if length("-journal").is_some_and(|bytes| bytes > 0) {
-        return Some("a broken-off transaction waits to be rolled back, which trying would do");
+        return Some(if home::is_hot_journal(&with_ending(path, "-journal")) {
+            "a broken-off transaction waits to be rolled back, which trying would do"
+        } else {
+            "a rollback journal lies beside it, which trying might change"
+        });
     }
     match (length("-wal"), length("-shm")) {
         (None, None) if !has_log => None,
@@ -261,6 +277,13 @@ pub(crate) fn rest(time: Duration) {
     while began.elapsed() < time {
         pause();
     }
+}
+
+/// True for what begins with a database's magic text, whatever follows (<https://sqlite.org/fileformat.html>, 1.3.1).
+pub(crate) fn begins_as_database(path: &Path) -> bool {
+    let magic = |connection| ffi::read_header::<16>(&connection, 0);
+    Source::unchanging(path)
+        .is_ok_and(|connection| magic(connection).is_ok_and(|bytes| bytes == *b"SQLite format 3\0"))
 }
 
 /// True when something that may be a database begins like one. Nothing but its bytes is asked for.

@@ -16,6 +16,7 @@
 //! 3. No descriptor of the database is closed under a lock of this process. A copy is read through SQLite's own files,
 //!    which SQLite keeps open while any connection of this process holds a lock on them.
 
+mod private;
 mod source;
 
 use std::path::Path;
@@ -24,7 +25,7 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::connect::{Patience, Spec, Whose, whose};
+use super::connect::{Patience, Spec, Whose, pause, whose};
 use super::generation::User;
 use super::identity::Marks;
 use super::migrate;
@@ -32,10 +33,9 @@ use super::rebuilt;
 use super::tx::Snapshot;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::access;
+pub use private::remove_private_copies;
+pub(super) use source::LOOKS_AT_FILES;
 pub(crate) use source::{Files, Source};
-
-/// How often the way to read a database that may not be written is looked for while its writers come and go.
-const LOOKS_AT_FILES: u32 = 10;
 
 /// How one database is read while it may not be written; `None` while it may.
 #[derive(Clone, Default)]
@@ -91,6 +91,25 @@ impl ReadOnly {
         state.source = None;
         Ok(Some(state.source.insert(Arc::new(Source::find(path)?)).clone()))
     }
+}
+
+/// Looks again when a look fell between the two halves of the index's head that a commit was just writing. Without the right to
+/// write, SQLite takes that for the head that a dead writer left (`walIndexReadHdr`); of a living one it is whole at once.
+pub(super) fn again<T>(look: impl Fn() -> Result<T>) -> Result<T> {
+    const LOOKS: u32 = 10;
+    let torn = |answer: &Result<T>| {
+        answer
+            .as_ref()
+            .is_err_and(|error| error.sqlite_code() == Some(rusqlite::ffi::SQLITE_READONLY_RECOVERY))
+    };
+    for _ in 1..LOOKS {
+        let answer = look();
+        if !torn(&answer) {
+            return answer;
+        }
+        pause();
+    }
+    look()
 }
 
 impl Spec {
@@ -160,5 +179,66 @@ impl Spec {
             }
         }
         Ok(None)
+    }
+}
+
+/// Reads a database of a home that no runtime opens: nothing of it is created, recovered, migrated or set aside. One
+/// snapshot, which lasts as long as `read` does.
+///
+/// # Errors
+/// As [`Source::reach`]; `Unsupported` or `Conflict` for a file that is not the domain's; `SchemaTooNew`; `ReadOnly` for an
+/// older schema, which is not brought up to date here; those of `read`.
+#[cfg(feature = "agent")]
+pub(crate) fn read_unopened<R>(
+    path: &Path,
+    domain: &crate::Domain,
+    patience: std::time::Duration,
+    read: impl FnOnce(&Snapshot) -> Result<R>,
+) -> Result<R> {
+    let (source, connection) = Source::reach(path, None)?;
+    connection.busy_timeout(patience)?;
+    match whose(&connection)? {
+        Whose::Ours => {}
+        Whose::Nobodys => return Err(Error::new(ErrorKind::NotFound, "the database is empty")),
+        Whose::Unmarked => return Err(rebuilt::another_programs()),
+    }
+    let state = migrate::inspect(&connection, domain)?;
+    state.check()?;
+    if !state.pending.is_empty() {
+        return Err(Error::new(ErrorKind::ReadOnly, "its schema is older, and a look does not change it")
+            .advise("open the home with its program first, which brings it up to date"));
+    }
+    let snapshot = Snapshot::of(Arc::new(source), connection.into())?;
+    snapshot.control().begin()?;
+    let answer = read(&snapshot);
+    snapshot.check_whole()?;
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn failed(code: i32) -> Error {
+        rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None).into()
+    }
+
+    /// Control: what a dead writer left is an error after the last look, and so is anything else after the first.
+    #[test]
+    fn a_head_that_is_just_being_written_is_looked_at_again() {
+        for (code, lasts, expected) in [
+            (rusqlite::ffi::SQLITE_READONLY_RECOVERY, 3, (4, true)),
+            (rusqlite::ffi::SQLITE_READONLY_RECOVERY, u32::MAX, (10, false)),
+            (rusqlite::ffi::SQLITE_CORRUPT, 3, (1, false)),
+        ] {
+            let looks = Cell::new(0);
+            let answer = again(|| {
+                looks.set(looks.get() + 1);
+                if looks.get() > lasts { Ok(()) } else { Err(failed(code)) }
+            });
+            assert_eq!((looks.get(), answer.is_ok()), expected, "{code}");
+        }
     }
 }

@@ -161,8 +161,9 @@ impl StatusPage {
     }
 }
 
-impl Drop for StatusPage {
-    fn drop(&mut self) {
+impl StatusPage {
+    /// Takes it away, for a process that has nothing open any more.
+    pub(crate) fn withdraw(&self) {
         // A forked child has a copy of this value; the page stays its parent's. A later page of this process
         // may have taken the name.
         let still_ours = || fs::symlink_metadata(&self.path).is_ok_and(|found| self.file.is(&found));
@@ -170,6 +171,12 @@ impl Drop for StatusPage {
             let _ = fs::remove_file(&self.path);
             self.path.parent().map(place::leave);
         }
+    }
+}
+
+impl Drop for StatusPage {
+    fn drop(&mut self) {
+        self.withdraw();
     }
 }
 

@@ -90,16 +90,22 @@ impl Index {
     }
 
     /// Makes a row, or brings it up to date; not for long. Facts whose transcript has moved since, or went, are not taken:
-    /// they would bring back what was deleted.
-    pub(super) fn put(&self, facts: &ThreadFacts) -> Result<()> {
+    /// they would bring back what was deleted. Answers whether they were taken.
+    pub(super) fn put(&self, facts: &ThreadFacts) -> Result<bool> {
         let id = thread_id(&facts.id)?;
         let path = facts.rollout_path.as_ref().map(Path::new);
+        let is_gone = || path.is_some_and(|path| path.symlink_metadata().is_err());
+        // One whose file could not be made yet asks with every append.
+        if is_gone() {
+            return Ok(false);
+        }
         self.step(&id)?;
         self.state.clone().within(SOON).write(|tx| {
-            if path.is_some_and(|path| path.symlink_metadata().is_err()) {
-                return Ok(());
+            if is_gone() {
+                return Ok(false);
             }
-            threads::upsert(tx, std::slice::from_ref(&id), std::slice::from_ref(facts)).map(drop)
+            threads::upsert(tx, std::slice::from_ref(&id), std::slice::from_ref(facts))?;
+            Ok(true)
         })
     }
 

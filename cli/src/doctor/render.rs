@@ -1,4 +1,4 @@
-//! A report as a person reads it: what needs attention first, then group by group.
+//! A report as a person reads it: what needs attention first, then a line for each group, or all of it.
 
 use std::fmt::Write;
 
@@ -126,27 +126,21 @@ fn groups(report: &Report) -> Vec<(&str, Vec<&Check>)> {
 }
 
 fn group(name: &str, checks: &[&Check], amount: Amount, marks: &Marks) -> String {
-    if amount == Amount::Summary {
+    if amount != Amount::All {
         let worst = checks.iter().map(|check| check.status).max().unwrap_or(Status::Ok);
         let worst = if worst == Status::Skipped { Status::Ok } else { worst };
         let of = |status| checks.iter().filter(|check| check.status == status).count();
-        return format!(
-            "  {} {name:<13} {} ok, {} skipped\n",
-            marks.of(worst),
-            of(Status::Ok),
-            of(Status::Skipped)
-        );
-    }
-    let is_shown = |check: &&&Check| check.status != Status::Skipped || amount == Amount::All;
-    let shown: Vec<_> = checks.iter().filter(is_shown).collect();
-    if shown.is_empty() {
-        return String::new();
+        let skipped = match of(Status::Skipped) {
+            0 => String::new(),
+            skipped => format!(", {skipped} skipped"),
+        };
+        return format!("  {} {name:<13} {} ok{skipped}\n", marks.of(worst), of(Status::Ok));
     }
     let mut text = heading(name);
-    for check in shown {
+    for check in checks {
         let short = check.id.rsplit_once('.').map_or(&*check.id, |(_, short)| short);
         text += &row(&format!("{short:<13}"), check, marks);
-        if amount == Amount::All && !check.status.is_notable() {
+        if !check.status.is_notable() {
             text += &findings(check);
         }
     }
@@ -163,8 +157,8 @@ fn footer(report: &Report, amount: Amount) -> String {
         count(Status::Fail),
         count(Status::Skipped)
     );
-    if count(Status::Skipped) > 0 && amount != Amount::All {
-        text += " (--all says why)";
+    if amount != Amount::All {
+        text += " (--all shows each)";
     }
     text += "\n";
     text

@@ -7,7 +7,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use rowhouse::stores::goals::{Goal, GoalChange, GoalPatch, GoalQuery, GoalStatus, Goals, NewGoal};
 use rowhouse::thread_store::LocalThreadStore;
-use rowhouse::{Domain, Error, ErrorKind, Home, Runtime, RuntimeDbRegistry};
+use rowhouse::{Domain, Error, ErrorKind, Home, Runtime};
 use serde::Serialize;
 
 use crate::agreement::Agreement;
@@ -242,7 +242,7 @@ fn remove(home: &Home, thread: &str, agreement: &Agreement, output: &Output) -> 
 /// without a transcript has its goal in the database alone.
 fn keep(home: &Home, thread: &str) {
     let said = || -> rowhouse::Result<()> {
-        if !RuntimeDbRegistry::new(home).list()?.iter().any(|found| found.name == "state" && found.present) {
+        if !open::holds(home, "state")? {
             return Ok(());
         }
         let runtime =

@@ -11,7 +11,6 @@ use serde::{Serialize, Serializer};
 use crate::arguments::Given;
 use crate::clean::Cleaner;
 use crate::config::Configuration;
-use crate::logs;
 
 /// A file of the archive.
 #[derive(Serialize)]
@@ -115,7 +114,8 @@ pub(super) fn gather(home: &rowhouse::Result<Home>, given: Given<'_>, log_rows: 
         entry("doctor.json", "what is wrong, what it comes from, and what to do", document(examined)),
     );
     if log_rows > 0 {
-        let rows = at.map_err(Into::into).and_then(|(home, _)| newest_rows(home, log_rows, &cleaner));
+        let rows =
+            at.map_err(Into::into).and_then(|(_, registry)| newest_rows(&registry, log_rows, &cleaner));
         entries.push(entry("logs.jsonl", "the newest log rows", rows));
     }
     entries
@@ -141,10 +141,10 @@ fn databases(registry: &RuntimeDbRegistry) -> Result<serde_json::Value> {
     value(&found)
 }
 
-fn newest_rows(home: &Home, rows: u32, cleaner: &Cleaner) -> Result<Vec<u8>> {
-    let runtime = logs::open(home)?;
+/// A look alone: a runtime would finish, migrate and set aside what is to be reported.
+fn newest_rows(registry: &RuntimeDbRegistry, rows: u32, cleaner: &Cleaner) -> Result<Vec<u8>> {
     let mut lines = Vec::new();
-    runtime.logs().newest(rows as usize, LogFormat::JsonLines, &mut lines)?;
+    registry.newest_logs(rows as usize, LogFormat::JsonLines, &mut lines)?;
     Ok(cleaner.text(&String::from_utf8(lines)?).into_bytes())
 }
 

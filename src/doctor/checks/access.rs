@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
+use super::super::command::Command;
 use super::super::finding::Finding;
 use super::super::scope::Scope;
 use crate::home::access;
@@ -34,10 +35,9 @@ pub(super) fn folders(scope: &Scope) -> Finding {
             .remedy("choose a home of your own, or have its owner run this");
     }
     if mode & 0o077 != 0 {
-        let quoted = access::quoted(home.path());
         return told(Finding::warning("other users may look into the home"))
             .remedy("take their access away; a program of this library does so for a home that holds nothing else")
-            .fix(format!("chmod 700 {quoted}"));
+            .fix(Command::System("chmod 700", home.path().to_owned()));
     }
     // Who may write in the folder above can put another home in this one's place.
     let above = home.path().parent().and_then(|above| fs::metadata(above).ok());

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::super::command::Own;
 use super::super::finding::Finding;
 use super::super::scope::Scope;
 use super::super::words::number;
@@ -26,7 +27,7 @@ pub(super) fn age(scope: &Scope) -> Finding {
     if days > OLD_DAYS {
         return told(Finding::warning(format!("the newest backup is {days} days old")))
             .remedy("make one, or have it made every day (cron, a systemd timer)")
-            .fix("rowhouse backup");
+            .fix(Own::Backup);
     }
     told(Finding::ok(format!("the newest is {} old", number(days.max(0).unsigned_abs(), "day"))))
 }

@@ -1,5 +1,6 @@
 //! How much of its bounds a database uses.
 
+use super::super::command::Own;
 use super::super::finding::Finding;
 use super::super::scope::{Scope, Subject};
 use super::super::words::bytes;
@@ -21,7 +22,7 @@ pub(super) fn budget(_: &Scope, subject: &Subject) -> Finding {
         )))
         .evidence("a program without this library wrote it, or it was made with a larger bound")
         .remedy("its program deletes the oldest rows when it runs next; to do it now:")
-        .fix(format!("rowhouse maintain {}", subject.name));
+        .fix(Own::Maintain.of(&subject.name));
     }
     told(Finding::ok(format!("{} of {}", bytes(used), bytes(most))))
 }

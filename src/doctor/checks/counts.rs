@@ -1,5 +1,6 @@
 //! What the programs that have it open counted.
 
+use super::super::command::Own;
 use super::super::finding::Finding;
 use super::super::scope::{Scope, Subject};
 use super::super::words::number;
@@ -29,7 +30,7 @@ pub(super) fn counts(scope: &Scope, subject: &Subject) -> Finding {
             .detail("dropped", total.dropped)
             .detail("shed", total.shed)
     };
-    let look = format!("rowhouse stats {}", subject.name);
+    let look = Own::Stats.of(&subject.name);
     if lost > 0 {
         return told(Finding::warning(format!(
             "{} did not get in since the programs started",

@@ -2,6 +2,7 @@
 
 use super::super::words::bytes;
 
+use super::super::command::Own;
 use super::super::finding::Finding;
 use super::super::scope::{Place, Scope};
 use crate::config::Limits;
@@ -51,7 +52,7 @@ pub(super) fn space(scope: &Scope) -> Finding {
         return told(Finding::fail(format!("the disk is full: {free} are free")))
             .evidence("writes are refused, or soon will be; what is there stays good")
             .remedy("free some space on that disk; programs go on by themselves")
-            .look("rowhouse who");
+            .look(Own::Who);
     }
     if room.free < reserve {
         return told(Finding::warning(format!("only {free} are free: logs are not written any more")))

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use super::super::command::{Command, Own};
 use super::super::finding::Finding;
 use super::super::scope::{Scope, Subject};
 use super::super::words::bytes;
@@ -14,24 +15,25 @@ pub(super) fn file(scope: &Scope, subject: &Subject) -> Finding {
         Err(error) => return Finding::of_error(&error),
     };
     let (log, index) = (subject.bytes("-wal"), subject.bytes("-shm"));
-    let told = |finding: Finding| {
-        finding
-            .detail("path", subject.path.display().to_string())
-            .detail("main_bytes", found.len())
-            .detail("log_bytes", log)
-            .detail("index_bytes", index)
+    let sizes = |finding: Finding| {
+        finding.detail("main_bytes", found.len()).detail("log_bytes", log).detail("index_bytes", index)
     };
+    let told = |finding: Finding| sizes(finding.detail("path", subject.path.display().to_string()));
     if found.len() == 0 && log > home::LOG_HEADER as u64 {
         return told(Finding::fail("the file is empty, and its log is not"))
             .evidence("SQLite would delete the log when it opens the file")
             .remedy("keep both files, and put the database file back: from the backup, or the program that emptied it");
     }
-    for (ending, is_file) in [("", true), ("-wal", log > 0), ("-shm", index > 0)] {
+    let files = [("", true), ("-wal", log > 0), ("-shm", index > 0)];
+    for (ending, _) in files.into_iter().filter(|(_, is_there)| *is_there) {
         let path = with_ending(&subject.path, ending);
-        // A private home is read by its owner alone.
-        let checked = if is_file { access::writable(&path) } else { Ok(()) };
+        // Another program's file may be one that is only read.
+        let needs_write = subject.info.is_some();
+        let checked =
+            access::readable(&path).and_then(|()| if needs_write { access::writable(&path) } else { Ok(()) });
         if let Err(error) = checked {
-            return told(Finding::of_error(&error));
+            // The error tells the file: the one that is in the way.
+            return sizes(Finding::of_error(&error));
         }
     }
     let us = rustix::process::geteuid().as_raw();
@@ -43,7 +45,7 @@ pub(super) fn file(scope: &Scope, subject: &Subject) -> Finding {
         return told(Finding::warning("other users may read it"))
             .detail("mode", format!("{:04o}", found.mode() & 0o7777))
             .remedy("its program makes it private when it opens it next")
-            .fix(format!("chmod 600 {}", access::quoted(&subject.path)));
+            .fix(Command::System("chmod 600", subject.path.clone()));
     }
     told(Finding::ok(format!("{}, and {} of log", bytes(found.len()), bytes(log))))
 }
@@ -63,10 +65,10 @@ fn missing(scope: &Scope, subject: &Subject) -> Finding {
         return match &holder.program {
             Some(_) => finding
                 .remedy("let that process go on: it saves what it has into quarantine/; do not end it with kill -9")
-                .look(format!("rowhouse who {}", subject.name)),
+                .look(Own::Who.of(&subject.name)),
             None => finding
                 .remedy("before it ends, copy the deleted file, and its -wal, from the numbers that this lists")
-                .look(format!("ls -l /proc/{}/fd", holder.pid)),
+                .look(Command::System("ls -l", format!("/proc/{}/fd", holder.pid).into())),
         };
     }
     if log > home::LOG_HEADER as u64 {
@@ -77,5 +79,5 @@ fn missing(scope: &Scope, subject: &Subject) -> Finding {
     finding
         .evidence("registry.json says that a program made it")
         .remedy("put it back, or bring a backup back; otherwise the next program that opens the home creates an empty one")
-        .fix("rowhouse restore BACKUP")
+        .fix(Own::Restore.of("BACKUP"))
 }

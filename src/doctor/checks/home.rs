@@ -1,5 +1,6 @@
 //! The home itself: is it there, what is in it, is it the only one.
 
+use super::super::command::Own;
 use super::super::finding::Finding;
 use super::super::scope::{Place, Scope};
 use crate::error::ErrorKind;
@@ -29,7 +30,7 @@ pub(super) fn folder(scope: &Scope) -> Finding {
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let finding = told(Finding::warning("there is no home here"));
-            finding.remedy("name the right one with --home or ROWHOUSE_HOME; a program creates it when it first runs").look("rowhouse path")
+            finding.remedy("name the right one with --home or ROWHOUSE_HOME; a program creates it when it first runs").look(Own::Path)
         }
         Err(error) => Finding::of_error(error).detail("chosen_by", origin(home.origin())),
     }
@@ -42,6 +43,16 @@ pub(super) fn origin(origin: HomeOrigin) -> &'static str {
         HomeOrigin::Environment => "the variable ROWHOUSE_HOME",
         HomeOrigin::ConfigFile => "the config file",
         HomeOrigin::Default => "no setting: it is the default",
+    }
+}
+
+/// When another home would be the one, in words.
+fn would_be(origin: HomeOrigin) -> &'static str {
+    match origin {
+        HomeOrigin::Given => "which a program names itself",
+        HomeOrigin::Environment => "which ROWHOUSE_HOME names",
+        HomeOrigin::ConfigFile => "which the config file names",
+        HomeOrigin::Default => "which is used where nothing is set",
     }
 }
 
@@ -93,15 +104,11 @@ pub(super) fn others(scope: &Scope) -> Finding {
             )
         },
         |finding, other| {
-            finding.evidence(format!(
-                "{}, which {} would choose",
-                other.path().display(),
-                origin(other.origin())
-            ))
+            finding.evidence(format!("{}, {}", other.path().display(), would_be(other.origin())))
         },
     );
     named
         .detail("others", others.len())
         .remedy("set ROWHOUSE_HOME or the config file so that all programs use one, and move the other away")
-        .look("rowhouse path")
+        .look(Own::Path)
 }

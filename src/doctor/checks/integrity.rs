@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
+use super::super::command::Own;
 use super::super::finding::{Finding, is_damage};
 use super::super::scope::{Scope, Subject};
 use super::super::words::bytes;
@@ -45,9 +46,9 @@ pub(super) fn integrity(scope: &Scope, subject: &Subject) -> Finding {
             let finding = finding
                 .remedy("keep a copy of its files; see what a repair would keep, or bring a backup back");
             return Ok(match &subject.domain {
-                Some(_) => finding
-                    .look(format!("rowhouse repair plan {}", subject.name))
-                    .fix(format!("rowhouse repair apply {}", subject.name)),
+                Some(_) => {
+                    finding.look(Own::RepairPlan.of(&subject.name)).fix(Own::RepairApply.of(&subject.name))
+                }
                 None => finding,
             });
         }
@@ -84,9 +85,7 @@ struct Looked {
 fn quick(connection: &Connection, scope: &Scope, subject: &Subject) -> Result<Looked> {
     let slice = if subject.is_in_use(scope) { SLICE } else { LONG_SLICE };
     let until = scope.until.min(Instant::now() + QUICK);
-    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 ORDER BY name";
-    let names: Vec<String> =
-        connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let names = names(connection)?;
     let mut looked = Looked { tables: names.len(), ..Looked::default() };
     for name in names {
         let end = until.min(Instant::now() + slice);
@@ -109,7 +108,12 @@ fn deep(connection: &Connection) -> Result<Looked> {
         connection.query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| {
             row.get::<_, u32>(0)
         })?;
-    let mut found = complaints(connection, "PRAGMA integrity_check(1000)")?;
+    let mut found = match complaints(connection, "PRAGMA integrity_check(1000)") {
+        Ok(found) => found,
+        // It gave up where it stood: each table by itself says more.
+        Err(error) if is_damage(&error) => return by_table(connection, &error, tables as usize),
+        Err(error) => return Err(error),
+    };
     let mut broken = connection
         .prepare("SELECT \"table\", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2")?;
     let mut rows = broken.query([])?;
@@ -118,6 +122,30 @@ fn deep(connection: &Connection) -> Result<Looked> {
         found.push(format!("{count} rows of {table} name a row of {parent} that is not there"));
     }
     Ok(Looked { tables: tables as usize, left: Vec::new(), complaints: found })
+}
+
+/// What is wrong with which table, where SQLite could not look at all of them at once.
+fn by_table(connection: &Connection, error: &Error, tables: usize) -> Result<Looked> {
+    let mut looked = Looked { tables, ..Looked::default() };
+    for name in names(connection)? {
+        let quoted = name.replace('"', "\"\"");
+        match complaints(connection, &format!("PRAGMA integrity_check(\"{quoted}\")")) {
+            Ok(found) => looked.complaints.extend(found),
+            Err(error) if is_damage(&error) => {
+                looked.complaints.push(format!("table {name}: {}", error.message()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if looked.complaints.is_empty() {
+        looked.complaints.push(error.message().to_owned());
+    }
+    Ok(looked)
+}
+
+fn names(connection: &Connection) -> Result<Vec<String>> {
+    let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 ORDER BY name";
+    Ok(connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
 }
 
 fn complaints(connection: &Connection, pragma: &str) -> Result<Vec<String>> {

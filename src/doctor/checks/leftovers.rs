@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use super::super::command::Own;
 use super::super::finding::Finding;
 use super::super::scope::Scope;
 use super::super::words::{bytes, number};
@@ -21,7 +22,7 @@ pub(super) fn leftovers(scope: &Scope) -> Finding {
     if backup::is_interrupted(home) {
         return Finding::fail("a restore of this home was broken off")
             .remedy("open the home with its program, or run the restore again: either finishes it")
-            .look("rowhouse status");
+            .look(Own::Status);
     }
     let sets = quarantine::list(home.path());
     if let Some(set) = sets.iter().find(|set| !set.finished) {
@@ -31,7 +32,7 @@ pub(super) fn leftovers(scope: &Scope) -> Finding {
         ))
         .detail("folder", set.folder.display().to_string())
         .remedy("open the home with its program: it finishes the repair")
-        .fix("rowhouse repair apply");
+        .fix(Own::RepairApply);
     }
     let all = sets.iter().map(|set| set.bytes).sum();
     let told =

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::command::Own;
 use super::super::finding::Finding;
 use super::super::scope::{Scope, Subject};
 use super::super::words::bytes;
@@ -67,7 +68,7 @@ fn starved(
             "end that process's long read: it should close its cursors and copy long lists out"
         });
     let finding = holders.iter().fold(finding, Finding::holder);
-    finding.look(format!("rowhouse who {}", subject.name))
+    finding.look(Own::Who.of(&subject.name))
 }
 
 /// With the time since when it may have the snapshot: how old that is cannot be told from outside.

@@ -1,5 +1,6 @@
 //! Does it open and read: what a program meets first.
 
+use super::super::command::Own;
 use super::super::finding::{Finding, is_damage};
 use super::super::scope::{Scope, Subject};
 use super::super::words::number;
@@ -10,6 +11,9 @@ use crate::sqlite::look::{Look, TooLargeToCopy};
 pub(super) fn open(scope: &Scope, subject: &Subject) -> Finding {
     if !matches!(home::check_database_file(&subject.path), Ok(Some(found)) if found.len() > 0) {
         return Finding::skipped(format!("there is no file that could be opened: see {}.file", subject.name));
+    }
+    if let Some(why) = subject.split(scope) {
+        return Finding::skipped(why);
     }
     let opened = subject.look(scope).and_then(|look| read(&look));
     match opened {
@@ -42,18 +46,19 @@ fn failed(error: &Error, scope: &Scope, subject: &Subject) -> Finding {
     if error.kind() == ErrorKind::ReadOnly {
         return Finding::skipped(format!("this user may not read it: see {}.file", subject.name));
     }
+    if error.kind() == ErrorKind::Timeout {
+        return finding.into_warning();
+    }
     if !is_damage(error) {
         return finding;
     }
     if subject.is_in_use(scope) && subject.info.is_some() {
         return finding
             .evidence("a program that has it open looks into it by itself, and sets the file aside when it is damaged")
-            .look(format!("rowhouse repair plan {}", subject.name));
+            .look(Own::RepairPlan.of(&subject.name));
     }
     match &subject.domain {
-        Some(_) => finding
-            .look(format!("rowhouse repair plan {}", subject.name))
-            .fix(format!("rowhouse repair apply {}", subject.name)),
+        Some(_) => finding.look(Own::RepairPlan.of(&subject.name)).fix(Own::RepairApply.of(&subject.name)),
         None => finding,
     }
 }

@@ -1,5 +1,6 @@
 //! Free pages inside the file, and whether they go back to the disk.
 
+use super::super::command::Own;
 use super::super::finding::Finding;
 use super::super::scope::{Scope, Subject};
 use super::super::words::bytes;
@@ -30,11 +31,11 @@ pub(super) fn pages(scope: &Scope, subject: &Subject) -> Finding {
             return Ok(match (subject.info.is_some(), incremental) {
                 (true, true) => finding
                     .remedy("a program of this library gives it back while it runs; this does it now")
-                    .fix(format!("rowhouse maintain {}", subject.name)),
+                    .fix(Own::Maintain.of(&subject.name)),
                 (true, false) => finding
                     .evidence("it was made without auto_vacuum, by a dump or another tool")
                     .remedy("write it anew while nobody has it open")
-                    .fix(format!("rowhouse compact {}", subject.name)),
+                    .fix(Own::Compact.of(&subject.name)),
                 (false, _) => {
                     finding.remedy("its program can give it back with VACUUM, while nobody else uses it")
                 }
@@ -45,7 +46,7 @@ pub(super) fn pages(scope: &Scope, subject: &Subject) -> Finding {
                 "it was made without auto_vacuum: free space will not go back to the disk",
             ))
             .remedy("write it anew while nobody has it open")
-            .fix(format!("rowhouse compact {}", subject.name)));
+            .fix(Own::Compact.of(&subject.name)));
         }
         Ok(told(Finding::ok(format!("{} free inside ({percent} %)", bytes(free_bytes)))))
     })

@@ -14,6 +14,11 @@ pub(super) fn stamp(scope: &Scope, subject: &Subject) -> Finding {
                 .evidence("it was written anew by another tool (a dump, VACUUM INTO an older file), or is another program's")
                 .remedy("if it is a dump of the right database its program takes it back at the next open; else put the right file there"));
         }
+        // A restore and a compaction put it there so; so does a tool, and it does no harm before somebody opens it.
+        if !look.has_log()? && !subject.is_in_use(scope) {
+            return Ok(told(Finding::ok("this library's, and not opened since it was written anew"))
+                .evidence("it has no write-ahead log yet: its program makes one when it opens it next"));
+        }
         if !look.has_log()? {
             return Ok(told(Finding::warning("it has no write-ahead log: another tool changed its journal mode"))
                 .remedy("its program changes it back when it opens it next; readers and writers wait for each other until then"));

@@ -2,6 +2,7 @@
 
 use rusqlite::Connection;
 
+use super::super::command::Own;
 use super::super::finding::Finding;
 use super::super::scope::{Scope, Subject};
 use super::super::words::number;
@@ -82,6 +83,6 @@ pub(super) fn backfill(scope: &Scope) -> Finding {
         };
         Ok(told(finding)
             .remedy("a program that opens the home goes on where it ended; to do it now:")
-            .fix("rowhouse backfill"))
+            .fix(Own::Backfill))
     })
 }

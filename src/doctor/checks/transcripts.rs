@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::super::command::Own;
 use super::super::finding::Finding;
 use super::super::scope::Scope;
 use super::super::words::number;
@@ -221,12 +222,10 @@ fn judged(found: &Differences) -> Finding {
     if found.missing.count > 0 {
         return finding
             .remedy("bring the files back, or remove such rows; a file that was only moved is found again by a reindex")
-            .fix("rowhouse reindex");
+            .fix(Own::Reindex);
     }
     if found.stale.count + found.unindexed.count + found.misplaced.count > 0 {
-        return finding.remedy("read the new and the changed files").fix("rowhouse reindex");
+        return finding.remedy("read the new and the changed files").fix(Own::Reindex);
     }
-    finding
-        .remedy("look at the named files: their first line says whose they are")
-        .look("rowhouse backfill --status")
+    finding.remedy("look at the named files: their first line says whose they are").look(Own::BackfillStatus)
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::super::command::Own;
 use super::super::finding::Finding;
 use super::super::scope::{Place, Scope, Subject};
 use crate::error::ErrorKind;
@@ -12,8 +13,14 @@ use crate::sqlite::look::{self, WriteLock};
 const PATIENCE: Duration = Duration::from_millis(300);
 
 pub(super) fn write(scope: &Scope, subject: &Subject) -> Finding {
+    if subject.info.is_none() && access::writable(&subject.path).is_err() {
+        return Finding::skipped("this user may not write it");
+    }
     if home::check_database_file(&subject.path).is_err() || access::writable(&subject.path).is_err() {
         return Finding::skipped(format!("the file may not be written: see {}.file", subject.name));
+    }
+    if let Some(why) = subject.split(scope) {
+        return Finding::skipped(why);
     }
     if let Some(finding) = latched(scope, subject) {
         return finding;
@@ -45,12 +52,12 @@ pub(super) fn write(scope: &Scope, subject: &Subject) -> Finding {
                 ))
                 .remedy("look at what it does; a long job should be several short ones")
                 .holder(&holder)
-                .look(format!("rowhouse who {}", subject.name))
+                .look(Own::Who.of(&subject.name))
         }
         Ok(WriteLock::Held(None)) => {
             Finding::warning("somebody has held the write lock all the time, and cannot be seen from here")
                 .remedy("look as that user, as root, or outside of the container")
-                .look(format!("rowhouse who {}", subject.name))
+                .look(Own::Who.of(&subject.name))
         }
         Err(error) if error.kind() == ErrorKind::Full => {
             Finding::skipped("there is no room for it: see disk.space")

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::set::Set;
 use super::suspicion::{self, Verdict};
-use super::{DamageReport, KeptRows, check_header, emptied, rebuild};
+use super::{DamageReport, KeptRows, emptied, rebuild};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::with_ending;
 use crate::repair::Finding;
@@ -97,9 +97,7 @@ impl Spec {
     }
 
     fn judge_by(&self, source: &Source) -> Result<Verdict> {
-        let connection = source.open()?;
-        check_header(&connection, &self.path)?;
-        let connection = self.made_ready(connection)?;
+        let connection = self.made_ready(source.open()?)?;
         suspicion::check(&connection, None)
     }
 }

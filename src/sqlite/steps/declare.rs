@@ -220,6 +220,7 @@ impl Step {
     }
 
     /// Begins anew after a salvage, which may have lost some of what it made. For a step that does nothing twice.
+    #[cfg(feature = "agent")]
     #[must_use]
     pub(crate) fn again_after_salvage(mut self) -> Self {
         self.again_after_salvage = true;

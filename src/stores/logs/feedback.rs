@@ -1,17 +1,23 @@
 //! What a user sends along with a report: the rows of one thread, and those of its last process that speak of no thread.
 
 use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
 use super::Logs;
 use super::export::{LogExport, LogFormat, unwritten};
+use super::filter::{Filter, LARGEST_PAGE};
 use super::model::LogRow;
 use super::query::LogQuery;
+use super::read::range;
+use super::scan::scan;
 use super::sql;
 use super::time_range::SLACK;
+use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::redact::{Cleaner, Redactor};
 use crate::sql::Session;
+use crate::sqlite::read_only::read_unopened;
 use crate::stores::threads::row::thread_id;
 
 /// The most bytes of a feedback bundle: 10 MiB.
@@ -70,6 +76,38 @@ impl Logs {
     pub fn newest(&self, rows: usize, format: LogFormat, to: &mut dyn Write) -> Result<LogExport> {
         Ok(write_cleaned(self.rows(&LogQuery::recent())?.take(rows), format, to)?.0)
     }
+}
+
+/// The same as [`Logs::newest`] for a log that no runtime opens.
+///
+/// # Errors
+/// As [`read_unopened`]; `Full` or `Io` of the writer.
+pub(crate) fn newest_unopened(
+    path: &Path,
+    rows: usize,
+    format: LogFormat,
+    to: &mut dyn Write,
+) -> Result<LogExport> {
+    const PATIENCE: Duration = Duration::from_secs(1);
+    // Whoever is slow to take them does not hold up the log: they are few enough to be kept.
+    let mut kept = Vec::new();
+    let written = read_unopened(path, &Domain::logs(), PATIENCE, |at| {
+        let filter = Filter::of(&LogQuery::recent().limit(LARGEST_PAGE))?;
+        let mut ahead = Some(range(at, &filter)?);
+        let pages = std::iter::from_fn(|| {
+            let found = scan(at, &filter, ahead.take()?, LARGEST_PAGE as usize);
+            Some(found.map_or_else(
+                |error| vec![Err(error)],
+                |found| {
+                    ahead = found.ahead;
+                    found.rows.into_iter().map(Ok).collect()
+                },
+            ))
+        });
+        Ok(write_cleaned(pages.flatten().take(rows), format, &mut kept)?.0)
+    })?;
+    to.write_all(&kept).and_then(|()| to.flush()).map_err(unwritten)?;
+    Ok(written)
 }
 
 /// Writes rows that come newest first oldest first, as far as there is room; true when there was none for all.

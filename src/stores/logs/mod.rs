@@ -2,15 +2,15 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`model`] | a row |
-//! | [`sink`], [`queue`], [`writer`] | the way in: events wait, one thread writes them |
-//! | [`event`], [`record`] | what a program says, and the row that becomes of it |
-//! | [`layer`] | what it says through `tracing` |
-//! | [`level`], [`setting`] | which events are taken, and who says so |
-//! | [`insert`], [`own`], [`prune`] | a batch, and the caps |
-//! | [`query`], [`filter`], [`cursor`], [`read`], [`scan`] | the way out: lists in pages |
-//! | [`ids`], [`time_range`], [`text`], [`sql`] | what those look at |
-//! | [`follow`], [`export`], [`feedback`] | as rows come, all of them, and what to send along with a report |
+//! | `model` | a row |
+//! | `sink`, `queue`, `writer` | the way in: events wait, one thread writes them |
+//! | `event`, `record` | what a program says, and the row that becomes of it |
+//! | `layer` | what it says through `tracing` |
+//! | `level`, `setting` | which events are taken, and who says so |
+//! | `insert`, `own`, `prune` | a batch, and the caps |
+//! | `query`, `filter`, `cursor`, `read`, `scan` | the way out: lists in pages |
+//! | `ids`, `time_range`, `text`, `sql` | what those look at |
+//! | `follow`, `export`, `feedback` | as rows come, all of them, and what to send along with a report |
 
 mod cursor;
 mod event;
@@ -40,6 +40,7 @@ mod writer;
 
 pub use event::LogEvent;
 pub use export::{LogExport, LogFormat};
+pub(crate) use feedback::newest_unopened;
 pub use feedback::{FEEDBACK_BYTES, LogFeedback};
 pub use filter::LONGEST_FILTER;
 pub use follow::{FollowFrom, LogFollow};

@@ -3,7 +3,7 @@
 //! Tests: `tests/b3_portable_home.rs`.
 
 use super::merge::merge;
-use super::row::{StoredThread, ThreadFacts, ThreadRow, UserField};
+use super::row::{MemoryMode, StoredThread, ThreadFacts, ThreadRow, UserField};
 use super::{Threads, bounds, sql, stored};
 use crate::error::Result;
 use crate::sql::Session;
@@ -64,10 +64,23 @@ fn to_be_named(at: &impl Session, names: &[(String, String)]) -> Result<(Vec<Sto
 }
 
 /// Brings facts about one thread into its row, in their order. With `dry_run` it is only found out what would become of it.
-pub(crate) fn restore(at: &impl Session, id: &str, facts: &[ThreadFacts], dry_run: bool) -> Result<Restored> {
+///
+/// `memory_mode` is what the other home's row said: it holds for a new row, whatever its transcript says; of a row that is
+/// here the stricter one holds, so that no import lets memories be drawn which somebody forbade in either place.
+pub(crate) fn restore(
+    at: &impl Session,
+    id: &str,
+    facts: &[ThreadFacts],
+    memory_mode: Option<MemoryMode>,
+    dry_run: bool,
+) -> Result<Restored> {
     let before = stored(at, id)?;
-    let after =
+    let mut after =
         facts.iter().fold(before.clone(), |row, facts| Some(bounds::bounded(merge(row.as_ref(), id, facts))));
+    if let (Some(after), Some(there)) = (&mut after, memory_mode) {
+        after.row.memory_mode =
+            before.as_ref().map_or(there, |before| before.row.memory_mode.stricter(there));
+    }
     let Some(after) = after.filter(|after| before.as_ref() != Some(after)) else {
         return Ok(Restored::Unchanged);
     };

@@ -113,6 +113,15 @@ impl MemoryMode {
     pub fn from_word(word: &str) -> Option<Self> {
         [Self::Enabled, Self::Disabled, Self::Polluted].into_iter().find(|mode| mode.as_str() == word)
     }
+
+    /// The one of two that allows less.
+    pub(super) fn stricter(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Polluted, _) | (_, Self::Polluted) => Self::Polluted,
+            (Self::Disabled, _) | (_, Self::Disabled) => Self::Disabled,
+            (Self::Enabled, Self::Enabled) => Self::Enabled,
+        }
+    }
 }
 
 /// A thing about a thread that a user can set.

@@ -33,7 +33,9 @@ const REST: [&str; 5] = [
 ];
 /// $1 path
 const NOTE: &str = "DELETE FROM backfill_file WHERE path = $1";
-const PATH: &str = "SELECT rollout_path FROM thread WHERE id = $1";
+/// $1 thread; one that is being deleted has no row any more.
+const PATH: &str = "SELECT rollout_path FROM thread WHERE id = $1 \
+     UNION ALL SELECT rollout_path FROM tombstone WHERE thread_id = $1 LIMIT 1";
 const HAS_MEMORY: &str = "SELECT 1 AS found FROM memory_output WHERE thread_id = $1";
 /// $1 thread: whether anything is known of it.
 const KNOWN: [&str; 5] = [
@@ -116,7 +118,7 @@ pub(crate) fn memories_of(at: &impl Session, threads: &[String]) -> Result<u64> 
     Ok(found)
 }
 
-/// Where the rows of these threads say that their transcripts are.
+/// Where the rows of these threads say that their transcripts are, or said when their deletion began.
 pub(crate) fn paths_of(at: &impl Session, threads: &[String]) -> Result<Vec<Option<String>>> {
     let path = |thread: &String| {
         let rows = at.query(PATH, &[thread.as_str().into()])?;

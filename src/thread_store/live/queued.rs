@@ -4,7 +4,8 @@
 //! 1. Only `close` and waiting for a flush wait. Every other call takes a lock that nobody keeps while it reads, writes or
 //!    waits for another process.
 //! 2. What was taken is appended in its order. Behind an append that failed nothing is appended, so that the history has no
-//!    gap; every later call answers that error.
+//!    gap; every later call answers that error. A flush that failed is answered to who waits for it, and ends nothing: the
+//!    lines wait for the disk as those of a [`LiveThread`] do.
 //! 3. What waits is bounded. More is refused, and stays with the caller.
 //! 4. What was taken is appended before the thread is given back, also when this is dropped.
 //!
@@ -78,6 +79,8 @@ struct State {
     /// Tasks that were taken, and that were done.
     taken: u64,
     done: u64,
+    /// What the flushes up to that one failed with, when they did last.
+    flushed: Option<(u64, Error)>,
     closing: bool,
     ended: bool,
     failed: Option<Error>,
@@ -140,9 +143,13 @@ impl QueuedThread {
     /// waits.
     ///
     /// # Errors
-    /// `Busy` when too much waits: none of these items was taken. What an earlier append failed with: neither were these.
+    /// `Busy` when too much waits, `Invalid` for an item that says something about the thread, which
+    /// [`update_metadata`](LiveThread::update_metadata) is for: none of these items was taken. What an earlier append failed
+    /// with: neither were these.
     pub fn append(&self, mut items: Vec<Item>) -> Result<()> {
         items.retain(|item| self.policy.keeps(item));
+        // Among others it would fail them all.
+        items.iter().try_for_each(Item::refuse_said)?;
         if items.is_empty() {
             return Ok(());
         }
@@ -189,7 +196,8 @@ impl QueuedThread {
     pub fn close(self, within: Duration) -> Result<()> {
         let queue = Arc::clone(&self.queue);
         drop(self);
-        queue.wait(within, |state| state.ended)
+        queue.wait(within, |state| state.ended)?;
+        queue.state.lock().check()
     }
 }
 
@@ -206,7 +214,11 @@ impl Flush {
     /// # Errors
     /// `Timeout` when it takes longer than this; it goes on all the same. What it failed with, or an append before it.
     pub fn wait(&self, within: Duration) -> Result<()> {
-        self.queue.wait(within, |state| state.done >= self.number)
+        self.queue.wait(within, |state| state.done >= self.number)?;
+        match &self.queue.state.lock().flushed {
+            Some((last, error)) if *last >= self.number => Err(error.clone()),
+            _ => Ok(()),
+        }
     }
 
     /// True when it was done, or failed: [`wait`](Self::wait) does not wait then.
@@ -238,7 +250,7 @@ impl Queue {
                     .advise("it goes on; wait again, or look at the disk"));
             }
         }
-        if reached(&state) && state.failed.is_none() { Ok(()) } else { state.check() }
+        if reached(&state) { Ok(()) } else { state.check() }
     }
 
     /// The thread that writes, until it is closed or something failed.
@@ -273,10 +285,11 @@ impl Queue {
             let flush = tasks.iter().any(|task| matches!(task, Task::Flush));
             let items: Vec<Item> = tasks.into_iter().flat_map(Task::into_items).collect();
             live.append(&items)?;
-            if flush {
-                live.flush()?;
-            }
+            let flushed = if flush { live.flush() } else { Ok(()) };
             let mut state = self.state.lock();
+            if flush {
+                state.flushed = flushed.err().map(|error| (number, error));
+            }
             state.done = number;
             state.bytes -= bytes;
             drop(state);

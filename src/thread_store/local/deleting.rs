@@ -46,6 +46,10 @@ impl Inner {
         {
             return Err(not_found(thread));
         }
+        // Before anybody's right to write is taken: what is refused ends no session.
+        let named = state.read(|at| tombstone::paths_of(at, &family))?;
+        let pairs: Vec<_> = family.iter().zip(&named).collect();
+        self.refuse_outside(&pairs, &self.files(&pairs)?)?;
         if family.len() > AT_ONCE {
             // Nobody may have one of them; not all can be held at once.
             for id in &family {
@@ -169,11 +173,8 @@ impl Inner {
         if deleted.pending.len() == before {
             let lifted = self.runtime.backfill().while_none_runs(|| {
                 // A backfill that read a transcript before it went may have brought its goal back.
-                let goals = self.runtime.goals_if_any();
-                for (goals, lease) in
-                    goals.iter().flat_map(|goals| leases.iter().map(move |lease| (goals, lease)))
-                {
-                    goals.delete(lease.id())?;
+                if let Some(goals) = self.runtime.goals_if_any() {
+                    leases.iter().try_for_each(|lease| goals.delete(lease.id()).map(drop))?;
                 }
                 self.index
                     .state()

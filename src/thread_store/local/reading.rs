@@ -108,7 +108,7 @@ impl Inner {
             let goal = found.goal();
             ThreadFacts { stamp: found.thread.stamp.filter(|_| goal.is_none()), ..found.thread }
         };
-        self.index.put(&facts)
+        self.index.put(&facts).map(drop)
     }
 
     /// Brings back the goal that a transcript tells. Before its row is made, always: a backfill does not read a transcript

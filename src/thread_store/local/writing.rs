@@ -245,10 +245,12 @@ impl Inner {
             return;
         }
         match self.index.put(facts) {
-            Ok(()) => {
+            Ok(true) => {
                 writing.pending = None;
                 writing.refused = None;
             }
+            // There is no file yet, since the disk is full; or none any more.
+            Ok(false) => {}
             Err(error) => {
                 if writing.refused.replace(Instant::now()).is_none() {
                     telemetry::warn(&format_args!(
