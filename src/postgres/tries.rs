@@ -79,7 +79,6 @@ mod tests {
     fn what_is_final_is_not_tried_again_and_nothing_is_for_ever() {
         let mut tries = Tries::until(Instant::now() + Duration::from_hours(1));
         assert_eq!(again(&mut tries, Class::Final), None);
-        let count = (0..).take_while(|_| again(&mut tries, Class::Lost).is_some()).count();
-        assert!(count < MOST as usize);
+        assert!((0..MOST).any(|_| again(&mut tries, Class::Lost).is_none()));
     }
 }
