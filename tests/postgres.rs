@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use engines::pair::Pair;
 use engines::server::{self, configure, new_database, shared};
 use processes::Child;
 use rowhouse::stores::goals::{Accounting, NewGoal};
@@ -473,17 +474,14 @@ fn writers_survive_ended_connections_and_a_crash() {
 /// Control: with one host in the URL the same writer ends with an error.
 #[test]
 fn writers_follow_a_fail_over() {
-    let primary = server::Server::start();
+    let pair = Pair::synchronous();
+    let Pair { primary, standby } = &pair;
     let database = primary.new_database();
-    let standby = primary.standby();
-    let mut client = primary.client("postgres");
-    client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '*'").expect("synchronous");
     // What is answered can also be read there.
+    let mut client = primary.client("postgres");
     client.batch_execute("ALTER SYSTEM SET synchronous_commit = remote_apply").expect("applied");
     client.batch_execute("SELECT pg_reload_conf()").expect("from now on");
-    let hosts = format!("{},{}", primary.folder().display(), standby.folder().display());
-    let url = format!("host={hosts} user=app dbname={database} connect_timeout=2");
-    let (both, one) = (home_on(&url), home_on(&primary.url("app", &database)));
+    let (both, one) = (home_on(&pair.url(&database)), home_on(&primary.url("app", &database)));
     let runtime = open(both.path()).expect("a runtime");
     let alone = open_within(one.path(), Duration::from_secs(2)).expect("a runtime");
     let goals = runtime.goals();
@@ -514,8 +512,7 @@ fn writers_follow_a_fail_over() {
             }
         };
         more();
-        primary.kill();
-        standby.promote();
+        pair.fail_over();
         more();
         stop.store(true, Ordering::SeqCst);
     });

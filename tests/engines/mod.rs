@@ -3,6 +3,8 @@
 #![allow(dead_code, unreachable_pub)]
 
 #[cfg(feature = "postgres")]
+pub mod pair;
+#[cfg(feature = "postgres")]
 pub mod server;
 
 use std::sync::atomic::{AtomicU32, Ordering};

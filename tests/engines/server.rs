@@ -107,7 +107,8 @@ impl Server {
             .arg(&self.folder)
             .arg("-D")
             .arg(folder.join("data")));
-        Self::run(folder, "")
+        // Else one that has just lost its primary may look for it for five seconds before it takes over.
+        Self::run(folder, "-c wal_retrieve_retry_interval=100ms")
     }
 
     fn run(folder: PathBuf, settings: &str) -> Self {
