@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The report in a real browser: a phone and a desk, light and dark. It has to fit without scrolling sideways, load nothing,
-# run nothing, and be dark where the browser is. Needs chromium (apt-get install chromium): the page
+# run nothing, be dark where the browser is, and give the browser nothing to complain of. Needs chromium (apt-get install chromium): the page
 # is asked through the browser's own command line.
 #
 #   scripts/report_in_a_browser.sh [FOLDER FOR THE PICTURES]
@@ -18,12 +18,22 @@ cargo build --quiet -p rowhouse-cli
 rowhouse="${CARGO_TARGET_DIR:-target}/debug/rowhouse"
 "$rowhouse" --home "$work/home" import examples/transcripts >/dev/null
 "$rowhouse" --home "$work/home" backup >/dev/null
-"$rowhouse" --home "$work/home" report --html "$work/report.html"
+# Of a home that is written to meanwhile: every part of the page has something to show.
+mkdir "$work/demo"
+TMPDIR="$work/demo" "$rowhouse" demo --seconds 6 >/dev/null &
+demo=$!
+until home=$(ls -d "$work"/demo/*/home 2>/dev/null) && [ -n "$(ls "$home/run" 2>/dev/null)" ]; do
+  kill -0 "$demo" || { echo "the demo has ended" >&2; exit 2; }
+done
+cp -r "$work/home/backups" "$home/"
+"$rowhouse" --home "$home" report --html "$work/report.html"
+wait "$demo"
+grep -q 'class="bar"' "$work/report.html" && grep -q '<polyline' "$work/report.html"
 
 # A profile of our own: the browser writes nowhere else.
 run() {
   timeout 60 "$browser" --headless --no-sandbox --disable-gpu --user-data-dir="$work/profile" \
-    --hide-scrollbars "$@" 2>>"$work/browser.log"
+    --hide-scrollbars --enable-logging=stderr "$@" 2>>"$work/browser.log"
 }
 
 failed=0
@@ -46,7 +56,7 @@ f.onload = () => {
   const loaded = f.contentWindow.performance.getEntriesByType("resource").length;
   document.title = "done";
   document.body.insertAdjacentHTML("beforeend",
-    "<p id=told>" + (d.scrollWidth <= ${width}) + " " + back + " " + scripts + " " + loaded + "</p>");
+    "<p id=told>" + [d, ...d.querySelectorAll(".wide")].every((e) => e.scrollWidth <= e.clientWidth) + " " + back + " " + scripts + " " + loaded + "</p>");
 };
 </script></body>
 FRAME
@@ -61,5 +71,6 @@ FRAME
       "file://$work/report.html" >/dev/null
   done
 done
+check "complaints of the browser" 0 "$(grep -c 'CONSOLE' "$work/browser.log" || true)"
 [ "$pictures" = "$work" ] || echo "pictures in $pictures"
 exit "$failed"

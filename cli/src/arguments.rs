@@ -185,7 +185,8 @@ impl Arguments {
 
     pub(crate) fn home(&self) -> rowhouse::Result<Home> {
         match &self.home {
-            Some(folder) => Ok(Home::at(folder)),
+            // What names it in an answer is of use in another folder, too.
+            Some(folder) => Ok(Home::at(std::path::absolute(folder).unwrap_or_else(|_| folder.clone()))),
             None => Home::resolve(),
         }
     }

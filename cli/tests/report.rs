@@ -187,6 +187,30 @@ fn what_is_broken_is_a_finding_and_keeps_nothing_from_being_shown() {
     assert_eq!((code, &told["error"]["kind"]), (Some(1), &json!("invalid")), "{told}");
 }
 
+/// Control: the length of the file, which says the same before and after.
+#[test]
+fn a_log_is_shown_by_what_is_not_in_its_database_yet() {
+    let place = Place::new();
+    let (_runtime, cache) = open(&place.home);
+    cache.write(|tx| tx.execute("INSERT INTO small VALUES (zeroblob(1000000))", [])).expect("written");
+    let file = || fs::metadata(place.home.join("cache.sqlite-wal")).expect("a log").len();
+    let length = file();
+    let lag = |page: &str| {
+        let parsed = parsed(page);
+        let mut lines =
+            parsed.descendants().filter(|node| node.has_tag_name("li")).filter_map(|node| node.text());
+        let line = lines.find(|text| text.starts_with("cache: "));
+        line.expect("a line for the log").to_owned()
+    };
+    let before = lag(&place.report(&["--no-sample"]).1);
+    assert!(!before.contains(": 0 pages") && before.contains(" in a file of "), "{before}");
+    let other = rowhouse::rusqlite::Connection::open(place.home.join("cache.sqlite")).expect("opened");
+    other.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).expect("worked off");
+    let after = lag(&place.report(&["--no-sample"]).1);
+    assert!(after.starts_with("cache: 0 pages, 0 B in a file of "), "{after}");
+    assert_eq!(file(), length, "the control");
+}
+
 #[test]
 fn a_home_without_databases_has_a_page() {
     let place = Place::new();

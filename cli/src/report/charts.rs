@@ -7,14 +7,14 @@ use std::fmt::Write;
 
 use super::html::Text;
 
-const WIDTH: f64 = 400.0;
+const WIDTH: f64 = 360.0;
 /// Of the names beside bars.
-const NAMES: f64 = 130.0;
+const NAMES: f64 = 122.0;
 /// Of the numbers after them.
-const NUMBERS: f64 = 92.0;
+const NUMBERS: f64 = 78.0;
 const ROW: f64 = 22.0;
 /// Longer names end in an ellipsis; the whole one shows when it is pointed at.
-const LONGEST_NAME: usize = 20;
+const LONGEST_NAME: usize = 17;
 
 /// One bar: what it is of, its two parts, and what is written after it.
 pub(super) struct Bar {
@@ -33,7 +33,19 @@ pub(super) fn bars(says: &str, bars: &[Bar], limits: &[(f64, &str)]) -> String {
     let scale = |value: f64| value / most * room;
     let height = ROW * (bars.len() as f64 + if limits.is_empty() { 0.0 } else { 1.0 }) + 4.0;
     let mut svg = begin(says, height);
-    // Writing to a String cannot fail, here and below.
+    // Writing to a String cannot fail, here and below. Lines across come first: names and numbers lie above them.
+    let bottom = ROW * bars.len() as f64;
+    for (value, name) in limits {
+        let x = NAMES + scale(*value);
+        let _ = writeln!(
+            svg,
+            "<line class=\"limit\" x1=\"{x:.1}\" y1=\"0\" x2=\"{x:.1}\" y2=\"{bottom:.1}\" />\
+             <text class=\"soft\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{}\">{}</text>",
+            bottom + 15.0,
+            if x > WIDTH - NUMBERS - 1.0 { "end" } else { "middle" },
+            Text(name),
+        );
+    }
     for (at, bar) in bars.iter().enumerate() {
         let top = ROW * at as f64;
         let (value, more) = (scale(bar.value), scale(bar.more));
@@ -53,18 +65,6 @@ pub(super) fn bars(says: &str, bars: &[Bar], limits: &[(f64, &str)]) -> String {
             NAMES + value + more + 6.0,
             top + 15.0,
             Text(&bar.label),
-        );
-    }
-    let bottom = ROW * bars.len() as f64;
-    for (value, name) in limits {
-        let x = NAMES + scale(*value);
-        let _ = writeln!(
-            svg,
-            "<line class=\"limit\" x1=\"{x:.1}\" y1=\"0\" x2=\"{x:.1}\" y2=\"{bottom:.1}\" />\
-             <text class=\"soft\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"{}\">{}</text>",
-            bottom + 15.0,
-            if x > WIDTH - NUMBERS - 1.0 { "end" } else { "middle" },
-            Text(name),
         );
     }
     svg + "</svg>\n"
@@ -113,7 +113,7 @@ pub(super) fn lines(says: &str, lines: &[Line], from: &str, to: &str, highest: &
         let colour = at % 6;
         let points: Vec<_> = line.points.iter().map(place).map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
         let (column, row) = (at % NAMES_IN_A_ROW, at / NAMES_IN_A_ROW);
-        let (x, y) = (LEFT + 165.0 * column as f64, bottom + 36.0 + ROW * row as f64);
+        let (x, y) = (LEFT + 150.0 * column as f64, bottom + 36.0 + ROW * row as f64);
         let _ = writeln!(
             svg,
             "<g><title>{}</title><polyline style=\"stroke: var(--c{colour})\" points=\"{}\" />\
@@ -135,7 +135,7 @@ pub(super) fn columns(says: &str, columns: &[(String, u64)]) -> String {
     let most = columns.iter().map(|column| column.1).max().unwrap_or(1).max(1) as f64;
     let width = (WIDTH / columns.len().max(1) as f64).min(64.0);
     // Where columns are narrower than their words, some of them go without.
-    let every = (44.0 / width).ceil().max(1.0) as usize;
+    let every = (48.0 / width).ceil().max(1.0) as usize;
     let mut svg = begin(says, HEIGHT + 40.0);
     for (at, (name, count)) in columns.iter().enumerate() {
         let height = *count as f64 / most * HEIGHT;
@@ -174,7 +174,7 @@ fn short(name: &str) -> String {
 }
 
 /// A number in at most five letters.
-fn compact(count: u64) -> String {
+pub(super) fn compact(count: u64) -> String {
     match count {
         ..10_000 => count.to_string(),
         10_000..10_000_000 => format!("{}k", count / 1_000),
@@ -192,7 +192,7 @@ mod tests {
         let bar = |value| Bar { name: "t".to_owned(), value, more: 0.0, label: String::new() };
         let svg = bars("x", &[bar(0.0), bar(1e18), bar(1.0)], &[(1e17, "limit")]);
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
-        assert!(svg.contains("width=\"178.0\""), "the largest has all the room: {svg}");
+        assert!(svg.contains("width=\"160.0\""), "the largest has all the room: {svg}");
         let empty = lines("x", &[], "", "", "");
         assert!(!empty.contains("NaN") && !empty.contains("inf"), "{empty}");
         assert!(!columns("x", &[]).contains("NaN"));

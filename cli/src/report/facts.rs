@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use rowhouse::doctor::{self, Check, Status};
+use rowhouse::doctor::{self, Check, Detail, Status};
 use rowhouse::{DatabaseStats, ErrorKind, Home, Inspection, RuntimeDbRegistry, TableSize};
 use serde::Serialize;
 
@@ -52,6 +52,38 @@ pub(super) struct Database {
     pub(super) inspection: Option<Inspection>,
     /// Why there are none, when there are none.
     pub(super) tables: std::result::Result<Vec<TableSize>, String>,
+    /// What the doctor found in its log, or why it could not look.
+    pub(super) log: std::result::Result<Log, String>,
+}
+
+impl Database {
+    /// How many of its pages are so many bytes.
+    pub(super) fn pages(&self, bytes: u64) -> Option<u64> {
+        bytes.checked_div(u64::try_from(self.inspection.as_ref()?.page_size).ok()?)
+    }
+}
+
+/// A write-ahead log. The size of its file is no measure of what waits in it: it begins anew without getting shorter.
+#[derive(Clone, Copy)]
+pub(super) struct Log {
+    /// Not in the main file yet.
+    pub(super) left_bytes: u64,
+    pub(super) file_bytes: u64,
+}
+
+impl Log {
+    fn of(check: &Check) -> std::result::Result<Self, String> {
+        let number = |wanted| {
+            check.details.iter().find_map(|(name, value)| match value {
+                Detail::Number(number) if *name == wanted => Some(*number),
+                _ => None,
+            })
+        };
+        match (number("left_bytes"), number("file_bytes")) {
+            (Some(left_bytes), Some(file_bytes)) => Ok(Self { left_bytes, file_bytes }),
+            _ => Err(check.summary.clone()),
+        }
+    }
 }
 
 pub(super) struct Facts {
@@ -72,9 +104,18 @@ impl Facts {
     pub(super) fn gather(home: &Home, per_database: Duration) -> Result<Self> {
         let registry = RuntimeDbRegistry::new(home);
         let cleaner = Cleaner::new();
-        let looked = |stats| look(&registry, stats, per_database, &cleaner);
-        let databases: Vec<_> = registry.stats()?.into_iter().map(looked).collect();
+        let stats = registry.stats()?;
         let examined = doctor::run(home, &doctor::Options::default())?;
+        let log = |name: &str| {
+            let id = format!("{name}.log");
+            let check = examined.checks.iter().find(|check| check.id == id);
+            check.map_or_else(|| Err("the doctor did not look at it".to_owned()), Log::of)
+        };
+        let looked = |stats: DatabaseStats| {
+            let log = log(&stats.info.name);
+            look(&registry, stats, log, per_database, &cleaner)
+        };
+        let databases: Vec<_> = stats.into_iter().map(looked).collect();
         let mut findings: Vec<_> = examined.checks.into_iter().filter_map(Finding::of).collect();
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
         let generated_at = jiff::Timestamp::now();
@@ -108,12 +149,13 @@ fn sizes(databases: &[Database]) -> BTreeMap<String, u64> {
 fn look(
     registry: &RuntimeDbRegistry,
     stats: DatabaseStats,
+    log: std::result::Result<Log, String>,
     per_database: Duration,
     cleaner: &Cleaner,
 ) -> Database {
     let name = &stats.info.name;
     if !stats.info.present {
-        return Database { stats, inspection: None, tables: Err("there is no file yet".to_owned()) };
+        return Database { stats, inspection: None, tables: Err("there is no file yet".to_owned()), log };
     }
     // What is in the way of a look is a finding of the doctor.
     let inspection = registry.inspect(name).ok();
@@ -123,5 +165,5 @@ fn look(
         }
         _ => cleaner.text(&error.to_string()),
     });
-    Database { stats, inspection, tables }
+    Database { stats, inspection, tables, log }
 }

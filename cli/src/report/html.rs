@@ -26,10 +26,11 @@ impl Display for Text<'_> {
     }
 }
 
-/// A table whose cells are texts; the columns of these numbers are numbers.
+/// A table whose cells are texts; the columns of these numbers are numbers. On a phone each row is a card, whose cells say
+/// what they are: so each knows the name of its column.
 pub(super) fn table(header: &[&str], numbers: &[usize], rows: &[Vec<String>]) -> String {
     let mut text = String::from("<div class=\"wide\"><table>\n<thead><tr>");
-    let class = |at: usize| if numbers.contains(&at) { " class=\"n\"" } else { "" };
+    let class = |at: usize| if numbers.contains(&at) { " class=\"n\"" } else { " class=\"long\"" };
     // Writing to a String cannot fail, here and below.
     for (at, name) in header.iter().enumerate() {
         let _ = write!(text, "<th{}>{}</th>", class(at), Text(name));
@@ -38,7 +39,8 @@ pub(super) fn table(header: &[&str], numbers: &[usize], rows: &[Vec<String>]) ->
     for row in rows {
         text += "<tr>";
         for (at, cell) in row.iter().enumerate() {
-            let _ = write!(text, "<td{}>{}</td>", class(at), Text(cell));
+            let name = Text(header.get(at).copied().unwrap_or_default());
+            let _ = write!(text, "<td{} data-name=\"{name}\">{}</td>", class(at), Text(cell));
         }
         text += "</tr>\n";
     }
@@ -98,8 +100,16 @@ table { border-collapse: collapse; font-size: 0.9rem; }
 th, td { text-align: left; padding: 0.25rem 0.75rem 0.25rem 0; border-bottom: 1px solid var(--line); white-space: nowrap;
   max-width: 24rem; overflow: hidden; text-overflow: ellipsis; }
 .n { text-align: right; font-variant-numeric: tabular-nums; }
-svg { display: block; width: 100%; max-width: 34rem; height: auto; font: 11px system-ui, sans-serif; }
-svg text { fill: var(--front); } svg .soft { fill: var(--soft); }
+@media (max-width: 44rem) { thead { display: none; } table, tbody, tr, td { display: block; max-width: none; }
+  tr { display: grid; grid-template-columns: 1fr 1fr; column-gap: 1.5rem; border: 1px solid var(--line);
+    border-radius: 6px; margin: 0.5rem 0; padding: 0.25rem 0.75rem; }
+  td { display: flex; justify-content: space-between; gap: 1rem; border: 0; padding: 0.1rem 0; text-align: right;
+    white-space: normal; overflow-wrap: anywhere; }
+  td::before { content: attr(data-name); color: var(--soft); white-space: nowrap; }
+  td:first-child, td.long { grid-column: 1 / -1; } td:first-child { font-weight: 600; } }
+svg { display: block; width: 100%; max-width: 30rem; height: auto; font: 12px system-ui, sans-serif; }
+svg text { fill: var(--front); paint-order: stroke; stroke: var(--back); stroke-width: 3px; }
+svg .soft { fill: var(--soft); }
 svg .bar { fill: var(--bar); } svg .index { fill: var(--bar); opacity: 0.5; }
 svg .axis { stroke: var(--line); } svg .limit { stroke: var(--warning); stroke-dasharray: 4 3; }
 svg polyline { fill: none; stroke-width: 2; }

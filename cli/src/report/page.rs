@@ -90,7 +90,7 @@ fn databases(facts: &Facts) -> String {
         "schema",
         "size",
         "free",
-        "log",
+        "log file",
         "processes",
         "commits",
         "queued",
@@ -203,6 +203,7 @@ fn spread(times: &Distribution) -> Vec<(String, u64)> {
     buckets[first..=last].iter().map(|(end, count)| (name(*end), *count)).collect()
 }
 
+/// How far each log is behind, not how long its file is.
 fn logs(facts: &Facts) -> String {
     let limits = Limits::default();
     let shown: Vec<_> =
@@ -212,18 +213,36 @@ fn logs(facts: &Facts) -> String {
     }
     let bar = |database: &&Database| Bar {
         name: database.stats.info.name.clone(),
-        value: database.stats.info.wal_bytes as f64,
+        value: database.log.as_ref().map_or(0.0, |log| log.left_bytes as f64),
         more: 0.0,
-        label: match database.stats.total.checkpoint_lag {
-            0 => size(database.stats.info.wal_bytes),
-            lag => format!("{} (lag {lag})", size(database.stats.info.wal_bytes)),
-        },
+        label: database.log.as_ref().map_or_else(|_| "not known".to_owned(), |log| size(log.left_bytes)),
     };
     let bars: Vec<_> = shown.iter().map(bar).collect();
     let worked_off = format!("worked off from {}", size(limits.wal_soft));
-    charts::bars("Size of each write-ahead log", &bars, &[(limits.wal_soft as f64, &worked_off)])
-        + "<p class=\"soft\">Lag: pages that the last checkpoint had to leave in the log, for somebody reads them \
-           still.</p>\n"
+    let says = "Lag of each write-ahead log: what of it is not in its database yet";
+    let mut text = charts::bars(says, &bars, &[(limits.wal_soft as f64, &worked_off)]);
+    text += "<p class=\"soft\">Lag: what is not in the database yet. The file of a log keeps the length that it once \
+             needed.</p>\n<ul class=\"soft\">\n";
+    for database in shown {
+        let name = Text(&database.stats.info.name);
+        // Writing to a String cannot fail.
+        let _ = match &database.log {
+            Ok(log) if log.file_bytes == 0 => continue,
+            Ok(log) => {
+                let lag = database
+                    .pages(log.left_bytes)
+                    .map_or_else(String::new, |pages| format!("{pages} pages, "));
+                writeln!(
+                    text,
+                    "<li>{name}: {lag}{} in a file of {}</li>",
+                    size(log.left_bytes),
+                    size(log.file_bytes)
+                )
+            }
+            Err(why) => writeln!(text, "<li>{name}: {}</li>", Text(why)),
+        };
+    }
+    text + "</ul>\n"
 }
 
 fn processes(facts: &Facts) -> String {
@@ -243,7 +262,9 @@ fn processes(facts: &Facts) -> String {
         }
     }
     if rows.is_empty() {
-        return "<p class=\"soft\">Nobody has a database open.</p>\n".to_owned();
+        return "<p class=\"soft\">No program of this library has a database open. <code>rowhouse who</code> names others \
+                that do.</p>\n"
+            .to_owned();
     }
     let left = rows.len().saturating_sub(MOST_PROCESSES);
     rows.truncate(MOST_PROCESSES);
