@@ -6,12 +6,18 @@
 //!   somebody between, says that it has no TLS.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use postgres::Config;
-use postgres::config::{Host, SslMode, TargetSessionAttrs};
+use tokio_postgres::Config;
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
+use super::client::Client;
+use super::failure::Failure;
+use super::host::{Host as Found, Place};
+use super::socket::look_up;
 use super::tls;
+use super::tries::random;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Longer than any server that can be reached takes to answer; one that cannot is not waited for longer, since another
@@ -25,7 +31,7 @@ const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 /// A server, or several of which one takes writes.
 #[derive(Clone)]
 pub(crate) struct Address {
-    config: Config,
+    config: Arc<Config>,
     name: String,
     roots: Option<PathBuf>,
 }
@@ -43,6 +49,15 @@ impl Address {
         })?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(invalid("the URL of the PostgreSQL server names no host"));
+        }
+        let hosts = count_of_hosts(&config);
+        let (named, addressed) = (config.get_hosts().len(), config.get_hostaddrs().len());
+        if (named > 0 && addressed > 0 && named != addressed)
+            || (config.get_ports().len() > 1 && config.get_ports().len() != hosts)
+        {
+            return Err(invalid(
+                "the URL of the PostgreSQL server has not one address and port for each host",
+            ));
         }
         if config.get_user().is_none() {
             return Err(invalid("the URL of the PostgreSQL server names no user"));
@@ -72,7 +87,7 @@ impl Address {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
         let name = name_of(&config);
-        Ok(Self { config, name, roots })
+        Ok(Self { config: Arc::new(config), name, roots })
     }
 
     /// By what errors call it.
@@ -85,29 +100,81 @@ impl Address {
         has_others(&self.config)
     }
 
-    /// Connects, within at most that time for each host.
-    pub(super) fn connect(&self, within: Duration) -> Result<postgres::Client, ConnectError> {
-        let mut config = self.config.clone();
+    /// Connects to the first host that will do, by `until`.
+    ///
+    /// # Errors
+    /// Those of the last host that was tried.
+    pub(super) fn connect(&self, until: Instant) -> Result<(Client, Found), Failure> {
+        let tls = match self.config.get_ssl_mode() {
+            SslMode::Disable => None,
+            _ => Some(tls::connector(self.roots.as_deref()).map_err(Failure::told)?),
+        };
         let own = self.config.get_connect_timeout().copied().unwrap_or(LONGEST_CONNECT);
-        config.connect_timeout(own.min(within).max(Duration::from_millis(1)));
-        if config.get_ssl_mode() == SslMode::Disable {
-            return config.connect(postgres::NoTls).map_err(ConnectError::Server);
+        let hosts = count_of_hosts(&self.config);
+        let first = match self.config.get_load_balance_hosts() {
+            LoadBalanceHosts::Random => (random() * hosts as f64) as usize,
+            _ => 0,
+        };
+        let mut failed = Failure::late();
+        for tried in 0..hosts {
+            let now = Instant::now();
+            let left = until.saturating_duration_since(now);
+            if left.is_zero() {
+                break;
+            }
+            // The others get their part of what is left.
+            let by = now + own.min(left / (hosts - tried) as u32);
+            match self.connect_to((first + tried) % hosts, tls.as_ref(), by) {
+                Ok(found) => return Ok(found),
+                Err(failure) => failed = failure,
+            }
         }
-        let tls = tls::connector(self.roots.as_deref()).map_err(ConnectError::Here)?;
-        config.connect(tls).map_err(ConnectError::Server)
+        Err(failed)
+    }
+
+    fn connect_to(
+        &self,
+        at: usize,
+        tls: Option<&tls::Connector>,
+        until: Instant,
+    ) -> Result<(Client, Found), Failure> {
+        let config = &self.config;
+        let port = port_of(config, at);
+        let name = match config.get_hosts().get(at) {
+            Some(Host::Tcp(name)) => name.clone(),
+            _ => String::new(),
+        };
+        let places = match (config.get_hostaddrs().get(at), config.get_hosts().get(at)) {
+            (Some(ip), _) => vec![Place::Tcp(*ip, port)],
+            (None, Some(Host::Unix(folder))) => vec![Place::Unix(folder.clone(), port)],
+            (None, _) => {
+                let found = look_up(&name, until).map_err(|error| Failure::unreachable(&error))?;
+                found.into_iter().map(|ip| Place::Tcp(ip, port)).collect()
+            }
+        };
+        let mut failed = Failure::late();
+        for place in places {
+            let host = Found::new(place, name.clone(), config.clone(), tls.cloned());
+            match host.connect(until) {
+                Ok(client) => return Ok((client, host)),
+                Err(failure) => failed = failure,
+            }
+        }
+        Err(failed)
     }
 }
 
-/// Why there is no connection.
-pub(super) enum ConnectError {
-    /// As the driver says it.
-    Server(postgres::Error),
-    /// Nothing was tried.
-    Here(Error),
+fn count_of_hosts(config: &Config) -> usize {
+    config.get_hosts().len().max(config.get_hostaddrs().len())
+}
+
+fn port_of(config: &Config, at: usize) -> u16 {
+    let ports = config.get_ports();
+    ports.get(at).or(ports.first()).copied().unwrap_or(5432)
 }
 
 fn has_others(config: &Config) -> bool {
-    config.get_hosts().len().max(config.get_hostaddrs().len()) > 1
+    count_of_hosts(config) > 1
 }
 
 /// Whether all its hosts are this machine.
@@ -120,8 +187,7 @@ fn is_near(config: &Config) -> bool {
 }
 
 fn name_of(config: &Config) -> String {
-    let ports = config.get_ports();
-    let port = |at: usize| ports.get(at).or(ports.first()).copied().unwrap_or(5432);
+    let port = |at| port_of(config, at);
     let hosts = config.get_hosts().iter().enumerate().map(|(at, host)| match host {
         Host::Tcp(name) => format!("{name}:{}", port(at)),
         Host::Unix(path) => format!("{}:{}", path.display(), port(at)),

@@ -90,7 +90,7 @@ impl Database {
                 Err(Failed::Again(failure)) => failure,
                 Err(Failed::Unanswered(answer, failure)) => {
                     let pool = &shared.server.pool;
-                    match operation.was_committed(pool, &shared.schema, deadline) {
+                    match operation.was_committed(pool, &shared.schema, deadline, shared.deadline) {
                         Ok(true) => return Ok(answer),
                         Ok(false) => failure,
                         Err(error) => return Err(self.name(error)),
@@ -136,7 +136,7 @@ impl Shared {
         begin.push_str("; SET LOCAL plan_cache_mode = force_custom_plan");
         connection.batch(&begin)?;
         let end = RollBack(&mut connection);
-        let session = Session::new(end.0, &self.schema, deadline);
+        let session = Session::new(end.0, &self.schema);
         let answer = read(&session);
         match session.into_failure() {
             // Whatever it answers, it answers from half a snapshot.
@@ -165,7 +165,7 @@ impl Shared {
             return Err(self.sorted(&mut connection, failure));
         }
         let end = RollBack(&mut connection);
-        let session = Session::new(&mut *end.0, &self.schema, deadline);
+        let session = Session::new(&mut *end.0, &self.schema);
         let ran = {
             let _mark = InJob::mark();
             catch_unwind(AssertUnwindSafe(|| job(&session)))
@@ -184,7 +184,7 @@ impl Shared {
             (Ok(Ok(_)), Some(failure)) => return Err(self.sorted(end.0, failure)),
             (Ok(Ok(answer)), None) => answer,
         };
-        if let Err(failure) = end.0.batch(&operation.commit()) {
+        if let Err(failure) = end.0.commit(&operation.commit()) {
             return Err(match failure.class {
                 Class::Lost => Failed::Unanswered(answer, failure),
                 _ => self.sorted(end.0, failure),
@@ -224,12 +224,14 @@ impl Shared {
 pub(super) fn settings(schema: &str, deadline: Instant) -> String {
     let left = deadline.saturating_duration_since(Instant::now()).as_millis();
     let left = left.clamp(1, i32::MAX.unsigned_abs().into());
-    // A little less for a lock: that it was one is what a caller should learn.
+    // The server's own end of it comes a little before the caller's, so that its answer is still heard; and a little less
+    // for a lock: that it was one is what a caller should learn.
+    let for_statements = (left - left / 32).max(1);
     let for_locks = (left - left / 16).max(1);
     // For a client that is gone; one that lives ends its transaction itself.
     let for_silence = left.saturating_add(10_000).min(i32::MAX.unsigned_abs().into());
     format!(
-        "SET LOCAL search_path = {schema}; SET LOCAL statement_timeout = {left}; SET LOCAL lock_timeout = {for_locks}; \
+        "SET LOCAL search_path = {schema}; SET LOCAL statement_timeout = {for_statements}; SET LOCAL lock_timeout = {for_locks}; \
          SET LOCAL idle_in_transaction_session_timeout = {for_silence}"
     )
 }

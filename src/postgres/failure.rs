@@ -8,11 +8,12 @@
 //! | 57P01 to 57P05, 08xxx, 25P03, none at all | the connection is lost | another connection, then again |
 //! | 25006 | a standby answers | another connection, where there are several hosts |
 //! | 57014 | the deadline | `Timeout` |
+//! | no answer until the deadline | the server or the way to it stands still | the connection is lost; `Timeout` |
 //! | others | the caller's, or the server's | told |
 //!
 //! The server's own texts may quote values, so none of them is passed on: the code, and what is named of the schema.
 
-use postgres::error::DbError;
+use tokio_postgres::error::DbError;
 
 use crate::error::{Error, ErrorKind};
 
@@ -39,41 +40,75 @@ impl Failure {
         Self { class: Class::Final, error }
     }
 
+    /// The connection said nothing more.
+    pub(super) fn lost() -> Self {
+        Self::of_way(Error::new(ErrorKind::Io, "the connection to the PostgreSQL server was lost"))
+    }
+
+    /// The system could not reach the server.
+    pub(super) fn unreachable(error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::TimedOut {
+            return Self::late();
+        }
+        Self::of_way(Error::new(ErrorKind::Io, format!("the PostgreSQL server cannot be reached: {error}")))
+    }
+
+    /// The time was over before the server answered.
+    pub(super) fn late() -> Self {
+        Self::of_way(Error::new(ErrorKind::Timeout, "the PostgreSQL server did not answer in time"))
+    }
+
+    /// The time was over before the server was asked.
+    pub(super) fn over() -> Self {
+        Self::told(Error::new(ErrorKind::Timeout, "the deadline passed; nothing was done"))
+    }
+
+    /// A server that only answers reads, where one is wanted that takes writes.
+    pub(super) fn read_only() -> Self {
+        let error = Error::new(ErrorKind::ReadOnly, "this server takes no writes");
+        Self { class: Class::Lost, error: error.advise(OTHER_SERVER) }
+    }
+
+    /// One that takes writes where one is wanted that does not, or the other way round.
+    pub(super) fn other_kind(wants_writes: bool) -> Self {
+        if wants_writes {
+            return Self::read_only();
+        }
+        Self::of_way(Error::new(ErrorKind::Io, "the PostgreSQL server is not read-only, as its URL asks"))
+    }
+
+    fn of_way(error: Error) -> Self {
+        let advice = "look whether the server runs, and whether its address is right";
+        Self { class: Class::Lost, error: error.advise(advice) }
+    }
+
     /// The same when it came from the beginning of a transaction that may write: a standby says that it cannot do that.
     pub(super) fn at_begin(self) -> Self {
         match self.error.kind() {
-            ErrorKind::Unsupported => {
-                let error = Error::new(ErrorKind::ReadOnly, "this server takes no writes");
-                Self { error: error.advise(OTHER_SERVER), ..self }
-            }
+            ErrorKind::Unsupported => Self { class: self.class, ..Self::read_only() },
             _ => self,
         }
     }
 }
 
-impl From<postgres::Error> for Failure {
-    fn from(error: postgres::Error) -> Self {
-        error.as_db_error().map_or_else(|| lost(&error), of_server)
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        error.as_db_error().map_or_else(|| of_driver(&error), of_server)
     }
 }
 
 const OTHER_SERVER: &str = "name the server that does in the URL, or all of them";
 
-fn lost(error: &postgres::Error) -> Failure {
-    let mut made = Error::new(ErrorKind::Io, "the connection to the PostgreSQL server was lost");
+fn of_driver(error: &tokio_postgres::Error) -> Failure {
     // Of the driver's own errors only those of the system have nothing of the caller's in them.
     let mut source = std::error::Error::source(error);
     while let Some(inner) = source {
         if let Some(io) = inner.downcast_ref::<std::io::Error>() {
-            made = Error::new(ErrorKind::Io, format!("the PostgreSQL server cannot be reached: {io}"));
-            break;
+            return Failure::unreachable(io);
         }
         source = inner.source();
     }
-    Failure {
-        class: Class::Lost,
-        error: made.advise("look whether the server runs, and whether its address is right"),
-    }
+    Failure::lost()
 }
 
 fn of_server(error: &DbError) -> Failure {

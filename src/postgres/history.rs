@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use postgres::{SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::types::ToSql;
 
 use super::connection::Connection;
 use super::failure::Failure;
@@ -69,7 +69,7 @@ pub(super) fn read(connection: &mut Connection, schema: &str) -> Result<Record, 
          (to_regclass('{schema}.rowhouse_meta') IS NOT NULL \
           AND to_regclass('{schema}.refinery_schema_history') IS NOT NULL)::int"
     );
-    let rows = rows(connection, &there)?;
+    let rows = connection.rows(&there)?;
     let row = rows.first().ok_or_else(damaged)?;
     let (exists, has_tables) = (row.get(0) == Some("1"), row.get(1) != Some("0"));
     let mut record = Record { exists, has_tables, meta: None, applied: BTreeMap::new() };
@@ -78,7 +78,7 @@ pub(super) fn read(connection: &mut Connection, schema: &str) -> Result<Record, 
     }
     let meta = "SELECT domain, schema_version, oldest_reader, oldest_writer, program, program_version, written_at \
                 FROM rowhouse_meta WHERE id = 1";
-    for row in self::rows(connection, meta)? {
+    for row in connection.rows(meta)? {
         let text = |at| row.get(at).map(str::to_owned).ok_or_else(damaged);
         let number = |at| row.get(at).and_then(|digits| digits.parse().ok()).ok_or_else(damaged);
         record.meta = Some(SchemaMeta {
@@ -91,22 +91,13 @@ pub(super) fn read(connection: &mut Connection, schema: &str) -> Result<Record, 
             written_at: text(6)?,
         });
     }
-    for row in self::rows(connection, "SELECT version, name, checksum FROM refinery_schema_history")? {
+    for row in connection.rows("SELECT version, name, checksum FROM refinery_schema_history")? {
         let version = row.get(0).and_then(|digits| digits.parse().ok()).ok_or_else(damaged)?;
         let name = row.get(1).ok_or_else(damaged)?.to_owned();
         let checksum = row.get(2).and_then(|digits| digits.parse().ok()).ok_or_else(damaged)?;
         record.applied.insert(version, Applied { name, checksum });
     }
     Ok(record)
-}
-
-fn rows(connection: &mut Connection, text: &str) -> Result<Vec<SimpleQueryRow>, Failure> {
-    let messages = connection.client.simple_query(text).map_err(|error| connection.failed(error))?;
-    let row = |message| match message {
-        SimpleQueryMessage::Row(row) => Some(row),
-        _ => None,
-    };
-    Ok(messages.into_iter().filter_map(row).collect())
 }
 
 fn damaged() -> Failure {
@@ -125,25 +116,30 @@ pub(super) fn create(connection: &mut Connection) -> Result<(), Failure> {
 }
 
 /// Writes one applied migration down.
-pub(super) fn record(connection: &mut Connection, migration: &Migration) -> Result<(), Failure> {
+pub(super) fn record(
+    connection: &mut Connection,
+    schema: &str,
+    migration: &Migration,
+) -> Result<(), Failure> {
     let version = migration.version() as i32; // parsed from one
     let (at, checksum) = (now(), migration.checksum().to_string());
-    let written = connection.client.execute(INSERT_HISTORY, &[&version, &migration.name(), &at, &checksum]);
-    written.map(drop).map_err(|error| connection.failed(error))
+    let insert = connection.prepare(schema, INSERT_HISTORY)?;
+    connection.execute(&insert, &[&version, &migration.name(), &at, &checksum]).map(drop)
 }
 
 /// Writes down whose schema it is, at which version, and by which program.
 pub(super) fn describe(
     connection: &mut Connection,
+    schema: &str,
     domain: &Domain,
     version: i64,
     (program, its_version): (&str, &str),
 ) -> Result<(), Failure> {
     let Domain { name, oldest_reader, oldest_writer, .. } = domain;
-    let written = connection
-        .client
-        .execute(WRITE_META, &[name, &version, oldest_reader, oldest_writer, &program, &its_version, &now()]);
-    written.map(drop).map_err(|error| connection.failed(error))
+    let write = connection.prepare(schema, WRITE_META)?;
+    let params: [&(dyn ToSql + Sync); 7] =
+        [name, &version, oldest_reader, oldest_writer, &program, &its_version, &now()];
+    connection.execute(&write, &params).map(drop)
 }
 
 /// RFC 3339, UTC.

@@ -75,7 +75,7 @@ fn bring_up(
     let state = look(domain, record)?;
     if !state.settled() {
         history::create(connection)?;
-        apply(connection, domain, &state, program)?;
+        apply(connection, schema, domain, &state, program)?;
     }
     connection.batch("SET LOCAL statement_timeout = 0; COMMIT")
 }
@@ -92,6 +92,7 @@ fn look(domain: &Domain, record: Record) -> Result<State, Failure> {
 
 fn apply(
     connection: &mut Connection,
+    schema: &str,
     domain: &Domain,
     state: &State,
     program: (&str, &str),
@@ -102,8 +103,8 @@ fn apply(
             let message = format!("the migration {migration}: {}", failure.error.message());
             Failure { error: failure.error.worded(message), ..failure }
         })?;
-        history::record(connection, migration)?;
+        history::record(connection, schema, migration)?;
         version = version.max(migration.version());
     }
-    history::describe(connection, domain, version, program)
+    history::describe(connection, schema, domain, version, program)
 }

@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`address`], [`tls`] | where a server is, and when its traffic must be encrypted |
+//! | [`host`], [`socket`], [`client`] | one host: reached, spoken to, and waited for until a deadline |
 //! | [`server`], [`pool`], [`connection`] | connections: made when needed, lent to one caller at a time |
 //! | [`on_server`] | the domains of a runtime that are on it |
 //! | [`database`] | one domain: reads, writes, and when they run again |
@@ -18,21 +19,27 @@
 //! 3. A job whose statement failed is never committed, also when it answers otherwise.
 //! 4. Everything that a transaction depends on is set inside it: a pooler may give each one another connection.
 //! 5. No password, bound value or row is in an error.
+//! 6. Every wait ends at the caller's deadline, whatever the server does or the network swallows; only whether a write
+//!    was committed is asked for a little longer.
 //!
-//! Tests: `tests/postgres.rs` (configuration, errors, lost connections), `tests/stores_on_postgres.rs` (the stores'
+//! Tests: `tests/postgres.rs` (configuration, errors, lost connections), `tests/postgres_deadlines.rs` (6),
+//! `tests/hosts_on_postgres.rs` (2, while a primary is killed), `tests/stores_on_postgres.rs` (the stores'
 //! contract, and that both engines have one logical schema).
 
 mod address;
+mod client;
 mod connection;
 mod database;
 mod failure;
 mod history;
+mod host;
 mod migrate;
 mod on_server;
 mod operation;
 mod pool;
 mod server;
 mod session;
+mod socket;
 mod tls;
 mod tries;
 mod value;

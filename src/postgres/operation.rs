@@ -8,7 +8,6 @@
 
 use std::time::{Duration, Instant};
 
-use postgres::SimpleQueryMessage;
 use uuid::Uuid;
 
 use super::failure::{Class, Failure};
@@ -19,6 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// How long an id is kept, by the server's clock. Far more than [`LONGEST_QUESTION`], whatever a clock does in between.
 const KEPT: Duration = Duration::from_mins(30);
 const LONGEST_QUESTION: Duration = Duration::from_mins(5);
+const LONGEST_AFTER: Duration = Duration::from_secs(5);
 
 /// Writes of a process after which it removes old ids: twice as many as it left since.
 pub(super) const SWEPT_EVERY: u64 = 1_000;
@@ -42,14 +42,21 @@ impl Operation {
         )
     }
 
-    /// Whether it was committed; if not, it never will be.
+    /// Whether it was committed; if not, it never will be. That is asked until the deadline, and where that is near for
+    /// `after` from now, at most [`LONGEST_AFTER`]: an answer is worth more than the time, and a new primary takes a
+    /// second.
     ///
     /// # Errors
     /// `OutcomeUnknown` when no server could be asked in time.
-    pub(super) fn was_committed(&self, pool: &Pool, schema: &str, deadline: Instant) -> Result<bool> {
-        // Also after the deadline: an answer is worth more than the time, and a new primary takes a second.
+    pub(super) fn was_committed(
+        &self,
+        pool: &Pool,
+        schema: &str,
+        deadline: Instant,
+        after: Duration,
+    ) -> Result<bool> {
         let now = Instant::now();
-        let until = deadline.clamp(now + Duration::from_secs(5), now + LONGEST_QUESTION);
+        let until = deadline.clamp(now + after.min(LONGEST_AFTER), now + LONGEST_QUESTION);
         let mut tries = Tries::until(until);
         loop {
             let failure = match self.ask(pool, schema, until) {
@@ -71,9 +78,7 @@ impl Operation {
              SELECT committed::int FROM rowhouse_operation WHERE id = '{0}'; COMMIT",
             self.0
         );
-        let answer = connection.client.simple_query(&text);
-        let messages = answer.map_err(|error| {
-            let mut failure = connection.failed(error);
+        let rows = connection.rows(&text).map_err(|mut failure| {
             // A standby that is about to take over says so.
             if failure.error.kind() == ErrorKind::ReadOnly {
                 failure.class = Class::Again;
@@ -82,11 +87,7 @@ impl Operation {
             connection.give_up();
             failure
         })?;
-        let found = messages.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0),
-            _ => None,
-        });
-        Ok(found == Some("1"))
+        Ok(rows.first().and_then(|row| row.get(0)) == Some("1"))
     }
 }
 

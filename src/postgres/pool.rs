@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - There are never more than `size`, and none that is known to be lost is lent.
-//! - Who waits for one, or for a server that does not answer, does so until its own deadline, and learns why.
+//! - Who waits for one, or for a server that does not answer, does so until its own deadline, and learns why; what is
+//!   done on a connection ends at the deadline for which it was lent.
 //! - Nothing is connected or disconnected under the lock, and no thread runs while nobody asks.
 
 use std::ops::{Deref, DerefMut};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::address::{Address, ConnectError};
+use super::address::Address;
 use super::connection::Connection;
 use super::failure::Failure;
 use super::tries::Tries;
@@ -73,13 +74,14 @@ impl Pool {
             // From here on the place is given back by dropping this.
             let mut lent = Lent { pool: self, connection: resting };
             let is_good = match &mut lent.connection {
-                Some(connection) => connection.is_good(UNASKED, LONGEST_ASK),
+                Some(connection) => connection.is_good(UNASKED, deadline.min(Instant::now() + LONGEST_ASK)),
                 none => {
                     *none = Some(self.connect(deadline)?);
                     true
                 }
             };
             if is_good {
+                lent.lend(deadline);
                 return Ok(lent);
             }
         }
@@ -106,11 +108,7 @@ impl Pool {
     }
 
     fn connect(&self, deadline: Instant) -> Result<Connection, Failure> {
-        let connected = match self.address.connect(deadline.saturating_duration_since(Instant::now())) {
-            Ok(client) => Ok(Connection::new(client)),
-            Err(ConnectError::Server(error)) => Err(Failure::from(error)),
-            Err(ConnectError::Here(error)) => Err(Failure::told(error)),
-        };
+        let connected = self.address.connect(deadline).map(|(client, host)| Connection::new(client, host));
         self.state.lock().trouble = connected.as_ref().err().map(|failure| failure.error.clone());
         connected
     }

@@ -87,9 +87,12 @@ impl Server {
 
     fn ask(&self, deadline: Instant) -> Result<(i64, String), Failure> {
         let mut connection = self.pool.take_once(deadline)?;
-        let text = "SELECT current_setting('server_version_num')::bigint, current_setting('server_encoding')";
-        let row = connection.client.query_typed_one(text, &[]).map_err(|error| connection.failed(error))?;
-        let read = || Some((row.try_get(0).ok()?, row.try_get(1).ok()?));
+        let text = "SELECT current_setting('server_version_num'), current_setting('server_encoding')";
+        let rows = connection.rows(text)?;
+        let read = || {
+            let row = rows.first()?;
+            Some((row.get(0)?.parse().ok()?, row.get(1)?.to_owned()))
+        };
         read().ok_or_else(|| {
             Failure::told(Error::new(ErrorKind::Unsupported, "the server does not say which release it is"))
         })

@@ -2,10 +2,9 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::Instant;
 
-use postgres::types::ToSql;
-use postgres::{Client, Statement};
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row as Found, Statement};
 
 use super::connection::Connection;
 use super::failure::Failure;
@@ -17,14 +16,13 @@ use crate::sql::{self, Row, Value};
 pub(crate) struct Session<'a> {
     connection: RefCell<&'a mut Connection>,
     schema: &'a str,
-    deadline: Instant,
     /// The first statement that failed: the server does nothing more in this transaction.
     failed: RefCell<Option<Failure>>,
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(connection: &'a mut Connection, schema: &'a str, deadline: Instant) -> Self {
-        Self { connection: RefCell::new(connection), schema, deadline, failed: RefCell::default() }
+    pub(super) fn new(connection: &'a mut Connection, schema: &'a str) -> Self {
+        Self { connection: RefCell::new(connection), schema, failed: RefCell::default() }
     }
 
     /// What ended its transaction, if something did.
@@ -37,13 +35,10 @@ impl<'a> Session<'a> {
         &self,
         text: &str,
         params: &[Value],
-        then: impl FnOnce(&mut Client, &Statement, &[&(dyn ToSql + Sync)]) -> Result<T, postgres::Error>,
+        then: impl FnOnce(&mut Connection, &Statement, &[&(dyn ToSql + Sync)]) -> Result<T, Failure>,
     ) -> Result<(Statement, T)> {
         if let Some(failure) = &*self.failed.borrow() {
             return Err(failure.error.clone());
-        }
-        if Instant::now() >= self.deadline {
-            return Err(self.ends_with(Failure::told(late())));
         }
         let mut connection = self.connection.borrow_mut();
         let statement = connection.prepare(self.schema, text).map_err(|failure| self.ends_with(failure))?;
@@ -56,9 +51,9 @@ impl<'a> Session<'a> {
         params.iter().zip(types).try_for_each(|(value, ty)| check(value, ty))?;
         let bound: Vec<_> = params.iter().map(Param).collect();
         let bound: Vec<_> = bound.iter().map(|one| one as &(dyn ToSql + Sync)).collect();
-        match then(&mut connection.client, &statement, &bound) {
+        match then(&mut connection, &statement, &bound) {
             Ok(answer) => Ok((statement, answer)),
-            Err(error) => Err(self.ends_with(connection.failed(error))),
+            Err(failure) => Err(self.ends_with(failure)),
         }
     }
 
@@ -69,22 +64,17 @@ impl<'a> Session<'a> {
     }
 }
 
-fn late() -> Error {
-    Error::new(ErrorKind::Timeout, "the deadline passed; nothing was done")
-}
-
 impl sql::Session for Session<'_> {
     fn execute(&self, text: &str, params: &[Value]) -> Result<u64> {
-        self.run(text, params, |client, statement, bound| client.execute(statement, bound))
+        self.run(text, params, |on, statement, bound| on.execute(statement, bound))
             .map(|(_, changed)| changed)
     }
 
     fn query(&self, text: &str, params: &[Value]) -> Result<Vec<Row>> {
-        let (statement, rows) =
-            self.run(text, params, |client, statement, bound| client.query(statement, bound))?;
+        let (statement, rows) = self.run(text, params, |on, statement, bound| on.query(statement, bound))?;
         let columns: Arc<[String]> =
             statement.columns().iter().map(|column| column.name().to_owned()).collect();
-        let values = |row: &postgres::Row| {
+        let values = |row: &Found| {
             (0..columns.len())
                 .map(|index| {
                     row.try_get::<_, Cell>(index).map(|cell| cell.0).map_err(|_| unknown(&columns[index]))

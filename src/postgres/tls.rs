@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
-use tokio_postgres_rustls::MakeRustlsConnect;
+pub(super) use tokio_postgres_rustls::MakeRustlsConnect as Connector;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::read_file;
@@ -15,7 +15,7 @@ use crate::home::read_file;
 ///
 /// # Errors
 /// `Invalid` when there is no certificate to trust; of the file.
-pub(super) fn connector(roots: Option<&Path>) -> Result<MakeRustlsConnect> {
+pub(super) fn connector(roots: Option<&Path>) -> Result<Connector> {
     let mut trusted = RootCertStore::empty();
     match roots {
         Some(file) => {
@@ -40,5 +40,5 @@ pub(super) fn connector(roots: Option<&Path>) -> Result<MakeRustlsConnect> {
         .map_err(|error| Error::new(ErrorKind::Unsupported, "there is no TLS").caused_by(error))?
         .with_root_certificates(trusted)
         .with_no_client_auth();
-    Ok(MakeRustlsConnect::new(config))
+    Ok(Connector::new(config))
 }

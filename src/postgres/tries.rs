@@ -15,11 +15,13 @@ const MOST: u32 = 1_000;
 pub(super) struct Tries {
     deadline: Instant,
     failed: u32,
+    /// Why the way to the server failed, when that was not for want of time.
+    why: Option<Error>,
 }
 
 impl Tries {
     pub(super) fn until(deadline: Instant) -> Self {
-        Self { deadline, failed: 0 }
+        Self { deadline, failed: 0, why: None }
     }
 
     /// How often it has failed.
@@ -34,24 +36,29 @@ impl Tries {
     pub(super) fn again(&mut self, failure: Failure, rest: impl FnOnce(Duration)) -> Result<()> {
         self.failed += 1;
         let left = self.deadline.saturating_duration_since(Instant::now());
+        if failure.class == Class::Lost && failure.error.kind() != ErrorKind::Timeout {
+            self.why = Some(failure.error.clone());
+        }
         if failure.class == Class::Final || self.failed >= MOST || left.is_zero() {
-            return Err(late(failure));
+            return Err(self.told(failure));
         }
         let grown = FIRST_WAIT.saturating_mul(1 << self.failed.min(10)).min(LONGEST_WAIT);
         rest(grown.mul_f64(0.5 + 0.5 * random()).min(left));
         Ok(())
     }
-}
 
-fn late(Failure { class, error }: Failure) -> Error {
-    match (class, error.kind()) {
-        (Class::Final, _) | (_, ErrorKind::Closed) => error,
-        _ => error.retry_in(LONGEST_WAIT),
+    fn told(&mut self, Failure { class, error }: Failure) -> Error {
+        match (class, error.kind()) {
+            // That the last try had no time left says less than why those before it failed.
+            (_, ErrorKind::Timeout) => self.why.take().unwrap_or(error).retry_in(LONGEST_WAIT),
+            (Class::Final, _) | (_, ErrorKind::Closed) => error,
+            _ => error.retry_in(LONGEST_WAIT),
+        }
     }
 }
 
 /// From 0 to 1. Each state of the standard library's hasher has keys of its own.
-fn random() -> f64 {
+pub(super) fn random() -> f64 {
     let bits = RandomState::new().build_hasher().finish() >> 11;
     bits as f64 / (1_u64 << 53) as f64
 }
@@ -80,5 +87,16 @@ mod tests {
         let mut tries = Tries::until(Instant::now() + Duration::from_hours(1));
         assert_eq!(again(&mut tries, Class::Final), None);
         assert!((0..MOST).any(|_| again(&mut tries, Class::Lost).is_none()));
+    }
+    #[test]
+    fn why_a_server_is_not_reached_is_told_also_when_the_last_try_had_no_time() {
+        let mut tries = Tries::until(Instant::now() + Duration::from_hours(1));
+        let refused = Failure::unreachable(&std::io::ErrorKind::ConnectionRefused.into());
+        tries.again(refused, |_| {}).expect("again");
+        tries.deadline = Instant::now();
+        let told = tries.again(Failure::late(), |_| {}).expect_err("no time");
+        assert_eq!(told.kind(), ErrorKind::Io, "{told}");
+        let told = tries.again(Failure::late(), |_| {}).expect_err("no time");
+        assert_eq!(told.kind(), ErrorKind::Timeout, "{told}");
     }
 }

@@ -161,10 +161,31 @@ impl Server {
 
     /// Ends its first process; the others end when they see it.
     pub fn kill(&self) {
+        signal(self.processes()[0], libc::SIGKILL);
+    }
+
+    /// Stops all its processes where they are, until what this answers is dropped.
+    pub fn freeze(&self) -> Frozen {
+        let frozen = Frozen(self.processes());
+        for pid in &frozen.0 {
+            signal(*pid, libc::SIGSTOP);
+        }
+        frozen
+    }
+
+    /// Its first process, and those that it started.
+    fn processes(&self) -> Vec<i32> {
         let pid = std::fs::read_to_string(self.folder.join("data/postmaster.pid")).expect("it runs");
-        let pid: i32 = pid.lines().next().and_then(|line| line.parse().ok()).expect("a process");
-        // SAFETY: kill(2) with the id that this test's own server wrote down, and which runs.
-        assert_eq!(unsafe { libc::kill(pid, libc::SIGKILL) }, 0);
+        let first: i32 = pid.lines().next().and_then(|line| line.parse().ok()).expect("a process");
+        let all = std::fs::read_dir("/proc").expect("Linux").flatten();
+        let ids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        let is_its = |pid: &i32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // Behind the name, which is in brackets: the state, then the parent.
+            let parent = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
+            parent == Some(&first.to_string())
+        };
+        std::iter::once(first).chain(ids.filter(is_its)).collect()
     }
 
     /// Makes a standby the server that takes writes.
@@ -201,6 +222,22 @@ impl Server {
                 .collect::<Vec<_>>(),
         );
     }
+}
+
+/// Processes of a server that stand still.
+pub struct Frozen(Vec<i32>);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            signal(*pid, libc::SIGCONT);
+        }
+    }
+}
+
+fn signal(pid: i32, signal: i32) {
+    // SAFETY: kill(2) with the id of a process of this test's own server. One that ended meanwhile is answered, no more.
+    unsafe { libc::kill(pid, signal) };
 }
 
 /// The server that the tests of this program share.
