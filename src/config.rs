@@ -4,6 +4,8 @@
 pub(crate) mod backend;
 #[cfg(feature = "agent")]
 pub(crate) mod file;
+#[cfg(feature = "agent")]
+pub(crate) mod lines;
 
 use std::time::Duration;
 

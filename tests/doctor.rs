@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test breaks files from outside")]
 
 mod common;
+mod examined;
 mod processes;
 mod small_disk;
 mod transcripts;
@@ -15,8 +16,9 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use common::LONG;
+use examined::{copy_home, examine, names_only, notable, options, row};
 use processes::{BUILT_IN, Child, sparse};
-use rowhouse::doctor::{self, Check, Options, Report, Status};
+use rowhouse::doctor::{self, Report, Status};
 use rowhouse::stores::backfill::Reread;
 use rowhouse::{BackupOptions, Domain, ErrorKind, Home, MaintainOptions, RestoreOptions, Runtime};
 use small_disk::SmallDisk;
@@ -34,6 +36,32 @@ fn child_entry() {
             processes::say("ready");
             processes::listen();
         }
+        // May do less than others when it opens the file.
+        [role, file] if role == "few files" => limited(libc::RLIMIT_NOFILE, 64, file.as_ref()),
+        [role, file] if role == "short files" => limited(libc::RLIMIT_FSIZE, 8 << 20, file.as_ref()),
+        [role, file] if role == "all files" => limited(libc::RLIMIT_NOFILE, 300, file.as_ref()),
+        [role, file] if role == "lock" => {
+            let lock =
+                fs::File::options().write(true).create(true).truncate(false).open(file).expect("the file");
+            lock.lock().expect("nobody has it");
+            processes::say("ready");
+            processes::listen();
+        }
+        // As a program that loads the system's SQLite, an old one.
+        [role, file] if role == "old" => {
+            let folder = processes::folder();
+            let library = folder.path().join("libsqlite3.so.0.8.6");
+            fs::write(&library, [&[0; 4096][..], b"\x003.46.1\0", &[0; 4096]].concat()).expect("written");
+            let library = fs::File::open(library).expect("it");
+            // SAFETY: nobody changes or shortens this file of our own, and nothing is read from the mapping.
+            let _loaded = unsafe { memmap2::Mmap::map(&library) }.expect("mapped");
+            let connection = processes::plain(file.as_ref());
+            let rows =
+                connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
+            rows.expect("a read");
+            processes::say("ready");
+            processes::listen();
+        }
         [role, file] if role == "keep" => {
             let _kept = fs::File::open(file).expect("the file");
             processes::say("ready");
@@ -41,6 +69,23 @@ fn child_entry() {
         }
         _ => panic!("a role and a file: {arguments:?}"),
     }
+}
+
+/// Opens the file with a limit; with one for 300 files it has all but a few of them open.
+fn limited(of: libc::__rlimit_resource_t, most: u64, file: &Path) {
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: the limit is ours, and outlives the call.
+    assert_eq!(unsafe { libc::setrlimit(of, &raw const limit) }, 0);
+    let connection = processes::plain(file);
+    let rows = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0));
+    rows.expect("a read");
+    let mut open = Vec::new();
+    while most == 300 && open.len() < 285 {
+        let Ok(one) = fs::File::open("/dev/null") else { break };
+        open.push(one);
+    }
+    processes::say("ready");
+    processes::listen();
 }
 
 /// A home with the four databases, and three transcripts that are indexed. Made once; every test breaks a copy.
@@ -70,8 +115,7 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let folder = processes::folder();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).expect("private");
-        copy(sound(), folder.path());
+        copy_home(sound(), folder.path());
         let place = Self { folder, children: Vec::new() };
         // Rows name their files by path, so each home indexes its own.
         transcripts::write_all(&place.home(), 0..3, 0);
@@ -121,51 +165,6 @@ impl Place {
     fn report(&self) -> Report {
         examine(&self.home())
     }
-}
-
-/// A home without its locks and pages: those of closed databases say nothing.
-fn copy(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).expect("a list").flatten() {
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("a kind").is_dir() {
-            fs::create_dir(&target).expect("a folder");
-            fs::set_permissions(&target, fs::Permissions::from_mode(0o700)).expect("private");
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), &target).expect("copied");
-        }
-    }
-}
-
-/// With time enough for a busy machine.
-fn options() -> Options {
-    let mut options = Options::default();
-    options.deadline = Some(LONG);
-    options
-}
-
-fn examine(home: &Path) -> Report {
-    doctor::run(&Home::at(home), &options()).expect("a report")
-}
-
-fn notable(report: &Report) -> Vec<&str> {
-    report.notable().iter().map(|check| check.id.as_str()).collect()
-}
-
-fn row<'r>(report: &'r Report, id: &str) -> &'r Check {
-    report.check(id).unwrap_or_else(|| panic!("no row {id}: {report:#?}"))
-}
-
-/// Notable is this, and nothing else.
-fn names_only(case: &str, report: &Report, id: &str, status: Status) {
-    assert_eq!(notable(report), [id], "{case}: {:#?}", report.notable());
-    let check = row(report, id);
-    assert_eq!(check.status, status, "{case}: {check:#?}");
-    assert!(check.remediation.is_some() || !check.fixes.is_empty(), "{case}: no way out: {check:#?}");
-    // A repair is for damage, and for a repair that was broken off.
-    let name = id.rsplit_once('.').map_or(id, |(_, name)| name);
-    let is_damage = ["open", "integrity", "leftovers"].contains(&name);
-    assert!(is_damage || check.fixes.iter().all(|fix| !fix.command.contains("repair")), "{case}: {check:#?}");
 }
 
 type Break = fn(&mut Place, &str);
@@ -291,6 +290,15 @@ const OF_A_DATABASE: &[(&str, Break, &str, Status)] = &[
     (
         "written by an SQLite that damages files",
         |place, name| place.write_at(name, 96, &3_046_001_u32.to_be_bytes()),
+        "sqlite",
+        Status::Warning,
+    ),
+    (
+        "open with an SQLite that damages files",
+        |place, name| {
+            let file = place.file(name);
+            place.child("old", &file);
+        },
         "sqlite",
         Status::Warning,
     ),
@@ -425,6 +433,48 @@ const OF_A_HOME: &[(&str, BreakHome, &str, Status)] = &[
         Status::Warning,
     ),
     (
+        "a process that may write short files only",
+        |place| {
+            let file = place.file("goals");
+            place.child("short files", &file);
+        },
+        "environment.limits",
+        Status::Warning,
+    ),
+    (
+        "a process that may open few files",
+        |place| {
+            let file = place.file("logs");
+            place.child("few files", &file);
+        },
+        "environment.limits",
+        Status::Warning,
+    ),
+    (
+        "a process that has all its files open",
+        |place| {
+            let file = place.file("state");
+            place.child("all files", &file);
+        },
+        "environment.limits",
+        Status::Warning,
+    ),
+    (
+        "a config file that makes no sense",
+        |place| fs::write(place.home().join("config.toml"), "logs = [").expect("written"),
+        "environment.settings",
+        Status::Fail,
+    ),
+    (
+        "a level that is none",
+        |place| {
+            fs::write(place.home().join("config.toml"), "[logs]\nlevel = \"loud=very=much\"\n")
+                .expect("written");
+        },
+        "environment.settings",
+        Status::Warning,
+    ),
+    (
         "logs over their bound",
         |place| sparse::grow(&place.file("logs"), 300 << 20),
         "logs.budget",
@@ -445,6 +495,26 @@ const OF_A_HOME: &[(&str, BreakHome, &str, Status)] = &[
         "an indexer that died",
         |place| place.by_hand("state", "UPDATE backfill SET state = 'running', token = 'x', owner_pid = 1"),
         "threads.backfill",
+        Status::Warning,
+    ),
+    (
+        "an indexer that is stopped",
+        |place| {
+            let lock = place.home().join("locks/state.backfill");
+            place.child("lock", &lock).stop();
+        },
+        "threads.backfill",
+        Status::Warning,
+    ),
+    (
+        "two transcripts of a thread",
+        |place| {
+            let (path, name) = (place.transcript(1), place.transcript(1));
+            let other = place.home().join("sessions/2026/02/02");
+            fs::create_dir_all(&other).expect("a folder");
+            fs::copy(path, other.join(name.file_name().expect("a name"))).expect("copied");
+        },
+        "threads.index",
         Status::Warning,
     ),
     (
@@ -537,8 +607,8 @@ fn quarantine(place: &Place, state: &str) {
 /// Break one thing, in whichever of the four databases or in the home, and exactly that row is notable, with a way out;
 /// what cannot be judged because of it is skipped.
 ///
-/// Scale: 23 ways to break a database, three of them on all four and the others by turns on one
-/// (`ROWHOUSE_TEST_ROUNDS=4` for all), and 18 of a home.
+/// Scale: 24 ways to break a database, three of them on all four and the others by turns on one
+/// (`ROWHOUSE_TEST_ROUNDS=4` for all), and 25 of a home.
 /// Control: the same home before it is broken has no notable row, and what only looks at the files says so of most that
 /// are broken, too.
 #[test]

@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test prepares files from outside")]
 
 mod common;
+mod examined;
 mod processes;
 
 use std::cell::RefCell;
@@ -15,8 +16,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use common::LONG;
+use examined::{examine, notable, options, row};
 use processes::{Child, sparse};
-use rowhouse::doctor::{self, Check, Options, Report, Status};
+use rowhouse::doctor::{self, Options, Status};
 use rowhouse::rusqlite::Connection;
 use rowhouse::{ErrorKind, Folder, Home, Runtime};
 
@@ -38,6 +40,20 @@ fn child_entry() {
             connection.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema").expect("a snapshot");
             processes::say("ready");
             processes::listen();
+        }
+        // The same in a program of this library.
+        [role, home] if role == "long read" => {
+            let runtime =
+                Runtime::builder(Home::at(home)).domain(rowhouse::Domain::goals()).open().expect("it opens");
+            let goals = runtime.database("goals").expect("it").within(LONG);
+            let read = goals.read(|at| {
+                at.rows("SELECT name FROM sqlite_schema", [], |row| row.get::<_, String>(0))?;
+                processes::say("ready");
+                processes::listen();
+                Ok(())
+            });
+            read.expect("a read");
+            runtime.close(LONG);
         }
         [role, file] if role == "leave" => {
             let connection = processes::plain(file.as_ref());
@@ -79,25 +95,6 @@ fn write(home: &str) {
     }
     processes::say(&format!("longest {} rows {rows}", longest.as_micros()));
     runtime.close(LONG);
-}
-
-/// With time enough for a busy machine.
-fn options() -> Options {
-    let mut options = Options::default();
-    options.deadline = Some(LONG);
-    options
-}
-
-fn examine(home: &Path) -> Report {
-    doctor::run(&Home::at(home), &options()).expect("a report")
-}
-
-fn row<'r>(report: &'r Report, id: &str) -> &'r Check {
-    report.check(id).unwrap_or_else(|| panic!("no row {id}: {report:#?}"))
-}
-
-fn notable(report: &Report) -> Vec<&str> {
-    report.notable().iter().map(|check| check.id.as_str()).collect()
 }
 
 /// Every file below a folder: which one it is, how long, and what is in the small ones that nobody writes beside us.
@@ -181,6 +178,58 @@ fn w5_a_long_log_is_starved_only_when_somebody_keeps_it() {
     reader.finish();
     let (log, done) = checkpoint();
     assert_eq!((log, row(&examine(folder.path()), "goals.log").status), (done, Status::Ok));
+}
+
+/// What a program of this library knows of its own reads and checkpoints stands in the row of the log: how long its oldest
+/// read lasts, and how many rounds came to nothing.
+#[test]
+fn a_kept_log_comes_with_the_age_of_the_read_that_keeps_it() {
+    let folder = settled();
+    let writer = processes::plain(&folder.path().join("goals.sqlite"));
+    fill_log(&writer);
+    let mut reader = Child::start("long read", &[processes::text(folder.path())]);
+    reader.wait_for("ready");
+    fill_log(&writer);
+    common::until("the age of the read", || {
+        let report = examined::examine_only(folder.path(), &["goals.log"]);
+        let log = row(&report, "goals.log");
+        let named = format!("(pid {}): its oldest read lasts ", reader.pid());
+        log.status == Status::Warning
+            && log.summary.contains("starved")
+            && examined::number(log, "oldest_reader_ms") > 0
+            && log.evidence.iter().any(|told| told.contains(&named))
+            && examined::number(log, "checkpoint_busy_streak") > 0
+    });
+    reader.tell("go");
+    reader.finish();
+    let log = examined::examine_only(folder.path(), &["goals.log"]);
+    assert_eq!(examined::detail(row(&log, "goals.log"), "oldest_reader_ms"), None, "nobody is there to say");
+}
+
+/// Free space inside a file is a finding until it went back; a program that has it open says how much did.
+#[test]
+fn free_space_is_told_until_it_went_back() {
+    let folder = settled();
+    let goals = folder.path().join("goals.sqlite");
+    processes::plain(&goals)
+        .execute_batch("CREATE TABLE t(a); INSERT INTO t VALUES (zeroblob(20000000)); DROP TABLE t")
+        .expect("free pages");
+    let pages = || {
+        let report = examined::examine_only(folder.path(), &["goals.pages"]);
+        row(&report, "goals.pages").clone()
+    };
+    let before = pages();
+    assert_eq!((before.status, examined::number(&before, "free_percent") > 50), (Status::Warning, true));
+    assert_eq!(examined::detail(&before, "given_back_bytes"), None, "{before:#?}");
+    let runtime =
+        Runtime::builder(Home::at(folder.path())).domain(rowhouse::Domain::goals()).open().expect("it opens");
+    let goals = runtime.database("goals").expect("it").within(LONG);
+    common::until("the free space goes back", || {
+        goals.write(|tx| tx.execute("CREATE TABLE IF NOT EXISTS t(a)", [])).expect("a write");
+        let after = pages();
+        after.status == Status::Ok && examined::number(&after, "given_back_bytes") > 8 << 20
+    });
+    runtime.close(LONG);
 }
 
 /// A quick look at a home whose logs take gigabytes, while programs write them, takes less than two seconds, leaves every

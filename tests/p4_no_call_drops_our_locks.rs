@@ -191,6 +191,15 @@ fn of_the_doctor(home: &Path) -> Vec<Call<'_>> {
     vec![
         call("the doctor", move || examine(false)),
         call("the doctor, deep", move || examine(true)),
+        call("find a folder's databases, and examine them as another program's", move || {
+            let folder = rowhouse::Folder::find(home).expect("a folder");
+            assert!(folder.databases().len() >= BUILT_IN.len(), "{folder:?}");
+            let report = doctor::run_folder(folder, &doctor::Options::default(), &mut |_| {});
+            assert!(report.expect("a report").checks.len() > 20);
+        }),
+        call("ask whether a file is a database", move || {
+            assert!(rowhouse::Folder::is_database(&home.join("state.sqlite")));
+        }),
         call("who", move || drop(RuntimeDbRegistry::new(&Home::at(home)).who().expect("told"))),
     ]
 }

@@ -110,6 +110,12 @@ fn fits(document: &Value) {
     assert!(checks.iter().all(|(id, check)| check["id"] == **id), "keyed by id");
 }
 
+/// The same against a part of it.
+fn fits_part(pointer: &str, document: &Value) {
+    let schema: Value = serde_json::from_str(SCHEMA).expect("the schema is JSON");
+    check(document, schema.pointer(pointer).expect("a definition"), &schema, pointer);
+}
+
 fn check(value: &Value, schema: &Value, root: &Value, at: &str) {
     for (keyword, wanted) in schema.as_object().expect("a schema is an object") {
         let number = |wanted: &Value| wanted.as_u64().expect("a number");
@@ -338,6 +344,56 @@ fn a_config_file_that_makes_no_sense_is_a_finding() {
     assert_eq!((code, notable(&report)), (Some(1), ["environment.settings"].into()), "{report:#}");
 }
 
+/// Every value that decides something comes with what decided it: a flag, a variable, or a file and its line; what is secret
+/// by its name is not there.
+#[test]
+fn settings_come_with_their_origin() {
+    let user = User::new();
+    let config = user.path().join(".config/rowhouse/config.toml");
+    fs::create_dir_all(config.parent().expect("a folder")).expect("a folder");
+    fs::write(&config, "# mine\nhome = \"~/.local/state/rowhouse\"\napi_token = \"canary-env\"\n")
+        .expect("a file");
+    let levels = "[logs]\nlevel = \"warn\"\n\n[other]\nurl = \"postgres://me:canary-url@host/db\"\n";
+    fs::write(user.home().join("config.toml"), levels).expect("a file");
+    let settings = |arguments: &[&str]| {
+        let mut command = user.command(&[&["doctor", "--json", "--only", "settings"], arguments].concat());
+        let (code, stdout, stderr) = told(command.env("RUST_LOG", "debug"));
+        assert!(!stdout.contains("canary"), "{stdout}");
+        let report: Value = serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stderr}"));
+        fits(&report);
+        assert_eq!(code, Some(0), "{report:#}");
+        report["checks"]["environment.settings"].clone()
+    };
+    let row = settings(&[]);
+    let details = &row["details"];
+    assert_eq!(
+        (&details["chosen_by"], &details["logs_level"], &details["logs_level_by"], &details["RUST_LOG"]),
+        (&"the config file".into(), &"warn".into(), &"config.toml of the home".into(), &"debug".into()),
+        "{row:#}"
+    );
+    let evidence: Vec<_> =
+        row["evidence"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    for told in [
+        "home = ~/.local/state/rowhouse (~/.config/rowhouse/config.toml, line 2)",
+        "api_token = [REDACTED] (~/.config/rowhouse/config.toml, line 3)",
+        "logs.level = warn (~/.local/state/rowhouse/config.toml, line 2)",
+        "other.url = postgres://[REDACTED]@host/db (~/.local/state/rowhouse/config.toml, line 5)",
+    ] {
+        assert!(evidence.contains(&told), "{told}: {evidence:#?}");
+    }
+    let home = user.home();
+    let row = settings(&["--home", home.to_str().expect("plain")]);
+    assert_eq!(row["details"]["chosen_by"], "the program, or --home", "{row:#}");
+    assert_eq!(row["details"]["without_a_flag"], "~/.local/state/rowhouse", "{row:#}");
+    fs::remove_file(user.home().join("config.toml")).expect("removed");
+    let row = settings(&[]);
+    assert_eq!(
+        (&row["details"]["logs_level"], &row["details"]["logs_level_by"]),
+        (&"debug".into(), &"the variable RUST_LOG".into()),
+        "{row:#}"
+    );
+}
+
 #[test]
 fn the_checks_are_listed() {
     let user = User::new();
@@ -345,6 +401,7 @@ fn the_checks_are_listed() {
     assert!(code == Some(0) && text.contains("DB.log") && text.contains("home.leftovers"), "{text}");
     let (_, stdout, _) = user.doctor(&["--list", "--json"]);
     let list: Value = serde_json::from_str(&stdout).expect("a document");
+    fits_part("/$defs/list", &list);
     let per_database =
         list["checks"].as_array().expect("a list").iter().filter(|check| check["per_database"] == true);
     assert!(per_database.count() > 10, "{list}");

@@ -1,5 +1,7 @@
 //! What one check found, before it is cleaned and becomes a row.
 
+use std::path::Path;
+
 use super::command::{Command, Shell};
 use super::report::{Check, Detail, Fix, Status};
 use crate::error::{Error, ErrorKind};
@@ -48,7 +50,7 @@ impl Finding {
 
     /// A failure that an error tells: its class, its file, its holder and its next step.
     pub(super) fn of_error(error: &Error) -> Self {
-        let mut finding = Self::fail(error.message()).detail("kind", error.kind().as_str());
+        let mut finding = Self::fail(error.message()).kind(error.kind());
         if let Some(path) = error.path() {
             finding = finding.detail("path", path.display().to_string());
         }
@@ -73,6 +75,19 @@ impl Finding {
         debug_assert!(self.details.iter().all(|(known, _)| *known != name), "each detail once: {name}");
         self.details.push((name, value.into()));
         self
+    }
+
+    /// The class of the trouble, by the word that an error of a program has for it.
+    pub(super) fn kind(self, kind: ErrorKind) -> Self {
+        self.detail("kind", kind.as_str())
+    }
+
+    /// About this file, unless it is about another one already. Who has nothing to do needs no name of it.
+    pub(super) fn about(self, path: &Path) -> Self {
+        if !self.status.is_notable() || self.details.iter().any(|(name, _)| *name == "path") {
+            return self;
+        }
+        self.detail("path", path.display().to_string())
     }
 
     pub(super) fn evidence(mut self, sentence: impl Into<String>) -> Self {

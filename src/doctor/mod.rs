@@ -219,7 +219,8 @@ fn tasks(context: &Arc<Context>) -> Vec<Task> {
                     category: check.category,
                     database: Some(subject.name.clone()),
                     run: Box::new(move |until| {
-                        run(&Scope { context: &context, until }, &context.subjects[at])
+                        let subject = &context.subjects[at];
+                        run(&Scope { context: &context, until }, subject).about(&subject.path)
                     }),
                 });
             }

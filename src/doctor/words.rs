@@ -19,6 +19,11 @@ pub(super) fn number(count: u64, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
 }
 
+/// `0.4 s`.
+pub(super) fn seconds(ms: u64) -> String {
+    format!("{:.1} s", ms as f64 / 1000.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,7 +22,7 @@ use super::holders::{self, Effort, Holder};
 use super::log_index;
 pub(crate) use super::log_index::LogIndex;
 use super::read_only::{LOOKS_AT_FILES, Source};
-use super::{damage, ffi, pins};
+use super::{cantopen, damage, ffi, pins};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, with_ending};
 
@@ -71,6 +71,10 @@ impl Looked {
         let left = until.saturating_duration_since(Instant::now());
         connection.busy_timeout(left.min(LONGEST_WAIT))?;
         connection.progress_handler(OPERATIONS, Some(move || Instant::now() >= until))?;
+        // SQLite opens the log with the first read: what cannot be opened is told here, not by whatever is asked first.
+        let first: rusqlite::Result<i64> =
+            connection.pragma_query_value(None, "schema_version", |row| row.get(0));
+        first.map_err(|error| cantopen::explain(error.into(), &self.path))?;
         Ok(Look { connection, source })
     }
 

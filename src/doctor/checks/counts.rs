@@ -23,12 +23,20 @@ pub(super) fn counts(scope: &Scope, subject: &Subject) -> Finding {
     }
     let (lost, waiting) = (total.dropped + total.shed, total.queued + total.queued_background);
     let told = |finding: Finding| {
+        let kinds: Vec<_> = total.errors.iter().filter(|(_, count)| *count > 0).collect();
+        let kinds: Vec<_> = kinds.iter().map(|(kind, count)| format!("{} {count}", kind.as_str())).collect();
+        let finding = if kinds.is_empty() {
+            finding
+        } else {
+            finding.evidence(format!("errors: {}", kinds.join(", ")))
+        };
         finding
             .detail("commits", total.commits)
             .detail("errors", total.errors.total())
             .detail("waiting", waiting)
             .detail("dropped", total.dropped)
             .detail("shed", total.shed)
+            .detail("opens_failed", total.opens_failed)
     };
     let look = Own::Stats.of(&subject.name);
     if lost > 0 {

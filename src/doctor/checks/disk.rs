@@ -49,7 +49,8 @@ pub(super) fn space(scope: &Scope) -> Finding {
     };
     let free = bytes(room.free);
     if room.free < reserve / 4 {
-        return told(Finding::fail(format!("the disk is full: {free} are free")))
+        return told(Finding::fail(format!("the disk is full: {free} are free")).kind(ErrorKind::Full))
+            .detail("path", scope.context.path().display().to_string())
             .evidence("writes are refused, or soon will be; what is there stays good")
             .remedy("free some space on that disk; programs go on by themselves")
             .look(Own::Who);

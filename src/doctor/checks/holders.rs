@@ -5,7 +5,7 @@ use super::super::finding::Finding;
 use super::super::scope::{Scope, Subject};
 use super::super::words::{bytes, number};
 use super::log;
-use crate::sqlite::holders::who::DeletedFile;
+use crate::sqlite::holders::who::{DatabaseLock, DatabaseProcess, DeletedFile};
 
 pub(super) fn holders(scope: &Scope, subject: &Subject) -> Finding {
     let holders = match scope.context.who() {
@@ -36,9 +36,23 @@ pub(super) fn holders(scope: &Scope, subject: &Subject) -> Finding {
             .holder(&first.process),
     };
     let finding = finding.detail("processes", others.len());
-    let finding =
-        others.iter().take(20).fold(finding, |finding, user| finding.evidence(user.process.to_string()));
+    let finding = others.iter().take(20).fold(finding, |finding, user| finding.evidence(what_it_does(user)));
     holders.unseen.iter().fold(finding, |finding, unseen| finding.evidence(format!("not seen: {unseen}")))
+}
+
+/// Who it is, and what its locks tell of it. No lock is touched to find out.
+fn what_it_does(user: &DatabaseProcess) -> String {
+    let holds = |lock| user.holds.as_ref().is_some_and(|locks| locks.contains(&lock));
+    let process = &user.process;
+    if holds(DatabaseLock::Write) {
+        format!("{process} has the write lock")
+    } else if holds(DatabaseLock::Checkpoint) {
+        format!("{process} works off the log")
+    } else if holds(DatabaseLock::Snapshot) {
+        format!("{process} reads")
+    } else {
+        process.to_string()
+    }
 }
 
 fn have(count: usize) -> String {

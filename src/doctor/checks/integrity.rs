@@ -26,6 +26,9 @@ const OPERATIONS: std::ffi::c_int = 200;
 pub(super) fn integrity(scope: &Scope, subject: &Subject) -> Finding {
     subject.opened(scope, |look| {
         let connection = look.connection();
+        if names(connection).is_err_and(|error| is_damage(&error)) {
+            return Ok(Finding::skipped(format!("its schema cannot be read: see {}.open", subject.name)));
+        }
         let looked = if scope.context.deep { deep(connection) } else { quick(connection, scope, subject) };
         let looked = match looked {
             Ok(looked) => looked,
@@ -36,8 +39,9 @@ pub(super) fn integrity(scope: &Scope, subject: &Subject) -> Finding {
             Err(error) => return Err(error),
         };
         if let Some(first) = looked.complaints.first() {
-            let finding =
-                Finding::fail(format!("damaged: {first}")).detail("complaints", looked.complaints.len());
+            let finding = Finding::fail(format!("damaged: {first}"))
+                .kind(ErrorKind::Corrupt)
+                .detail("complaints", looked.complaints.len());
             let finding = looked
                 .complaints
                 .iter()

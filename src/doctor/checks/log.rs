@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 use super::super::command::Own;
 use super::super::finding::Finding;
 use super::super::scope::{Scope, Subject};
-use super::super::words::bytes;
+use super::super::words::{bytes, number, seconds};
 use crate::config::Limits;
 use crate::error::Result;
 use crate::sqlite::holders::Holder;
 use crate::sqlite::look::{self, Look};
+use crate::sqlite::status_page::ProcessStatus;
 
 /// How long a log that is long and kept is watched before somebody is blamed: reads come and go.
 const WATCHED: Duration = Duration::from_millis(300);
@@ -31,7 +32,10 @@ enum State {
 pub(super) fn log(scope: &Scope, subject: &Subject) -> Finding {
     subject.opened(scope, |look| {
         let file = subject.bytes("-wal");
-        let told = |finding: Finding, left: u64| finding.detail("left_bytes", left).detail("file_bytes", file);
+        let published = Published::of(scope, subject);
+        let told = |finding: Finding, left: u64| {
+            published.tell(finding.detail("left_bytes", left).detail("file_bytes", file))
+        };
         Ok(match state(look, scope, subject)? {
             State::None => told(Finding::ok("there is none, or nobody has it open"), 0),
             State::Fine(left) => told(
@@ -47,6 +51,40 @@ pub(super) fn log(scope: &Scope, subject: &Subject) -> Finding {
             State::Starved(left, holders) => starved(subject, told, left, &holders),
         })
     })
+}
+
+/// What programs of this library say themselves about the log: how long their oldest read lasts, and how many rounds of
+/// checkpoints came to nothing.
+struct Published(Vec<(String, u32, u64, u64)>);
+
+impl Published {
+    fn of(scope: &Scope, subject: &Subject) -> Self {
+        let of_process = |process: &ProcessStatus| {
+            let database = process.databases.iter().find(|database| database.name == subject.name)?;
+            let stats = &database.stats;
+            Some((process.program.clone(), process.pid, stats.oldest_reader_ms, stats.checkpoint_busy_streak))
+        };
+        Self(scope.context.processes().iter().filter_map(of_process).collect())
+    }
+
+    fn tell(&self, finding: Finding) -> Finding {
+        let (mut oldest, mut streak) = (0, 0);
+        let mut told = finding;
+        for (program, pid, reader_ms, in_vain) in &self.0 {
+            (oldest, streak) = (oldest.max(*reader_ms), streak.max(*in_vain));
+            if *reader_ms > 0 || *in_vain > 0 {
+                told = told.evidence(format!(
+                    "{program} (pid {pid}): its oldest read lasts {}, {} in a row came to nothing",
+                    seconds(*reader_ms),
+                    number(*in_vain, "checkpoint")
+                ));
+            }
+        }
+        if self.0.is_empty() {
+            return told;
+        }
+        told.detail("oldest_reader_ms", oldest).detail("checkpoint_busy_streak", streak)
+    }
 }
 
 fn starved(

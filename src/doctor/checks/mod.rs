@@ -6,15 +6,16 @@
 mod access;
 mod backups;
 mod budget;
+mod clock;
 mod counts;
 mod disk;
 mod engine;
-mod environment;
 mod file;
 mod holders;
 mod home;
 mod integrity;
 mod leftovers;
+mod limits;
 mod loaded;
 mod log;
 mod open;
@@ -106,11 +107,11 @@ pub(super) const ALL: &[Definition] = &[
     of_home(
         "environment",
         "limits",
-        "this user may open enough files, and write them as large as they are",
-        environment::limits,
+        "this user, and who has a database open, may open enough files, and write them as large as they are",
+        limits::limits,
     )
     .generic(),
-    of_home("environment", "clock", "the clock is not behind the files", environment::clock).generic(),
+    of_home("environment", "clock", "the clock is not behind the files", clock::clock).generic(),
     of_home(
         "environment",
         "settings",

@@ -17,11 +17,16 @@ pub(super) fn pages(scope: &Scope, subject: &Subject) -> Finding {
         let (free_bytes, all_bytes) = ((free * size) as u64, (all * size) as u64);
         let incremental = look.pragma("auto_vacuum")? == INCREMENTAL;
         let percent = (free_bytes * 100).checked_div(all_bytes).unwrap_or(0);
+        let given_back = given_back(scope, subject).map(|pages| pages * size as u64);
         let told = |finding: Finding| {
-            finding
+            let finding = finding
                 .detail("free_bytes", free_bytes)
                 .detail("free_percent", percent)
-                .detail("incremental", incremental)
+                .detail("incremental", incremental);
+            match given_back {
+                Some(bytes) => finding.detail("given_back_bytes", bytes),
+                None => finding,
+            }
         };
         if free_bytes >= WORTH_IT && percent >= 50 {
             let finding = told(Finding::warning(format!(
@@ -30,6 +35,13 @@ pub(super) fn pages(scope: &Scope, subject: &Subject) -> Finding {
             )));
             return Ok(match (subject.info.is_some(), incremental) {
                 (true, true) => finding
+                    .evidence(match given_back {
+                        None => "no program has it open that could give it back".to_owned(),
+                        Some(0) => "the programs that have it open have given nothing back yet".to_owned(),
+                        Some(given_back) => {
+                            format!("it works: {} went back since its programs started", bytes(given_back))
+                        }
+                    })
                     .remedy("a program of this library gives it back while it runs; this does it now")
                     .fix(Own::Maintain.of(&subject.name)),
                 (true, false) => finding
@@ -50,4 +62,11 @@ pub(super) fn pages(scope: &Scope, subject: &Subject) -> Finding {
         }
         Ok(told(Finding::ok(format!("{} free inside ({percent} %)", bytes(free_bytes)))))
     })
+}
+
+/// The pages that its programs gave back to the disk since they opened it; `None` without a program.
+fn given_back(scope: &Scope, subject: &Subject) -> Option<u64> {
+    let databases = scope.context.processes().iter().flat_map(|process| &process.databases);
+    let own = databases.filter(|database| database.name == subject.name);
+    own.map(|database| database.stats.reclaimed_pages).reduce(u64::saturating_add)
 }

@@ -10,7 +10,7 @@ pub(super) fn stamp(scope: &Scope, subject: &Subject) -> Finding {
         let (ours, number) = look.stamp()?;
         let told = |finding: Finding| finding.detail("stamp", format!("{number:08x}"));
         if !ours || number == 0 {
-            return Ok(told(Finding::fail("the file does not carry this library's stamp"))
+            return Ok(told(Finding::fail("the file does not carry this library's stamp").kind(ErrorKind::Conflict))
                 .evidence("it was written anew by another tool (a dump, VACUUM INTO an older file), or is another program's")
                 .remedy("if it is a dump of the right database its program takes it back at the next open; else put the right file there"));
         }
@@ -60,10 +60,10 @@ pub(super) fn schema(scope: &Scope, subject: &Subject) -> Finding {
             };
             let advice =
                 refusal.advice().unwrap_or("install the version of the program that wrote it").to_owned();
-            return Ok(told(finding).remedy(advice));
+            return Ok(told(finding.kind(refusal.kind())).remedy(advice));
         }
         if let Some(first) = state.warnings.first() {
-            let finding = told(Finding::warning(first.as_str()))
+            let finding = told(Finding::warning(first.as_str()).kind(ErrorKind::Conflict))
                 .remedy("ask whoever makes the program: an applied migration is never edited");
             return Ok(state.warnings[1..]
                 .iter()

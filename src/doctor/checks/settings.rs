@@ -1,34 +1,92 @@
-//! Which settings decide where things are, and where each comes from.
+//! Which settings decide what programs do here, and where each comes from: a flag, a variable, a line of a file, or nothing.
+//!
+//! What is secret by its name is not even read into the row; everything else is cleaned like the rest of it.
+
+use std::path::Path;
 
 use super::super::finding::Finding;
 use super::super::scope::{Place, Scope};
 use super::home::origin;
+use crate::config::file::{config_of, text_of};
+use crate::config::lines::lines;
+use crate::error::{ErrorKind, Result};
 use crate::home::Home;
+use crate::redact::{REDACTED, Redactor};
+use crate::stores::logs::{LevelOrigin, log_levels};
 
 /// Variables that change what programs of this library do; what they hold is cleaned like everything else.
 const VARIABLES: [&str; 6] =
     ["ROWHOUSE_HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "TMPDIR", "RUST_LOG"];
+/// A file that says more is not one of ours.
+const MOST_LINES: usize = 100;
 
 pub(super) fn settings(scope: &Scope) -> Finding {
     let Place::Home { home, .. } = &scope.context.place else {
         return Finding::skipped("this is no home of this library");
     };
-    let finding = match Home::resolve() {
-        Err(error) => Finding::of_error(&error),
-        Ok(resolved) => Finding::ok(format!("the home was chosen by {}", origin(home.origin())))
-            .detail("chosen_by", origin(home.origin()))
-            .detail("without_a_flag", resolved.path().display().to_string()),
+    let finding = judged(home);
+    let set = VARIABLES.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
+    let finding = set
+        .fold(finding, |finding, (name, value)| finding.detail(name, value.to_string_lossy().into_owned()));
+    let files = [Home::user_config().ok(), Some(config_of(home.path()))];
+    let finding = files.iter().flatten().fold(finding, |finding, file| {
+        // What cannot be understood is what the row says.
+        told_by(file).unwrap_or_default().into_iter().fold(finding, Finding::evidence)
+    });
+    finding.evidence("anything else is as the program says, or the default: `rowhouse config show` lists it")
+}
+
+fn judged(home: &Home) -> Finding {
+    let resolved = match Home::resolve() {
+        Ok(resolved) => resolved,
+        Err(error) => return Finding::of_error(&error),
+    };
+    if let Err(error) = told_by(&config_of(home.path())) {
+        return Finding::of_error(&error);
+    }
+    let levels = match log_levels(home) {
+        // Where there is no home that could be looked at, another check says so.
+        Ok((levels, origin)) => Some((levels.to_string(), decided(origin))),
+        Err(error) if error.kind() == ErrorKind::Invalid && error.path() == Some(&config_of(home.path())) => {
+            return Finding::of_error(&error).into_warning();
+        }
+        Err(_) => None,
     };
     let temporary = std::env::temp_dir();
-    let finding = if crate::home::access::writable_folder(&temporary).is_err() {
-        Finding::warning("the folder for temporary files may not be written")
+    if crate::home::access::writable_folder(&temporary).is_err() {
+        return Finding::warning("the folder for temporary files may not be written")
             .detail("path", temporary.display().to_string())
             .remedy(
                 "name another one with TMPDIR: large sorts, and databases that may not be written, need it",
-            )
-    } else {
-        finding
+            );
+    }
+    let finding = Finding::ok(format!("the home was chosen by {}", origin(home.origin())))
+        .detail("chosen_by", origin(home.origin()))
+        .detail("without_a_flag", resolved.path().display().to_string());
+    match levels {
+        Some((levels, decided)) => finding.detail("logs_level", levels).detail("logs_level_by", decided),
+        None => finding,
+    }
+}
+
+/// What decided the levels of the log, in words.
+fn decided(origin: LevelOrigin) -> &'static str {
+    match origin {
+        LevelOrigin::Config => "config.toml of the home",
+        LevelOrigin::Environment => "the variable RUST_LOG",
+        LevelOrigin::Program => "the program, or the default",
+    }
+}
+
+/// A sentence for each setting of a file, which need not be there.
+fn told_by(file: &Path) -> Result<Vec<String>> {
+    let Some(text) = text_of(file)? else { return Ok(Vec::new()) };
+    let redactor = Redactor::default();
+    let said = |line: crate::config::lines::Line| {
+        let is_secret = line.name.split('.').any(|word| redactor.hides(word));
+        let value = if is_secret { REDACTED } else { &line.value };
+        format!("{} = {value} ({}, line {})", line.name, file.display(), line.number)
     };
-    let set = VARIABLES.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
-    set.fold(finding, |finding, (name, value)| finding.detail(name, value.to_string_lossy().into_owned()))
+    let found = lines(&text).map_err(|error| error.at_path(file))?;
+    Ok(found.into_iter().take(MOST_LINES).map(said).collect())
 }

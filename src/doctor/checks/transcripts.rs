@@ -194,6 +194,7 @@ fn judged(found: &Differences) -> Finding {
         ),
         (&found.stale, "thread", "whose transcript changed since it was indexed", "stale"),
         (&found.unindexed, "transcript", "that no thread names", "unindexed"),
+        (&found.duplicates, "transcript", "of a thread that has another file", "duplicate"),
     ];
     let troubles: Vec<_> = kinds.iter().filter(|(of_kind, ..)| of_kind.count > 0).collect();
     let finding = match troubles.first() {
@@ -207,7 +208,7 @@ fn judged(found: &Differences) -> Finding {
     let finding = finding.detail("rows", found.rows).detail("files", found.files);
     let finding =
         kinds.iter().fold(finding, |finding, (of_kind, _, _, name)| finding.detail(name, of_kind.count));
-    let finding = finding.detail("duplicates", found.duplicates.count).detail("complete", !found.partly);
+    let finding = finding.detail("complete", !found.partly);
     let finding = kinds.iter().fold(finding, |finding, (of_kind, _, what, _)| {
         of_kind.named.iter().fold(finding, |finding, path| finding.evidence(format!("{what}: {path}")))
     });
@@ -227,5 +228,10 @@ fn judged(found: &Differences) -> Finding {
     if found.stale.count + found.unindexed.count + found.misplaced.count > 0 {
         return finding.remedy("read the new and the changed files").fix(Own::Reindex);
     }
-    finding.remedy("look at the named files: their first line says whose they are").look(Own::BackfillStatus)
+    if found.unreadable.count > 0 {
+        return finding
+            .remedy("look at the named files: their first line says whose they are")
+            .look(Own::BackfillStatus);
+    }
+    finding.remedy("compare the two files of the thread (`rowhouse threads show` names the one that is read), and move the other away")
 }

@@ -38,6 +38,7 @@ pub(super) fn write(scope: &Scope, subject: &Subject) -> Finding {
         }
         Ok(WriteLock::Held(Some(holder))) if holder.stopped => {
             Finding::fail(format!("the write lock is held by {holder}"))
+                .kind(ErrorKind::Busy)
                 .evidence(
                     "a stopped process keeps its locks: everybody who writes waits until their deadline",
                 )
@@ -46,6 +47,7 @@ pub(super) fn write(scope: &Scope, subject: &Subject) -> Finding {
         }
         Ok(WriteLock::Held(Some(holder))) => {
             Finding::warning(format!("{holder} has held the write lock all the time"))
+                .kind(ErrorKind::Busy)
                 .evidence(format!(
                     "it was tried for {} ms, and nothing was committed meanwhile",
                     PATIENCE.as_millis()
@@ -56,6 +58,7 @@ pub(super) fn write(scope: &Scope, subject: &Subject) -> Finding {
         }
         Ok(WriteLock::Held(None)) => {
             Finding::warning("somebody has held the write lock all the time, and cannot be seen from here")
+                .kind(ErrorKind::Busy)
                 .remedy("look as that user, as root, or outside of the container")
                 .look(Own::Who.of(&subject.name))
         }
@@ -83,6 +86,7 @@ fn latched(scope: &Scope, subject: &Subject) -> Option<Finding> {
         return None;
     }
     let finding = Finding::fail("a write or an fsync failed, and it refuses to be written since")
+        .kind(ErrorKind::Latched)
         .evidence("what was acknowledged before is good; what came back as outcome_unknown may be missing")
         .remedy("check the disk and the system's log, then call reopen() in the program whose write failed, or start it again");
     Some(own.iter().fold(finding, |finding, process| {
