@@ -1,5 +1,7 @@
 //! Contention is normal: while every wait is short nothing is logged, and health stays as it is.
 
+#[cfg(all(target_os = "linux", feature = "agent"))]
+mod examined;
 mod processes;
 
 use std::cell::Cell;
@@ -21,6 +23,11 @@ const PLAIN_SILENCE: Duration = Duration::from_millis(500);
 #[test]
 fn child_entry() {
     let Some(arguments) = processes::role() else { return };
+    if let [role, file] = &arguments[..] {
+        assert_eq!(role, "hold");
+        processes::hold(file.as_ref());
+        return;
+    }
     let [role, home, seconds] = &arguments[..] else { panic!("three arguments: {arguments:?}") };
     said::listen();
     let lasting = Duration::from_secs_f64(seconds.parse().expect("seconds"));
@@ -103,10 +110,21 @@ fn plain(home: &Path, lasting: Duration) -> Duration {
 fn contest(role: &str, lasting: Duration) -> (Duration, Vec<String>) {
     let home = processes::folder();
     drop(processes::open(home.path()));
+    contest_in(home.path(), role, lasting, || {})
+}
+
+/// The same in this home, with something done `meanwhile`.
+fn contest_in(
+    home: &Path,
+    role: &str,
+    lasting: Duration,
+    meanwhile: impl FnOnce(),
+) -> (Duration, Vec<String>) {
     let seconds = lasting.as_secs_f64().to_string();
     let mut children: Vec<_> =
-        (0..PROCESSES).map(|_| Child::start(role, &[processes::text(home.path()), &seconds])).collect();
+        (0..PROCESSES).map(|_| Child::start(role, &[processes::text(home), &seconds])).collect();
     processes::start_together(&mut children);
+    meanwhile();
     let (mut longest, mut said) = (Duration::ZERO, Vec::new());
     for child in &children {
         let line = child.wait_for("done");
@@ -139,4 +157,52 @@ fn o5_no_noise() {
     let (longest, said) = contest("plain", processes::seconds(3.0));
     println!("plain: longest wait {longest:?}, {} processes complained", said.len());
     assert!(!said.is_empty(), "the control says nothing: the work is too light");
+}
+
+/// Beside processes that wait for each other, but none of them for a second, the doctor has nothing to say: no row is
+/// notable.
+///
+/// Scale: 4 processes x 2 threads, 2 s, one look after the other (`ROWHOUSE_TEST_SECONDS=600` for ten minutes).
+/// Control: a process that keeps the write lock is a finding at the first look; and a probe that tries the lock once and
+/// waits for nothing is refused beside the same work.
+#[cfg(all(target_os = "linux", feature = "agent"))]
+#[test]
+fn o5_the_doctor_says_nothing_about_short_waits() {
+    use rusqlite::ErrorCode::DatabaseBusy;
+
+    let lasting = processes::seconds(2.0);
+    processes::once_in_three(|| {
+        let home = processes::folder();
+        drop(processes::open(home.path()));
+        let (mut looks, mut refused, mut told) = (0, 0, Vec::new());
+        let (longest, _) = contest_in(home.path(), "engine", lasting, || {
+            let until = Instant::now() + lasting.mul_f64(0.8);
+            let probe = processes::plain(&processes::file(home.path()));
+            probe.busy_timeout(Duration::ZERO).expect("no patience");
+            while Instant::now() < until {
+                let report = examined::examine(home.path());
+                told.extend(report.notable().into_iter().cloned());
+                looks += 1;
+                for _ in 0..20 {
+                    let tried = probe.execute_batch("BEGIN IMMEDIATE; ROLLBACK");
+                    refused += usize::from(
+                        tried.is_err_and(|error| error.sqlite_error_code() == Some(DatabaseBusy)),
+                    );
+                }
+            }
+        });
+        println!(
+            "{looks} looks, the longest wait {longest:?}; a probe without patience was refused {refused} times"
+        );
+        // A machine that lets somebody wait for so long is another matter.
+        processes::holds(longest < LONG_WAIT, || format!("a wait of {longest:?}"))?;
+        assert!(told.is_empty(), "longest wait {longest:?}: {told:#?}");
+        processes::holds(looks > 0 && refused > 0, || format!("{looks} looks, {refused} refused"))
+    });
+    let home = processes::folder();
+    drop(processes::open(home.path()));
+    let holder = Child::start("hold", &[processes::text(&processes::file(home.path()))]);
+    holder.wait_for("holding");
+    assert_eq!(examined::notable(&examined::examine(home.path())), ["work.write"]);
+    holder.finish();
 }

@@ -5,17 +5,24 @@
 #![allow(clippy::disallowed_methods, reason = "a test prepares files from outside")]
 
 mod common;
+mod examined;
+mod faults;
 mod processes;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use common::{ENDLESS_QUERY, LONG, gave_up};
+use examined::{copy_home, examine, notable, offers_repair, row};
+use faults::{Effect, Operation, inject};
 use processes::{BUILT_IN, Child};
-use rowhouse::rusqlite::Connection;
+use rowhouse::doctor::{Check, Report, Status};
+use rowhouse::rusqlite::{Connection, ffi};
 use rowhouse::{Domain, Error, ErrorKind, Health, Home, Migration, OnDamage, Runtime};
 
 /// A user who owns nothing.
@@ -29,11 +36,12 @@ fn child_entry() {
     let Some(arguments) = processes::role() else { return };
     match &arguments[..] {
         [role, file] if role == "hold" => processes::hold(file.as_ref()),
+        [role, home] if role == "examine as nobody" => {
+            become_nobody();
+            processes::say(&serde_json::to_string(&examine(home.as_ref())).expect("JSON"));
+        }
         [role, home, name] if role == "nobody" => {
-            if is_root() {
-                // SAFETY: setuid(2) of a process that does nothing else; the harness's other thread only waits.
-                assert_eq!(unsafe { libc::setuid(NOBODY) }, 0, "{}", std::io::Error::last_os_error());
-            }
+            become_nobody();
             let error = failure(home.as_ref(), name);
             processes::say(&format!(
                 "{}\t{}\t{}\t{error}",
@@ -52,6 +60,14 @@ fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
+/// File modes count for everybody but root.
+fn become_nobody() {
+    if is_root() {
+        // SAFETY: setuid(2) of a process that does nothing else; the harness's other thread only waits.
+        assert_eq!(unsafe { libc::setuid(NOBODY) }, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
 /// A settled home that is not open, and the file of one of its databases.
 struct Place {
     folder: tempfile::TempDir,
@@ -60,9 +76,16 @@ struct Place {
 
 impl Place {
     fn new(name: &'static str) -> Self {
-        let folder = processes::folder();
-        let place = Self { folder, name };
-        place.settle();
+        // Made once for each database; every test breaks a copy.
+        static SETTLED: Mutex<BTreeMap<&str, Place>> = Mutex::new(BTreeMap::new());
+        let mut settled = SETTLED.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = settled.entry(name).or_insert_with(|| {
+            let place = Self { folder: processes::folder(), name };
+            place.settle();
+            place
+        });
+        let place = Self { folder: processes::folder(), name };
+        copy_home(&from.home(), &place.home());
         place
     }
 
@@ -226,11 +249,7 @@ fn not_permitted(name: &'static str) {
     ];
     for (case, of, mode) in cases {
         let place = Place::new(name);
-        if is_root() {
-            let all = Command::new("chown").arg("-R").arg(NOBODY.to_string()).arg(place.home()).status();
-            assert!(all.expect("chown").success());
-        }
-        fs::set_permissions(of(&place), fs::Permissions::from_mode(mode)).expect("a mode");
+        chmod(&place, &of(&place), mode);
         let child = Child::start("nobody", &[processes::text(&place.home()), name]);
         let told = child.line().expect("an answer");
         println!("{case}: {told}");
@@ -241,6 +260,15 @@ fn not_permitted(name: &'static str) {
         assert!(!FOR_DAMAGE_ONLY.iter().any(|word| told.contains(word)), "{case}: {told}");
         child.finish();
     }
+}
+
+/// Gives it to the user who owns nothing, and takes rights on one of its files away.
+fn chmod(place: &Place, file: &Path, mode: u32) {
+    if is_root() {
+        let all = Command::new("chown").arg("-R").arg(NOBODY.to_string()).arg(place.home()).status();
+        assert!(all.expect("chown").success());
+    }
+    fs::set_permissions(file, fs::Permissions::from_mode(mode)).expect("a mode");
 }
 
 fn busy(name: &'static str) {
@@ -416,4 +444,166 @@ fn a_wrong_declaration_is_invalid_and_names_the_domain() {
         Runtime::builder(Home::at(folder.path())).domain(wrong).open().map(drop).expect_err("misnamed");
     assert_eq!((error.kind(), error.database()), (ErrorKind::Invalid, Some("cache")), "{error}");
     only_damage_asks_for_a_backup("a wrong declaration", &error);
+}
+
+/// The doctor's row: nothing else is notable, and it has the class, the file and a way out. Only damage is repaired.
+fn tells(case: &str, report: &Report, id: &str, kind: ErrorKind, file: &Path, words: &str) {
+    assert_eq!(notable(report), [id], "{case}: {:#?}", report.notable());
+    let check = row(report, id);
+    println!(
+        "{case}: {}: {} / {}",
+        check.id,
+        check.summary,
+        check.remediation.as_deref().unwrap_or_default()
+    );
+    assert_eq!(examined::text(check, "kind"), kind.as_str(), "{case}: {check:#?}");
+    assert!(examined::text(check, "path").ends_with(processes::text(file)), "{case}: {check:#?}");
+    let told = format!("{check:?}");
+    assert!(told.contains(words), "{case}: {words}: {check:#?}");
+    assert!(check.remediation.is_some(), "{case}: {check:#?}");
+    assert_eq!(offers_repair(check), kind == ErrorKind::Corrupt, "{case}: {check:#?}");
+    for other in BUILT_IN.iter().filter(|other| !id.starts_with(*other) && id != "disk.space") {
+        assert!(!told.contains(&format!("{other}.sqlite")), "{case} names {other}: {check:#?}");
+    }
+}
+
+/// The row that tells each of [`BROKEN`].
+fn row_of(case: &str) -> &'static str {
+    match case {
+        "a text in its place" | "flipped bytes" | "a folder in the log's place" => "open",
+        "a folder in its place" => "file",
+        "a newer schema" => "schema",
+        "a database of another program" => "stamp",
+        other => panic!("no row is known for {other}"),
+    }
+}
+
+fn the_doctor_on_broken_files(name: &'static str) {
+    for (case, kind, _, prepare, file) in BROKEN {
+        let place = Place::new(name);
+        prepare(&place);
+        let id = format!("{name}.{}", row_of(case));
+        tells(case, &examine(&place.home()), &id, *kind, &file(&place), "");
+    }
+    // Damage that is found when the file is read, not when it is opened.
+    let place = Place::new(name);
+    let root: i64 = processes::plain(&place.file())
+        .query_row("SELECT rootpage FROM sqlite_schema WHERE name = 'mark'", [], |row| row.get(0))
+        .expect("the table");
+    let mut bytes = fs::read(place.file()).expect("its bytes");
+    let at = usize::try_from(root - 1).expect("a page") * 4096;
+    bytes[at..at + 4096].fill(0xA5);
+    fs::write(place.file(), bytes).expect("written");
+    let id = format!("{name}.integrity");
+    tells("a damaged page", &examine(&place.home()), &id, ErrorKind::Corrupt, &place.file(), "mark");
+}
+
+fn the_doctor_on_what_may_not_be_used(name: &'static str) {
+    for (case, mode) in [("may not be written", 0o400), ("may not be read", 0o000)] {
+        let place = Place::new(name);
+        chmod(&place, &place.file(), mode);
+        // A user of its own: another one's settings may not be read.
+        let (home, nowhere) = (place.home(), ("XDG_CONFIG_HOME", "/nowhere"));
+        let child = Child::start_in("examine as nobody", &[processes::text(&home)], &[nowhere]);
+        let told: serde_json::Value =
+            serde_json::from_str(&child.line().expect("an answer")).expect("a report");
+        child.finish();
+        let row = &told["checks"][format!("{name}.file")];
+        println!("{case}: {}", row["summary"]);
+        assert_eq!(
+            (&row["status"], &row["details"]["kind"]),
+            (&"fail".into(), &"read_only".into()),
+            "{row:#}"
+        );
+        assert_eq!(row["details"]["path"], processes::text(&place.file()), "{row:#}");
+        assert!(row["remediation"].as_str().is_some_and(|way| way.contains("chmod")), "{row:#}");
+        assert!(!row.to_string().contains("repair"), "{row:#}");
+        assert_eq!(told["counts"]["fail"], 1, "{told:#}");
+    }
+    let place = Place::new(name);
+    let no_file = inject(&[Operation::Open], place.file(), Effect::Fail(ffi::SQLITE_CANTOPEN));
+    let id = format!("{name}.open");
+    tells("it cannot be opened", &examine(&place.home()), &id, ErrorKind::Io, &place.file(), "");
+    drop(no_file);
+}
+
+fn the_doctor_on_a_held_lock(name: &'static str) {
+    let place = Place::new(name);
+    let child = Child::start("hold", &[processes::text(&place.file())]);
+    child.wait_for("holding");
+    let named = format!("(pid {}", child.pid());
+    let id = format!("{name}.write");
+    tells("a held lock", &examine(&place.home()), &id, ErrorKind::Busy, &place.file(), &named);
+    child.stop();
+    let report = examine(&place.home());
+    tells("a stopped holder", &report, &id, ErrorKind::Busy, &place.file(), &named);
+    assert!(row(&report, &id).fixes.iter().any(|fix| fix.command.starts_with("kill -CONT")), "{report:#?}");
+}
+
+/// The disk has no room for anybody: one row says so, and the row of the database that met it counts it.
+fn the_doctor_on_a_full_disk(name: &'static str) {
+    let Some(disk) = Tiny::mount() else {
+        println!("a full disk: not run, this user may mount nothing");
+        return;
+    };
+    let home = disk.0.path().canonicalize().expect("the folder").join("home");
+    let runtime = Runtime::open(Home::at(&home)).expect("room enough");
+    write(&runtime, name).expect("room enough");
+    let ballast = home.with_file_name("ballast");
+    let mut size = 2 << 20;
+    while fs::write(&ballast, vec![1; size]).is_err() {
+        size -= 4096;
+    }
+    let insert = "INSERT INTO mark VALUES (zeroblob(200000))";
+    runtime.database(name).expect("it").write(|tx| tx.execute(insert, [])).expect_err("no room");
+    let report = examine(&home);
+    let counted = row(&report, &format!("{name}.counts"));
+    assert!(counted.evidence.iter().any(|told| told == "errors: full 1"), "{counted:#?}");
+    let shed: Vec<_> = notable(&report).into_iter().filter(|id| *id != "disk.space").collect();
+    // Logs are refused before the disk is full to the last byte, and say how many were.
+    assert!(shed.iter().all(|id| *id == "logs.counts"), "{:#?}", report.notable());
+    let check = row(&report, "disk.space");
+    println!("a full disk: {} / {:?}", check.summary, check.remediation);
+    assert_eq!((check.status, examined::text(check, "kind")), (Status::Fail, "full"), "{check:#?}");
+    assert!(check.remediation.as_deref().is_some_and(|way| way.contains("free some space")), "{check:#?}");
+    assert!(report.checks.iter().all(|check: &Check| !offers_repair(check)), "{report:#?}");
+    runtime.close(Duration::from_secs(1));
+}
+
+fn the_doctor_on_a_changed_migration(name: &'static str) {
+    let place = Place::new(name);
+    place.by_hand("UPDATE refinery_schema_history SET checksum = '1' WHERE version = 1");
+    let id = format!("{name}.schema");
+    let report = examine(&place.home());
+    tells("a changed migration", &report, &id, ErrorKind::Conflict, &place.file(), "V1__");
+    assert_eq!(row(&report, &id).status, Status::Warning);
+}
+
+/// What is wrong with a database is one row of the doctor, under that database's name: with the class that a program meets,
+/// the file, and the way out; a repair is offered for a damaged file and for what is no database, and for nothing else.
+///
+/// Scale: the four databases x 7 broken files, 3 that may not be used, a held lock, a full disk, a changed migration.
+/// Control: what SQLite alone says of the same files names neither database nor file, and to a program that does not look
+/// for it a newer schema and a changed migration are no failure.
+#[test]
+fn s9_the_doctor_tells_class_file_and_way_out() {
+    for name in BUILT_IN {
+        let place = Place::new(name);
+        let report = examine(&place.home());
+        assert!(notable(&report).is_empty(), "{:#?}", report.notable());
+        the_doctor_on_broken_files(name);
+        the_doctor_on_what_may_not_be_used(name);
+        the_doctor_on_a_held_lock(name);
+        the_doctor_on_a_full_disk(name);
+        the_doctor_on_a_changed_migration(name);
+    }
+    for words in plain_words() {
+        assert!(!words.contains("goals") && !words.contains('/'), "{words}");
+    }
+    let place = Place::new("goals");
+    let (_, _, _, newer, _) =
+        BROKEN.iter().find(|(case, ..)| *case == "a newer schema").expect("it is there");
+    newer(&place);
+    place.by_hand("UPDATE refinery_schema_history SET checksum = '1' WHERE version = 1");
+    place.by_hand("INSERT INTO mark VALUES (2)");
 }
