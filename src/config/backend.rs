@@ -6,6 +6,7 @@
 //! [state.postgres]
 //! url = "postgres://user:password@host:5432/database"   # or url_file, or the variable ROWHOUSE_POSTGRES_URL
 //! direct_url = "..."      # for migrations, where url leads to a pooler
+//! pooler = "transaction"  # or "session"; without it a pooler is recognised
 //! pool_size = 10
 //! root_cert = "ca.pem"    # the certificates to trust, instead of the system's
 //! ```
@@ -38,6 +39,7 @@ struct ServerSection {
     url: Option<String>,
     url_file: Option<std::path::PathBuf>,
     direct_url: Option<String>,
+    pooler: Option<crate::postgres::Pooler>,
     pool_size: Option<u16>,
     root_cert: Option<std::path::PathBuf>,
 }
@@ -100,7 +102,8 @@ impl Backends {
             // The parser's message may quote a value.
             Some(section) => section.try_into().map_err(|_| {
                 Error::new(ErrorKind::Invalid, "[state.postgres] is not as it should be").advise(
-                    "it takes url or url_file, direct_url, root_cert (texts) and pool_size (a number from 1 to 1000)",
+                    "it takes url or url_file, direct_url, root_cert (texts), pooler (transaction or session) and \
+                     pool_size (a number from 1 to 1000)",
                 )
             })?,
             None => ServerSection::default(),
@@ -154,6 +157,7 @@ impl Backends {
         Ok(Some(crate::postgres::Settings {
             url,
             direct_url: section.direct_url.clone(),
+            pooler: section.pooler,
             pool_size: pool_size.into(),
             root_cert: section.root_cert.as_ref().map(|file| home.join(file)),
         }))
@@ -237,6 +241,7 @@ mod tests {
             ("url_file = \"none\"", ErrorKind::NotFound),
             ("url = \"s3cret\"\npool_sise = 3", ErrorKind::Invalid),
             ("url = \"s3cret\"\npool_size = 0", ErrorKind::Invalid),
+            ("url = \"s3cret\"\npooler = \"statement\"", ErrorKind::Invalid),
             ("url = \"s3cret\"\npool_size = \"many\"", ErrorKind::Invalid),
         ] {
             let error = server(section).err().expect(section);

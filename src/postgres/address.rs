@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode, TargetSessionAttrs};
 
-use super::client::Client;
 use super::failure::Failure;
-use super::host::{Host as Found, Place};
+use super::host::{Host as Found, Place, Reached};
 use super::socket::look_up;
 use super::tls;
 use super::tries::random;
@@ -104,7 +103,7 @@ impl Address {
     ///
     /// # Errors
     /// Those of the last host that was tried.
-    pub(super) fn connect(&self, until: Instant) -> Result<(Client, Found), Failure> {
+    pub(super) fn connect(&self, until: Instant) -> Result<Reached, Failure> {
         let tls = match self.config.get_ssl_mode() {
             SslMode::Disable => None,
             _ => Some(tls::connector(self.roots.as_deref()).map_err(Failure::told)?),
@@ -137,7 +136,7 @@ impl Address {
         at: usize,
         tls: Option<&tls::Connector>,
         until: Instant,
-    ) -> Result<(Client, Found), Failure> {
+    ) -> Result<Reached, Failure> {
         let config = &self.config;
         let port = port_of(config, at);
         let name = match config.get_hosts().get(at) {
@@ -156,7 +155,7 @@ impl Address {
         for place in places {
             let host = Found::new(place, name.clone(), config.clone(), tls.cloned());
             match host.connect(until) {
-                Ok(client) => return Ok((client, host)),
+                Ok(reached) => return Ok(reached),
                 Err(failure) => failed = failure,
             }
         }

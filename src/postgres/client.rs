@@ -177,6 +177,11 @@ impl Client {
         let asks = self.asks.as_ref().filter(|_| self.state == State::Unanswered);
         asks.map(tokio_postgres::Client::cancel_token)
     }
+
+    /// What is known of who would be cancelled.
+    pub(super) fn with_token<T>(&self, look: impl FnOnce(&CancelToken) -> Option<T>) -> Option<T> {
+        self.asks.as_ref().and_then(|asks| look(&asks.cancel_token()))
+    }
 }
 
 impl Drop for Client {

@@ -1,75 +1,106 @@
 //! One connection, and the statements that are prepared on it.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio_postgres::types::ToSql;
-use tokio_postgres::{
-    Client as Asks, Error as DriverError, Row, SimpleQueryMessage, SimpleQueryRow, Statement,
-};
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client as Asks, Error as DriverError, Row, SimpleQueryMessage, SimpleQueryRow};
+use uuid::Uuid;
 
 use super::client::Client;
 use super::failure::{Class, Failure};
-use super::host::Host;
+use super::host::{Host, Reached};
+use super::pooler::Pooler;
+use super::statements::{Prepared, Statements, Typed, types_of};
+use crate::error::{Error, ErrorKind};
 
-/// Prepared statements that a connection keeps.
-const MOST_STATEMENTS: usize = 256;
+/// What is bound, as many as the statement has types.
+pub(super) type Params<'p> = [&'p (dyn ToSql + Sync)];
 
 pub(super) struct Connection {
     client: Client,
     host: Host,
-    /// By schema, then by text: one text means other tables in another schema.
-    statements: HashMap<Box<str>, HashMap<Box<str>, Statement>>,
-    kept: usize,
+    /// Each transaction may meet another process of the server.
+    pooled: bool,
+    statements: Statements,
     commits: bool,
     lost: bool,
     given_back: Instant,
 }
 
 impl Connection {
-    pub(super) fn new(client: Client, host: Host) -> Self {
+    /// `said` of a pooler counts more than what was found.
+    pub(super) fn new(Reached { client, host, pooled }: Reached, said: Option<Pooler>) -> Self {
         Self {
             client,
             host,
-            statements: HashMap::new(),
-            kept: 0,
+            pooled: said.map_or(pooled, |pooler| pooler == Pooler::Transaction),
+            statements: Statements::default(),
             commits: false,
             lost: false,
             given_back: Instant::now(),
         }
     }
 
-    /// A text, prepared once. The schema is the one that the transaction under way looks in.
-    pub(super) fn prepare(&mut self, schema: &str, text: &str) -> Result<Statement, Failure> {
-        if let Some(known) = self.statements.get(schema).and_then(|of| of.get(text)) {
-            return Ok(known.clone());
+    /// Whether a pooler stands before the server that gives each transaction what process it likes.
+    pub(super) fn is_pooled(&self) -> bool {
+        self.pooled
+    }
+
+    /// A text that will be given so many parameters, prepared once. The schema is the one that the transaction under way
+    /// looks in.
+    pub(super) fn prepare(&mut self, schema: &str, text: &str, params: usize) -> Result<Prepared, Failure> {
+        if let Some(known) = self.statements.get(schema, text) {
+            return Ok(known);
         }
-        let made = self.ask(|asks| asks.prepare(text))?;
-        if self.kept == MOST_STATEMENTS {
-            self.statements.clear();
-            self.kept = 0;
-        }
-        self.kept += 1;
-        self.statements.entry(schema.into()).or_default().insert(text.into(), made.clone());
+        let made = if self.pooled {
+            let types = if params == 0 { Vec::new() } else { self.learn(text)? };
+            Prepared::Typed(Arc::new(Typed { text: text.into(), types }))
+        } else {
+            Prepared::Named(self.ask(|asks| asks.prepare(text))?)
+        };
+        self.statements.keep(schema, text, made.clone());
         Ok(made)
     }
 
+    /// The types of a text's parameters, as the server finds them: inside the transaction under way, and by a name that
+    /// no other program has. The text is sent alone, so it is one statement.
+    fn learn(&mut self, text: &str) -> Result<Vec<Type>, Failure> {
+        let name = format!("rowhouse_{}", Uuid::now_v7().simple());
+        let prepare = format!("PREPARE {name} AS {text}");
+        self.ask(|asks| asks.execute_typed(&prepare, &[]))?;
+        let look = format!(
+            "SELECT parameter_types::oid[]::text FROM pg_prepared_statements WHERE name = '{name}'; DEALLOCATE {name}"
+        );
+        let rows = self.rows(&look)?;
+        rows.first().and_then(|row| types_of(row.get(0)?)).ok_or_else(|| {
+            Failure::told(Error::new(
+                ErrorKind::Unsupported,
+                "the server does not say what a statement takes",
+            ))
+        })
+    }
+
     /// Runs a prepared statement; answers how many rows it changed.
-    pub(super) fn execute(
-        &mut self,
-        statement: &Statement,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<u64, Failure> {
-        self.ask(|asks| asks.execute(statement, params))
+    pub(super) fn execute(&mut self, prepared: &Prepared, params: &Params<'_>) -> Result<u64, Failure> {
+        match prepared {
+            Prepared::Named(statement) => self.ask(|asks| asks.execute(statement, params)),
+            Prepared::Typed(typed) => {
+                let params = with_types(params, typed);
+                self.ask(|asks| asks.execute_typed(&typed.text, &params))
+            }
+        }
     }
 
     /// Runs a prepared statement; answers its rows.
-    pub(super) fn query(
-        &mut self,
-        statement: &Statement,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, Failure> {
-        self.ask(|asks| asks.query(statement, params))
+    pub(super) fn query(&mut self, prepared: &Prepared, params: &Params<'_>) -> Result<Vec<Row>, Failure> {
+        match prepared {
+            Prepared::Named(statement) => self.ask(|asks| asks.query(statement, params)),
+            Prepared::Typed(typed) => {
+                let params = with_types(params, typed);
+                self.ask(|asks| asks.query_typed(&typed.text, &params))
+            }
+        }
     }
 
     /// Statements without parameters and rows, in one round trip.
@@ -140,4 +171,8 @@ impl Drop for Connection {
             self.host.cancel(statement);
         }
     }
+}
+
+fn with_types<'p>(params: &Params<'p>, typed: &Typed) -> Vec<(&'p (dyn ToSql + Sync), Type)> {
+    params.iter().copied().zip(typed.types.iter().cloned()).collect()
 }

@@ -7,6 +7,7 @@
 //! | 55P03 | a lock was not to be had until the deadline, nearly | `Busy` |
 //! | 57P01 to 57P05, 08xxx, 25P03, none at all | the connection is lost | another connection, then again |
 //! | 25006 | a standby answers | another connection, where there are several hosts |
+//! | 26000, 42P05 | a pooler that was not recognised | `Unsupported`, with the setting that helps |
 //! | 57014 | the deadline | `Timeout` |
 //! | no answer until the deadline | the server or the way to it stands still | the connection is lost; `Timeout` |
 //! | others | the caller's, or the server's | told |
@@ -124,6 +125,7 @@ fn of_server(error: &DbError) -> Failure {
     let error = match code {
         "28000" | "28P01" => made.advise("correct the user and the password in the URL of the server"),
         "25006" => made.advise(OTHER_SERVER),
+        "26000" | "42P05" => made.advise("say under [state.postgres]: pooler = \"transaction\""),
         "3D000" => made.advise("create the database on the server, or correct its name in the URL"),
         "42501" => made.advise("give the user of the URL the right to create and use its schemas"),
         _ => made,
@@ -144,6 +146,9 @@ fn meaning(code: &str) -> (Class, ErrorKind, &'static str) {
         "25006" => (Final, ErrorKind::ReadOnly, "this server takes no writes"),
         "28000" | "28P01" => (Final, ErrorKind::Invalid, "the server refused the user or the password"),
         "42501" => (Final, ErrorKind::ReadOnly, "the server's user lacks a permission"),
+        "26000" | "42P05" => {
+            (Final, ErrorKind::Unsupported, "something before the server mixes up prepared statements")
+        }
         "53100" | "53200" | "53400" => (Final, ErrorKind::Full, "the server has no room"),
         "XX001" | "XX002" => (Final, ErrorKind::Corrupt, "the server found damaged data"),
         "0A000" => (Final, ErrorKind::Unsupported, "the server cannot do it"),

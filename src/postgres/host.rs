@@ -11,6 +11,7 @@ use tokio_postgres::{CancelToken, Config, NoTls, SimpleQueryMessage};
 
 use super::client::{Client, finish};
 use super::failure::Failure;
+use super::pooler::announced_process;
 use super::socket::Socket;
 use super::tls;
 use crate::error::{Error, ErrorKind};
@@ -36,13 +37,24 @@ pub(super) struct Host {
     tls: Option<tls::Connector>,
 }
 
+/// A connection as it was made.
+pub(super) struct Reached {
+    pub(super) client: Client,
+    pub(super) host: Host,
+    /// A pooler stands before the server.
+    pub(super) pooled: bool,
+}
+
+/// Which process answers, and whether it takes writes.
+const LOOK: &str = "SELECT pg_backend_pid(), current_setting('transaction_read_only')";
+
 impl Host {
     pub(super) fn new(place: Place, name: String, config: Arc<Config>, tls: Option<tls::Connector>) -> Self {
         Self { place, name, config, tls }
     }
 
     /// Connects, and looks whether it is the kind of server that the address asks for, by `until`.
-    pub(super) fn connect(&self, until: Instant) -> Result<Client, Failure> {
+    pub(super) fn connect(self, until: Instant) -> Result<Reached, Failure> {
         let socket = self.socket(until)?;
         let mut client = match self.tls()? {
             None => {
@@ -56,17 +68,23 @@ impl Host {
                 Client::new(asks, messages, socket, until)
             }
         };
-        let wanted = match self.config.get_target_session_attrs() {
-            TargetSessionAttrs::ReadWrite => "off",
-            TargetSessionAttrs::ReadOnly => "on",
-            _ => return Ok(client),
-        };
-        let said = client.run(|asks| asks.simple_query("SHOW transaction_read_only"))?;
-        let is_wanted = said.iter().any(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0) == Some(wanted),
-            _ => false,
+        let announced = client.with_token(announced_process);
+        let said = client.run(|asks| asks.simple_query(LOOK))?;
+        let row = said.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
         });
-        if is_wanted { Ok(client) } else { Err(Failure::other_kind(wanted == "off")) }
+        let (process, read_only) = row.map_or((None, None), |row| (row.get(0), row.get(1)));
+        let wants_writes = match self.config.get_target_session_attrs() {
+            TargetSessionAttrs::ReadWrite => Some(true),
+            TargetSessionAttrs::ReadOnly => Some(false),
+            _ => None,
+        };
+        if let Some(wants_writes) = wants_writes.filter(|wants| (read_only == Some("off")) != *wants) {
+            return Err(Failure::other_kind(wants_writes));
+        }
+        let pooled = process.and_then(|number| number.parse().ok()) != announced;
+        Ok(Reached { client, host: self, pooled })
     }
 
     /// Tells the server that nobody waits for that statement any more. Another thread does it: the one that asked has no

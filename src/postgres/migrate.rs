@@ -4,7 +4,8 @@
 //! - Everything pending, the history and `rowhouse_meta` are one commit, under an advisory lock that ends with it. What
 //!   another program did before the lock came is not done again.
 //! - The lock is waited for until the deadline and no longer.
-//! - A settled schema is only read.
+//! - A settled schema is only read, also through a pooler. Nothing is migrated through one: its own timeouts would end
+//!   a long migration in the middle, and it may have other servers behind it than the one that takes writes.
 
 use std::time::Instant;
 
@@ -33,18 +34,51 @@ pub(super) fn migrate(
     let domain = Domain { migrations: domain.server_migrations.clone(), ..domain.clone() };
     let mut tries = Tries::until(deadline);
     loop {
-        let mut connection = server.take_direct(deadline)?;
-        let failure = match bring_up(&mut connection, &domain, schema, program, deadline) {
+        let failure = match brought_up(server, &domain, schema, program, deadline) {
             Ok(()) => return Ok(()),
             Err(failure) => failure,
         };
-        // Whatever transaction is open ends with it.
-        connection.give_up();
-        drop(connection);
         let failure =
             if failure.class == Class::Lost { Failure { class: Class::Again, ..failure } } else { failure };
         tries.again(failure, |time| server.pool.rest(time))?;
     }
+}
+
+fn brought_up(
+    server: &Server,
+    domain: &Domain,
+    schema: &str,
+    program: (&str, &str),
+    deadline: Instant,
+) -> Result<(), Failure> {
+    let mut connection = server.pool.take(deadline).map_err(Failure::told)?;
+    let settled = is_settled(&mut connection, domain, schema, deadline)
+        // Whatever transaction is open ends with it.
+        .inspect_err(|_| connection.give_up())?;
+    if settled {
+        return Ok(());
+    }
+    let mut connection = server.take_direct(connection, deadline).map_err(Failure::told)?;
+    let done = bring_up(&mut connection, domain, schema, program, deadline);
+    if done.is_err() || server.has_direct() {
+        // What is not the pool's was for this alone.
+        connection.give_up();
+    }
+    done
+}
+
+fn is_settled(
+    connection: &mut Connection,
+    domain: &Domain,
+    schema: &str,
+    deadline: Instant,
+) -> Result<bool, Failure> {
+    let within = settings(schema, deadline);
+    connection.batch(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {within}"))?;
+    let record = history::read(connection, schema)?;
+    let settled = record.has_tables && look(domain, record)?.settled();
+    connection.batch("COMMIT")?;
+    Ok(settled)
 }
 
 fn bring_up(
@@ -54,14 +88,14 @@ fn bring_up(
     program: (&str, &str),
     deadline: Instant,
 ) -> Result<(), Failure> {
-    let within = settings(schema, deadline);
-    connection.batch(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {within}"))?;
-    let record = history::read(connection, schema)?;
-    let settled = record.has_tables && look(domain, record)?.settled();
-    connection.batch("COMMIT")?;
-    if settled {
-        return Ok(());
+    if connection.is_pooled() {
+        let message = "the schema is to be created or migrated, and what the URL leads to is a pooler";
+        return Err(Failure::told(
+            Error::new(ErrorKind::Unsupported, message)
+                .advise("name the server itself for that: direct_url under [state.postgres]"),
+        ));
     }
+    let within = settings(schema, deadline);
     // Read committed: what is read after the lock came is what its last holder left.
     let begin = format!(
         "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {within}; \

@@ -5,6 +5,7 @@
 //! | [`address`], [`tls`] | where a server is, and when its traffic must be encrypted |
 //! | [`host`], [`socket`], [`client`] | one host: reached, spoken to, and waited for until a deadline |
 //! | [`server`], [`pool`], [`connection`] | connections: made when needed, lent to one caller at a time |
+//! | [`statements`], [`pooler`] | prepared statements, and whether a pooler forbids their names |
 //! | [`on_server`] | the domains of a runtime that are on it |
 //! | [`database`] | one domain: reads, writes, and when they run again |
 //! | [`session`], [`value`] | `Session` over a transaction |
@@ -22,9 +23,9 @@
 //! 6. Every wait ends at the caller's deadline, whatever the server does or the network swallows; only whether a write
 //!    was committed is asked for a little longer.
 //!
-//! Tests: `tests/postgres.rs` (configuration, errors, lost connections), `tests/postgres_deadlines.rs` (6),
-//! `tests/hosts_on_postgres.rs` (2, while a primary is killed), `tests/stores_on_postgres.rs` (the stores'
-//! contract, and that both engines have one logical schema).
+//! Tests: `tests/postgres.rs` (configuration, errors, lost connections), `tests/postgres_deadlines.rs` (6), `tests/postgres_pooler.rs` (4),
+//! `tests/hosts_on_postgres.rs` (2, while a primary is killed), `tests/stores_on_postgres.rs` (the stores' contract:
+//! directly, behind a pooler, after a fail-over).
 
 mod address;
 mod client;
@@ -37,13 +38,16 @@ mod migrate;
 mod on_server;
 mod operation;
 mod pool;
+mod pooler;
 mod server;
 mod session;
 mod socket;
+mod statements;
 mod tls;
 mod tries;
 mod value;
 
 pub(crate) use database::Database;
 pub(crate) use on_server::OnServer;
+pub(crate) use pooler::Pooler;
 pub(crate) use server::{Server, Settings};

@@ -14,6 +14,7 @@ use parking_lot::{Condvar, Mutex};
 use super::address::Address;
 use super::connection::Connection;
 use super::failure::Failure;
+use super::pooler::Pooler;
 use super::tries::Tries;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sqlite::health::Health;
@@ -25,6 +26,8 @@ const LONGEST_ASK: Duration = Duration::from_secs(2);
 
 pub(super) struct Pool {
     address: Address,
+    /// What the configuration says of a pooler before the server.
+    pooler: Option<Pooler>,
     size: usize,
     state: Mutex<State>,
     changed: Condvar,
@@ -48,8 +51,8 @@ pub(super) struct Lent<'p> {
 }
 
 impl Pool {
-    pub(super) fn new(address: Address, size: usize) -> Self {
-        Self { address, size, state: Mutex::default(), changed: Condvar::new() }
+    pub(super) fn new(address: Address, pooler: Option<Pooler>, size: usize) -> Self {
+        Self { address, pooler, size, state: Mutex::default(), changed: Condvar::new() }
     }
 
     /// A connection that works, by `deadline`; a server that does not answer is tried again until then.
@@ -108,7 +111,7 @@ impl Pool {
     }
 
     fn connect(&self, deadline: Instant) -> Result<Connection, Failure> {
-        let connected = self.address.connect(deadline).map(|(client, host)| Connection::new(client, host));
+        let connected = self.address.connect(deadline).map(|reached| Connection::new(reached, self.pooler));
         self.state.lock().trouble = connected.as_ref().err().map(|failure| failure.error.clone());
         connected
     }

@@ -9,6 +9,7 @@ use super::database::Database;
 use super::failure::Failure;
 use super::migrate;
 use super::pool::{Lent, Pool};
+use super::pooler::Pooler;
 use super::tries::Tries;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
@@ -26,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) url: String,
     /// Where it is for migrations, past a pooler.
     pub(crate) direct_url: Option<String>,
+    /// What stands before the server; `None`: it is found out.
+    pub(crate) pooler: Option<Pooler>,
     /// Connections that this process has at most.
     pub(crate) pool_size: usize,
     /// Certificates to trust instead of the system's, as PEM.
@@ -54,8 +57,8 @@ impl Server {
             .as_ref()
             .map(|url| Address::parse(url, settings.root_cert.clone()))
             .transpose()?
-            .map(|address| Pool::new(address, 1));
-        let pool = Pool::new(address.clone(), settings.pool_size);
+            .map(|address| Pool::new(address, None, 1));
+        let pool = Pool::new(address.clone(), settings.pooler, settings.pool_size);
         let server = Self { pool, address, direct, owner: forks::generation() };
         server.check(deadline).map_err(|error| error.at_path(server.name().as_ref()))?;
         Ok(Arc::new(server))
@@ -116,9 +119,16 @@ impl Server {
         Ok(Database::new(self.clone(), domain.name(), schema, limit))
     }
 
-    /// A connection that no pooler stands behind, where that was given.
-    pub(super) fn take_direct(&self, deadline: Instant) -> Result<Lent<'_>> {
-        self.direct.as_ref().unwrap_or(&self.pool).take(deadline)
+    /// A connection past a pooler, where the way there was given; else that which the caller has.
+    pub(super) fn take_direct<'s>(&'s self, has: Lent<'s>, deadline: Instant) -> Result<Lent<'s>> {
+        let Some(direct) = &self.direct else { return Ok(has) };
+        // Its place is free for others meanwhile.
+        drop(has);
+        direct.take(deadline)
+    }
+
+    pub(super) fn has_direct(&self) -> bool {
+        self.direct.is_some()
     }
 
     /// By what errors call it.

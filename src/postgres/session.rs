@@ -3,11 +3,12 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use tokio_postgres::Row as Found;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Row as Found, Statement};
 
-use super::connection::Connection;
+use super::connection::{Connection, Params};
 use super::failure::Failure;
+use super::statements::Prepared;
 use super::value::{Cell, Param, check};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sql::{self, Row, Value};
@@ -35,14 +36,15 @@ impl<'a> Session<'a> {
         &self,
         text: &str,
         params: &[Value],
-        then: impl FnOnce(&mut Connection, &Statement, &[&(dyn ToSql + Sync)]) -> Result<T, Failure>,
-    ) -> Result<(Statement, T)> {
+        then: impl FnOnce(&mut Connection, &Prepared, &Params<'_>) -> Result<T, Failure>,
+    ) -> Result<T> {
         if let Some(failure) = &*self.failed.borrow() {
             return Err(failure.error.clone());
         }
         let mut connection = self.connection.borrow_mut();
-        let statement = connection.prepare(self.schema, text).map_err(|failure| self.ends_with(failure))?;
-        let types = statement.params();
+        let prepared = connection.prepare(self.schema, text, params.len());
+        let prepared = prepared.map_err(|failure| self.ends_with(failure))?;
+        let types = prepared.params();
         if types.len() != params.len() {
             let message =
                 format!("the statement takes {} parameters, {} were given", types.len(), params.len());
@@ -51,10 +53,7 @@ impl<'a> Session<'a> {
         params.iter().zip(types).try_for_each(|(value, ty)| check(value, ty))?;
         let bound: Vec<_> = params.iter().map(Param).collect();
         let bound: Vec<_> = bound.iter().map(|one| one as &(dyn ToSql + Sync)).collect();
-        match then(&mut connection, &statement, &bound) {
-            Ok(answer) => Ok((statement, answer)),
-            Err(failure) => Err(self.ends_with(failure)),
-        }
+        then(&mut connection, &prepared, &bound).map_err(|failure| self.ends_with(failure))
     }
 
     fn ends_with(&self, failure: Failure) -> Error {
@@ -66,14 +65,13 @@ impl<'a> Session<'a> {
 
 impl sql::Session for Session<'_> {
     fn execute(&self, text: &str, params: &[Value]) -> Result<u64> {
-        self.run(text, params, |on, statement, bound| on.execute(statement, bound))
-            .map(|(_, changed)| changed)
+        self.run(text, params, |on, prepared, bound| on.execute(prepared, bound))
     }
 
     fn query(&self, text: &str, params: &[Value]) -> Result<Vec<Row>> {
-        let (statement, rows) = self.run(text, params, |on, statement, bound| on.query(statement, bound))?;
-        let columns: Arc<[String]> =
-            statement.columns().iter().map(|column| column.name().to_owned()).collect();
+        let rows = self.run(text, params, |on, prepared, bound| on.query(prepared, bound))?;
+        let Some(first) = rows.first() else { return Ok(Vec::new()) };
+        let columns: Arc<[String]> = first.columns().iter().map(|column| column.name().to_owned()).collect();
         let values = |row: &Found| {
             (0..columns.len())
                 .map(|index| {

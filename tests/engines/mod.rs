@@ -1,9 +1,13 @@
 //! On which engine the stores' contract is tested: files, or a PostgreSQL server that this test started. Which of them says
-//! the name of the test program, so that its children are on the same one.
+//! the name of the test program, so that its children are on the same one; how the server is reached says a variable.
 #![allow(dead_code, unreachable_pub)]
 
 #[cfg(feature = "postgres")]
+pub mod bouncer;
+#[cfg(feature = "postgres")]
 pub mod pair;
+#[cfg(feature = "postgres")]
+pub mod reach;
 #[cfg(feature = "postgres")]
 pub mod server;
 
@@ -27,7 +31,7 @@ pub fn home() -> TempDir {
     let home = tempfile::Builder::new().prefix("rowhouse-test-").tempdir().expect("a folder");
     #[cfg(feature = "postgres")]
     if on_server() {
-        server::configure(home.path(), &server::new_database());
+        reach::configure(home.path());
     }
     home
 }

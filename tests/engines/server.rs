@@ -44,7 +44,7 @@ fn is_root() -> bool {
 }
 
 /// A command of the server's, as a user who may run it: a server refuses root.
-fn command(program: &Path) -> Command {
+pub(super) fn command(program: &Path) -> Command {
     let mut command = if is_root() {
         let mut command = Command::new("runuser");
         command.args(["-u", "postgres", "--"]).arg(program);
@@ -56,20 +56,20 @@ fn command(program: &Path) -> Command {
     command
 }
 
-fn run(command: &mut Command) {
+pub(super) fn run(command: &mut Command) {
     let done = command.stdout(Stdio::null()).output().expect("it runs");
     assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
 /// A folder that the server may have.
-fn new_folder() -> PathBuf {
+pub(super) fn new_folder() -> PathBuf {
     let folder = tempfile::Builder::new().prefix("rowhouse-pg-").tempdir().expect("a folder").keep();
     std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o755)).expect("to be entered");
     give_away(&folder);
     folder
 }
 
-fn give_away(path: &Path) {
+pub(super) fn give_away(path: &Path) {
     if is_root() {
         run(Command::new("chown").arg("-R").arg("postgres").arg(path));
     }
