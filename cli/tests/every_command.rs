@@ -83,6 +83,7 @@ const TABLE: &[(&str, &str)] = &[
     ("bench backfill", "--quick --rounds 1 --files 10 --dir {folder}"),
     ("bench growth", "--quick --seconds 2 --threads 1 --processes 1 --dir {folder}"),
     ("bench stores", "--quick --only goal_account_1 --seconds 0.1 --rounds 1 --threads 10 --dir {folder}"),
+    ("bench backend", "--quick --only thread_read_1 --seconds 0.1 --rounds 1 --threads 50 --dir {folder}"),
     ("config show", ""),
     ("report", "--html {folder}/report.html"),
     ("support bundle", "{folder}/report.tar.gz --yes"),

@@ -29,6 +29,8 @@ fn a_command_line_that_is_not_understood_exits_with_2() {
         &["bench", "startup", "--only", "nothing"],
         &["bench", "stores", "--only", "nothing"],
         &["bench", "stores", "--threads", "0"],
+        &["bench", "backend", "--only", "nothing"],
+        &["bench", "backend", "--url", "postgres://a@b/c", "--programs", "/"],
     ] {
         let (code, stdout, stderr) = told(rowhouse().args(arguments));
         assert_eq!(code, Some(2), "{arguments:?}: {stdout}{stderr}");

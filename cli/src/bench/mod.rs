@@ -1,5 +1,6 @@
 //! `rowhouse bench`: what this disk and this library can do, side by side with the usual ways.
 
+mod backend;
 mod backfill;
 mod contention;
 mod growth;
@@ -64,6 +65,11 @@ enum Bench {
         after_help = "Examples:\n  rowhouse bench stores --quick\n  rowhouse bench stores --only goal_account\n  rowhouse bench stores --only thread_page --threads 100000 --json > here.json"
     )]
     Stores(StoresArguments),
+    /// The same work on a file, on a PostgreSQL server, and on one with a synchronous standby
+    #[command(
+        after_help = "Examples:\n  rowhouse bench backend --quick\n  rowhouse bench backend --only goal_account\n  rowhouse bench backend --url postgres://app@db.example/empty   a server of your own, an empty database\n  rowhouse bench backend --dir /mnt/data --json > here.json"
+    )]
+    Backend(BackendArguments),
 }
 
 #[derive(Args)]
@@ -161,6 +167,37 @@ struct StoresArguments {
     only: Vec<String>,
 }
 
+#[derive(Args)]
+struct BackendArguments {
+    /// Measure on the disk of this folder (in a folder of its own there, removed afterwards) [default: the current one]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Time for each subject in each round of a work, in seconds [default: 1, with --quick 0.2]
+    #[arg(long, value_name = "S", value_parser = positive_seconds)]
+    seconds: Option<Duration>,
+    /// How often the subjects take turns; medians of the rounds are reported
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Threads in the store from the beginning [default: 10000, with --quick 1000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(50..=1_000_000))]
+    threads: Option<u32>,
+    /// Connections to a server, as `pool_size` in a home's configuration
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pool: u32,
+    /// Short runs and fewer rows: an impression, not a result
+    #[arg(long)]
+    quick: bool,
+    /// Only this work, or those that begin so; may be repeated
+    #[arg(long, value_name = "NAME", value_parser = backend::known)]
+    only: Vec<String>,
+    /// Where PostgreSQL's programs are [default: the newest in /usr/lib/postgresql, then PATH]
+    #[arg(long, value_name = "DIR", conflicts_with = "url")]
+    programs: Option<PathBuf>,
+    /// Measure this server instead of throw-away ones: an empty database, in which the rows of the bench stay
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+}
+
 fn positive_seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if !(0.01..=3600.0).contains(&seconds) {
@@ -176,6 +213,7 @@ pub(crate) fn run(arguments: &BenchArguments, output: &Output) -> Result<()> {
         Bench::Growth(arguments) => run_growth(arguments, output),
         Bench::Backfill(arguments) => run_backfill(arguments, output),
         Bench::Stores(arguments) => run_stores(arguments, output),
+        Bench::Backend(arguments) => run_backend(arguments, output),
     }
 }
 
@@ -203,6 +241,22 @@ fn run_stores(arguments: &StoresArguments, output: &Output) -> Result<()> {
             threads: arguments.threads.unwrap_or(if arguments.quick { 50_000 } else { 1_000_000 }),
         };
         stores::run(&setting, &arguments.only, document)
+    })
+}
+
+fn run_backend(arguments: &BackendArguments, output: &Output) -> Result<()> {
+    document("backend", arguments.dir.as_deref(), arguments.quick, output, |folder, document| {
+        let usual = Duration::from_millis(if arguments.quick { 200 } else { 1_000 });
+        let setting = backend::Setting {
+            folder: folder.to_owned(),
+            seconds: arguments.seconds.unwrap_or(usual),
+            rounds: arguments.rounds,
+            threads: arguments.threads.unwrap_or(if arguments.quick { 1_000 } else { 10_000 }),
+            pool: arguments.pool,
+            programs: arguments.programs.clone(),
+            url: arguments.url.clone(),
+        };
+        backend::run(&setting, &arguments.only, document)
     })
 }
 

@@ -35,26 +35,35 @@ pub(super) fn tables(document: &Document) -> String {
 }
 
 fn rows(rows: &[&Row]) -> String {
-    let mut table = Table::new(&["work", "subject", "ops/s", "p50", "p99", "longest", "share", "log"])
+    // Only what is measured on other engines is compared with a file.
+    let last = if rows.iter().any(|row| row.over_file.is_some()) { "to file" } else { "log" };
+    let mut table = Table::new(&["work", "subject", "ops/s", "p50", "p99", "longest", "share", last])
         .right(&[2, 3, 4, 5, 6, 7]);
-    let mut last = "";
+    let mut before = "";
     for row in rows {
-        if !last.is_empty() && last != row.work {
+        if !before.is_empty() && before != row.work {
             table.gap();
         }
         table.row(&[
-            if last == row.work { String::new() } else { row.work.to_owned() },
+            if before == row.work { String::new() } else { row.work.to_owned() },
             subject(row),
             count(row.ops_per_s),
             row.p50_us.map_or_else(String::new, micros),
             row.p99_us.map_or_else(String::new, micros),
             row.max_us.map_or_else(String::new, micros),
             row.slowest_over_fastest.map_or_else(String::new, |share| format!("{share:.2}")),
-            row.wal_max_bytes.map_or_else(String::new, |bytes| ByteSize::b(bytes).to_string()),
+            row.wal_max_bytes
+                .map(|bytes| ByteSize::b(bytes).to_string())
+                .or_else(|| over_file(row))
+                .unwrap_or_default(),
         ]);
-        last = row.work;
+        before = row.work;
     }
     table.render()
+}
+
+fn over_file(row: &Row) -> Option<String> {
+    row.over_file.map(|ratio| if ratio < 0.1 { format!("{ratio:.3} x") } else { format!("{ratio:.2} x") })
 }
 
 /// One line for each second.

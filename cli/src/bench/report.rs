@@ -47,6 +47,9 @@ pub(crate) struct Row {
     pub(crate) slowest_over_fastest: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) wal_max_bytes: Option<u64>,
+    /// Operations per second, over those of the same work on a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) over_file: Option<f64>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub(crate) growth: Option<Growth>,
     pub(crate) rounds: usize,
