@@ -7,10 +7,9 @@
 //! ```
 
 use std::path::Path;
-use std::sync::Arc;
 
 use rowhouse::rollout::{Item, NewRollout};
-use rowhouse::thread_store::{LiveThread, LocalThreadStore, ThreadStore, TurnQuery};
+use rowhouse::thread_store::{LiveThread, TurnQuery};
 use rowhouse::{Home, Runtime};
 use serde_json::json;
 
@@ -28,7 +27,8 @@ fn main() -> rowhouse::Result<()> {
 
 /// Asks one question, in a new thread or in one that is there.
 pub(crate) fn chat(home: &Path, question: &str, thread: Option<&str>) -> rowhouse::Result<()> {
-    let store: Arc<dyn ThreadStore> = Arc::new(LocalThreadStore::new(&Runtime::open(Home::at(home))?)?);
+    // In files here, or on the server that the home's configuration names: nothing below asks which.
+    let store = Runtime::open(Home::at(home))?.thread_store()?;
     let mut turns = 0;
     let live = match thread {
         None => {

@@ -170,7 +170,7 @@ impl Runtime {
 
     /// What the built-in stores of a domain speak to.
     #[cfg(feature = "agent")]
-    fn engine(&self, name: &str) -> Result<crate::stores::database::Engine> {
+    pub(crate) fn engine(&self, name: &str) -> Result<crate::stores::database::Engine> {
         #[cfg(feature = "postgres")]
         if let Some(database) = self.inner.on_server.get(name) {
             return Ok(database.into());
@@ -191,6 +191,20 @@ impl Runtime {
     #[cfg(feature = "agent")]
     pub fn threads(&self) -> crate::stores::Threads {
         crate::stores::Threads::of(self.engine("state"))
+    }
+
+    /// The threads of the home with their histories, for sessions to write: transcripts in the home, or rows on the server
+    /// that its configuration names.
+    ///
+    /// # Errors
+    /// `NotFound` when the runtime has no state domain; of the home's folders.
+    #[cfg(feature = "agent")]
+    pub fn thread_store(&self) -> Result<Arc<dyn crate::thread_store::ThreadStore>> {
+        #[cfg(feature = "postgres")]
+        if self.inner.on_server.get("state").is_some() {
+            return Ok(Arc::new(crate::thread_store::ServerThreadStore::new(self)?));
+        }
+        Ok(Arc::new(crate::thread_store::LocalThreadStore::new(self)?))
     }
 
     /// Brings folders of transcripts into the threads store.

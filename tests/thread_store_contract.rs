@@ -1,6 +1,8 @@
 //! What every implementation of `ThreadStore` keeps to: one suite, run on each.
 
 mod common;
+#[cfg(feature = "postgres")]
+mod engines;
 
 use std::sync::Arc;
 
@@ -20,6 +22,18 @@ fn on_each(test: impl Fn(&str, Arc<dyn ThreadStore>)) {
     let runtime = Runtime::open(Home::at(folder.path().join("home"))).expect("opened");
     test("local", Arc::new(LocalThreadStore::new(&runtime).expect("a store")));
     test("in memory", Arc::new(InMemoryThreadStore::new().expect("a store")));
+    #[cfg(feature = "postgres")]
+    on_a_server(&test);
+}
+
+/// The same in a home that says that its state is on a server: the program asks its runtime for the store.
+#[cfg(feature = "postgres")]
+fn on_a_server(test: &impl Fn(&str, Arc<dyn ThreadStore>)) {
+    let home = tempfile::tempdir().expect("a folder");
+    engines::server::configure(home.path(), &engines::server::new_database());
+    let runtime = Runtime::open(Home::at(home.path())).expect("opened");
+    test("on a server", runtime.thread_store().expect("a store"));
+    assert!(!home.path().join("sessions").exists() && !home.path().join("state.sqlite").exists());
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "callers build it in place")]

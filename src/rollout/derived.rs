@@ -33,3 +33,24 @@ pub(crate) fn of_items(id: &str, items: &[Item], now: i64) -> ThreadFacts {
     scan.head(text.as_bytes());
     scan.facts(id.to_owned(), SessionMeta::default(), now)
 }
+
+/// What a history says of its thread by its two ends: `head` is lines from the first on, `tail` the last ones when some
+/// between them were left out. `otherwise` dates a history that does not date itself, in Unix milliseconds.
+///
+/// # Errors
+/// `Invalid` when it does not begin with a `session_meta`.
+#[cfg(feature = "postgres")]
+pub(crate) fn of_ends(id: &str, head: &str, tail: Option<&str>, otherwise: i64) -> Result<ThreadFacts> {
+    let (first, rest) = head.split_once('\n').unwrap_or((head, ""));
+    let first: Option<super::records::Line<'_>> = serde_json::from_str(first).ok();
+    let first = first.filter(|line| line.kind == "session_meta").ok_or_else(|| {
+        Error::new(ErrorKind::Invalid, "a history begins with the session_meta of its thread")
+    })?;
+    let meta: SessionMeta = first.read();
+    let mut scan = Scan::beginning_with(&first);
+    scan.head(rest.as_bytes());
+    if let Some(tail) = tail {
+        scan.tail(tail.as_bytes());
+    }
+    Ok(scan.facts(id.to_owned(), meta, otherwise))
+}

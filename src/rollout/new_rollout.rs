@@ -42,7 +42,7 @@ pub struct NewRollout {
 }
 
 impl NewRollout {
-    pub(super) fn thread_id(&self) -> Result<String> {
+    pub(crate) fn thread_id(&self) -> Result<String> {
         self.id.as_deref().map_or_else(|| Ok(Uuid::now_v7().to_string()), thread_id)
     }
 

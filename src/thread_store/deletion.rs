@@ -5,7 +5,7 @@ use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::registry::RuntimeDbRegistry;
 use crate::runtime::Runtime;
-use crate::sqlite::Database;
+use crate::stores::database::Engine;
 use crate::stores::logs::PruneOptions;
 use crate::stores::spawn_edges;
 use crate::stores::threads::tombstone;
@@ -14,7 +14,7 @@ use crate::stores::threads::tombstone;
 ///
 /// # Errors
 /// `Conflict` when there are some below it and they are not to go; `Unsupported` when there are too many to name.
-pub(super) fn family(state: &Database, thread: &str, options: &DeleteOptions) -> Result<Vec<String>> {
+pub(super) fn family(state: &Engine, thread: &str, options: &DeleteOptions) -> Result<Vec<String>> {
     let below = state.read(|at| spawn_edges::descendants_of(at, thread))?;
     if !below.is_empty() && !options.descendants && !options.dry_run {
         return Err(has_descendants(thread, below.len()));
@@ -29,7 +29,7 @@ pub(super) fn has_descendants(thread: &str, below: usize) -> Error {
 }
 
 /// What the databases hold of these threads; files are the caller's. A database that is not there holds nothing.
-pub(super) fn count(runtime: &Runtime, state: &Database, threads: &[String]) -> Result<Deleted> {
+pub(super) fn count(runtime: &Runtime, state: &Engine, threads: &[String]) -> Result<Deleted> {
     let memories = state.read(|at| tombstone::memories_of(at, threads))?;
     let mut counted = Deleted { threads: threads.to_vec(), memories, ..Deleted::default() };
     for thread in threads {
@@ -47,7 +47,7 @@ pub(super) fn count(runtime: &Runtime, state: &Database, threads: &[String]) -> 
 }
 
 /// Whether there is anything of a thread that was counted.
-pub(super) fn is_anything(state: &Database, thread: &str, counted: &Deleted) -> Result<bool> {
+pub(super) fn is_anything(state: &Engine, thread: &str, counted: &Deleted) -> Result<bool> {
     let Deleted { files, goals, log_rows, .. } = *counted;
     Ok(files + goals + log_rows > 0 || state.read(|at| tombstone::is_known(at, thread))?)
 }

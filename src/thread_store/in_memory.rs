@@ -293,9 +293,10 @@ impl ThreadStore for InMemoryThreadStore {
         self.count("delete");
         let Inner { runtime, index, .. } = &*self.inner;
         let thread = thread_id(thread)?;
-        let family = deletion::family(index.state(), &thread, options)?;
-        let mut deleted = deletion::count(runtime, index.state(), &family)?;
-        if !deletion::is_anything(index.state(), &thread, &deleted)? {
+        let state = index.engine();
+        let family = deletion::family(&state, &thread, options)?;
+        let mut deleted = deletion::count(runtime, &state, &family)?;
+        if !deletion::is_anything(&state, &thread, &deleted)? {
             return Err(not_found(&thread));
         }
         deleted.dry_run = options.dry_run;

@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::rollout::faults::{self, Outcome, Step};
 use crate::sqlite::Database;
 use crate::stores::Threads;
+use crate::stores::database::Engine;
 use crate::stores::threads::row::thread_id;
 use crate::stores::threads::{
     self, SearchPage, ThreadFacts, ThreadPage, ThreadPatch, ThreadQuery, ThreadRow, ThreadSearch, tombstone,
@@ -116,6 +117,11 @@ impl Index {
 
     pub(super) fn state(&self) -> &Database {
         &self.state
+    }
+
+    /// The same, as what is shared with threads on a server asks for it.
+    pub(super) fn engine(&self) -> Engine {
+        self.state.clone().into()
     }
 
     /// One page of turns of the transcript at this path, which somebody writes from that byte on, or nobody: a turn that an

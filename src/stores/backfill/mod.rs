@@ -14,7 +14,7 @@
 
 pub(crate) mod claim;
 mod model;
-mod owner;
+pub(crate) mod owner;
 mod sql;
 
 use std::path::{Path, PathBuf};

@@ -66,7 +66,7 @@ pub(super) fn busy(lock: Option<&Path>) -> Error {
 }
 
 /// This process.
-pub(super) fn this_process() -> BackfillOwner {
+pub(crate) fn this_process() -> BackfillOwner {
     let pid = std::process::id();
     let boot = home::read_file("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     BackfillOwner {

@@ -288,7 +288,11 @@ fn known(at: &impl Session, id: &str) -> Result<StoredThread> {
     })
 }
 
-fn patched(tx: &impl Session, id: &str, patch: &ThreadPatch) -> Result<ThreadRow> {
+/// Changes a thread; what its row is then.
+///
+/// # Errors
+/// `NotFound`; the engine's. The patch was [checked](ThreadPatch::check).
+pub(crate) fn patched(tx: &impl Session, id: &str, patch: &ThreadPatch) -> Result<ThreadRow> {
     let before = known(tx, id)?;
     let after = patch.applied_to(&before);
     if after != before {

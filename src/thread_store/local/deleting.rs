@@ -31,18 +31,18 @@ const DATABASES: [&str; 3] = ["state", "goals", "logs"];
 
 impl Inner {
     pub(super) fn delete(&self, thread: &str, options: &DeleteOptions) -> Result<Deleted> {
-        let state = self.index.state();
-        let family = deletion::family(state, thread, options)?;
+        let (state, engine) = (self.index.state(), self.index.engine());
+        let family = deletion::family(&engine, thread, options)?;
         if options.dry_run {
             let counted = self.count(&family)?;
-            return if deletion::is_anything(state, thread, &counted)? {
+            return if deletion::is_anything(&engine, thread, &counted)? {
                 Ok(Deleted { dry_run: true, ..counted })
             } else {
                 Err(not_found(thread))
             };
         }
         if !state.read(|at| tombstone::is_known(at, thread))?
-            && !deletion::is_anything(state, thread, &self.count(&family)?)?
+            && !deletion::is_anything(&engine, thread, &self.count(&family)?)?
         {
             return Err(not_found(thread));
         }
@@ -138,7 +138,7 @@ impl Inner {
 
     fn count(&self, family: &[String]) -> Result<Deleted> {
         let state = self.index.state();
-        let mut counted = deletion::count(&self.runtime, state, family)?;
+        let mut counted = deletion::count(&self.runtime, &self.index.engine(), family)?;
         let named = state.read(|at| tombstone::paths_of(at, family))?;
         let pairs: Vec<_> = family.iter().zip(&named).collect();
         let all = self.files(&pairs)?;

@@ -12,7 +12,7 @@ use crate::rollout::{Position, Reader, RolloutLine};
 
 /// Bytes of items on a page, at most: a page that would have more is shorter, and goes on with its cursor. A turn that
 /// alone has more stands alone.
-const PAGE_BYTES: usize = 32 << 20;
+pub(crate) const PAGE_BYTES: usize = 32 << 20;
 
 /// The turns with as much of their lines as the view shows; fewer than given when there would be too much. The transcript is
 /// read once, forwards, in whatever order the turns are: a compressed one has no other way.

@@ -16,9 +16,13 @@ mod projector;
 mod query;
 mod table;
 
+#[cfg(feature = "postgres")]
+pub(crate) use items::PAGE_BYTES;
 pub(crate) use items::with_items;
 pub(crate) use memory::TurnList;
 pub use model::{Anomaly, AnomalyKind, Turn, TurnStatus};
 pub(crate) use projection::{anomalies, catch_up, find, forget, is_of_the_database, kept, read_whole};
 pub(crate) use projector::{Placed, Projector, Span, StoredTurn};
 pub use query::{ItemsView, TurnPage, TurnQuery, TurnWithItems};
+#[cfg(feature = "postgres")]
+pub(crate) use table::{Checkpoint, TurnTable};

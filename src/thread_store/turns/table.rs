@@ -35,6 +35,9 @@ pub(crate) struct LastLine {
 
 /// Goes up when the same lines make other turns than before: what an earlier program made is then made anew.
 const READING: i64 = 1;
+/// The same of histories in a database, whose offsets count items: of what was read of a file nothing holds for them.
+#[cfg(feature = "postgres")]
+const READING_OF_ITEMS: i64 = 1_001;
 
 const CHECKPOINT: &str = "SELECT * FROM turn_checkpoint WHERE thread_id = $1";
 const PUT_CHECKPOINT: &str =
@@ -83,6 +86,18 @@ impl Checkpoint {
     /// At this place, by this program's reading.
     pub(crate) fn at(end: Position, last: Option<LastLine>) -> Self {
         Self { reading: READING, last, end }
+    }
+
+    /// Behind so many items of a history in a database.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn behind_items(items: u64) -> Self {
+        Self { reading: READING_OF_ITEMS, last: None, end: Position { offset: items, line: items } }
+    }
+
+    /// How many items were read, if it was made by this program's reading of items.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn items(&self) -> Option<u64> {
+        (self.reading == READING_OF_ITEMS).then_some(self.end.offset)
     }
 
     /// Whether this program reads lines as the one that made it.
