@@ -6,7 +6,7 @@ use clap::Args;
 use rowhouse::Home;
 use rowhouse::stores::ThreadRow;
 use rowhouse::stores::threads::{Change, ThreadPatch};
-use rowhouse::thread_store::{LocalThreadStore, ThreadStore};
+use rowhouse::thread_store::ThreadStore;
 use serde::Serialize;
 
 use super::history::{find, store, title};
@@ -51,7 +51,7 @@ impl Word {
         }
     }
 
-    fn say(self, store: &LocalThreadStore, thread: &str) -> rowhouse::Result<ThreadRow> {
+    fn say(self, store: &dyn ThreadStore, thread: &str) -> rowhouse::Result<ThreadRow> {
         let pinned = |is_pinned| ThreadPatch { is_pinned: Some(is_pinned), ..ThreadPatch::default() };
         match self {
             Self::Pin => store.update_metadata(thread, &pinned(true)),
@@ -80,12 +80,11 @@ pub(super) fn rename(home: &Home, arguments: &RenameArguments, output: &Output) 
 
 /// All of them, one after the other. An id that is none stops it before anything was changed.
 pub(super) fn each(home: &Home, arguments: &EachArguments, word: Word, output: &Output) -> Result<()> {
-    let store = store(home)?;
-    let threads = store.runtime().threads();
+    let (store, threads) = store(home)?;
     let ids = arguments.ids.iter().map(|id| threads.find_id(id)).collect::<rowhouse::Result<Vec<_>>>()?;
     let mut changed = Vec::new();
     for id in &ids {
-        let row = word.say(&store, id);
+        let row = word.say(&*store, id);
         changed.push(match row {
             Err(error) if ids.len() > 1 => {
                 let (done, all, word) = (changed.len(), ids.len(), word.done());

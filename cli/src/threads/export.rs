@@ -8,9 +8,9 @@ use anyhow::Result;
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
-use rowhouse::rollout::Reader;
+use rowhouse::rollout::{Reader, Rollouts};
 use rowhouse::stores::ThreadRow;
-use rowhouse::thread_store::{LocalThreadStore, ThreadStore, Turn, TurnStatus};
+use rowhouse::thread_store::{ThreadStore, Turn, TurnStatus};
 use rowhouse::{Error, ErrorKind, Home};
 use serde::Serialize;
 
@@ -57,11 +57,11 @@ pub(super) fn run(home: &Home, arguments: &ExportArguments, output: &Output) -> 
     let (store, id) = find(home, &arguments.id)?;
     let Some(path) = &arguments.output else {
         let stdout = io::stdout().lock();
-        return write(&store, &id, arguments.format, &mut BufWriter::new(stdout))
+        return write(home, &*store, &id, arguments.format, &mut BufWriter::new(stdout))
             .map(drop)
             .map_err(output::reader_gone);
     };
-    let bytes = output::into_file(path, |file| write(&store, &id, arguments.format, file))?;
+    let bytes = output::into_file(path, |file| write(home, &*store, &id, arguments.format, file))?;
     if output.is_json() {
         let format = if arguments.format == Format::Jsonl { "jsonl" } else { "markdown" };
         return output.document(&Exported { id: &id, format, path, bytes });
@@ -70,14 +70,15 @@ pub(super) fn run(home: &Home, arguments: &ExportArguments, output: &Output) -> 
 }
 
 /// Writes it, and tells how many bytes that were.
-fn write(store: &LocalThreadStore, id: &str, format: Format, to: &mut dyn Write) -> Result<u64> {
+fn write(home: &Home, store: &dyn ThreadStore, id: &str, format: Format, to: &mut dyn Write) -> Result<u64> {
     let bytes = match format {
         Format::Markdown => markdown(store, id, to)?,
-        Format::Jsonl => {
+        Format::Jsonl if store.capabilities().files => {
             let hint = store.read(id)?.rollout_path.map(PathBuf::from);
-            let found = store.rollouts().locate(id, hint.as_deref())?;
+            let found = Rollouts::open(home)?.locate(id, hint.as_deref())?;
             copy(&mut Reader::bytes(&found.path)?, to)?
         }
+        Format::Jsonl => lines(store, id, to)?,
     };
     to.flush()?;
     Ok(bytes)
@@ -87,7 +88,18 @@ fn copy(from: &mut impl Read, to: &mut dyn Write) -> io::Result<u64> {
     io::copy(from, to)
 }
 
-fn markdown(store: &LocalThreadStore, id: &str, to: &mut dyn Write) -> Result<u64> {
+/// The lines that a transcript would have.
+fn lines(store: &dyn ThreadStore, id: &str, to: &mut dyn Write) -> Result<u64> {
+    let mut bytes = 0;
+    for item in store.load_history(id)? {
+        let item = item?;
+        writeln!(to, "{}", item.text())?;
+        bytes += item.text().len() as u64 + 1;
+    }
+    Ok(bytes)
+}
+
+fn markdown(store: &dyn ThreadStore, id: &str, to: &mut dyn Write) -> Result<u64> {
     let mut bytes = 0;
     let mut put = |text: &str| {
         bytes += text.len() as u64;

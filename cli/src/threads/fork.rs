@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use rowhouse::Home;
 use rowhouse::rollout::NewRollout;
-use rowhouse::thread_store::{ForkPoint, ThreadStore};
+use rowhouse::thread_store::ForkPoint;
 use serde_json::json;
 
 use super::Row;

@@ -1,10 +1,12 @@
 //! The turns of a thread, one after the other, as a person reads them. In memory is one page of them.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use rowhouse::Home;
 use rowhouse::rollout::Item;
-use rowhouse::stores::{Direction, ThreadRow};
-use rowhouse::thread_store::{ItemsView, LocalThreadStore, ThreadStore, Turn, TurnPage, TurnQuery};
+use rowhouse::stores::{Direction, ThreadRow, Threads};
+use rowhouse::thread_store::{ItemsView, ThreadStore, Turn, TurnPage, TurnQuery};
 
 use super::entries::{self, Told};
 use crate::open;
@@ -15,21 +17,21 @@ const AT_ONCE: u32 = 20;
 const LINES_AT_ONCE: usize = 1_000;
 
 /// The store of a home that is there, and the thread whose id this is, or ends so.
-pub(super) fn find(home: &Home, id: &str) -> Result<(LocalThreadStore, String)> {
-    let store = store(home)?;
-    let id = store.runtime().threads().find_id(id)?;
-    Ok((store, id))
+pub(super) fn find(home: &Home, id: &str) -> Result<(Arc<dyn ThreadStore>, String)> {
+    let (store, threads) = store(home)?;
+    Ok((store, threads.find_id(id)?))
 }
 
-/// The store of a home that is there. Looking creates none.
-pub(super) fn store(home: &Home) -> Result<LocalThreadStore> {
-    Ok(LocalThreadStore::new(&*open::state(home)?)?)
+/// The store of a home that is there, and the rows of its threads. Looking creates none.
+pub(super) fn store(home: &Home) -> Result<(Arc<dyn ThreadStore>, Threads)> {
+    let runtime = open::state(home)?;
+    Ok((runtime.thread_store()?, runtime.threads()))
 }
 
 /// Up to so many of the newest turns, oldest first; all of them without a number. A thread whose lines make no turns is
 /// shown without them, all of it.
 pub(super) fn each_turn(
-    store: &LocalThreadStore,
+    store: &dyn ThreadStore,
     thread: &str,
     newest: Option<u32>,
     mut see: impl FnMut(Option<&Turn>, Told) -> Result<()>,
@@ -53,7 +55,7 @@ pub(super) fn each_turn(
 }
 
 /// A cursor that goes on, oldest first, with so many of the newest turns; `None` for all there are.
-fn before_newest(store: &LocalThreadStore, thread: &str, newest: u32) -> Result<Option<String>> {
+fn before_newest(store: &dyn ThreadStore, thread: &str, newest: u32) -> Result<Option<String>> {
     let descending = || TurnQuery::new().direction(Direction::Descending);
     let TurnPage { next_cursor: Some(next), .. } = store.list_turns(thread, &descending().limit(newest))?
     else {
@@ -63,7 +65,7 @@ fn before_newest(store: &LocalThreadStore, thread: &str, newest: u32) -> Result<
 }
 
 fn each_piece(
-    store: &LocalThreadStore,
+    store: &dyn ThreadStore,
     thread: &str,
     mut see: impl FnMut(Option<&Turn>, Told) -> Result<()>,
 ) -> Result<()> {

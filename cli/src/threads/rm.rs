@@ -6,13 +6,13 @@ use anyhow::Result;
 use bytesize::ByteSize;
 use clap::Args;
 use rowhouse::stores::Threads;
-use rowhouse::thread_store::{DeleteOptions, Deleted, LocalThreadStore, ThreadStore};
-use rowhouse::{Error, ErrorKind, Home};
+use rowhouse::thread_store::{DeleteOptions, Deleted};
+use rowhouse::{Domain, Error, ErrorKind, Home, Runtime};
 use serde::Serialize;
 
 use super::short;
 use crate::agreement::{ADVICE, Agreement};
-use crate::open;
+use crate::open::{self, Opened};
 use crate::output::{self, Output};
 
 /// Threads that are named before the question; all are counted.
@@ -39,9 +39,9 @@ struct Removed {
 pub(super) fn run(home: &Home, arguments: &RmArguments, output: &Output) -> Result<()> {
     // A home without threads is told so, and nothing is created in it.
     drop(open::state(home)?);
-    let runtime = open::all(home)?;
+    let runtime = open(home)?;
     let agreement = &arguments.agreement;
-    let (store, threads) = (LocalThreadStore::new(&runtime)?, runtime.threads());
+    let (store, threads) = (runtime.thread_store()?, runtime.threads());
     let ids = arguments.ids.iter().map(|id| threads.find_id(id)).collect::<rowhouse::Result<Vec<_>>>()?;
     let dry = DeleteOptions { dry_run: true, ..DeleteOptions::default() };
     if agreement.dry_run || !agreement.yes {
@@ -68,6 +68,20 @@ pub(super) fn run(home: &Home, arguments: &RmArguments, output: &Output) -> Resu
     }
     let options = DeleteOptions { descendants: arguments.descendants, dry_run: false };
     tell(each(&ids, |id| store.delete(id, &options))?, &threads, output)
+}
+
+/// What holds anything of a thread. Of a home whose threads are on a server no file is made that is not there.
+fn open(home: &Home) -> rowhouse::Result<Opened> {
+    if !Domain::state().is_on_server(home)? {
+        return open::all(home);
+    }
+    let mut builder = Runtime::builder(home.clone()).domain(Domain::state());
+    for domain in [Domain::goals(), Domain::logs()] {
+        if domain.is_on_server(home)? || open::holds(home, domain.name())? {
+            builder = builder.domain(domain);
+        }
+    }
+    builder.open().map(Opened::new)
 }
 
 /// A thread that went with one before it is not asked for again.

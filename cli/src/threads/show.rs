@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rowhouse::Home;
 use rowhouse::stores::ThreadRow;
-use rowhouse::thread_store::{ThreadStore, Turn, TurnStatus};
+use rowhouse::thread_store::{Turn, TurnStatus};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
@@ -67,7 +67,7 @@ pub(super) fn run(home: &Home, arguments: &ShowArguments, output: &Output) -> Re
     let thread = store.read(&id)?;
     if output.is_json() {
         output.json_line(&Shown::Thread(&Row::from(thread)))?;
-        return each_turn(&store, &id, arguments.turns, |turn, told| {
+        return each_turn(&*store, &id, arguments.turns, |turn, told| {
             let turn = turn.map(TurnRow::of);
             let Told { entries, tokens_used } = &told;
             output.json_line(&Shown::Turn(TurnTold { turn, tokens_used: *tokens_used, entries }))
@@ -76,7 +76,7 @@ pub(super) fn run(home: &Home, arguments: &ShowArguments, output: &Output) -> Re
     let width = output::width().map(|width| width.clamp(NARROWEST, WIDEST));
     let mut pages = Pages::open(output);
     pages.text(&head(&thread, width))?;
-    each_turn(&store, &id, arguments.turns, |turn, told| pages.text(&drawn(turn, &told, width)))?;
+    each_turn(&*store, &id, arguments.turns, |turn, told| pages.text(&drawn(turn, &told, width)))?;
     // Nobody waits for the home while somebody reads.
     drop(store);
     drop(pages);

@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use rowhouse::Home;
 use rowhouse::stores::Direction;
-use rowhouse::thread_store::{ItemsView, ThreadStore, Turn, TurnPage, TurnQuery, TurnStatus};
+use rowhouse::thread_store::{ItemsView, Turn, TurnPage, TurnQuery, TurnStatus};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
