@@ -118,10 +118,19 @@ impl Domain {
         self
     }
 
-    /// The same steps in the SQL of a server: it may be on one.
-    #[cfg(feature = "postgres")]
-    pub(crate) fn on_server(mut self, migrations: &[Migration]) -> Self {
-        self.server_migrations = migrations.to_vec();
+    /// The same schema in the SQL of a PostgreSQL server: the domain may be on one, when the home's `config.toml` says so
+    /// (`backend = "postgres"` under its name). The migrations have the numbers and names of those for a file. Its tables
+    /// are made in a schema `rowhouse_<name>`, in which statements find them by their names alone, and are used by
+    /// `Runtime::engine`.
+    ///
+    /// On a server a domain is required, whatever its role, and a commit survives what the server's does; steps, bounds and
+    /// `on_connect` are a file's. Without the feature `postgres` these migrations are not used.
+    #[must_use]
+    pub fn on_server(mut self, migrations: &[Migration]) -> Self {
+        #[cfg(feature = "postgres")]
+        self.server_migrations.splice(.., migrations.iter().copied());
+        #[cfg(not(feature = "postgres"))]
+        let _ = (&mut self, migrations);
         self
     }
 

@@ -3,6 +3,7 @@
 //! - [`Domain`] declares a database; [`Runtime`] opens a home of them; [`Database`] is the handle that is passed around.
 //! - [`Database::write`] runs a job in a commit that it may share with other callers, and answers when it is durable;
 //!   [`Database::submit`] queues one; [`Database::read`] sees one snapshot.
+//! - [`Engine`] is the handle to a domain that may also be on a PostgreSQL server.
 //! - [`Step`] is a rewrite of data that is too long for a migration: done in the background, in small pieces.
 //! - [`Error`] has a [kind](ErrorKind) to decide on, and names the database, the file, the holder and the next step.
 //! - [`doctor`] says what is wrong with a home, and what to do, without changing anything.
@@ -119,6 +120,8 @@ pub use sqlite::status_page::{DatabaseStatus, ProcessStatus};
 pub use sqlite::steps::{Piece, Progress, Step, StepState, StepStatus, Watermark};
 pub use sqlite::tx::{Snapshot, Tx};
 pub use sqlite::{CloseReport, Database, Ticket};
+#[cfg(feature = "agent")]
+pub use stores::database::{Engine, StoreSession};
 #[cfg(feature = "agent")]
 pub use stores::logs::LogQuery;
 #[cfg(feature = "agent")]

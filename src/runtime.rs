@@ -150,7 +150,8 @@ impl Runtime {
     /// A handle to a domain's database.
     ///
     /// # Errors
-    /// `NotFound` when the runtime was not opened with this domain; `Unsupported` when it is on a server.
+    /// `NotFound` when the runtime was not opened with this domain; `Unsupported` when it is on a server, where
+    /// `Runtime::engine` reaches it.
     pub fn database(&self, name: &str) -> Result<Database> {
         // Its lock is given back before another one is taken.
         self.inner.get(name).ok_or_else(|| {
@@ -168,9 +169,13 @@ impl Runtime {
         })
     }
 
-    /// What the built-in stores of a domain speak to.
+    /// A handle to a domain by which code that is written on [`Session`](crate::sql::Session) reads and writes it wherever
+    /// the home's configuration has it: in a file, or on a server. The built-in stores are on it as well.
+    ///
+    /// # Errors
+    /// `NotFound` when the runtime was not opened with this domain.
     #[cfg(feature = "agent")]
-    pub(crate) fn engine(&self, name: &str) -> Result<crate::stores::database::Engine> {
+    pub fn engine(&self, name: &str) -> Result<crate::stores::database::Engine> {
         #[cfg(feature = "postgres")]
         if let Some(database) = self.inner.on_server.get(name) {
             return Ok(database.into());

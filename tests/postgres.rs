@@ -17,10 +17,13 @@ use std::time::{Duration, Instant};
 use engines::pair::Pair;
 use engines::server::{self, configure, new_database, shared};
 use processes::Child;
+use rowhouse::sql::Session;
 use rowhouse::stores::goals::{Accounting, NewGoal};
 use rowhouse::stores::threads::{SearchOrder, ThreadSearch};
 use rowhouse::stores::{Direction, Sort, ThreadFacts};
-use rowhouse::{Domain, Error, ErrorKind, Health, Home, Limits, Result, Runtime, ThreadQuery};
+use rowhouse::{
+    Domain, Engine, Error, ErrorKind, Health, Home, Limits, Migration, Result, Runtime, ThreadQuery,
+};
 
 const THREAD: &str = "019cadf1-7a5e-7b04-8f21-000000000001";
 
@@ -200,6 +203,34 @@ fn what_is_not_for_a_server_is_refused_there() {
     let error = Runtime::builder(Home::at(home.path())).domain(Domain::logs()).open().expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     assert!(error.advice().is_some_and(|advice| advice.contains("sqlite")), "{error}");
+}
+
+/// A program's own domain that the configuration puts on a server has a schema for it, the same one as for a file, or is an
+/// error. One that it does not speak of is in a file, also for what is written on a session.
+#[test]
+fn a_domain_of_a_program_goes_to_a_server_with_a_schema_for_it_or_not_at_all() {
+    let database = shared().new_database();
+    let home = home_on(&url_in(&database));
+    let of = |name: &'static str| [Migration { name, sql: "CREATE TABLE note(id BIGINT PRIMARY KEY)" }];
+    let open = |domain: Domain| Runtime::builder(Home::at(home.path())).domain(domain).open();
+    let notes = || Domain::new("notes").migrations(&of("V1__note"));
+    let refused = open(notes()).expect_err("no schema for a server");
+    assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
+    assert!(refused.advice().is_some_and(|advice| advice.contains("on_server")), "{refused}");
+    let refused = open(notes().on_server(&of("V1__other"))).expect_err("another schema");
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+    assert_eq!(files(home.path()), BTreeSet::new());
+
+    let runtime = open(notes().on_server(&of("V1__note"))).expect("a runtime");
+    let raw = runtime.database("notes").expect_err("not in a file");
+    assert!(raw.advice().is_some_and(|advice| advice.contains("engine")), "{raw}");
+    let add = |engine: Engine| engine.write(|tx| tx.execute("INSERT INTO note VALUES ($1)", &[7_i64.into()]));
+    add(runtime.engine("notes").expect("the domain")).expect("a note");
+    let count = "SELECT count(*) FROM rowhouse_notes.note";
+    assert_eq!(shared().client(&database).query_one(count, &[]).expect("a count").get::<_, i64>(0), 1);
+    let here = open(Domain::new("drafts").migrations(&of("V1__note")).on_server(&of("V1__note")));
+    add(here.expect("a runtime").engine("drafts").expect("the domain")).expect("a draft");
+    assert!(files(home.path()).contains("drafts.sqlite"));
 }
 
 /// Whatever is wrong with the server is an error that says so, and no file is made in the home instead.

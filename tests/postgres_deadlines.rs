@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use engines::server::{Server, configure, shared};
+use rowhouse::sql::Session;
 use rowhouse::stores::goals::{Accounting, Goals, NewGoal};
 use rowhouse::{Domain, ErrorKind, Home, Limits, Result, Runtime};
 
@@ -252,6 +253,44 @@ fn a_commit_that_is_swallowed_is_answered_at_the_deadline_and_never_counts_later
     network.swallows(Ails::NextCommit);
     std::thread::spawn(move || answers.send(plain.batch_execute("BEGIN; COMMIT").is_ok()));
     assert_eq!(answered.recv_timeout(3 * DEADLINE), Err(RecvTimeoutError::Timeout), "the plain client waits");
+}
+
+/// A statement that nobody waits for any more is stopped on the server, also when nothing there would end it.
+///
+/// Control: when a client of the driver's own gives up and is gone, its statement goes on.
+#[test]
+fn a_statement_that_nobody_waits_for_is_cancelled() {
+    let database = shared().new_database();
+    let url = shared().url("app", &database);
+    let home = home_on(&url);
+    let runtime = open(home.path(), Limits::default().deadline).expect("a runtime");
+    let sleepers = || {
+        let count =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND query LIKE 'SELECT pg_sleep%'";
+        shared().client("postgres").query_one(count, &[&database]).expect("a count").get::<_, i64>(0)
+    };
+    let engine = runtime.engine("goals").expect("the domain").within(DEADLINE);
+    let refused = in_time(|| {
+        engine.write(|tx| {
+            tx.execute("SET LOCAL statement_timeout = 0", &[])?;
+            tx.query("SELECT pg_sleep(300)::text AS slept", &[]).map(drop)
+        })
+    });
+    let refused = refused.expect_err("it sleeps longer");
+    assert_eq!(refused.kind(), ErrorKind::Timeout, "{refused}");
+    until(|| sleepers() == 0, "it is cancelled");
+
+    let of_tokio = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let given_up = of_tokio.block_on(async {
+        let (plain, connection) = tokio_postgres::connect(&url, postgres::NoTls).await.expect("a connection");
+        tokio::spawn(connection);
+        tokio::time::timeout(DEADLINE, plain.batch_execute("SELECT pg_sleep(300)")).await
+    });
+    assert!(given_up.is_err(), "it sleeps longer");
+    drop(of_tokio);
+    assert_eq!(sleepers(), 1, "it goes on");
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1";
+    shared().client("postgres").query(end, &[&database]).expect("ended");
 }
 
 /// In an asynchronous runtime a call blocks its thread, as any other call of this library, and nothing else happens.

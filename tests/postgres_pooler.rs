@@ -1,12 +1,10 @@
 //! Behind PgBouncer in transaction mode, where each transaction may meet another connection to the server.
-#![allow(clippy::disallowed_methods, reason = "a test makes files of its own, none of them a database")]
-
 mod engines;
 
 use std::path::Path;
 
 use engines::bouncer;
-use engines::server::{configure, shared};
+use engines::server::{configure, configure_with, shared};
 use rowhouse::stores::goals::{Accounting, NewGoal};
 use rowhouse::{Domain, ErrorKind, Home, Result, Runtime};
 
@@ -14,8 +12,7 @@ const THREAD: &str = "019cadf1-7a5e-7b04-8f21-000000000001";
 
 fn home_with(settings: &str) -> tempfile::TempDir {
     let home = tempfile::tempdir().expect("a folder");
-    let text = format!("[state]\nbackend = \"postgres\"\n[state.postgres]\n{settings}\n");
-    std::fs::write(home.path().join("config.toml"), text).expect("written");
+    configure_with(home.path(), settings);
     home
 }
 

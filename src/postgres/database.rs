@@ -25,13 +25,13 @@ const IN_LINE_AFTER: u32 = 3;
 #[derive(Clone)]
 pub(crate) struct Database {
     shared: Arc<Shared>,
+    deadline: Duration,
 }
 
 struct Shared {
     server: Arc<Server>,
     domain: String,
     schema: String,
-    deadline: Duration,
     writes: AtomicU64,
 }
 
@@ -48,7 +48,12 @@ enum Failed<R> {
 impl Database {
     pub(super) fn new(server: Arc<Server>, domain: &str, schema: String, deadline: Duration) -> Self {
         let domain = domain.to_owned();
-        Self { shared: Arc::new(Shared { server, domain, schema, deadline, writes: AtomicU64::new(0) }) }
+        Self { shared: Arc::new(Shared { server, domain, schema, writes: AtomicU64::new(0) }), deadline }
+    }
+
+    /// The same with another deadline.
+    pub(crate) fn within(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
     }
 
     /// Reads one snapshot. Runs again when the connection was lost meanwhile.
@@ -58,7 +63,7 @@ impl Database {
     pub(crate) fn read<R>(&self, read: impl Fn(&Session<'_>) -> Result<R>) -> Result<R> {
         let shared = &*self.shared;
         shared.server.check_process()?;
-        let deadline = instant_after(shared.deadline);
+        let deadline = instant_after(self.deadline);
         let mut tries = Tries::until(deadline);
         loop {
             let failure = match shared.read_once(deadline, &read) {
@@ -80,7 +85,7 @@ impl Database {
         guard::refuse_in_job()
             .and_then(|()| shared.server.check_process())
             .map_err(|error| self.name(error))?;
-        let deadline = instant_after(shared.deadline);
+        let deadline = instant_after(self.deadline);
         let mut tries = Tries::until(deadline);
         loop {
             let operation = Operation::new();
@@ -90,7 +95,7 @@ impl Database {
                 Err(Failed::Again(failure)) => failure,
                 Err(Failed::Unanswered(answer, failure)) => {
                     let pool = &shared.server.pool;
-                    match operation.was_committed(pool, &shared.schema, deadline, shared.deadline) {
+                    match operation.was_committed(pool, &shared.schema, deadline, self.deadline) {
                         Ok(true) => return Ok(answer),
                         Ok(false) => failure,
                         Err(error) => return Err(self.name(error)),
@@ -115,7 +120,7 @@ impl Database {
     pub(crate) fn no_file(&self) -> Error {
         self.name(Error::new(ErrorKind::Unsupported, "this domain is on a PostgreSQL server, not in a file"))
             .advise(
-                "use it through the stores, or keep it here: backend = \"sqlite\" in the home's config.toml",
+                "use it by Runtime::engine or the stores, or keep it here: backend = \"sqlite\" in the home's config.toml",
             )
     }
 

@@ -15,7 +15,7 @@ use super::failure::{Class, Failure};
 use super::history::{self, Record};
 use super::server::Server;
 use super::tries::Tries;
-use crate::domain::Domain;
+use crate::domain::{Domain, Migration};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sqlite::migrate::{State, judge, validate};
 
@@ -29,7 +29,13 @@ pub(super) fn migrate(
 ) -> Result<()> {
     if domain.server_migrations.is_empty() {
         return Err(Error::new(ErrorKind::Unsupported, "this domain has no schema for a PostgreSQL server")
-            .advise("keep it in a file: backend = \"sqlite\" in the home's config.toml"));
+            .advise("keep it in a file: backend = \"sqlite\" in the home's config.toml; or declare Domain::on_server"));
+    }
+    let names = |migrations: &[Migration]| migrations.iter().map(|one| one.name).collect::<Vec<_>>();
+    if names(&domain.migrations) != names(&domain.server_migrations) {
+        let message = "the migrations for a server have not the numbers and names of those for a file";
+        return Err(Error::new(ErrorKind::Invalid, message)
+            .advise("declare the same in Domain::migrations and Domain::on_server"));
     }
     let domain = Domain { migrations: domain.server_migrations.clone(), ..domain.clone() };
     let mut tries = Tries::until(deadline);

@@ -3,6 +3,7 @@
 
 mod goals;
 mod memories;
+mod notes;
 mod spawn_edges;
 mod threads;
 

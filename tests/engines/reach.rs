@@ -1,6 +1,4 @@
 //! How a home of the stores' contract reaches its server: directly, through a pooler, or after a fail-over.
-#![allow(clippy::disallowed_methods, reason = "files of the test's own, none of them a database")]
-
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -21,11 +19,9 @@ pub fn configure(home: &Path) {
             let database = server::shared().new_database();
             let (through, direct) =
                 (bouncer::shared().url(&database), server::shared().url("app", &database));
-            let text = format!(
-                "[state]\nbackend = \"postgres\"\n[state.postgres]\nurl = \"{through}\"\n\
-                 direct_url = \"{direct}\"\npooler = \"transaction\"\n"
-            );
-            std::fs::write(home.join("config.toml"), text).expect("written");
+            let settings =
+                format!("url = \"{through}\"\ndirect_url = \"{direct}\"\npooler = \"transaction\"");
+            server::configure_with(home, &settings);
         }
         Ok(FAIL_OVER) => {
             let pair = failed_over();

@@ -251,8 +251,15 @@ pub fn new_database() -> String {
     shared().url("app", &shared().new_database())
 }
 
-/// Says in a home that its state is on a server.
+/// Says in a home that its state is on a server, and the notes that some tests have of their own.
 pub fn configure(home: &Path, url: &str) {
-    let text = format!("[state]\nbackend = \"postgres\"\n[state.postgres]\nurl = \"{url}\"\n");
+    configure_with(home, &format!("url = \"{url}\""));
+}
+
+/// The same with all that is said of the server.
+pub fn configure_with(home: &Path, settings: &str) {
+    let text = format!(
+        "[state]\nbackend = \"postgres\"\n[notes]\nbackend = \"postgres\"\n[state.postgres]\n{settings}\n"
+    );
     std::fs::write(home.join("config.toml"), text).expect("written");
 }
