@@ -101,8 +101,10 @@ impl Server {
 
     /// A copy that follows this one, and may take its place.
     pub fn standby(&self) -> Self {
+        let copier = programs().join("pg_basebackup");
+        assert!(copier.is_file(), "there is no {}: `apt-get install postgresql-15`", copier.display());
         let folder = new_folder();
-        run(command(&programs().join("pg_basebackup"))
+        run(command(&copier)
             .args(["-U", "app", "-R", "-X", "stream", "-c", "fast", "--no-sync", "-h"])
             .arg(&self.folder)
             .arg("-D")
