@@ -23,6 +23,7 @@ pub(super) struct Connection {
     /// Each transaction may meet another process of the server.
     pooled: bool,
     statements: Statements,
+    /// A COMMIT was sent, and its answer is not there.
     commits: bool,
     lost: bool,
     given_back: Instant,
@@ -53,9 +54,13 @@ impl Connection {
         if let Some(known) = self.statements.get(schema, text) {
             return Ok(known);
         }
+        let typed = |types| Prepared::Typed(Arc::new(Typed { text: text.into(), types }));
+        if self.pooled && params == 0 {
+            // Nothing is to be learned; and another time it may be given some.
+            return Ok(typed(Vec::new()));
+        }
         let made = if self.pooled {
-            let types = if params == 0 { Vec::new() } else { self.learn(text)? };
-            Prepared::Typed(Arc::new(Typed { text: text.into(), types }))
+            typed(self.learn(text)?)
         } else {
             Prepared::Named(self.ask(|asks| asks.prepare(text))?)
         };
