@@ -330,7 +330,7 @@ fn a_missing_file_is_told_and_nothing_is_written() {
 }
 
 #[test]
-fn the_end_of_an_id_is_enough_where_it_is_unique() {
+fn the_beginning_or_the_end_of_an_id_is_enough_where_it_is_unique() {
     let place = place();
     let archived = ThreadFacts { archived_at: Change::Set(1), ..facts(0x2_0bad_cafe) };
     let twin = ThreadFacts { id: "019cadf1-7a5e-7b04-8f21-00010badcafe".to_owned(), ..facts(3) };
@@ -341,6 +341,9 @@ fn the_end_of_an_id_is_enough_where_it_is_unique() {
         ("8f210000feed0000", id(0xfeed_0000)),
         ("8f21-0000feed0000", id(0xfeed_0000)),
         ("20badcafe", id(0x2_0bad_cafe)),
+        ("feed-0000", id(0xfeed_0000)),
+        ("019cadf1-7a5e-7b04-8f21-0001", "019cadf1-7a5e-7b04-8f21-00010badcafe".to_owned()),
+        ("019CADF17A5E7B048F210001", "019cadf1-7a5e-7b04-8f21-00010badcafe".to_owned()),
         (&id(404).to_uppercase(), id(404)),
         (&id(404).to_uppercase().replace('-', ""), id(404)),
     ] {
@@ -349,7 +352,9 @@ fn the_end_of_an_id_is_enough_where_it_is_unique() {
     for (text, kind) in [
         ("0badcafe", ErrorKind::Conflict),
         ("12345678", ErrorKind::NotFound),
-        ("eed0000", ErrorKind::Invalid),
+        ("019cadf1", ErrorKind::Conflict),
+        ("019c", ErrorKind::Conflict),
+        ("01a", ErrorKind::Invalid),
         ("", ErrorKind::Invalid),
         ("feed000%", ErrorKind::Invalid),
         ("0019cadf1-7a5e-7b04-8f21-0000feed0000", ErrorKind::Invalid),
@@ -358,6 +363,8 @@ fn the_end_of_an_id_is_enough_where_it_is_unique() {
         assert_eq!(error.kind(), kind, "{text}");
         assert!(error.advice().is_some());
     }
+    let several = place.threads.find_id("0badcafe").expect_err("two").to_string();
+    assert!(several.contains(&id(0x2_0bad_cafe)) && several.contains("8f21-00010badcafe"), "{several}");
 }
 
 #[test]

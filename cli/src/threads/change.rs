@@ -17,7 +17,7 @@ use crate::table::fit;
 
 #[derive(Args)]
 pub(super) struct RenameArguments {
-    /// The thread; the end of its id is enough
+    /// The thread; the beginning or the end of its id is enough
     #[arg(value_name = "ID")]
     id: String,
     /// Its name; '' takes the name away, and the list shows the title again
@@ -27,7 +27,7 @@ pub(super) struct RenameArguments {
 
 #[derive(Args)]
 pub(super) struct EachArguments {
-    /// The threads; the end of an id is enough
+    /// The threads; the beginning or the end of an id is enough
     #[arg(required = true, value_name = "ID")]
     ids: Vec<String>,
 }

@@ -22,7 +22,7 @@ use crate::table::time;
 
 #[derive(Args)]
 pub(super) struct ExportArguments {
-    /// The thread; the end of its id is enough
+    /// The thread; the beginning or the end of its id is enough
     #[arg(value_name = "ID")]
     id: String,
     /// What was said and done, to read; or the transcript, byte for byte

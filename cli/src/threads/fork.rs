@@ -13,7 +13,7 @@ use crate::output::{self, Output};
 
 #[derive(Args)]
 pub(super) struct ForkArguments {
-    /// The thread; the end of its id is enough
+    /// The thread; the beginning or the end of its id is enough
     #[arg(value_name = "ID")]
     id: String,
     /// Only up to the end of this turn; `threads turns` lists them

@@ -20,7 +20,7 @@ const NAMED: usize = 50;
 
 #[derive(Args)]
 pub(super) struct RmArguments {
-    /// The threads; the end of an id is enough
+    /// The threads; the beginning or the end of an id is enough
     #[arg(value_name = "ID", required = true)]
     ids: Vec<String>,
     /// Also the threads that they started, and theirs

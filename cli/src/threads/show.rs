@@ -36,7 +36,7 @@ const TOOL: Style = AnsiColor::Magenta.on_default();
 
 #[derive(Args)]
 pub(super) struct ShowArguments {
-    /// The thread; the end of its id is enough
+    /// The thread; the beginning or the end of its id is enough
     #[arg(value_name = "ID")]
     id: String,
     /// Only the newest turns

@@ -21,7 +21,7 @@ const LEVELS: usize = 16;
 
 #[derive(Args)]
 pub(super) struct TreeArguments {
-    /// The thread; the end of its id is enough
+    /// The thread; the beginning or the end of its id is enough
     #[arg(value_name = "ID")]
     id: String,
 }

@@ -169,13 +169,14 @@ impl Threads {
         })
     }
 
-    /// The id of the one thread whose id ends in these letters, at least [`SHORTEST_ID`] of them, hyphens left out or
-    /// not: as a list shows them. A whole id is answered as it is written in the store, whether there is such a thread or
-    /// not. Of each of live and archived threads the [`IDS_LOOKED_AT`] last used are looked at.
+    /// The id of the one thread whose id begins or ends with these letters, at least [`SHORTEST_ID`] of them, hyphens left
+    /// out or not. A whole id is answered as it is written in the store, whether there is such a thread or
+    /// not. Of each of live and archived threads the [`IDS_LOOKED_AT`] last
+    /// used are looked at for an end; a beginning is found among all.
     ///
     /// # Errors
     /// `Invalid` when it is too short or no part of an id; `NotFound` when there is none; `Conflict` when there are
-    /// several; the engine's.
+    /// several, with up to ten of them; the engine's.
     pub fn find_id(&self, text: &str) -> Result<String> {
         if let Some(id) = canonical_id(text) {
             return Ok(id);

@@ -412,12 +412,16 @@ macro_rules! ids_that_end {
             "SELECT id FROM (SELECT id FROM thread WHERE archived_at ",
             $archived,
             " ORDER BY recency_at DESC, id DESC LIMIT $3) AS newest \
-             WHERE substr(replace(id, '-', ''), 33 - $2) = $1 LIMIT 2"
+             WHERE substr(replace(id, '-', ''), 33 - $2) = $1 LIMIT 11"
         )
     };
 }
 
-/// Up to two ids whose last `$2` digits are `$1`, of the `$3` last used threads: the live ones, the archived ones.
+/// Up to `$3` ids from `$1` on and before `$2`.
+pub(super) const IDS_THAT_BEGIN: &str =
+    "SELECT id FROM thread WHERE id >= $1 AND id < $2 ORDER BY id LIMIT $3";
+
+/// Up to 11 ids whose last `$2` digits are `$1`, of the `$3` last used threads: the live ones, the archived ones.
 pub(super) const IDS_THAT_END: [&str; 2] = [ids_that_end!("IS NULL"), ids_that_end!("IS NOT NULL")];
 
 /// A row of a page.
