@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use common::LONG;
 use examined::{copy_home, examine, names_only, notable, options, row};
 use processes::{BUILT_IN, Child, sparse};
-use rowhouse::doctor::{self, Report, Status};
+use rowhouse::doctor::{self, Detail, Report, Status};
 use rowhouse::stores::backfill::Reread;
 use rowhouse::{BackupOptions, Domain, ErrorKind, Home, MaintainOptions, RestoreOptions, Runtime};
 use small_disk::SmallDisk;
@@ -753,6 +753,38 @@ fn what_was_just_written_anew_is_as_it_should_be() {
 }
 
 /// One removed file is one finding, with the process that still uses it; all that cannot be judged then names that row.
+/// Control: the home it was copied from.
+#[test]
+fn a_copied_home_whose_threads_name_the_transcripts_of_the_other_is_told() {
+    let place = Place::new();
+    let other = processes::folder();
+    fs::set_permissions(other.path(), fs::Permissions::from_mode(0o700)).expect("private");
+    copy_home(&place.home(), other.path());
+    let other_home = other.path().canonicalize().expect("the folder");
+    let report = examine(&other_home);
+    names_only("a copy", &report, "threads.index", Status::Warning);
+    let check = row(&report, "threads.index");
+    assert!(check.details.contains(&("elsewhere", Detail::Number(3))), "{check:#?}");
+    assert_eq!(notable(&place.report()), [""; 0], "the control");
+    let runtime = Runtime::builder(Home::at(&other_home)).domain(Domain::state()).open().expect("it opens");
+    runtime.backfill().run(&other_home, Reread::Changed, &mut |_| {}).expect("indexed");
+    runtime.close(LONG);
+    assert_eq!(notable(&examine(&other_home)), [""; 0], "after what it advises");
+}
+
+/// Control: the same set before somebody said that it was seen.
+#[test]
+fn what_was_set_aside_is_news_until_a_person_has_seen_it() {
+    let place = Place::new();
+    quarantine(&place, "done");
+    let report = place.report();
+    names_only("not seen", &report, "home.leftovers", Status::Warning);
+    let command = &row(&report, "home.leftovers").fixes[0].command;
+    assert!(command.starts_with("touch ") && command.ends_with("/quarantine/goals-1/seen"), "{command}");
+    fs::write(place.home().join("quarantine/goals-1/seen"), "").expect("said");
+    assert_eq!(notable(&place.report()), [""; 0]);
+}
+
 #[test]
 fn a_removed_log_is_told_once_with_its_user() {
     let mut place = Place::new();

@@ -132,6 +132,10 @@ fn finished(home: &Path, folder: &Path, which: Sets<'_>) -> Option<Set> {
     (is_one && finished).then(|| Set { folder: folder.to_owned(), at, bytes: bytes_in(folder) })
 }
 
+/// Made by a person in a set that is no news any more.
+#[cfg(feature = "agent")]
+pub(crate) const SEEN: &str = "seen";
+
 /// A set of files in quarantine, for whoever looks at them.
 #[cfg(feature = "agent")]
 pub(crate) struct Kept {
@@ -140,6 +144,8 @@ pub(crate) struct Kept {
     pub(crate) database: Option<String>,
     /// False when somebody is making it, or was interrupted.
     pub(crate) finished: bool,
+    /// A person has looked at it, and said so by a file [`SEEN`] in it.
+    pub(crate) seen: bool,
     pub(crate) bytes: u64,
 }
 
@@ -151,6 +157,7 @@ pub(crate) fn list(home: &Path) -> Vec<Kept> {
         Some(Kept {
             finished: manifest.state.is_none_or(|state| FINAL.contains(&&*state)),
             database: manifest.report.map(|report| report.database).or(manifest.domain),
+            seen: folder.join(SEEN).exists(),
             bytes: bytes_in(&folder),
             folder,
         })

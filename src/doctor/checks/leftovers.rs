@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::super::command::Own;
+use super::super::command::{Command, Own};
 use super::super::finding::Finding;
 use super::super::scope::Scope;
 use super::super::words::{bytes, number};
@@ -41,12 +41,14 @@ pub(super) fn leftovers(scope: &Scope) -> Finding {
         let changed = fs::symlink_metadata(path).and_then(|found| found.modified()).ok();
         changed.is_some_and(|at| SystemTime::now().duration_since(at).is_ok_and(|age| age < NEWS))
     };
-    let news: Vec<_> = sets.iter().filter(|set| is_news(&set.folder)).collect();
+    let news: Vec<_> = sets.iter().filter(|set| !set.seen && is_news(&set.folder)).collect();
     if let Some(first) = news.first() {
         let finding = told(Finding::warning(format!("files of {} were set aside lately", first.database.as_deref().unwrap_or("a database"))))
-            .remedy("read manifest.json there: it says why, and what was kept; the sets are bounded, and go by themselves");
+            .remedy("read manifest.json there: it says why, and what was kept; then a file `seen` beside it ends this warning. The sets are bounded, and go by themselves");
         return news.iter().fold(finding, |finding, set| {
-            finding.evidence(format!("{} ({})", set.folder.display(), bytes(set.bytes)))
+            finding
+                .evidence(format!("{} ({})", set.folder.display(), bytes(set.bytes)))
+                .fix(Command::System("touch", set.folder.join(quarantine::SEEN)))
         });
     }
     let old = generations(home.path());

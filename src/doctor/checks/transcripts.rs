@@ -4,6 +4,7 @@
 //! lasts.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -31,7 +32,7 @@ const NAMED: usize = 5;
 const ROWS: &str = "SELECT rollout_path, rollout_size, rollout_mtime_ns, rollout_inode, archived_at IS NOT NULL \
     FROM thread WHERE rollout_path > ?1 ORDER BY rollout_path LIMIT ?2";
 const HAS_PATH: &str = "SELECT 1 FROM thread WHERE rollout_path = ?1";
-const HAS_ID: &str = "SELECT 1 FROM thread WHERE id = ?1";
+const PATH_OF: &str = "SELECT COALESCE(rollout_path, '') FROM thread WHERE id = ?1";
 const NOTED: &str = "SELECT kind FROM backfill_file WHERE path = ?1";
 const BAD: &str = "SELECT path FROM backfill_file WHERE kind = 'bad' ORDER BY path LIMIT 1000";
 
@@ -63,6 +64,8 @@ struct Differences {
     unreadable: Found,
     unindexed: Found,
     duplicates: Found,
+    /// In a home that was copied or restored: the row still names the file of the other one.
+    elsewhere: Found,
 }
 
 pub(super) fn index(scope: &Scope) -> Finding {
@@ -168,11 +171,17 @@ fn look_at_files(
             Some("bad") => {}
             _ if has(HAS_PATH, path)? => {}
             // Its row names another file of the thread.
-            _ => match file.id_in_name() {
-                Some(id) if has(HAS_ID, &id)? => found.duplicates.add(path),
-                _ if complete || indexed.is_empty() => found.unindexed.add(path),
-                _ => {}
-            },
+            _ => {
+                let id = file.id_in_name().unwrap_or_default();
+                let row: Option<String> =
+                    connection.prepare_cached(PATH_OF)?.query_row([id], |row| row.get(0)).optional()?;
+                match row {
+                    Some(other) if lies_elsewhere(&other, home, &file.path) => found.elsewhere.add(path),
+                    Some(_) => found.duplicates.add(path),
+                    None if complete || indexed.is_empty() => found.unindexed.add(path),
+                    None => {}
+                }
+            }
         }
         if Instant::now() >= until {
             found.partly = true;
@@ -180,6 +189,13 @@ fn look_at_files(
         }
     }
     Ok(())
+}
+
+/// Whether a row names a file outside its home that is not this one under another name.
+fn lies_elsewhere(row: &str, home: &Path, own: &Path) -> bool {
+    let file = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let row = Path::new(row);
+    row.is_absolute() && !row.starts_with(home) && file(row) != file(own)
 }
 
 fn judged(found: &Differences) -> Finding {
@@ -191,6 +207,12 @@ fn judged(found: &Differences) -> Finding {
             "thread",
             "whose transcript lies in the other of sessions and archived_sessions",
             "archive_mismatch",
+        ),
+        (
+            &found.elsewhere,
+            "thread",
+            "whose row names a transcript of another home, though its own lies here",
+            "elsewhere",
         ),
         (&found.stale, "thread", "whose transcript changed since it was indexed", "stale"),
         (&found.unindexed, "transcript", "that no thread names", "unindexed"),
@@ -223,6 +245,11 @@ fn judged(found: &Differences) -> Finding {
     if found.missing.count > 0 {
         return finding
             .remedy("bring the files back, or remove such rows; a file that was only moved is found again by a reindex")
+            .fix(Own::Reindex);
+    }
+    if found.elsewhere.count > 0 {
+        return finding
+            .remedy("this home is a copy: a reindex makes its threads use the transcripts that came along")
             .fix(Own::Reindex);
     }
     if found.stale.count + found.unindexed.count + found.misplaced.count > 0 {

@@ -88,7 +88,7 @@ fn latched(scope: &Scope, subject: &Subject) -> Option<Finding> {
     let finding = Finding::fail("a write or an fsync failed, and it refuses to be written since")
         .kind(ErrorKind::Latched)
         .evidence("what was acknowledged before is good; what came back as outcome_unknown may be missing")
-        .remedy("check the disk and the system's log, then call reopen() in the program whose write failed, or start it again");
+        .remedy("check the disk and the system's log, then start the program whose write failed again (or let it call reopen())");
     Some(own.iter().fold(finding, |finding, process| {
         let (program, version) = (&process.program, &process.version);
         finding.evidence(format!("refused in {program} {version} (pid {})", process.pid))
