@@ -11,6 +11,7 @@ use rowhouse::{BackupOptions, BackupProgress, BackupReport, BackupStep, Home, Ru
 
 use crate::bench::count;
 use crate::output::{self, Output};
+use crate::signals;
 use crate::table::Table;
 
 #[derive(Args)]
@@ -36,7 +37,9 @@ pub(crate) fn run(home: &Home, arguments: &BackupArguments, output: &Output) -> 
     options.keep = arguments.keep.map(usize::from);
     options.wait = Duration::from_secs(arguments.wait.into());
     let mut progress = Progress::new(output);
-    let report = Runtime::builder(home.clone()).backup(&options, &mut |step| progress.show(step));
+    let report = signals::interruptible(|| {
+        Runtime::builder(home.clone()).backup(&options, &mut |step| progress.show(step))
+    });
     progress.end();
     let report = report?;
     if output.is_json() {
@@ -79,16 +82,18 @@ fn text(report: &BackupReport) -> String {
 pub(crate) struct Progress {
     bar: indicatif::ProgressBar,
     lines: bool,
+    told: Option<(&'static str, String)>,
 }
 
 impl Progress {
     pub(crate) fn new(output: &Output) -> Self {
         let bar = output::progress_in_bytes();
         let lines = bar.is_hidden() && !output.is_json();
-        Self { bar, lines }
+        Self { bar, lines, told: None }
     }
 
     pub(crate) fn show(&mut self, now: &BackupProgress<'_>) {
+        signals::may_end();
         let done = now.bytes_done >= now.bytes_total;
         self.bar.set_length(now.bytes_total);
         self.bar.set_position(now.bytes_done);
@@ -97,7 +102,9 @@ impl Progress {
             _ => ("checking", "checked"),
         };
         self.bar.set_message(format!("{doing} {}", now.database));
-        if done && self.lines {
+        let did_now = Some((did, now.database.to_owned()));
+        if done && self.lines && self.told != did_now {
+            self.told = did_now;
             output::line(&format!("{did} {}: {}", now.database, ByteSize::b(now.bytes_total)));
         }
     }

@@ -12,6 +12,7 @@ use rowhouse::{
 
 use crate::bench::count;
 use crate::output::{self, Output};
+use crate::signals;
 use crate::table::Table;
 
 #[derive(Args)]
@@ -42,7 +43,7 @@ pub(crate) fn maintain(home: &Home, arguments: &MaintainArguments, output: &Outp
     options.databases.clone_from(&arguments.databases);
     options.wait = Duration::from_secs(arguments.wait.into());
     let mut progress = Progress::new(output);
-    let report = builder(home).maintain(&options, &mut |now| progress.show(now));
+    let report = signals::interruptible(|| builder(home).maintain(&options, &mut |now| progress.show(now)));
     progress.bar.finish_and_clear();
     let report = report?;
     if output.is_json() {
@@ -63,7 +64,7 @@ pub(crate) fn compact(home: &Home, arguments: &CompactArguments, output: &Output
     let mut options = MaintainOptions::default();
     options.databases.clone_from(&arguments.databases);
     let mut progress = Progress::new(output);
-    let report = builder(home).compact(&options, &mut |now| progress.show(now));
+    let report = signals::interruptible(|| builder(home).compact(&options, &mut |now| progress.show(now)));
     progress.bar.finish_and_clear();
     let report = report?;
     if output.is_json() { output.document(&report) } else { output.text(&compacted(&report)) }
@@ -127,6 +128,7 @@ impl Progress {
     }
 
     fn show(&mut self, now: &MaintainProgress<'_>) {
+        signals::may_end();
         self.bar.set_length(now.bytes_total);
         self.bar.set_position(now.bytes_done);
         let (doing, did) = match now.step {

@@ -11,6 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use rowhouse::{Error, ErrorKind, Folder};
 use serde::Serialize;
 
+use crate::signals;
+
 pub(crate) const HEADING: Style = Style::new().bold();
 pub(crate) const DIM: Style = Style::new().dimmed();
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
@@ -191,6 +193,7 @@ pub(crate) fn into_file<R>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Re
     let failed = |error| Error::io("write the file", path, error);
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".rowhouse-").tempfile_in(folder).map_err(failed)?;
+    let _at_end = signals::remove_file_at_end(file.path());
     let mut buffered = BufWriter::new(&mut file);
     let done = write(&mut buffered)?;
     buffered.flush().map_err(failed)?;

@@ -12,6 +12,7 @@ use rowhouse::{Domain, Home, Runtime};
 use crate::bench::count;
 use crate::open;
 use crate::output::{self, Output, WARNING};
+use crate::signals;
 
 /// Problems that a person is shown; the document names more.
 const SHOWN: usize = 20;
@@ -42,9 +43,12 @@ pub(crate) struct ImportHomeArguments {
 pub(crate) fn export(home: &Home, arguments: &ExportArguments, output: &Output) -> Result<()> {
     let runtime = threads_of(home)?;
     let bar = output::progress_in_bytes();
-    let report = runtime.export_home(&arguments.file, &mut |report| {
-        bar.set_length(report.bytes);
-        bar.set_position(report.bytes);
+    let report = signals::interruptible(|| {
+        runtime.export_home(&arguments.file, &mut |report| {
+            signals::may_end();
+            bar.set_length(report.bytes);
+            bar.set_position(report.bytes);
+        })
     });
     bar.finish_and_clear();
     let report = report?;
@@ -66,8 +70,11 @@ pub(crate) fn import(home: &Home, arguments: &ImportHomeArguments, output: &Outp
     };
     let options = if arguments.dry_run { ImportOptions::dry_run() } else { ImportOptions::default() };
     let bar = output::progress(0);
-    let report = runtime.import_home(&arguments.file, &options, &mut |report| {
-        bar.set_position(report.new + report.updated + report.unchanged);
+    let report = signals::interruptible(|| {
+        runtime.import_home(&arguments.file, &options, &mut |report| {
+            signals::may_end();
+            bar.set_position(report.new + report.updated + report.unchanged);
+        })
     });
     bar.finish_and_clear();
     let report = report?;

@@ -12,6 +12,7 @@ use crate::agreement::{ADVICE, Agreement};
 use crate::backup::Progress;
 use crate::bench::count;
 use crate::output::{self, Output};
+use crate::signals;
 use crate::table::Table;
 
 #[derive(Args)]
@@ -27,14 +28,14 @@ pub(crate) struct RestoreArguments {
 }
 
 pub(crate) fn run(home: &Home, arguments: &RestoreArguments, output: &Output) -> Result<()> {
-    let restore = |options: &RestoreOptions| {
-        let mut progress = Progress::new(output);
-        let report =
-            Runtime::builder(home.clone())
-                .agent_domains()
-                .restore(&arguments.backup, options, &mut |step| progress.show(step));
-        progress.end();
-        report
+    // One for the look and the work: a database that was checked is told of once.
+    let mut progress = Progress::new(output);
+    let mut restore = |options: &RestoreOptions| {
+        signals::interruptible(|| {
+            Runtime::builder(home.clone()).agent_domains().restore(&arguments.backup, options, &mut |step| {
+                progress.show(step);
+            })
+        })
     };
     let agreement = &arguments.agreement;
     if !agreement.yes && !agreement.dry_run {

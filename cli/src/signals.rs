@@ -5,7 +5,9 @@
 //!    our own and private copies of databases are removed, the terminal is as it was. Then the program dies of that very signal, as its parent expects.
 //! 2. A second one ends it at once, whatever the first is at.
 //! 3. What the command itself says once its runtime was closed under it is not told: see [`end_if_asked`].
-//! 4. With no file size to write beyond (`ulimit -f`), a write fails with an error instead of killing the program.
+//! 4. Work that makes something whole or not at all ([`interruptible`]) ends where it next tells its progress, and takes back
+//!    what it began; what has no way back (the end of a restore) goes on to its end, for a while.
+//! 5. With no file size to write beyond (`ulimit -f`), a write fails with an error instead of killing the program.
 //!
 //! Tests: `cli/tests/signals.rs`.
 
@@ -20,6 +22,9 @@ use signal_hook::iterator::Signals;
 
 /// How long a command may take to end when its runtime was closed under it. One that waits for something else does not.
 const END_WITHIN: Duration = Duration::from_millis(500);
+
+/// How long work that was interrupted may take to clear up. A second signal does not wait.
+const CLEAR_UP_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long each database of a runtime may work off what is queued.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -61,6 +66,36 @@ pub(crate) fn close_at_end(runtime: &Runtime) -> AtEnd {
     at_end(move || drop(runtime.close(CLOSE_WITHIN)))
 }
 
+/// What unwinds the work that a signal interrupted: nothing is told of it.
+struct Interrupted;
+
+/// Work that calls [`may_end`] often. When a signal asks for the end, it is unwound from there, so that everything it made
+/// is taken back as after an error, and the program ends.
+pub(crate) fn interruptible<T>(work: impl FnOnce() -> T) -> T {
+    let _waited_for = at_end(|| wait_until_let_go(CLEAR_UP_WITHIN));
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(done) => done,
+        Err(why) if why.is::<Interrupted>() => loop {
+            end_if_asked();
+        },
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
+/// Ends [`interruptible`] work here when a signal asked for it.
+pub(crate) fn may_end() {
+    if ENDING.load(Ordering::SeqCst) {
+        // Without the hook: nobody is told of a panic.
+        std::panic::resume_unwind(Box::new(Interrupted));
+    }
+}
+
+/// Removes this file when a signal ends the program.
+pub(crate) fn remove_file_at_end(file: &Path) -> AtEnd {
+    let file = file.to_owned();
+    at_end(move || drop(std::fs::remove_file(file)))
+}
+
 /// Removes this folder of our own when a signal ends the program.
 pub(crate) fn remove_at_end(folder: &Path) -> AtEnd {
     let folder = folder.to_owned();
@@ -97,12 +132,16 @@ pub(crate) fn handle() {
         for (_, action) in registered.into_iter().rev() {
             action();
         }
-        let let_go = LET_GO.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The page that tells others of this process goes with the last handle.
-        drop(LET_GO.1.wait_timeout_while(let_go, END_WITHIN, |let_go| !*let_go));
+        wait_until_let_go(END_WITHIN);
         let _ = signal_hook::low_level::emulate_default_handler(signal);
     };
     let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(waiting);
+}
+
+fn wait_until_let_go(most: Duration) {
+    let let_go = LET_GO.0.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(LET_GO.1.wait_timeout_while(let_go, most, |let_go| !*let_go));
 }
 
 /// Waits for the end when a signal asked for it: what the command has to say then comes of that.

@@ -163,3 +163,90 @@ fn a_private_copy_of_a_database_goes_with_whoever_ends_the_program() {
     child.wait().expect("it ended");
     assert_eq!(entries(&temporary).len(), 1);
 }
+
+/// A home with a database that takes a while to copy.
+fn large(home: &Path) {
+    let runtime = rowhouse::Runtime::builder(rowhouse::Home::at(home)).domain(rowhouse::Domain::new("large"));
+    let runtime = runtime.open().expect("opened");
+    let database = runtime.database("large").expect("it").within(std::time::Duration::from_mins(1));
+    database
+        .write(|tx| {
+            tx.execute("CREATE TABLE piece(number INTEGER PRIMARY KEY, bytes BLOB)", [])?;
+            tx.execute(
+                "INSERT INTO piece WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 3000)
+                 SELECT i, randomblob(15000) FROM n",
+                [],
+            )
+        })
+        .expect("written");
+    runtime.close(std::time::Duration::from_mins(1));
+}
+
+/// Names in a folder and in those below it.
+fn all_entries(folder: &Path) -> Vec<String> {
+    let mut all = entries(folder);
+    for name in all.clone() {
+        all.extend(entries(&folder.join(&name)).into_iter().map(|below| format!("{name}/{below}")));
+    }
+    all.sort();
+    all
+}
+
+/// Scale: a database of 45 MB; each command is stopped while its unfinished files are there, and then ended.
+/// Control: ended by SIGKILL at the same place, which nobody can act upon, it leaves them.
+#[test]
+fn what_is_half_copied_goes_when_a_backup_a_compaction_or_a_restore_is_interrupted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (home, backup) = (folder.path().join("home"), folder.path().join("backup"));
+    large(&home);
+    let place = backup.display().to_string();
+    assert_eq!(document(&home, &["backup", &place]).0, Some(0));
+    let ours = |folder: &Path| all_entries(folder).into_iter().filter(|name| name.contains("unfinished-"));
+    let commands = [vec!["backup"], vec!["compact", "large"], vec!["restore", &place, "--yes"]];
+    for arguments in &commands {
+        // Stopped while it has something half made; `None` when it was faster.
+        let stopped = || {
+            let mut child = start(&home, folder.path(), arguments);
+            let has = || ours(&home).next().is_some();
+            while !has() && child.try_wait().expect("a child").is_none() {
+                std::thread::yield_now();
+            }
+            if child.try_wait().expect("a child").is_some() {
+                return None;
+            }
+            // One that has ended and was not waited for can be signalled still.
+            signal(&child, "-STOP");
+            if child.try_wait().expect("a child").is_none() && has() {
+                return Some(child);
+            }
+            if child.try_wait().expect("a child").is_none() {
+                signal(&child, "-CONT");
+                child.wait().expect("it ends");
+            }
+            None
+        };
+        let again = || (0..100).find_map(|_| stopped()).expect("one is stopped in time");
+        for (name, number) in [("-INT", 2), ("-TERM", 15)] {
+            let child = again();
+            signal(&child, name);
+            signal(&child, "-CONT");
+            let ended = child.wait_with_output().expect("it ends");
+            let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+            // What it was past the point of returning from, it did, and ended well.
+            if ended.status.signal().is_some() {
+                assert_eq!(ended.status.signal(), Some(number), "{arguments:?}: {told}");
+            }
+            assert!(!told.contains("error") && !told.contains("panick"), "{arguments:?}: {told}");
+            assert_eq!(ours(&home).collect::<Vec<_>>(), [""; 0], "{arguments:?} {name}: {told}");
+            assert_eq!(document(&home, &["repair", "plan"]).0, Some(0));
+        }
+        let mut child = again();
+        child.kill().expect("killed");
+        child.wait().expect("it ended");
+        assert!(ours(&home).count() > 0, "the control: {arguments:?}");
+        for left in ours(&home).filter(|name| !name.contains('/')) {
+            let _ = std::fs::remove_dir_all(home.join(left));
+        }
+        let _ = std::fs::remove_dir_all(home.join("backups"));
+    }
+}

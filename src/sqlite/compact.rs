@@ -27,6 +27,17 @@ use crate::error::{Error, ErrorKind, Result};
 /// How often the progress is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+/// Ends the statement where `progress` panics: the caller gave up, and would wait for all of it.
+struct StopWhenUnwound(rusqlite::InterruptHandle);
+
+impl Drop for StopWhenUnwound {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.interrupt();
+        }
+    }
+}
+
 /// A database that is about to be compacted.
 pub(crate) struct Original {
     visit: Visit,
@@ -83,7 +94,10 @@ impl Original {
             connection.execute_batch("PRAGMA auto_vacuum=INCREMENTAL")?;
         }
         let (tell, told) = channel::<()>();
+        let stop = StopWhenUnwound(connection.get_interrupt_handle());
         std::thread::scope(|scope| {
+            // Dropped before the scope waits for the statement.
+            let _stop = stop;
             // One long statement: it runs on a thread of its own, and this one shows how far it is.
             let rewriting = scope.spawn(move || {
                 let _tell = tell;
