@@ -9,7 +9,7 @@ use clap::Args;
 use rowhouse::{DatabaseStats, Distribution, Error, ErrorKind, Home, RuntimeDbRegistry, Stats};
 use serde::Serialize;
 
-use crate::output::{DIM, HEADING, Output};
+use crate::output::{self, DIM, HEADING, Output};
 use crate::table::Table;
 
 /// Of the document. It changes when a field changes its meaning or goes; new ones may come at any time.
@@ -107,7 +107,12 @@ fn text(databases: &[DatabaseStats], home: &Home) -> String {
         "dropped",
         "errors",
     ];
-    let mut table = Table::new(&columns).right(&[1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+    // On a narrow terminal those stay that tell of trouble.
+    let mut table = Table::new(&columns).right(&[1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]).fit(
+        output::width(),
+        2,
+        &[5, 10, 9, 12, 7, 11, 4, 8, 3],
+    );
     for database in databases {
         let name = &database.info.name;
         if database.processes.is_empty() {

@@ -89,7 +89,8 @@ fn line(database: &str, step: &StepStatus) -> String {
 pub(crate) fn table(databases: &[DatabaseInfo]) -> String {
     let mut table =
         Table::new(&["database", "role", "durability", "schema", "written by", "when", "size", "log"])
-            .right(&[3, 6, 7]);
+            .right(&[3, 6, 7])
+            .fit(output::width(), 4, &[5, 2, 1, 4]);
     let now = jiff::Timestamp::now();
     for entry in databases {
         let size = |bytes| if entry.present { ByteSize::b(bytes).to_string() } else { "absent".to_owned() };

@@ -7,46 +7,76 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::output::HEADING;
 
-pub(crate) const GAP: u16 = 2;
+const GAP: u16 = 2;
+
+/// What is cut is not cut shorter than this, however narrow the terminal.
+const NARROWEST: usize = 16;
 
 /// A table under way.
 pub(crate) struct Table {
-    inner: comfy_table::Table,
-    columns: usize,
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+    /// Columns of numbers.
+    right: Vec<usize>,
+    fit: Option<Fit>,
+}
+
+/// How a table becomes as narrow as a terminal.
+struct Fit {
+    width: usize,
+    /// The column that is cut.
+    cut: usize,
+    /// The columns that are left out until the others fit, the least important first.
+    drop: Vec<usize>,
 }
 
 impl Table {
     pub(crate) fn new(header: &[&str]) -> Self {
-        let mut inner = comfy_table::Table::new();
-        inner.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        inner.set_header(header.iter().copied());
-        for column in inner.column_iter_mut() {
-            column.set_padding((0, GAP));
-        }
-        Self { inner, columns: header.len() }
+        let header = header.iter().map(|name| (*name).to_owned()).collect();
+        Self { header, rows: Vec::new(), right: Vec::new(), fit: None }
     }
 
     /// These columns hold numbers.
     pub(crate) fn right(mut self, columns: &[usize]) -> Self {
-        for index in columns {
-            if let Some(column) = self.inner.column_mut(*index) {
-                column.set_cell_alignment(CellAlignment::Right);
-            }
-        }
+        self.right.extend(columns);
+        self
+    }
+
+    /// Fits into so many columns of a terminal: column `cut` is cut, and where that is not enough the columns `drop` are
+    /// left out, one after the other. Nothing changes without a width, and digits are never cut.
+    pub(crate) fn fit(mut self, width: Option<usize>, cut: usize, drop: &[usize]) -> Self {
+        self.fit = width.map(|width| Fit { width, cut, drop: drop.to_vec() });
         self
     }
 
     pub(crate) fn row(&mut self, cells: &[String]) {
-        self.inner.add_row(cells.iter().map(|cell| harmless(cell)));
+        self.rows.push(cells.iter().map(|cell| harmless(cell)).collect());
     }
 
     /// An empty line.
     pub(crate) fn gap(&mut self) {
-        self.inner.add_row(vec![""; self.columns]);
+        self.rows.push(vec![String::new(); self.header.len()]);
     }
 
     pub(crate) fn render(&self) -> String {
-        let mut lines = self.inner.lines();
+        let (shown, room) = self.shown();
+        let cut = self.fit.as_ref().map(|fit| fit.cut);
+        let cell = |row: &[String], column: usize| match room {
+            Some(room) if Some(column) == cut => fit(&row[column], room),
+            _ => row[column].clone(),
+        };
+        let cells = |row: &[String]| shown.iter().map(|column| cell(row, *column)).collect::<Vec<_>>();
+        let mut inner = comfy_table::Table::new();
+        inner.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        inner.set_header(cells(&self.header));
+        inner.add_rows(self.rows.iter().map(|row| cells(row)));
+        for (at, column) in inner.column_iter_mut().enumerate() {
+            column.set_padding((0, GAP));
+            if self.right.contains(&shown[at]) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        let mut lines = inner.lines();
         let mut text = match lines.next() {
             Some(header) => format!("{HEADING}{}{HEADING:#}\n", header.trim_end()),
             None => String::new(),
@@ -56,6 +86,29 @@ impl Table {
             text += "\n";
         }
         text
+    }
+
+    /// The columns that there is room for, and what of it the cut one has.
+    fn shown(&self) -> (Vec<usize>, Option<usize>) {
+        let mut shown: Vec<_> = (0..self.header.len()).collect();
+        let Some(Fit { width, cut, drop }) = &self.fit else { return (shown, None) };
+        let widest = |column: usize| {
+            let cells = self.rows.iter().chain([&self.header]).map(|row| row[column].width());
+            cells.max().unwrap_or(0)
+        };
+        let widths: Vec<_> = shown.iter().map(|column| widest(*column)).collect();
+        let others = |shown: &[usize]| {
+            let widths = shown.iter().filter(|column| *column != cut).map(|column| widths[*column]);
+            widths.sum::<usize>() + usize::from(GAP) * shown.len().saturating_sub(1)
+        };
+        for column in drop {
+            if others(&shown) + widths[*cut].min(NARROWEST) <= *width {
+                break;
+            }
+            shown.retain(|kept| kept != column);
+        }
+        let room = width.saturating_sub(others(&shown)).max(NARROWEST);
+        (shown, Some(room))
     }
 }
 
@@ -127,6 +180,26 @@ mod tests {
         assert_eq!(fit("a longer title", 8), "a longe…");
         assert_eq!(fit("日本語の題", 5), "日本…");
         assert_eq!(fit("bell\u{7}\nline", 20), "bell  line");
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_fewer_columns_and_whole_numbers() {
+        let table = |width| {
+            let mut table =
+                Table::new(&["name", "title", "number", "other"]).right(&[2]).fit(width, 1, &[3, 0]);
+            table.row(
+                &["abc", "a title that is long enough to be cut", "1234567", "words"].map(str::to_owned),
+            );
+            anstream::adapter::strip_str(&table.render()).to_string()
+        };
+        assert!(table(None).contains("long enough to be cut"), "{}", table(None));
+        for width in [80, 50, 41, 31, 26] {
+            let text = table(Some(width));
+            assert!(text.lines().all(|line| line.width() <= width), "{width}: {text}");
+            assert!(text.contains("1234567") && text.contains("a title"), "{width}: {text}");
+            assert_eq!(text.contains("other"), width >= 41, "{width}: {text}");
+            assert_eq!(text.contains("abc"), width >= 31, "{width}: {text}");
+        }
     }
 
     #[test]

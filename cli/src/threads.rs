@@ -32,7 +32,7 @@ use serde::Serialize;
 use self::change::Word;
 use crate::open;
 use crate::output::{self, Output};
-use crate::table::{GAP, Table, age, fit, rfc3339, rfc3339_option, time};
+use crate::table::{Table, age, rfc3339, rfc3339_option, time};
 
 /// Letters of an id that tell two threads of one home apart: the last ones, since the first are the time.
 const SHORT_ID: usize = 8;
@@ -125,10 +125,10 @@ struct FilterArguments {
     /// Only threads of this model provider; may be repeated
     #[arg(long, value_name = "PROVIDER")]
     provider: Vec<String>,
-    /// Only threads that this one started; the end of its id is enough
+    /// Only threads that this one started; the beginning or the end of its id is enough
     #[arg(long, value_name = "ID")]
     children_of: Option<String>,
-    /// Only threads below this one; the end of its id is enough
+    /// Only threads below this one; the beginning or the end of its id is enough
     #[arg(long, value_name = "ID")]
     descendants_of: Option<String>,
     /// Archived threads instead of live ones
@@ -182,6 +182,9 @@ pub(crate) struct Row {
     pub(crate) cwd: Option<PathBuf>,
     pub(crate) model: Option<String>,
     pub(crate) tokens_used: i64,
+    pub(crate) is_pinned: bool,
+    /// The thread whose past it began with.
+    pub(crate) forked_from_id: Option<String>,
     pub(crate) rollout_path: Option<PathBuf>,
     /// Whether the transcript is there; `None` when nobody can tell.
     pub(crate) transcript: Option<TranscriptState>,
@@ -304,39 +307,22 @@ fn spellings(folder: &Path) -> Result<Vec<PathBuf>> {
 pub(crate) fn table(threads: &[Row], sort: Sort, width: Option<usize>) -> String {
     let now = Timestamp::now();
     let user = std::env::var_os("HOME").map(PathBuf::from);
-    let rows: Vec<[String; 6]> = threads
-        .iter()
-        .map(|thread| {
-            let at = match sort {
-                Sort::Created => thread.created_at,
-                Sort::Updated => thread.updated_at,
-                Sort::Recency => thread.recency_at,
-            };
-            [
-                age(time(at), now),
-                thread.title.clone().unwrap_or_default(),
-                thread.cwd.as_deref().map_or_else(String::new, |cwd| tilde(cwd, user.as_deref())),
-                thread.model.clone().unwrap_or_default(),
-                tokens(thread.tokens_used),
-                if width.is_some() { short(&thread.id) } else { thread.id.clone() },
-            ]
-        })
-        .collect();
     let header = [sort.heading(), "title", "folder", "model", "tokens", "id"];
-    let room = width.map(|width| {
-        let others: usize = (0..header.len())
-            .filter(|column| *column != 1)
-            .map(|column| widest(&rows, &header, column))
-            .sum();
-        width.saturating_sub(others + header.len() * usize::from(GAP)).max(NARROWEST_TITLE)
-    });
-    let mut table = Table::new(&header).right(&[4]);
-    for row in rows {
-        let mut cells = row.to_vec();
-        if let Some(room) = room {
-            cells[1] = fit(&cells[1], room);
-        }
-        table.row(&cells);
+    let mut table = Table::new(&header).right(&[4]).fit(width, 1, &[3, 4, 2, 0]);
+    for thread in threads {
+        let at = match sort {
+            Sort::Created => thread.created_at,
+            Sort::Updated => thread.updated_at,
+            Sort::Recency => thread.recency_at,
+        };
+        table.row(&[
+            age(time(at), now),
+            thread.marked_title(),
+            thread.cwd.as_deref().map_or_else(String::new, |cwd| tilde(cwd, user.as_deref())),
+            thread.model.clone().unwrap_or_default(),
+            tokens(thread.tokens_used),
+            if width.is_some() { short(&thread.id) } else { thread.id.clone() },
+        ]);
     }
     table.render()
 }
@@ -349,11 +335,6 @@ impl Sort {
             Self::Recency => "active",
         }
     }
-}
-
-pub(crate) fn widest<const N: usize>(rows: &[[String; N]], header: &[&str; N], column: usize) -> usize {
-    let cells = rows.iter().map(|row| row[column].as_str());
-    cells.chain([header[column]]).map(unicode_width::UnicodeWidthStr::width).max().unwrap_or(0)
 }
 
 fn tilde(folder: &Path, home: Option<&Path>) -> String {
@@ -376,6 +357,15 @@ pub(crate) fn tokens(used: i64) -> String {
 pub(crate) fn short(id: &str) -> String {
     let letters = id.chars().count();
     id.chars().skip(letters.saturating_sub(SHORT_ID)).collect()
+}
+
+impl Row {
+    /// The title with what the user should see before it: a star for a pin, a fork for a fork.
+    fn marked_title(&self) -> String {
+        let pin = if self.is_pinned { "★ " } else { "" };
+        let fork = if self.forked_from_id.is_some() { "⑂ " } else { "" };
+        format!("{pin}{fork}{}", self.title.as_deref().unwrap_or_default())
+    }
 }
 
 /// One page, as it is shown.
@@ -403,6 +393,8 @@ impl From<ThreadRow> for Row {
             cwd: thread.cwd.map(PathBuf::from),
             model: thread.model,
             tokens_used: thread.tokens_used,
+            is_pinned: thread.is_pinned,
+            forked_from_id: thread.forked_from_id,
             rollout_path: thread.rollout_path.map(PathBuf::from),
             created_at: thread.created_at,
             updated_at: thread.updated_at,
@@ -433,6 +425,16 @@ mod tests {
         let text = anstream::adapter::strip_str(&table(&[thread()], Sort::Recency, Some(80))).to_string();
         assert!(text.lines().all(|line| unicode_width::UnicodeWidthStr::width(line) <= 80), "{text}");
         assert!(text.contains('…') && text.contains("0badcafe") && text.contains("123k"), "{text}");
+        let text = anstream::adapter::strip_str(&table(&[thread()], Sort::Recency, Some(40))).to_string();
+        assert!(text.lines().all(|line| unicode_width::UnicodeWidthStr::width(line) <= 40), "{text}");
+        assert!(text.contains("0badcafe") && !text.contains("model"), "{text}");
+    }
+
+    #[test]
+    fn a_pin_and_a_fork_are_marked() {
+        let marked = Row { is_pinned: true, forked_from_id: Some(thread().id), ..thread() };
+        assert!(table(&[marked], Sort::Recency, Some(80)).contains("★ ⑂ Find out"));
+        assert!(table(&[thread()], Sort::Recency, Some(80)).contains("  Find out"), "the control");
     }
 
     #[test]

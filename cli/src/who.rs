@@ -12,7 +12,7 @@ use rowhouse::{
 use serde::Serialize;
 
 use crate::arguments::Arguments;
-use crate::output::{BAD, DIM, Output, paint};
+use crate::output::{self, BAD, DIM, Output, paint};
 use crate::table::{Table, age};
 
 const STOPPED: &str = "stopped!";
@@ -76,7 +76,11 @@ fn text(holders: &HomeHolders, database: Option<&str>, place: &Path, now: jiff::
     if holders.databases.is_empty() && holders.deleted.as_ref().is_none_or(Vec::is_empty) {
         return format!("no databases in {place} yet\n");
     }
-    let mut users = Table::new(&["database", "pid", "process", "what it does", "started"]).right(&[1]);
+    let mut users = Table::new(&["database", "pid", "process", "what it does", "started"]).right(&[1]).fit(
+        output::width(),
+        3,
+        &[4, 2],
+    );
     let (mut used, mut known) = (false, false);
     for database in &holders.databases {
         known |= database.processes.is_some();

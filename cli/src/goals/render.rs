@@ -8,45 +8,29 @@ use rowhouse::stores::goals::GoalStatus;
 use super::Row;
 use crate::bench::count;
 use crate::output::{self, BAD, GOOD, HEADING, WARNING};
-use crate::table::{GAP, Table, age, fit, time};
-use crate::threads::{short, tokens, widest};
+use crate::table::{Table, age, fit, time};
+use crate::threads::{short, tokens};
 use crate::who::duration;
 
 /// Columns of a bar.
 const BAR: i64 = 5;
-/// Objectives are not cut shorter than this, however narrow the terminal.
-const NARROWEST: usize = 16;
 /// Where the objective stands.
 const OBJECTIVE: usize = 1;
 
 /// A line for each goal. Cut to `width` columns; nothing is cut without one.
 pub(super) fn table(goals: &[Row], width: Option<usize>) -> String {
     let header = ["status", "objective", "tokens", "budget", "used", "time", "thread"];
-    let rows: Vec<[String; 7]> = goals
-        .iter()
-        .map(|goal| {
-            [
-                goal.status.as_str().to_owned(),
-                goal.objective.lines().map(str::trim).collect::<Vec<_>>().join(" "),
-                tokens(goal.tokens_used),
-                goal.token_budget.map_or_else(String::new, tokens),
-                bar(goal),
-                worked(goal).unwrap_or_default(),
-                if width.is_some() { short(&goal.thread_id) } else { goal.thread_id.clone() },
-            ]
-        })
-        .collect();
-    let room = width.map(|width| {
-        let others = (0..header.len()).filter(|column| *column != OBJECTIVE);
-        let taken: usize = others.map(|column| widest(&rows, &header, column)).sum();
-        width.saturating_sub(taken + header.len() * usize::from(GAP)).max(NARROWEST)
-    });
-    let mut table = Table::new(&header).right(&[2, 3, 5]);
-    for mut cells in rows {
-        if let Some(room) = room {
-            cells[OBJECTIVE] = fit(&cells[OBJECTIVE], room);
-        }
-        table.row(&cells);
+    let mut table = Table::new(&header).right(&[2, 3, 5]).fit(width, OBJECTIVE, &[5, 3, 2, 4]);
+    for goal in goals {
+        table.row(&[
+            goal.status.as_str().to_owned(),
+            goal.objective.lines().map(str::trim).collect::<Vec<_>>().join(" "),
+            tokens(goal.tokens_used),
+            goal.token_budget.map_or_else(String::new, tokens),
+            bar(goal),
+            worked(goal).unwrap_or_default(),
+            if width.is_some() { short(&goal.thread_id) } else { goal.thread_id.clone() },
+        ]);
     }
     table.render().lines().map(painted).collect()
 }
@@ -154,6 +138,9 @@ mod tests {
         let text = plain(&table(&goals, Some(80)));
         assert!(text.lines().all(|line| unicode_width::UnicodeWidthStr::width(line) <= 80), "{text}");
         assert!(text.contains('…') && text.contains("0badcafe") && text.contains("12k"), "{text}");
+        let text = plain(&table(&goals, Some(56)));
+        assert!(text.lines().all(|line| unicode_width::UnicodeWidthStr::width(line) <= 56), "{text}");
+        assert!(text.contains("0badcafe") && text.contains("24 %") && !text.contains("budget  "), "{text}");
         let text = plain(&table(&goals, None));
         assert!(text.contains("nights and days") && text.contains(&goals[0].thread_id), "{text}");
         assert_eq!(text.lines().count(), 2, "an objective is one line here: {text}");

@@ -10,9 +10,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::history::find;
-use super::{NARROWEST_TITLE, widest};
 use crate::output::{self, Output};
-use crate::table::{GAP, Table, age, fit, rfc3339_option, time};
+use crate::table::{Table, age, fit, rfc3339_option, time};
 use crate::who::duration;
 
 /// Where the texts stand.
@@ -20,7 +19,7 @@ const ASKED: usize = 4;
 
 #[derive(Args)]
 pub(super) struct TurnsArguments {
-    /// The thread; the end of its id is enough
+    /// The thread; the beginning or the end of its id is enough
     #[arg(value_name = "ID")]
     id: String,
     /// How much of each turn `--json` has: no lines, what was asked and answered, or all its lines
@@ -134,32 +133,20 @@ fn table(turns: &[WithItems], width: Option<usize>) -> String {
     let one_line = |text: &Option<String>| {
         text.as_deref().unwrap_or_default().lines().map(str::trim).collect::<Vec<_>>().join(" ")
     };
-    let mut rows: Vec<[String; 7]> = turns
-        .iter()
-        .map(|WithItems { turn, .. }| {
-            let took = turn.started_at.zip(turn.ended_at).map(|(start, end)| duration((end - start) / 1000));
-            [
-                (turn.ordinal + 1).to_string(),
-                turn.started_at.map_or_else(String::new, |at| age(time(at), now)),
-                took.unwrap_or_default(),
-                turn.status.as_str().replace('_', " "),
-                one_line(&turn.user_text),
-                one_line(&turn.agent_text),
-                turn.id.clone(),
-            ]
-        })
-        .collect();
-    if let Some(width) = width {
-        let others = (0..header.len()).filter(|column| !(ASKED..ASKED + 2).contains(column));
-        let taken: usize = others.map(|column| widest(&rows, &header, column)).sum();
-        let room = width.saturating_sub(taken + header.len() * usize::from(GAP)) / 2;
-        for cells in rows.iter_mut().flat_map(|row| &mut row[ASKED..ASKED + 2]) {
-            *cells = fit(cells, room.max(NARROWEST_TITLE));
-        }
-    }
-    let mut table = Table::new(&header).right(&[0, 2]);
-    for row in rows {
-        table.row(&row);
+    // What was answered goes first where there is no room: what was asked tells more.
+    let answer = |text: String| width.map_or_else(|| text.clone(), |width| fit(&text, width / 4));
+    let mut table = Table::new(&header).right(&[0, 2]).fit(width, ASKED, &[2, ASKED + 1, 1, 6, 3]);
+    for WithItems { turn, .. } in turns {
+        let took = turn.started_at.zip(turn.ended_at).map(|(start, end)| duration((end - start) / 1000));
+        table.row(&[
+            (turn.ordinal + 1).to_string(),
+            turn.started_at.map_or_else(String::new, |at| age(time(at), now)),
+            took.unwrap_or_default(),
+            turn.status.as_str().replace('_', " "),
+            one_line(&turn.user_text),
+            answer(one_line(&turn.agent_text)),
+            turn.id.clone(),
+        ]);
     }
     table.render()
 }
