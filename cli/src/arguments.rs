@@ -118,9 +118,6 @@ pub(crate) enum Command {
     Completions(crate::completions::CompletionsArguments),
     /// The manual pages of this command and of each of its own
     Man(crate::man::ManArguments),
-    /// Write as one of several processes (started by the demo and the benches)
-    #[command(hide = true)]
-    Worker(crate::children::WorkerArguments),
 }
 
 /// When there are colours.
@@ -234,6 +231,63 @@ mod tests {
             understood.unwrap_or_else(|error| panic!("{words:?}: {error}"));
         }
         let wrong = ["rowhouse", "backfill", "--status"];
+        command().try_get_matches_from(wrong).expect_err("the control");
+    }
+
+    /// The words of a line of a shell, up to a comment, a pipe or another command.
+    fn words(line: &str) -> Vec<String> {
+        let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
+        for letter in line.chars() {
+            match (letter, quote) {
+                (letter, Some(open)) if letter == open => quote = None,
+                ('\'' | '"', None) => {
+                    quote = Some(letter);
+                    word.get_or_insert_default();
+                }
+                (' ', None) => words.extend(word.take()),
+                ('#' | '|' | '&' | '>', None) if word.is_none() => break,
+                _ => word.get_or_insert_default().push(letter),
+            }
+        }
+        words.extend(word);
+        words
+    }
+
+    #[test]
+    fn every_command_in_the_documentation_is_understood() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        #[expect(clippy::disallowed_methods, reason = "documentation is no database")]
+        let text = |path: &Path| std::fs::read_to_string(path).expect("a page");
+        let pages =
+            std::fs::read_dir(root.join("docs")).expect("docs").map(|entry| entry.expect("a page").path());
+        let pages = pages.filter(|page| page.extension().is_some_and(|ending| ending == "md"));
+        let mut understood = 0;
+        for page in pages.chain([root.join("README.md"), root.join("CONTRIBUTING.md")]) {
+            let mut block = None;
+            for line in text(&page).lines() {
+                if let Some(info) = line.strip_prefix("```") {
+                    block = if block.is_none() { Some(info.to_owned()) } else { None };
+                    continue;
+                }
+                let words = words(line);
+                if block.as_deref() != Some("sh") || words.is_empty() {
+                    continue;
+                }
+                match words[0].as_str() {
+                    "rowhouse" => {
+                        let read = command().try_get_matches_from(&words);
+                        read.unwrap_or_else(|error| panic!("{}: {line}: {error}", page.display()));
+                        understood += 1;
+                    }
+                    // Other programs, and a variable before one.
+                    "cargo" | "CHAT_CRASH=1" => {}
+                    other => panic!("{}: {other}", page.display()),
+                }
+            }
+        }
+        assert!(understood > 40, "{understood}");
+        let wrong = words("rowhouse threads list --limit 'x y'  # of a person");
+        assert_eq!(wrong.len(), 5, "{wrong:?}");
         command().try_get_matches_from(wrong).expect_err("the control");
     }
 }

@@ -129,8 +129,14 @@ fn import_codex(home: &Home, arguments: &CodexArguments, output: &Output) -> Res
         Some(folder) => folder.clone(),
         None => codex_home()?,
     };
+    if arguments.folder.is_none() && !folder.is_dir() {
+        return Err(Error::new(ErrorKind::NotFound, "Codex has no home here")
+            .at_path(&folder)
+            .advise("name it: rowhouse import codex DIR, or set CODEX_HOME")
+            .into());
+    }
     check(&folder)?;
-    let runtime = Runtime::open(home.clone())?;
+    let runtime = open::all(home)?;
     let bar = output::progress(0);
     let report = runtime.backfill().import_codex(&folder, &mut |progress| show(&bar, progress));
     bar.finish_and_clear();
@@ -141,12 +147,12 @@ fn import_codex(home: &Home, arguments: &CodexArguments, output: &Output) -> Res
     let mut told = text(&report.transcripts);
     let CodexNames { found, given, without_thread, bad_lines, .. } = report.names;
     // Writing to a String cannot fail.
-    let _ = writeln!(told, "{} named there, {} names taken over", threads(found), count(given as f64));
+    let _ = writeln!(told, "{} named there, {} taken over", threads(found), number(given, "name"));
     if without_thread > 0 {
         let _ = writeln!(told, "{} of them without a transcript", threads(without_thread));
     }
     if bad_lines > 0 {
-        let _ = writeln!(told, "{} lines of session_index.jsonl could not be read", count(bad_lines as f64));
+        let _ = writeln!(told, "{} of session_index.jsonl could not be read", number(bad_lines, "line"));
     }
     output.text(&told)
 }
@@ -348,10 +354,16 @@ fn check(folder: &Path) -> Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::NotFound, "no such folder")
-        .at_path(folder)
-        .advise("name the folder that holds the transcripts")
-        .into())
+    let is_export = [".rowhouse", ".rowhouse.zst"].iter().any(|end| folder.to_string_lossy().ends_with(end));
+    let (what, advice) = match (folder.is_file(), is_export) {
+        (true, true) => (
+            "this is an exported home, and no folder of transcripts",
+            "it is brought in by: rowhouse import home FILE",
+        ),
+        (true, false) => ("this is a file, and no folder of transcripts", "name the folder that holds it"),
+        (false, _) => ("no such folder", "name the folder that holds the transcripts"),
+    };
+    Err(Error::new(ErrorKind::NotFound, what).at_path(folder).advise(advice).into())
 }
 
 fn run(runtime: &Runtime, folder: &Path, reread: Reread) -> rowhouse::Result<BackfillReport> {
@@ -379,8 +391,8 @@ fn show(bar: &ProgressBar, progress: &BackfillProgress) {
 fn text(report: &BackfillReport) -> String {
     let counts = report.counts;
     let mut text = format!(
-        "{} files: {} imported, {} updated, {} unchanged, {} bad ({} compressed, {} read)\n",
-        count(counts.files as f64),
+        "{}: {} imported, {} updated, {} unchanged, {} bad ({} compressed, {} read)\n",
+        number(counts.files, "file"),
         count(counts.imported as f64),
         count(counts.updated as f64),
         count(counts.unchanged as f64),
@@ -419,6 +431,10 @@ fn missing(report: &BackfillReport) -> String {
     text
 }
 
-fn threads(number: u64) -> String {
-    format!("{} thread{}", count(number as f64), if number == 1 { "" } else { "s" })
+fn threads(many: u64) -> String {
+    number(many, "thread")
+}
+
+fn number(many: u64, one: &str) -> String {
+    format!("{} {one}{}", count(many as f64), if many == 1 { "" } else { "s" })
 }

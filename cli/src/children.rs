@@ -7,7 +7,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -52,16 +51,19 @@ pub(crate) struct Work {
     pub(crate) time: Duration,
 }
 
-/// The hidden command that a child runs.
-#[derive(Args)]
-pub(crate) struct WorkerArguments {
-    /// The work as JSON
-    work: String,
+/// The first word of a child's command line; what is to be done follows as JSON.
+const WORKER: &str = "worker";
+
+/// What this process was started for by another one of this program; `None` when a person started it.
+pub(crate) fn task_of_this_process() -> Option<String> {
+    let mut words = std::env::args_os().skip(1);
+    (words.next()? == WORKER)
+        .then(|| words.next().and_then(|task| task.into_string().ok()).unwrap_or_default())
 }
 
 /// Runs as a child: gets ready, waits for the line, works, reports.
-pub(crate) fn work(arguments: &WorkerArguments) -> Result<()> {
-    let task = serde_json::from_str(&arguments.work).context("this command is for the program itself")?;
+pub(crate) fn work(task: &str) -> Result<()> {
+    let task = serde_json::from_str(task).context("this command is for the program itself")?;
     let measured = match task {
         Task::Storm(home, threads, time) => {
             let runtime = rowhouse::Runtime::open(rowhouse::Home::at(home))?;
@@ -204,7 +206,7 @@ impl Group {
         let mut group = Self { children: Vec::with_capacity(processes), lines };
         for index in 0..processes {
             let mut child = Command::new(&program)
-                .args(["worker", &task])
+                .args([WORKER, &task])
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()

@@ -45,7 +45,7 @@ impl<'e> Told<'e> {
                 message: messages.join(": "),
                 database: ours.database(),
                 path: ours.path().map(Path::to_string_lossy),
-                advice: ours.advice().map(Cow::from),
+                advice: ours.advice().map(for_a_person).map(Cow::from),
             };
         }
         let kind =
@@ -63,6 +63,22 @@ impl<'e> Told<'e> {
             ..self
         }
     }
+}
+
+/// What a program can do and a person at a terminal cannot: ours, in the library's advice, and what stands in its place here.
+const FOR_PROGRAMS: [(&str, &str); 5] = [
+    ("; or run without keeping anything: Builder::ephemeral()", ""),
+    (", or run without keeping anything: Builder::ephemeral()", ""),
+    (
+        "or run without keeping anything: Builder::ephemeral()",
+        "see docs/operations.md, \"Where nothing may be written\"",
+    ),
+    ("call reopen() or start the program again", "start the program again"),
+    ("call reopen()", "start the program again"),
+];
+
+fn for_a_person(advice: &str) -> String {
+    FOR_PROGRAMS.iter().fold(advice.to_owned(), |text, (words, instead)| text.replace(words, instead))
 }
 
 /// The message ends in its advice, which has a line of its own here.
@@ -138,6 +154,20 @@ mod tests {
         let told = Told::of(&error);
         assert_eq!(told.message, "while importing: state: locked (/h/state.sqlite)");
         assert_eq!((told.kind, told.advice.as_deref()), ("busy", Some("stop the other one")));
+    }
+
+    #[test]
+    fn a_person_is_not_told_to_call_a_function() {
+        let advice = |advice: &str| {
+            let error = anyhow::Error::from(Error::new(ErrorKind::Latched, "no").advise(advice.to_owned()));
+            Told::of(&error).advice.map(Cow::into_owned)
+        };
+        assert_eq!(
+            advice("check the disk, then call reopen()").as_deref(),
+            Some("check the disk, then start the program again")
+        );
+        let unwritten = advice("sudo chown -R ann: x; or run without keeping anything: Builder::ephemeral()");
+        assert_eq!(unwritten.as_deref(), Some("sudo chown -R ann: x"));
     }
 
     #[test]

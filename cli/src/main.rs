@@ -48,6 +48,12 @@ fn main() -> ExitCode {
     signals::handle();
     // Registered first, done last: what is open may read from a copy.
     let _copies = signals::at_end(rowhouse::remove_private_copies);
+    // Of no person's concern, and so no part of the command line: neither help nor a completion knows it.
+    if let Some(task) = children::task_of_this_process() {
+        let done = children::work(&task).map(|()| ExitCode::SUCCESS);
+        signals::end_if_asked();
+        return done.unwrap_or_else(|error| failure::report(&error, &Output::new(false)));
+    }
     let arguments = match Arguments::of_this_process() {
         Ok(arguments) => arguments,
         Err(refused) => return failure::usage(&refused),
@@ -91,7 +97,6 @@ fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         Command::Support(support) => support::run(&arguments.home(), arguments.given(), support, output),
         Command::Completions(completions) => completions::run(completions, output),
         Command::Man(man) => man::run(man, output),
-        Command::Worker(worker) => children::work(worker),
     }?;
     Ok(ExitCode::SUCCESS)
 }

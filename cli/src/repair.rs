@@ -1,6 +1,7 @@
 //! `rowhouse repair`: what is damaged, what setting it right would keep, and doing it.
 
 use std::fmt::Write;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -10,8 +11,12 @@ use serde::Serialize;
 
 use crate::agreement::{ADVICE, Agreement};
 use crate::bench::count;
+use crate::open;
 use crate::output::{self, BAD, GOOD, Output, WARNING};
 use crate::table::Table;
+
+/// How long the database that takes the place of a damaged one may take to be there.
+const MADE_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 #[command(
@@ -183,7 +188,7 @@ fn apply(home: &Home, database: Option<&str>, agreement: &Agreement, output: &Ou
         return Ok(());
     }
     let bar = output::busy("repairing");
-    let repaired = repair::apply(home, &domains(), database);
+    let repaired = repair::apply(home, &domains(), database).and_then(|repaired| begin_anew(home, repaired));
     bar.finish_and_clear();
     let repaired = repaired?;
     if output.is_json() {
@@ -200,6 +205,31 @@ fn apply(home: &Home, database: Option<&str>, agreement: &Agreement, output: &Ou
         text += "nothing is damaged\n";
     }
     output.text(&text)
+}
+
+/// A database that was set aside is there again at once, and not only when the next program opens the home.
+fn begin_anew(home: &Home, repaired: Vec<DamageReport>) -> rowhouse::Result<Vec<DamageReport>> {
+    let is_gone = |domain: &Domain| -> rowhouse::Result<bool> {
+        Ok(repaired.iter().any(|report| report.database == domain.name())
+            && !open::holds(home, domain.name())?)
+    };
+    for domain in domains() {
+        if !is_gone(&domain)? {
+            continue;
+        }
+        let name = domain.name().to_owned();
+        let runtime = open::or_new(home, domain)?;
+        // A best-effort database is made behind an open that has returned; nothing but a write tells when.
+        let database = runtime.database(&name)?.within(MADE_WITHIN);
+        let until = Instant::now() + MADE_WITHIN;
+        while let Err(error) = database.write(|_| Ok(())) {
+            if Instant::now() >= until {
+                return Err(error);
+            }
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+    Ok(repaired)
 }
 
 /// Shows the plan to a person, and asks. False when there is nothing to do, or they do not want it.

@@ -46,6 +46,26 @@ fn a_failure_is_told_with_its_next_step_on_standard_error() {
 }
 
 #[test]
+fn what_is_named_in_place_of_a_folder_of_transcripts_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| {
+        std::fs::write(folder.path().join(name), "x").expect("a file");
+        folder.path().join(name).display().to_string()
+    };
+    for (arguments, hint) in [
+        (vec!["import".to_owned(), file("e.rowhouse")], "rowhouse import home FILE"),
+        (vec!["import".to_owned(), file("one.jsonl")], "the folder that holds it"),
+        (vec!["import".to_owned(), "codex".to_owned()], "rowhouse import codex DIR"),
+    ] {
+        let mut command = rowhouse();
+        command.env("HOME", folder.path()).env_remove("CODEX_HOME").args(&arguments);
+        let (code, _, stderr) = told(&mut command);
+        assert!(code == Some(1) && stderr.contains(hint), "{arguments:?}: {stderr}");
+        assert!(!folder.path().join(".local").exists(), "no home is made for nothing");
+    }
+}
+
+#[test]
 fn help_is_data_and_shows_examples() {
     for arguments in
         [&["help"][..], &["--help"], &["help", "bench", "contention"], &["threads", "list", "--help"]]

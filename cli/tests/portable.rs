@@ -66,7 +66,7 @@ fn a_codex_home_comes_in_with_its_names() {
         json!({"id": "019cadf1-7a5e-7b04-8f21-5d0c9a41e001", "thread_name": "The ledger", "updated_at": ""});
     std::fs::write(codex.join("session_index.jsonl"), format!("{name}\n")).expect("written");
     let (code, told, errors) = rowhouse(&home, &["import", "codex", text(&codex)]);
-    assert!(code == Some(0) && told.contains("1 thread named there, 1 names taken over"), "{told}{errors}");
+    assert!(code == Some(0) && told.contains("1 thread named there, 1 name taken over"), "{told}{errors}");
     let (_, again) = document(&home, &["import", "codex", text(&codex)]);
     assert_eq!((&again["unchanged"], &again["names"]["given"]), (&json!(6), &json!(0)), "{again}");
     let (_, found) = document(&home, &["threads", "search", "ledger", "--limit", "9"]);

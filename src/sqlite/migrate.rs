@@ -279,9 +279,13 @@ pub(crate) fn migrate(connection: &Connection, domain: &Domain, program: (&str, 
             [] => format!("{META} could not be committed: {error}"),
             names => format!("{} could not be committed: {error}", names.join(", ")),
         };
-        error
-            .worded(message)
-            .advise("nothing was changed; a deferred foreign key that is still violated shows here")
+        let advice = match error.kind() {
+            ErrorKind::Constraint => {
+                "nothing was changed; a deferred foreign key that is still violated shows here"
+            }
+            _ => "nothing was changed; start it again when that is mended",
+        };
+        error.worded(message).advise(advice)
     })?;
     Ok(outcome)
 }
