@@ -58,6 +58,7 @@ pub fn compare(notes: &[Vec<Dated>], server: &mut Client) -> Found {
     notes.iter().flatten().for_each(|(_, note)| count(note, &mut found));
     found.pause_ms = pause(notes);
     rows(notes, server, &mut found);
+    histories(notes, server, &mut found);
     goals(notes, server, &mut found);
     jobs(notes, server, &mut found);
     found
@@ -81,7 +82,8 @@ fn count(note: &Note, found: &mut Found) {
     match note {
         Note::Row(_, told) | Note::Done(_, told, _) => add(told, found),
         Note::Own(told) => add(told, found),
-        Note::Shared(told) => add(told, found),
+        Note::Shared(told) | Note::Appended(_, told) => add(told, found),
+        Note::Began(_) => {}
         // One that claimed nothing wrote nothing.
         Note::Claimed(Told::Acknowledged(jobs)) if jobs.is_empty() => {}
         Note::Claimed(told) => add(told, found),
@@ -127,6 +129,37 @@ fn rows(notes: &[Vec<Dated>], server: &mut Client, found: &mut Found) {
             }
         }
     }
+}
+
+/// Each process wrote one history, numbered. What was refused may come with a later append.
+fn histories(notes: &[Vec<Dated>], server: &mut Client, found: &mut Found) {
+    let text = "SELECT item FROM rowhouse_state.thread_item WHERE thread_id = $1 ORDER BY seq";
+    for notes in notes {
+        let thread = notes.iter().find_map(|(_, note)| match note {
+            Note::Began(thread) => Some(thread),
+            _ => None,
+        });
+        let kept = server.query(text, &[&thread.expect("it began one")]).expect("its items");
+        let kept: Vec<_> = kept.iter().filter_map(|row| number(row.get(0))).collect();
+        for two in kept.windows(2) {
+            found.wrong.doubled += u64::from(two[0] == two[1]);
+            found.wrong.disordered += u64::from(two[0] > two[1]);
+        }
+        for (_, note) in notes {
+            let Note::Appended(number, told) = note else { continue };
+            match (told, kept.contains(number)) {
+                (Told::Acknowledged(()), false) => found.wrong.lost += 1,
+                (Told::Acknowledged(()), true) | (_, false) => {}
+                (_, true) => found.unknown_there += 1,
+            }
+        }
+    }
+}
+
+/// The number in an item; the first one of a history has none.
+fn number(item: &[u8]) -> Option<u32> {
+    let item: serde_json::Value = serde_json::from_slice(item).expect("JSON");
+    item["payload"]["message"].as_str()?.parse().ok()
 }
 
 /// A goal's sum is what was acknowledged, and what may be there beside it.

@@ -4,11 +4,13 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
+use rowhouse::rollout::{Item, NewRollout};
 use rowhouse::stores::ThreadFacts;
 use rowhouse::stores::goals::{Accounting, GoalChange};
 use rowhouse::stores::memories::ExtractClaim;
 use rowhouse::{ErrorKind, Runtime};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::clock;
 use crate::processes;
@@ -67,6 +69,10 @@ impl<T> Told<T> {
 pub enum Note {
     /// A row of this number; whether it was a new one.
     Row(u32, Told<bool>),
+    /// The thread whose history the process writes.
+    Began(String),
+    /// An item of this number at the end of that history.
+    Appended(u32, Told<()>),
     /// One more for the process's own goal; the sum as it is now.
     Own(Told<i64>),
     /// One more for the common goal.
@@ -84,9 +90,9 @@ impl Note {
         match self {
             Self::Row(_, told) | Self::Done(_, told, _) => told.is_acknowledged(),
             Self::Own(told) => told.is_acknowledged(),
-            Self::Shared(told) => told.is_acknowledged(),
+            Self::Shared(told) | Self::Appended(_, told) => told.is_acknowledged(),
             Self::Claimed(told) => told.is_acknowledged(),
-            Self::Read(_) => false,
+            Self::Read(_) | Self::Began(_) => false,
         }
     }
 }
@@ -121,6 +127,9 @@ pub fn work(runtime: &Runtime, process: u32, notes: &Path) {
             _ => -1,
         })
     };
+    let store = runtime.thread_store().expect("a store of threads");
+    let thread = store.create(&NewRollout::default()).expect("a thread");
+    notes.write(Note::Began(thread.clone()));
     processes::ready();
     let stop = std::thread::spawn(processes::listen);
     for round in 0.. {
@@ -129,6 +138,9 @@ pub fn work(runtime: &Runtime, process: u32, notes: &Path) {
         let told = Told::of(threads.upsert(&[facts]).map(|done| done.inserted == 1));
         let is_there = told.is_acknowledged();
         notes.write(Note::Row(round, told));
+        let message = json!({ "type": "agent_message", "message": round.to_string() });
+        let item = Item::new("event_msg", &message).expect("an item");
+        notes.write(Note::Appended(round, Told::of(store.append_items(&thread, &[item]))));
         notes.write(Note::Own(Told::of(one_more(&own))));
         if round % 2 == 0 {
             notes.write(Note::Shared(Told::of(one_more(SHARED).map(drop))));
