@@ -17,11 +17,11 @@ fn child_entry() {
 /// Control: `tests/postgres_pooler.rs` has a named statement fail there.
 #[test]
 fn the_whole_contract_behind_a_pooler() {
-    reach::again_behind_a_pooler("the_whole_contract");
+    reach::again_behind_a_pooler("the_whole_contract", 40);
 }
 
 /// Everything once more on a standby that took over from a killed primary, with a URL that names both.
 #[test]
 fn the_whole_contract_after_a_fail_over() {
-    reach::again_after_a_fail_over("the_whole_contract");
+    reach::again_after_a_fail_over("the_whole_contract", 40);
 }

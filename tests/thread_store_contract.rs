@@ -30,7 +30,7 @@ fn on_each(test: impl Fn(&str, Arc<dyn ThreadStore>)) {
 #[cfg(feature = "postgres")]
 fn on_a_server(test: &impl Fn(&str, Arc<dyn ThreadStore>)) {
     let home = tempfile::tempdir().expect("a folder");
-    engines::server::configure(home.path(), &engines::server::new_database());
+    engines::reach::configure(home.path());
     let runtime = Runtime::open(Home::at(home.path())).expect("opened");
     test("on a server", runtime.thread_store().expect("a store"));
     assert!(!home.path().join("sessions").exists() && !home.path().join("state.sqlite").exists());
@@ -420,4 +420,18 @@ fn what_is_no_thread_is_told_so() {
         assert_eq!(kinds("no id"), [ErrorKind::Invalid; 9], "{name}");
         assert_eq!(store.append_items("no id", &[]).expect_err(name).kind(), ErrorKind::Invalid, "{name}");
     });
+}
+
+/// Everything once more behind PgBouncer in transaction mode.
+#[cfg(feature = "postgres")]
+#[test]
+fn the_whole_contract_behind_a_pooler() {
+    engines::reach::again_behind_a_pooler("the_whole_contract", 10);
+}
+
+/// Everything once more on a standby that took over from a killed primary.
+#[cfg(feature = "postgres")]
+#[test]
+fn the_whole_contract_after_a_fail_over() {
+    engines::reach::again_after_a_fail_over("the_whole_contract", 10);
 }

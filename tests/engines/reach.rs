@@ -45,21 +45,22 @@ fn failed_over() -> &'static Pair {
     })
 }
 
-/// Runs all other tests of this program once more, in a process of their own that reaches its server through a pooler.
-pub fn again_behind_a_pooler(but: &str) {
-    again(POOLER, but);
+/// Runs all other tests of this program once more, more than `some` of them, in a process of their own that reaches its
+/// server through a pooler.
+pub fn again_behind_a_pooler(but: &str, some: usize) {
+    again(POOLER, but, some);
 }
 
 /// The same on what was the standby of a server that was killed.
-pub fn again_after_a_fail_over(but: &str) {
-    again(FAIL_OVER, but);
+pub fn again_after_a_fail_over(but: &str, some: usize) {
+    again(FAIL_OVER, but, some);
 }
 
-fn again(how: &str, but: &str) {
+fn again(how: &str, but: &str, some: usize) {
     let this = std::env::current_exe().expect("this test's binary");
     let done = Command::new(this).args(["--skip", but]).env(VARIABLE, how).output().expect("it runs");
     let said = String::from_utf8_lossy(&done.stdout);
     assert!(done.status.success(), "{how}: {said}\n{}", String::from_utf8_lossy(&done.stderr));
     let passed = said.lines().filter(|line| line.starts_with("test ") && line.ends_with("... ok")).count();
-    assert!(passed > 40, "{how}: only {passed} tests");
+    assert!(passed > some, "{how}: only {passed} tests");
 }
