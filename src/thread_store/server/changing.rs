@@ -8,7 +8,7 @@ use super::super::deletion;
 use super::super::store::{DeleteOptions, Deleted, ForkPoint, not_found, refuse_place};
 use super::super::turns::TurnTable;
 use super::Inner;
-use super::items::{self, number};
+use super::items;
 use super::reading::known;
 use super::sql;
 use super::writer::{History, millis};
@@ -128,7 +128,6 @@ impl Inner {
     /// Removes rows and histories, and leaves tombstones for what is elsewhere. Answers how many memories went.
     fn remove(&self, root: &str, family: &[String], threads: &[String]) -> Result<u64> {
         let me = self.keeper.writer();
-        let now = i64::try_from(now_unix_ms()).unwrap_or(i64::MAX);
         self.engine.write(|tx| {
             let below = spawn_edges::descendants_of(tx, root)?;
             if below.iter().any(|id| !family.contains(id)) {
@@ -142,9 +141,9 @@ impl Inner {
                     return Err(other.in_the_way(id, me));
                 }
             }
-            let mut memories = 0;
+            let (now, mut memories) = (tx.now_unix_ms()?, 0);
             for id in threads {
-                memories += tombstone::set(tx, id, &[], tx.now_unix_ms().unwrap_or(now))?;
+                memories += tombstone::set(tx, id, &[], now)?;
                 for text in sql::REMOVE {
                     tx.execute(text, &[id.as_str().into()])?;
                 }
@@ -168,7 +167,7 @@ impl Inner {
     pub(super) fn finish_deletes(&self) -> Result<()> {
         let old = self.engine.read(|at| {
             let before = at.now_unix_ms()?.saturating_sub(millis(CUT_SHORT));
-            let rows = at.query(sql::OLD_TOMBSTONES, &[number(u64::try_from(before).unwrap_or(0))])?;
+            let rows = at.query(sql::OLD_TOMBSTONES, &[before.into()])?;
             rows.iter().map(|row: &Row| row.get::<String>("thread_id")).collect::<Result<Vec<_>>>()
         })?;
         for thread in old {

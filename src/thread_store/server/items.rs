@@ -98,9 +98,8 @@ impl Batch<'_> {
     }
 
     fn advance(&self, tx: &StoreSession<'_>, from: u64, to: u64) -> Result<bool> {
-        let numbers = [number(from), number(to)];
-        let [from, to] = numbers;
-        Ok(tx.execute(sql::ADVANCE, &[self.thread.into(), self.token.into(), from, to])? == 1)
+        let row = [self.thread.into(), self.token.into(), number(from), number(to)];
+        Ok(tx.execute(sql::ADVANCE, &row)? == 1)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::rollout::Item;
 use crate::rollout::records::{Line, kind_of};
 use crate::sql::Session;
-use crate::stores::database::StoreSession;
+use crate::stores::database::{Engine, StoreSession};
 
 impl Inner {
     pub(super) fn load_history(&self, thread: &str) -> Result<Items<'static>> {
@@ -91,7 +91,7 @@ pub(super) fn known(at: &StoreSession<'_>, thread: &str) -> Result<History> {
 
 /// The pages of a history as it was when reading began.
 struct Pages {
-    engine: crate::stores::database::Engine,
+    engine: Engine,
     thread: String,
     next: u64,
     end: u64,

@@ -26,6 +26,8 @@ use crate::stores::threads::{ThreadFacts, tombstone};
 /// How long a change waits for a thread that another session is just done with, and how often it looks.
 const HAND_OVER: Duration = Duration::from_millis(250);
 const LOOKS_EVERY: Duration = Duration::from_millis(25);
+/// How long dropping a store may take to give its threads back.
+const LAST_WORD: Duration = Duration::from_secs(2);
 /// Bytes without an answer that a thread may have before it takes no more.
 const MOST_UNANSWERED: usize = 64 << 20;
 
@@ -337,8 +339,8 @@ impl Drop for Inner {
             })
             .collect();
         if !held.is_empty() {
-            let _ = self
-                .engine
+            let soon = self.engine.clone().within(LAST_WORD);
+            let _ = soon
                 .write(|tx| held.iter().try_for_each(|(thread, token)| writer::give_back(tx, thread, token)));
         }
     }
