@@ -25,6 +25,8 @@ pub(super) struct Client {
     socket: Socket,
     until: Instant,
     state: State,
+    /// What notifications carried, of who listens.
+    heard: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -107,7 +109,8 @@ impl Client {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        Self { asks: Some(asks), messages: Box::new(messages), socket, until, state: State::Open }
+        let (messages, heard) = (Box::new(messages), Vec::new());
+        Self { asks: Some(asks), messages, socket, until, state: State::Open, heard }
     }
 
     /// What is asked from now on ends at that time.
@@ -126,7 +129,7 @@ impl Client {
     where
         F: Future<Output = Result<T, DriverError>>,
     {
-        let Self { asks, messages, socket, until, state } = self;
+        let Self { asks, messages, socket, until, state, heard } = self;
         let asks = asks.as_ref().filter(|_| *state == State::Open).ok_or_else(Failure::lost)?;
         // What is begun without time would end without an answer.
         if Instant::now() >= *until {
@@ -140,8 +143,7 @@ impl Client {
             loop {
                 match messages.poll(context) {
                     Poll::Pending => return Poll::Pending,
-                    // A notice.
-                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(Some(Ok(message))) => heard.extend(payload(message)),
                     Poll::Ready(end) => {
                         *state = State::Ended;
                         // What the server said last is a better answer than that it said no more.
@@ -167,6 +169,39 @@ impl Client {
         }
     }
 
+    /// What notifications carry that come until it is taken back; nothing when none came.
+    ///
+    /// # Errors
+    /// A lost connection.
+    pub(super) fn hear(&mut self) -> Result<Vec<String>, Failure> {
+        let Self { messages, socket, until, state, heard, .. } = self;
+        if *state != State::Open {
+            return Err(Failure::lost());
+        }
+        let ended = drive(socket, *until, |context| {
+            loop {
+                match messages.poll(context) {
+                    Poll::Pending if heard.is_empty() => return Poll::Pending,
+                    Poll::Pending => return Poll::Ready(None),
+                    Poll::Ready(Some(Ok(message))) => heard.extend(payload(message)),
+                    Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Failure::from(error))),
+                    Poll::Ready(None) => return Poll::Ready(Some(Failure::lost())),
+                }
+            }
+        });
+        match ended.map(Option::flatten) {
+            Ok(None) => Ok(std::mem::take(heard)),
+            Ok(Some(failure)) => {
+                *state = State::Ended;
+                Err(failure)
+            }
+            Err(error) => {
+                *state = State::Ended;
+                Err(Failure::unreachable(&error))
+            }
+        }
+    }
+
     /// Whether it says nothing more.
     pub(super) fn is_closed(&self) -> bool {
         self.state != State::Open || self.asks.as_ref().is_none_or(tokio_postgres::Client::is_closed)
@@ -181,6 +216,14 @@ impl Client {
     /// What is known of who would be cancelled.
     pub(super) fn with_token<T>(&self, look: impl FnOnce(&CancelToken) -> Option<T>) -> Option<T> {
         self.asks.as_ref().and_then(|asks| look(&asks.cancel_token()))
+    }
+}
+
+/// What a notification carries; a notice carries nothing.
+fn payload(message: AsyncMessage) -> Option<String> {
+    match message {
+        AsyncMessage::Notification(told) => Some(told.payload().to_owned()),
+        _ => None,
     }
 }
 

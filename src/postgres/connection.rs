@@ -142,6 +142,12 @@ impl Connection {
         client.run(ask).inspect_err(|failure| *lost |= failure.class == Class::Lost)
     }
 
+    /// What notifications carry that come until the time for which it was lent; nothing when none came.
+    pub(super) fn hear(&mut self) -> Result<Vec<String>, Failure> {
+        let Self { client, lost, .. } = self;
+        client.hear().inspect_err(|_| *lost = true)
+    }
+
     /// It is not used again: it is lost, or answers from the wrong place.
     pub(super) fn give_up(&mut self) {
         self.lost = true;

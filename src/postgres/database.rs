@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
+
+use super::changes::Seen;
 use super::connection::Connection;
 use super::failure::{Class, Failure};
 use super::operation::{Operation, SWEPT_EVERY, sweep};
@@ -28,11 +31,13 @@ pub(crate) struct Database {
     deadline: Duration,
 }
 
-struct Shared {
-    server: Arc<Server>,
-    domain: String,
-    schema: String,
+pub(super) struct Shared {
+    pub(super) server: Arc<Server>,
+    pub(super) domain: String,
+    pub(super) schema: String,
     writes: AtomicU64,
+    /// What was seen of others' commits.
+    pub(super) seen: Mutex<Seen>,
 }
 
 /// How one attempt at a write failed.
@@ -48,7 +53,8 @@ enum Failed<R> {
 impl Database {
     pub(super) fn new(server: Arc<Server>, domain: &str, schema: String, deadline: Duration) -> Self {
         let domain = domain.to_owned();
-        Self { shared: Arc::new(Shared { server, domain, schema, writes: AtomicU64::new(0) }), deadline }
+        let (writes, seen) = (AtomicU64::new(0), Mutex::default());
+        Self { shared: Arc::new(Shared { server, domain, schema, writes, seen }), deadline }
     }
 
     /// The same with another deadline.
@@ -90,7 +96,10 @@ impl Database {
         loop {
             let operation = Operation::new();
             let failure = match shared.write_once(deadline, tries.failed(), &operation, &job) {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    shared.server.listener.tell(&shared.domain);
+                    return Ok(answer);
+                }
                 Err(Failed::Told(error)) => return Err(self.name(error)),
                 Err(Failed::Again(failure)) => failure,
                 Err(Failed::Unanswered(answer, failure)) => {
@@ -104,6 +113,26 @@ impl Database {
             };
             tries.again(failure, |time| shared.server.pool.rest(time)).map_err(|error| self.name(error))?;
         }
+    }
+
+    /// A number that grows with every change that is seen, of any program. Take it before reading.
+    ///
+    /// # Errors
+    /// Of the server; `Closed`.
+    pub(crate) fn changes(&self) -> Result<u64> {
+        let shared = &*self.shared;
+        let look = || shared.changes(instant_after(self.deadline));
+        shared.server.check_process().and_then(|()| look()).map_err(|error| self.name(error))
+    }
+
+    /// Waits until something was committed since `seen`, for at most `wait`; answers the new number, or `seen` itself.
+    ///
+    /// # Errors
+    /// Of the server, when it cannot be asked at the end; `Closed`; `Reentrant` inside a job.
+    pub(crate) fn wait_for_change(&self, seen: u64, wait: Duration) -> Result<u64> {
+        let shared = &*self.shared;
+        let look = || shared.wait_for_change(seen, instant_after(wait));
+        shared.server.check_process().and_then(|()| look()).map_err(|error| self.name(error))
     }
 
     /// The schema's place, as errors name it.
@@ -189,7 +218,7 @@ impl Shared {
             (Ok(Ok(_)), Some(failure)) => return Err(self.sorted(end.0, failure)),
             (Ok(Ok(answer)), None) => answer,
         };
-        if let Err(failure) = end.0.commit(&operation.commit()) {
+        if let Err(failure) = end.0.commit(&operation.commit(&self.domain)) {
             return Err(match failure.class {
                 Class::Lost => Failed::Unanswered(answer, failure),
                 _ => self.sorted(end.0, failure),

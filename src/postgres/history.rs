@@ -13,7 +13,8 @@ use crate::error::{Error, ErrorKind};
 use crate::sqlite::history::{Applied, SchemaMeta};
 use crate::sqlite::migration::Migration;
 
-/// Also `rowhouse_operation` (`operation.rs`), and the table that a write locks to get in line (`database.rs`).
+/// Also `rowhouse_operation` (`operation.rs`, `changes.rs`), `rowhouse_listener` (`listener.rs`), and the table that a write
+/// locks to get in line (`database.rs`).
 const CREATE: &str = "
     CREATE TABLE IF NOT EXISTS refinery_schema_history(
         version INT4 PRIMARY KEY,
@@ -32,8 +33,12 @@ const CREATE: &str = "
     CREATE TABLE IF NOT EXISTS rowhouse_operation(
         id UUID PRIMARY KEY,
         committed BOOLEAN NOT NULL,
-        at BIGINT NOT NULL DEFAULT (extract(epoch FROM clock_timestamp()) * 1000)::bigint);
+        at BIGINT NOT NULL DEFAULT (extract(epoch FROM clock_timestamp()) * 1000)::bigint,
+        xid XID8 NOT NULL DEFAULT pg_current_xact_id());
     CREATE INDEX IF NOT EXISTS rowhouse_operation_at ON rowhouse_operation(at);
+    CREATE INDEX IF NOT EXISTS rowhouse_operation_xid ON rowhouse_operation(xid);
+    CREATE TABLE IF NOT EXISTS rowhouse_listener(id UUID PRIMARY KEY, until BIGINT NOT NULL);
+    CREATE INDEX IF NOT EXISTS rowhouse_listener_until ON rowhouse_listener(until);
     CREATE TABLE IF NOT EXISTS rowhouse_line(id BIGINT PRIMARY KEY)";
 
 const WRITE_META: &str = "

@@ -11,6 +11,7 @@
 //! | [`session`], [`value`] | `Session` over a transaction |
 //! | [`failure`], [`tries`] | what an error of the server means, and when to try again |
 //! | [`operation`] | whether a write is there whose acknowledgement was lost |
+//! | [`changes`], [`listener`] | whether something was committed, and hearing of it at once |
 //! | [`migrate`], [`history`] | the schema |
 //!
 //! Invariants:
@@ -25,15 +26,17 @@
 //!
 //! Tests: `tests/postgres.rs` (configuration, errors, lost connections), `tests/postgres_deadlines.rs` (6), `tests/postgres_pooler.rs` (4),
 //! `tests/hosts_on_postgres.rs` (2, while a primary is killed), `tests/stores_on_postgres.rs` (the stores' contract:
-//! directly, behind a pooler, after a fail-over).
+//! directly, behind a pooler, after a fail-over), `tests/changes_on_postgres.rs`.
 
 mod address;
+mod changes;
 mod client;
 mod connection;
 mod database;
 mod failure;
 mod history;
 mod host;
+mod listener;
 mod migrate;
 mod on_server;
 mod operation;

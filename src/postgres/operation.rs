@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::failure::{Class, Failure};
+use super::listener::notification;
 use super::pool::Pool;
 use super::tries::Tries;
 use crate::error::{Error, ErrorKind, Result};
@@ -31,14 +32,15 @@ impl Operation {
         Self(Uuid::now_v7())
     }
 
-    /// Leaves the id and commits. A write that changed nothing leaves none. The deadline does not count any more: a
-    /// commit that waits for a standby would be given up and answered as if it had come there.
-    pub(super) fn commit(&self) -> String {
+    /// Leaves the id, tells who listens, and commits. A write that changed nothing leaves none. The deadline does not count
+    /// any more: a commit that waits for a standby would be given up and answered as if it had come there.
+    pub(super) fn commit(&self, domain: &str) -> String {
         format!(
             "INSERT INTO rowhouse_operation(id, committed) \
-             SELECT '{}', TRUE WHERE pg_current_xact_id_if_assigned() IS NOT NULL; \
+             SELECT '{}', TRUE WHERE pg_current_xact_id_if_assigned() IS NOT NULL; {}; \
              SET LOCAL statement_timeout = 0; COMMIT",
-            self.0
+            self.0,
+            notification(domain)
         )
     }
 

@@ -116,6 +116,11 @@ impl Pool {
         connected
     }
 
+    /// One that nobody else gets, and that does not count.
+    pub(super) fn connect_apart(&self, deadline: Instant) -> Result<Connection, Failure> {
+        self.address.connect(deadline).map(|reached| Connection::new(reached, self.pooler))
+    }
+
     /// Lets go of the connections that rest.
     pub(super) fn forget(&self) {
         let resting = std::mem::take(&mut self.state.lock().resting);

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::address::Address;
+use super::connection::Connection;
 use super::database::Database;
 use super::failure::Failure;
+use super::listener::Listener;
 use super::migrate;
 use super::pool::{Lent, Pool};
 use super::pooler::Pooler;
@@ -41,6 +43,8 @@ pub(crate) struct Server {
     address: Address,
     /// For what needs a connection of its own.
     direct: Option<Pool>,
+    /// Hears of commits while somebody waits for one.
+    pub(super) listener: Listener,
     owner: u32,
 }
 
@@ -59,7 +63,8 @@ impl Server {
             .transpose()?
             .map(|address| Pool::new(address, None, 1));
         let pool = Pool::new(address.clone(), settings.pooler, settings.pool_size);
-        let server = Self { pool, address, direct, owner: forks::generation() };
+        let (listener, owner) = (Listener::default(), forks::generation());
+        let server = Self { pool, address, direct, listener, owner };
         server.check(deadline).map_err(|error| error.at_path(server.name().as_ref()))?;
         Ok(Arc::new(server))
     }
@@ -127,6 +132,11 @@ impl Server {
         direct.take(deadline)
     }
 
+    /// A connection of its own, past a pooler where the way there was given.
+    pub(super) fn connect_apart(&self, deadline: Instant) -> Result<Connection, Failure> {
+        self.direct.as_ref().unwrap_or(&self.pool).connect_apart(deadline)
+    }
+
     pub(super) fn has_direct(&self) -> bool {
         self.direct.is_some()
     }
@@ -153,6 +163,7 @@ impl Server {
     /// Lends no more connections.
     pub(crate) fn close(&self) {
         self.pool.close();
+        self.listener.close();
         if let Some(direct) = &self.direct {
             direct.close();
         }

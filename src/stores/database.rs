@@ -157,6 +157,35 @@ impl Engine {
         }
     }
 
+    /// A number that grows with every commit seen here, of any process and machine. Take it before reading, and give it to
+    /// [`wait_for_change`](Self::wait_for_change) after.
+    ///
+    /// # Errors
+    /// The engine's; `Closed`.
+    pub fn changes(&self) -> Result<u64> {
+        match &self.0 {
+            On::File(database) => database.changes(),
+            #[cfg(feature = "postgres")]
+            On::Server(database) => database.changes(),
+        }
+    }
+
+    /// Waits until something was committed since `seen`, by anybody, for at most `wait`; answers the new number, or `seen`
+    /// itself.
+    ///
+    /// Commits of this process are seen at once; of others in a file within 20 ms, on a server at once where it can be
+    /// listened to (a connection more, while somebody waits), and within a second behind a pooler.
+    ///
+    /// # Errors
+    /// The engine's; `Closed`; `Reentrant` inside a job.
+    pub fn wait_for_change(&self, seen: u64, wait: Duration) -> Result<u64> {
+        match &self.0 {
+            On::File(database) => database.wait_for_change(seen, wait),
+            #[cfg(feature = "postgres")]
+            On::Server(database) => database.wait_for_change(seen, wait),
+        }
+    }
+
     /// The database, when it is in a file.
     #[cfg_attr(not(feature = "postgres"), allow(clippy::unnecessary_wraps, reason = "all of them are"))]
     pub(crate) fn as_file(&self) -> Option<&Database> {
