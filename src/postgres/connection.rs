@@ -48,19 +48,15 @@ impl Connection {
         self.pooled
     }
 
-    /// A text that will be given so many parameters, prepared once. The schema is the one that the transaction under way
-    /// looks in.
-    pub(super) fn prepare(&mut self, schema: &str, text: &str, params: usize) -> Result<Prepared, Failure> {
+    /// A text, prepared once. The schema is the one that the transaction under way looks in.
+    pub(super) fn prepare(&mut self, schema: &str, text: &str) -> Result<Prepared, Failure> {
         if let Some(known) = self.statements.get(schema, text) {
             return Ok(known);
         }
-        let typed = |types| Prepared::Typed(Arc::new(Typed { text: text.into(), types }));
-        if self.pooled && params == 0 {
-            // Nothing is to be learned; and another time it may be given some.
-            return Ok(typed(Vec::new()));
-        }
         let made = if self.pooled {
-            typed(self.learn(text)?)
+            // Without the first one there is none. Not everything that takes none can be prepared.
+            let types = if text.contains("$1") { self.learn(text)? } else { Vec::new() };
+            Prepared::Typed(Arc::new(Typed { text: text.into(), types }))
         } else {
             Prepared::Named(self.ask(|asks| asks.prepare(text))?)
         };

@@ -128,7 +128,7 @@ pub(super) fn record(
 ) -> Result<(), Failure> {
     let version = migration.version() as i32; // parsed from one
     let (at, checksum) = (now(), migration.checksum().to_string());
-    let insert = connection.prepare(schema, INSERT_HISTORY, 4)?;
+    let insert = connection.prepare(schema, INSERT_HISTORY)?;
     connection.execute(&insert, &[&version, &migration.name(), &at, &checksum]).map(drop)
 }
 
@@ -141,7 +141,7 @@ pub(super) fn describe(
     (program, its_version): (&str, &str),
 ) -> Result<(), Failure> {
     let Domain { name, oldest_reader, oldest_writer, .. } = domain;
-    let write = connection.prepare(schema, WRITE_META, 7)?;
+    let write = connection.prepare(schema, WRITE_META)?;
     let params: [&(dyn ToSql + Sync); 7] =
         [name, &version, oldest_reader, oldest_writer, &program, &its_version, &now()];
     connection.execute(&write, &params).map(drop)

@@ -42,7 +42,7 @@ impl<'a> Session<'a> {
             return Err(failure.error.clone());
         }
         let mut connection = self.connection.borrow_mut();
-        let prepared = connection.prepare(self.schema, text, params.len());
+        let prepared = connection.prepare(self.schema, text);
         let prepared = prepared.map_err(|failure| self.ends_with(failure))?;
         let types = prepared.params();
         if types.len() != params.len() {
