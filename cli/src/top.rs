@@ -1,11 +1,13 @@
 //! `rowhouse top`: what every process does with the databases, as it happens. Reads what they publish, opens no database
 //! and takes no lock: it costs them nothing.
 //!
-//! Invariants: the terminal is as it was when this ends, however it ends; where there is no terminal, nothing is drawn.
+//! Invariants: the terminal is as it was when this ends, however it ends; where there is no terminal, nothing is drawn. Keys
+//! count also while a look does not come back: looks are made by a thread of their own.
 //!
 //! Tests: in its parts; `cli/tests/top.rs`, in a pseudo-terminal.
 
 mod look;
+mod looks;
 mod screen;
 mod view;
 
@@ -23,6 +25,7 @@ use rowhouse::{Error, ErrorKind, Home};
 use crate::output::Output;
 use crate::signals::{self, AtEnd};
 use look::Watch;
+use looks::Looks;
 use view::View;
 
 #[derive(Args)]
@@ -56,12 +59,16 @@ pub(crate) fn run(home: &Home, arguments: &TopArguments, output: &Output) -> Res
     let mut watch = Watch::new(home, arguments.database.as_deref())?;
     let mut view = View::default();
     view.update(watch.look()?);
+    let mut looks = Looks::begin(move || watch.look())?;
     let mut screen = Screen::begin()?;
     let every = Duration::from_secs_f64(arguments.every);
     let mut next = Instant::now() + every;
     loop {
+        view.silent = looks.waited().filter(|waited| *waited >= SILENT.max(every));
         screen.terminal.draw(|frame| screen::draw(frame, &view))?;
-        if event::poll(next.saturating_duration_since(Instant::now()))? {
+        let wait =
+            if looks.waited().is_some() { GLANCE } else { next.saturating_duration_since(Instant::now()) };
+        if event::poll(wait)? {
             match event::read()? {
                 Event::Key(key) if key.kind != KeyEventKind::Release => match meaning(key) {
                     Some(Wish::End) => return Ok(()),
@@ -72,16 +79,24 @@ pub(crate) fn run(home: &Home, arguments: &TopArguments, output: &Output) -> Res
                 _ => {}
             }
         }
-        if Instant::now() >= next {
+        if Instant::now() >= next && looks.waited().is_none() {
+            looks.ask();
+            next = Instant::now() + every;
+        }
+        if let Some(found) = looks.found() {
             // A picture that is held is looked behind all the same: rates are of one interval, not of the pause.
-            let found = watch.look()?;
+            let found = found?;
             if !view.held {
                 view.update(found);
             }
-            next = Instant::now() + every;
         }
     }
 }
+
+/// How long keys are waited for while a look is under way.
+const GLANCE: Duration = Duration::from_millis(20);
+/// A look that takes so long is told.
+const SILENT: Duration = Duration::from_secs(2);
 
 /// What a key asks for.
 enum Wish {
@@ -111,7 +126,13 @@ impl Screen {
     fn begin() -> Result<Self> {
         // Before it changes anything: a signal may come at any moment.
         let at_end = signals::at_end(restore);
-        Ok(Self { terminal: ratatui::try_init()?, _at_end: at_end })
+        let terminal = ratatui::try_init().map_err(|error| {
+            // It may have come half of the way.
+            restore();
+            Error::new(ErrorKind::Unsupported, format!("this terminal cannot be drawn on: {error}"))
+                .advise("`rowhouse stats` prints the same numbers once, `rowhouse stats --json` for a script")
+        })?;
+        Ok(Self { terminal, _at_end: at_end })
     }
 }
 

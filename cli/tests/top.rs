@@ -102,6 +102,27 @@ fn a_process_started_before_is_seen_and_the_terminal_is_left_as_it_was() {
     }
 }
 
+/// A look that does not come back is told, and `q` and Ctrl-C still end it; the terminal is as it was.
+///
+/// What hangs is the home's registry: a pipe that nobody writes to stands in its place after the first look.
+#[test]
+fn a_look_that_hangs_keeps_nobody_from_ending() {
+    for end in ["q", "\u{3}"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        drop(Runtime::open(Home::at(folder.path())).expect("a home"));
+        let mut terminal = Terminal::with_top(folder.path());
+        terminal.wait_for("device_keys");
+        let registry = folder.path().join("registry.json");
+        let pipe = folder.path().join("pipe");
+        assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+        std::fs::rename(&pipe, &registry).expect("in its place");
+        // Spaces that are there already are not drawn again.
+        terminal.wait_for("answer");
+        terminal.type_in(end);
+        assert_eq!(terminal.ends().code(), Some(0));
+    }
+}
+
 #[test]
 fn without_a_terminal_it_says_what_to_ask_instead() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -38,7 +38,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View) {
         Constraint::Length(1),
     ])
     .areas(frame.area());
-    let held = if view.held { "  held" } else { "" };
+    let held = match view.silent {
+        Some(waited) => format!("  no answer for {} s", waited.as_secs()),
+        None if view.held => "  held".to_owned(),
+        None => String::new(),
+    };
     let count = view.now.processes;
     let who = if count == 1 { "1 process".to_owned() } else { format!("{count} processes") };
     let left = fit(&view.now.home, usize::from(title.width.saturating_sub(40)));

@@ -1,6 +1,7 @@
 //! What is shown: the last look, which database is chosen, and how the rates were.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 /// How many looks a sparkline remembers.
 const REMEMBERED: usize = 120;
@@ -55,6 +56,8 @@ pub(super) struct View {
     pub(super) chosen: usize,
     /// The picture stays as it is.
     pub(super) held: bool,
+    /// For how long a look has not come back, when that is long.
+    pub(super) silent: Option<Duration>,
     /// Commits per second by database, the newest last.
     rates: BTreeMap<String, VecDeque<f64>>,
 }
