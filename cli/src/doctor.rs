@@ -14,7 +14,7 @@ use anyhow::Result;
 use clap::Args;
 use indicatif::ProgressBar;
 use rowhouse::doctor::{self, CheckInfo, Options, Report, Status};
-use rowhouse::{ErrorKind, Folder, Home};
+use rowhouse::{ErrorKind, Home};
 use serde::Serialize;
 
 use crate::arguments::Arguments;
@@ -149,7 +149,7 @@ fn examine(all: &Arguments, arguments: &DoctorArguments) -> Result<Report> {
     // A check that breaks off is a row; what its panic says may hold anything.
     std::panic::set_hook(Box::new(|_| {}));
     let report = catch_unwind(AssertUnwindSafe(|| match &arguments.dir {
-        Some(dir) => doctor::run_folder(Folder::find(dir)?, &options, &mut on_row),
+        Some(dir) => doctor::run_dir(dir, &options, &mut on_row),
         None => doctor::run_watched(&home(all)?, &options, &mut on_row),
     }));
     drop(std::panic::take_hook());

@@ -469,6 +469,118 @@ fn no_output_holds_a_secret() {
     runtime.close(Duration::from_secs(20));
 }
 
+/// What stands in the databases and in the names of transcripts is in no output that goes to somebody else: not in the doctor's,
+/// in the report's page, in a support bundle, or in an error; nor is the name of the user's folder.
+#[test]
+fn nothing_that_is_passed_on_holds_what_a_thread_is_about() {
+    let user = User::new();
+    user.break_two();
+    let sessions = user.home().join("sessions/2026/01/01");
+    fs::create_dir_all(&sessions).expect("folders");
+    let unreadable = sessions.join("rollout-2026-01-01T00-00-00-token=canary-name.jsonl");
+    fs::write(&unreadable, "no transcript").expect("a file");
+    let id = "019cadf1-7a5e-7b04-8f21-000000000001";
+    let gone = sessions.join("rollout-2026-01-01T00-00-01-password=canary-name.jsonl");
+    by_hand(
+        &user.file("state"),
+        &format!(
+            "INSERT INTO backfill_file VALUES ('{}', 1, 1, 1, 'bad', NULL, 1, 'canary-name');
+             INSERT INTO thread(id, rollout_path, created_at, updated_at, recency_at, title, preview, cwd)
+             VALUES ('{id}', '{}', 1, 1, 1, 'canary-name is the title', 'canary-name', '/srv/canary-name')",
+            unreadable.display(),
+            gone.display()
+        ),
+    );
+    by_hand(
+        &user.file("logs"),
+        "INSERT INTO log(ts, level, target, message, process_id, bytes)
+         VALUES (1, 3, 'app', 'sent with password=canary-name and Bearer canary-name-0123456789', 'p', 1)",
+    );
+    let page = user.path().join("page.html");
+    let bundle = user.path().join("bundle.tar.gz");
+    let (page_at, bundle_at) = (page.to_str().expect("plain"), bundle.to_str().expect("plain"));
+    let database = user.file("goals");
+    for arguments in [
+        &["doctor", "--timeout", "60"][..],
+        &["doctor", "--timeout", "60", "--all"],
+        &["doctor", "--timeout", "60", "--summary"],
+        &["doctor", "--timeout", "60", "--json", "--deep"],
+        &["doctor", "--dir", "password=canary-said"],
+        &["report", "--html", page_at],
+        &["support", "bundle", bundle_at, "--yes"],
+        // A database is no place for a page: an error that names its path.
+        &["report", "--html", database.to_str().expect("plain")],
+    ] {
+        let mut command = user.command(arguments);
+        let (_, stdout, stderr) = told(
+            command
+                .env("SERVICE_API_TOKEN", "canary-env-0123456789")
+                .env("XDG_RUNTIME_DIR", "postgres://me:canary-url@host/db"),
+        );
+        for canary in CANARIES.iter().chain(&["canary-said"]) {
+            // What the caller named itself may be named to the caller: where a file was written.
+            let shown = [stdout.replace(page_at, ""), stderr.replace(page_at, "")].concat();
+            let shown = shown.replace(bundle_at, "").replace(database.to_str().expect("plain"), "");
+            assert!(!shown.contains(canary), "{arguments:?}: {canary}\n{stdout}\n{stderr}");
+        }
+    }
+    let unpacked = told(Command::new("tar").arg("-xzOf").arg(&bundle)).1;
+    let page = fs::read_to_string(&page).expect("the page");
+    // The row that names both files is in what is passed on.
+    assert!(unpacked.contains("threads.index"), "{unpacked}");
+    assert!(page.contains("whose transcript is gone"), "{page}");
+    for canary in CANARIES {
+        assert!(!unpacked.contains(canary), "the bundle: {canary}");
+        assert!(!page.contains(canary), "the page: {canary}");
+    }
+}
+
+/// What is chosen and left out at once is left out; a category, a check's name and a database stand for all of theirs; without
+/// any row there is a report all the same.
+#[test]
+fn checks_are_chosen_and_left_out() {
+    let user = User::new();
+    let ids = |arguments: &[&str]| {
+        let (code, report) = user.report(arguments);
+        assert_eq!(code, Some(0), "{report:#}");
+        report["checks"].as_object().expect("by id").keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&["--only", "state.log,goals", "--skip", "goals,state.open"]), ["state.log"]);
+    assert_eq!(ids(&["--only", "disk", "--skip", "disk.space,inodes"]), ["disk.file_system"]);
+    assert!(ids(&["--only", "log", "--skip", "log"]).is_empty());
+    let (code, text, _) = user.doctor(&["--only", "log", "--skip", "log"]);
+    assert!(code == Some(0) && text.contains("0 ok"), "{text}");
+    let (_, plain, _) = user.doctor(&["--only", ANYWHERE, "--ascii", "--all", "--color", "always"]);
+    assert!(plain.is_ascii() && plain.contains('\u{1b}'), "{plain}");
+    let (_, json, _) = user.doctor(&["--only", "log", "--json", "--color", "always", "--ascii"]);
+    assert!(!json.contains('\u{1b}'), "a document has no colours");
+    // A sentence that names a command names the home as well, where a flag chose it.
+    let home = user.home();
+    let (_, report) = user.report(&["--home", home.to_str().expect("plain"), "--only", "backup,settings"]);
+    let told = &report["checks"]["backup.age"]["evidence"][0];
+    assert_eq!(told, "`rowhouse --home ~/.local/state/rowhouse backup` makes one, while programs go on");
+}
+
+/// A config file that nobody can read to its end, a pipe, keeps the doctor from nothing but the check that it is about.
+#[test]
+fn settings_that_do_not_answer_are_a_finding_in_time() {
+    let user = User::new();
+    let config = user.path().join(".config/rowhouse/config.toml");
+    fs::create_dir_all(config.parent().expect("a folder")).expect("a folder");
+    assert!(Command::new("mkfifo").arg(&config).status().expect("mkfifo runs").success());
+    let home = user.home();
+    let mut command =
+        user.command(&["doctor", "--json", "--timeout", "5", "--home", home.to_str().expect("plain")]);
+    let (code, stdout, stderr) = told(&mut command);
+    let report: Value =
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{error}: {stdout}{stderr}"));
+    fits(&report);
+    let told = notable(&report);
+    assert!(code == Some(0) && told.contains("environment.settings"), "{report:#}");
+    assert!(told.iter().all(|id| ["environment.settings", "home.others"].contains(id)), "{report:#}");
+    assert!(stdout.contains("~/.local/state/rowhouse") && !stdout.contains("canary-user"), "{stdout}");
+}
+
 /// What the doctor names as the way out can be pasted into a shell, and acts on the home that was looked at: also one that a
 /// flag chose, below the user's folder, with a name that a shell would take apart.
 #[test]

@@ -3,6 +3,8 @@
 //! A path keeps its meaning: what is below the user's folder is written with `~`. Nothing else of it is hidden, for a
 //! report that names no files helps nobody.
 
+use std::path::Path;
+
 use crate::home;
 use crate::redact::Redactor;
 
@@ -21,6 +23,15 @@ impl Cleaner {
     #[expect(clippy::new_without_default, reason = "it looks at the environment")]
     pub fn new() -> Self {
         Self { redactor: Redactor::default().environment(), own: own_folders() }
+    }
+
+    /// The same, with the one name of the user's folder that the environment has: for a disk that does not answer.
+    pub(super) fn without_looking() -> Self {
+        let named = home::users_folder();
+        Self {
+            redactor: Redactor::default().environment(),
+            own: named.iter().filter_map(|own| text(own)).collect(),
+        }
     }
 
     /// The user's folder, by each of its names.
@@ -61,13 +72,15 @@ impl Cleaner {
 fn own_folders() -> Vec<String> {
     let Some(named) = home::users_folder() else { return Vec::new() };
     let real = std::fs::canonicalize(&named).unwrap_or_else(|_| named.clone());
-    let mut own: Vec<_> = [named, real]
-        .iter()
-        .filter(|folder| folder.components().count() > 1)
-        .filter_map(|folder| Some(folder.to_str()?.trim_end_matches('/').to_owned()))
-        .collect();
+    let mut own: Vec<_> = [named, real].iter().filter_map(|folder| text(folder)).collect();
     own.dedup();
     own
+}
+
+/// As it stands in texts; `None` for the root of everything.
+fn text(folder: &Path) -> Option<String> {
+    let is_one = folder.components().count() > 1;
+    Some(folder.to_str()?.trim_end_matches('/').to_owned()).filter(|_| is_one)
 }
 
 /// `~` in the place of a folder, where its whole name stands.

@@ -1,7 +1,8 @@
 //! Commands that a report names, as a shell takes them, for the place that was looked at.
 //!
 //! Invariants, tested below and in `cli/tests/doctor.rs`:
-//! 1. A command of ours acts on the home that was looked at, also one that no setting chooses.
+//! 1. A command of ours acts on the home that was looked at, also one that no setting chooses, and also where a sentence
+//!    names it.
 //! 2. Names go into it as one word each, whatever letters they have; the user's folder is a `~` that a shell expands.
 //! 3. Every command of ours is one of [`Own`], so that all of them can be held against the command line.
 
@@ -115,18 +116,34 @@ enum Named {
     Folder(PathBuf),
 }
 
+impl Named {
+    fn always(context: &Context) -> Self {
+        let path = std::path::absolute(context.path()).unwrap_or_else(|_| context.path().to_owned());
+        match &context.place {
+            Place::Home { .. } => Self::Home(path),
+            Place::Other(_) | Place::Silent(_) => Self::Folder(path),
+        }
+    }
+}
+
+fn is_given(context: &Context) -> bool {
+    matches!(&context.place, Place::Home { home, .. } if home.origin() == HomeOrigin::Given)
+}
+
 impl Shell {
     pub(super) fn of(context: &Context) -> Self {
-        let path = || std::path::absolute(context.path()).unwrap_or_else(|_| context.path().to_owned());
-        let place = match &context.place {
-            Place::Other(_) => Named::Folder(path()),
+        let place = match Named::always(context) {
             // Settings that cannot be read choose nothing.
-            Place::Home { home, .. } if home.origin() == HomeOrigin::Given || Home::resolve().is_err() => {
-                Named::Home(path())
-            }
-            Place::Home { .. } => Named::Itself,
+            Named::Home(path) if is_given(context) || Home::resolve().is_err() => Named::Home(path),
+            Named::Home(_) => Named::Itself,
+            folder => folder,
         };
         Self { cleaner: Cleaner::new(), place }
+    }
+
+    /// The same without a look at a disk: for settings, or a user's folder, that do not answer.
+    pub(super) fn without_looking(context: &Context) -> Self {
+        Self { cleaner: Cleaner::without_looking(), place: Named::always(context) }
     }
 
     /// For a test: commands that find the place by themselves.
@@ -158,6 +175,15 @@ impl Shell {
             }
         };
         Some(self.cleaner.text(&line))
+    }
+
+    /// A sentence whose commands of ours, in backticks, act on the home that was looked at.
+    pub(super) fn sentence(&self, text: &str) -> String {
+        const COMMAND: &str = "`rowhouse ";
+        match &self.place {
+            Named::Home(path) => text.replace(COMMAND, &format!("{COMMAND}--home {} ", self.word(path))),
+            Named::Itself | Named::Folder(_) => text.to_owned(),
+        }
     }
 
     fn word(&self, path: &Path) -> String {
@@ -215,6 +241,19 @@ mod tests {
             assert_eq!(line(place, Own::Who.of("state")).as_deref(), Some(expected));
         }
         assert_eq!(line(Named::Folder("/x".into()), Own::Maintain.of("a.db")), None);
+    }
+
+    #[test]
+    fn a_command_in_a_sentence_does_so_too() {
+        let said = |place| {
+            Shell { cleaner: Cleaner::for_user("/home/ann"), place }
+                .sentence("try `rowhouse who`, or a rowhouse")
+        };
+        assert_eq!(said(Named::Itself), "try `rowhouse who`, or a rowhouse");
+        assert_eq!(
+            said(Named::Home("/home/ann/my x".into())),
+            "try `rowhouse --home ~/'my x' who`, or a rowhouse"
+        );
     }
 
     #[test]

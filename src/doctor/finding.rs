@@ -143,8 +143,8 @@ impl Finding {
             status: self.status,
             summary: clean(self.summary),
             details: details.collect(),
-            evidence: self.evidence.into_iter().map(clean).collect(),
-            remediation: self.remediation.map(clean),
+            evidence: self.evidence.iter().map(|told| clean(shell.sentence(told))).collect(),
+            remediation: self.remediation.map(|told| clean(shell.sentence(&told))),
             fixes: fixes.collect(),
             duration_ms: 0,
         }

@@ -26,6 +26,7 @@
 //! | `finding`, `clean` | what a check found, and how it becomes a row without secrets |
 //! | `command` | the commands that a row names, as a shell takes them |
 //! | `runner` | threads, deadlines, panics |
+//! | `patience` | the first look at a place that may not answer |
 //! | `scope` | what the checks look at |
 //! | `checks` | one file for each group of checks |
 //!
@@ -34,7 +35,8 @@
 //!    is tried is the write lock: taken and given back at once (`sqlite::look`).
 //! 2. No lock is held for longer than about 10 ms while somebody else has the database open, but in a deep look (the same).
 //! 3. Every row is cleaned when it is made (`finding`, `clean`; `cli/tests/doctor.rs`).
-//! 4. A check that panics or does not end becomes a row (`runner`).
+//! 4. A check that panics or does not end becomes a row (`runner`); so does a folder that does not answer (`patience`,
+//!    `tests/doctor_beside_others.rs`).
 //! 5. One cause is told by one row: what cannot be judged because of it is skipped and names that row
 //!    (`tests/doctor.rs`).
 //!
@@ -45,11 +47,13 @@ mod checks;
 mod clean;
 mod command;
 mod finding;
+mod patience;
 mod report;
 mod runner;
 mod scope;
 mod words;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -61,6 +65,8 @@ use checks::{Definition, Of};
 #[doc(hidden)]
 pub use clean::Cleaner;
 use command::Shell;
+use finding::Finding;
+use patience::within;
 pub use report::{Check, Detail, Fix, Report, SCHEMA_VERSION, Status};
 use runner::Task;
 use scope::{Context, Scope};
@@ -157,11 +163,25 @@ pub fn run(home: &Home, options: &Options) -> Result<Report> {
 /// # Errors
 /// As for [`run`].
 pub fn run_watched(home: &Home, options: &Options, on_row: &mut dyn FnMut(Made<'_>)) -> Result<Report> {
-    look(Context::of_home(home, &options.domains, options.deep), options, on_row)
+    let (place, domains, deep) = (home.clone(), options.domains.clone(), options.deep);
+    let found = within(options.deadline(), move || Context::of_home(&place, &domains, deep))?;
+    look(found.unwrap_or_else(|| Context::of_silent_home(home.clone(), deep)), options, on_row)
 }
 
-/// Looks at the SQLite files of any folder, such as another program's home: with the checks that make sense for any
-/// program, and leaving nothing behind.
+/// Looks for SQLite files in any folder, such as another program's home, and at them: with the checks that make sense for
+/// any program, and leaving nothing behind. A folder that does not answer in time, on a dead mount, is what the report says.
+///
+/// # Errors
+/// As for [`run`] and [`Folder::find`].
+pub fn run_dir(path: &Path, options: &Options, on_row: &mut dyn FnMut(Made<'_>)) -> Result<Report> {
+    let place = path.to_owned();
+    match within(options.deadline(), move || Folder::find(&place))? {
+        Some(found) => run_folder(found?, options, on_row),
+        None => look(Context::of_silent_folder(path, options.deep), options, on_row),
+    }
+}
+
+/// The same of a folder that was looked through already.
 ///
 /// # Errors
 /// As for [`run`].
@@ -171,7 +191,10 @@ pub fn run_folder(folder: Folder, options: &Options, on_row: &mut dyn FnMut(Made
 
 fn look(context: Context, options: &Options, on_row: &mut dyn FnMut(Made<'_>)) -> Result<Report> {
     let (began, generated_at) = (Instant::now(), jiff::Timestamp::now().to_string());
-    let (shell, context) = (Shell::of(&context), Arc::new(context));
+    let context = Arc::new(context);
+    let looked_at = context.clone();
+    let shell = within(options.deadline(), move || Shell::of(&looked_at))?;
+    let shell = shell.unwrap_or_else(|| Shell::without_looking(&context));
     let mut chosen = tasks(&context);
     refuse_unknown(&chosen, options)?;
     chosen.retain(|task| {
@@ -202,11 +225,17 @@ fn tasks(context: &Arc<Context>) -> Vec<Task> {
     for check in checks::ALL.iter().filter(|check| is_home || check.generic) {
         if let Of::Home(run) = check.run {
             let context = context.clone();
+            let id = format!("{}.{}", check.category, check.name);
+            let left_alone =
+                context.left_alone().filter(|teller| *teller != id && check.category != "engine");
             tasks.push(Task {
-                id: format!("{}.{}", check.category, check.name),
+                id,
                 category: check.category,
                 database: None,
-                run: Box::new(move |until| run(&Scope { context: &context, until })),
+                run: Box::new(move |until| match left_alone {
+                    Some(teller) => Finding::skipped(format!("the folder is not looked at: see {teller}")),
+                    None => run(&Scope { context: &context, until }),
+                }),
             });
         }
     }

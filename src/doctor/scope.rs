@@ -23,6 +23,8 @@ pub(super) enum Place {
     Home { home: Home, folder: Result<PreparedHome> },
     /// Any folder.
     Other(Folder),
+    /// Any folder that did not answer.
+    Silent(PathBuf),
 }
 
 /// Everything the checks share.
@@ -56,6 +58,31 @@ impl Context {
         Self::new(Place::Other(folder), Ok(Survey::default()), subjects, deep)
     }
 
+    /// A home that did not answer when it was looked at.
+    pub(super) fn of_silent_home(home: Home, deep: bool) -> Self {
+        let silent = silent(home.path());
+        Self::new(Place::Home { home, folder: Err(silent.clone()) }, Err(silent), Vec::new(), deep)
+    }
+
+    /// The same of any folder.
+    pub(super) fn of_silent_folder(path: &Path, deep: bool) -> Self {
+        Self::new(Place::Silent(path.to_owned()), Err(silent(path)), Vec::new(), deep)
+    }
+
+    /// The check that says why the folder is better left alone, when that is so: it did not answer, or lies on a file system
+    /// whose server may be gone. Nothing else looks at it then.
+    pub(super) fn left_alone(&self) -> Option<&'static str> {
+        match &self.place {
+            Place::Home { folder: Err(error), .. }
+                if matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unsupported) =>
+            {
+                Some("home.folder")
+            }
+            Place::Silent(_) => Some("disk.file_system"),
+            Place::Home { .. } | Place::Other(_) => None,
+        }
+    }
+
     fn new(place: Place, survey: Result<Survey>, subjects: Vec<Subject>, deep: bool) -> Self {
         Self { place, deep, survey, subjects, who: OnceLock::new(), processes: OnceLock::new() }
     }
@@ -65,6 +92,7 @@ impl Context {
         match &self.place {
             Place::Home { home, .. } => home.path(),
             Place::Other(folder) => folder.path(),
+            Place::Silent(path) => path,
         }
     }
 
@@ -73,6 +101,7 @@ impl Context {
         let look = || match &self.place {
             Place::Home { home, .. } => RuntimeDbRegistry::new(home).who(),
             Place::Other(folder) => Ok(folder.who()),
+            Place::Silent(path) => Err(silent(path)),
         };
         self.who.get_or_init(look).as_ref()
     }
@@ -84,7 +113,7 @@ impl Context {
                 .processes()
                 .map(|all| all.into_iter().filter(|process| process.alive).collect())
                 .unwrap_or_default(),
-            Place::Other(_) => Vec::new(),
+            Place::Other(_) | Place::Silent(_) => Vec::new(),
         })
     }
 
@@ -96,9 +125,15 @@ impl Context {
         match &self.place {
             Place::Home { folder: Ok(folder), .. } => Ok(folder),
             Place::Home { .. } => Err("the home cannot be looked at: see home.folder"),
-            Place::Other(_) => Err("this is no home of this library"),
+            Place::Other(_) | Place::Silent(_) => Err("this is no home of this library"),
         }
     }
+}
+
+fn silent(path: &Path) -> Error {
+    Error::new(ErrorKind::Timeout, "the folder does not answer")
+        .at_path(path)
+        .advise("a network or FUSE mount whose server is gone never does: bring the server back, or unmount it (umount -l)")
 }
 
 /// One check's share of the time.

@@ -201,6 +201,11 @@ pub(crate) fn pinned_by(path: &Path, log: &LogIndex) -> Vec<Holder> {
     holders
 }
 
+/// The process that is working the log off right now.
+pub(crate) fn checkpoint_by(path: &Path) -> Option<Holder> {
+    holders::checkpoint_holder(path)
+}
+
 /// What came of trying the write lock.
 #[derive(Debug)]
 pub(crate) enum WriteLock {

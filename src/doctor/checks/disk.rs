@@ -19,7 +19,15 @@ pub(super) fn file_system(scope: &Scope) -> Finding {
             _ => Finding::skipped("there is no folder to look at: see home.folder"),
         };
     }
-    let Some(told) = home::file_system_of(scope.context.path()) else {
+    let told = home::file_system_of(scope.context.path());
+    if let Place::Silent(path) = &scope.context.place {
+        let words = told.as_ref().map_or("its file system", |told| &told.words);
+        return Finding::fail(format!("the folder does not answer: {words}"))
+            .kind(ErrorKind::Timeout)
+            .detail("path", path.display().to_string())
+            .remedy("a network or FUSE mount whose server is gone never does: bring the server back, or unmount it (umount -l)");
+    }
+    let Some(told) = told else {
         return Finding::skipped("this system does not list what is mounted");
     };
     let finding = match access::writable_folder(scope.context.path()) {
@@ -62,7 +70,7 @@ pub(super) fn space(scope: &Scope) -> Finding {
     if room.free < largest {
         return told(Finding::warning(format!("{free} are free, less than the largest database takes")))
             .evidence("a backup, a compaction or a repair needs as much again")
-            .remedy("free some space on that disk, or back up to another one (rowhouse backup DIR)");
+            .remedy("free some space on that disk, or back up to another one (`rowhouse backup DIR`)");
     }
     told(Finding::ok(format!("{free} are free, the databases take {}", bytes(all))))
 }

@@ -52,7 +52,7 @@ pub(super) fn users(scope: &Scope, subject: &Subject) -> Finding {
         } else if unsound(written_by) {
             Finding::warning(format!("a program with SQLite {} changed it, {harms}", shown(written_by)))
                 .evidence("the file's header names the SQLite that changed its first page last")
-                .remedy("find that program (rowhouse who) and give it SQLite 3.51.3 or later")
+                .remedy("find that program (`rowhouse who`) and give it SQLite 3.51.3 or later")
         } else if written_by > 0 {
             Finding::ok(format!("changed last by SQLite {}", shown(written_by)))
         } else {

@@ -143,9 +143,11 @@ fn state(look: &Look, scope: &Scope, subject: &Subject) -> Result<State> {
         now = again;
     }
     let holders = look::pinned_by(&subject.path, &now);
+    // A checkpoint of a large file on a slow disk takes its time, and tells how far it is when it is done.
+    let is_at_it = || look::checkpoint_by(&subject.path).is_some_and(|holder| !holder.stopped);
     Ok(match (holders.is_empty(), subject.is_in_use(scope)) {
         (false, _) => State::Starved(left(&now), holders),
-        (true, true) if left(&now) > 4 * most => State::Behind(left(&now)),
+        (true, true) if left(&now) > 4 * most && !is_at_it() => State::Behind(left(&now)),
         // What a program that was killed left is worked off by the next one.
         _ => State::Fine(left(&now)),
     })
