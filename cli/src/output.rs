@@ -178,6 +178,12 @@ fn written(result: io::Result<()>) -> Result<()> {
 /// `Invalid` when a device, a pipe, a folder or a database is there; of `write`; of the system.
 pub(crate) fn into_file<R>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<R>) -> Result<R> {
     // A device or a pipe would be replaced by a file.
+    if path.is_dir() {
+        return Err(Error::new(ErrorKind::Invalid, "this is a folder; nothing was written")
+            .at_path(path)
+            .advise("name a file in it")
+            .into());
+    }
     if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
         return Err(Error::new(ErrorKind::Invalid, "what is there is no file; nothing was written")
             .at_path(path)

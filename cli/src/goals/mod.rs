@@ -38,7 +38,7 @@ enum GoalsCommand {
         after_help = "Examples:\n  rowhouse goals show 0badcafe\n  rowhouse goals show 019cadf1-7a5e-7b04-8f21-00000badcafe --json | jq .goal.tokens_used"
     )]
     Show {
-        /// The thread: its id, or as many of its last letters as tell it apart
+        /// The thread; the beginning or the end of its id is enough
         thread: String,
     },
     /// Give a thread a goal, when it has none or a complete one
@@ -54,13 +54,13 @@ enum GoalsCommand {
     /// Pause an active goal; one that used up its budget stays as it is
     #[command(after_help = "Examples:\n  rowhouse goals pause THREAD")]
     Pause {
-        /// The thread: its id, or as many of its last letters as tell it apart
+        /// The thread; the beginning or the end of its id is enough
         thread: String,
     },
     /// Set a goal active again; one that used up its budget stays limited
     #[command(after_help = "Examples:\n  rowhouse goals resume THREAD")]
     Resume {
-        /// The thread: its id, or as many of its last letters as tell it apart
+        /// The thread; the beginning or the end of its id is enough
         thread: String,
     },
     /// Remove the goal of a thread
@@ -68,7 +68,7 @@ enum GoalsCommand {
         after_help = "Examples:\n  rowhouse goals rm THREAD --dry-run\n  rowhouse goals rm THREAD --yes --json"
     )]
     Rm {
-        /// The thread: its id, or as many of its last letters as tell it apart
+        /// The thread; the beginning or the end of its id is enough
         thread: String,
         #[command(flatten)]
         agreement: Agreement,
@@ -90,13 +90,13 @@ struct ListArguments {
 
 #[derive(Args)]
 struct SetArguments {
-    /// The thread: its id, or as many of its last letters as tell it apart
+    /// The thread; the beginning or the end of its id is enough
     thread: String,
     /// What is to be reached
     #[arg(long, value_name = "TEXT")]
     objective: String,
     /// Tokens it may use [default: no bound]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(1..))]
     budget: Option<i64>,
     /// Whatever goal it has; what was used begins at zero again
     #[arg(long)]
@@ -105,7 +105,7 @@ struct SetArguments {
 
 #[derive(Args)]
 struct UpdateArguments {
-    /// The thread: its id, or as many of its last letters as tell it apart
+    /// The thread; the beginning or the end of its id is enough
     thread: String,
     /// Another objective
     #[arg(long, value_name = "TEXT", required_unless_present_any = ["status", "budget"])]
@@ -114,7 +114,7 @@ struct UpdateArguments {
     #[arg(long, value_name = "STATUS", value_parser = status())]
     status: Option<GoalStatus>,
     /// Another budget in tokens, or `none`
-    #[arg(long, value_name = "N|none", value_parser = budget)]
+    #[arg(long, value_name = "N|none", allow_negative_numbers = true, value_parser = budget)]
     budget: Option<Budget>,
     /// Only if this is still its goal
     #[arg(long, value_name = "GOAL_ID")]

@@ -1,11 +1,12 @@
 //! `rowhouse threads rm`: threads go for good, with all that belongs to them.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use anyhow::Result;
 use bytesize::ByteSize;
 use clap::Args;
-use rowhouse::stores::Threads;
+use rowhouse::stores::{ThreadRow, Threads};
 use rowhouse::thread_store::{DeleteOptions, Deleted};
 use rowhouse::{Domain, Error, ErrorKind, Home, Runtime};
 use serde::Serialize;
@@ -47,7 +48,7 @@ pub(super) fn run(home: &Home, arguments: &RmArguments, output: &Output) -> Resu
     if agreement.dry_run || !agreement.yes {
         let counted = each(&ids, |id| store.delete(id, &dry))?;
         if agreement.dry_run {
-            return tell(counted, &threads, output);
+            return tell(counted, &threads, &Titles::default(), output);
         }
         if let Some(tree) = counted.iter().find(|one| one.threads.len() > 1 && !arguments.descendants) {
             let below = tree.threads.len() - 1;
@@ -59,7 +60,7 @@ pub(super) fn run(home: &Home, arguments: &RmArguments, output: &Output) -> Resu
             .into());
         }
         output.can_ask(ADVICE)?;
-        output.text(&listed(&counted, &threads)?)?;
+        output.text(&listed(&counted, &threads, &Titles::default())?)?;
         let all: usize = counted.iter().map(|one| one.threads.len()).sum();
         let what = if all == 1 { "it".to_owned() } else { format!("these {all} threads") };
         if !agreement.given(&format!("delete {what} for good?"), output)? {
@@ -67,7 +68,25 @@ pub(super) fn run(home: &Home, arguments: &RmArguments, output: &Output) -> Resu
         }
     }
     let options = DeleteOptions { descendants: arguments.descendants, dry_run: false };
-    tell(each(&ids, |id| store.delete(id, &options))?, &threads, output)
+    // Asked while they are there: afterwards nobody knows.
+    let titles = Titles::of(&ids, &threads)?;
+    tell(each(&ids, |id| store.delete(id, &options))?, &threads, &titles, output)
+}
+
+/// What the user knows threads by.
+#[derive(Default)]
+struct Titles(HashMap<String, String>);
+
+impl Titles {
+    fn of(ids: &[String], threads: &Threads) -> Result<Self> {
+        let ids: Vec<_> = ids.iter().map(String::as_str).collect();
+        let rows = threads.get_all(&ids)?.into_iter().flatten();
+        Ok(Self(rows.filter_map(|row| Some((row.id.clone(), title(row)?))).collect()))
+    }
+}
+
+fn title(row: ThreadRow) -> Option<String> {
+    row.name.or(row.title).or(row.preview)
 }
 
 /// What holds anything of a thread. Of a home whose threads are on a server no file is made that is not there.
@@ -95,14 +114,14 @@ fn each(ids: &[String], work: impl Fn(&str) -> rowhouse::Result<Deleted>) -> row
     Ok(done)
 }
 
-fn tell(deleted: Vec<Deleted>, threads: &Threads, output: &Output) -> Result<()> {
+fn tell(deleted: Vec<Deleted>, threads: &Threads, titles: &Titles, output: &Output) -> Result<()> {
     for why in deleted.iter().flat_map(|one| &one.pending) {
         output::warn(&format!("not done yet, the next program that opens the home's threads does it: {why}"));
     }
     if output.is_json() {
         return output.document(&Removed { deleted });
     }
-    let mut text = listed(&deleted, threads)?;
+    let mut text = listed(&deleted, threads, titles)?;
     let sum = |of: fn(&Deleted) -> u64| deleted.iter().map(of).sum::<u64>();
     let dry = deleted.iter().any(|one| one.dry_run);
     let _ = writeln!(
@@ -120,12 +139,12 @@ fn tell(deleted: Vec<Deleted>, threads: &Threads, output: &Output) -> Result<()>
 }
 
 /// A line per thread, those below one of them after it.
-fn listed(deleted: &[Deleted], threads: &Threads) -> Result<String> {
+fn listed(deleted: &[Deleted], threads: &Threads, titles: &Titles) -> Result<String> {
     let mut text = String::new();
     for one in deleted {
         let ids: Vec<_> = one.threads.iter().take(NAMED).map(String::as_str).collect();
         for (at, (id, row)) in ids.iter().zip(threads.get_all(&ids)?).enumerate() {
-            let title = row.and_then(|row| row.name.or(row.title).or(row.preview));
+            let title = titles.0.get(*id).cloned().or_else(|| row.and_then(title));
             let shown = if output::width().is_some() { short(id) } else { (*id).to_owned() };
             let stem = if at == 0 { "" } else { "  " };
             let _ = match title {

@@ -23,11 +23,36 @@ const COLUMNS: [(&str, u16); 9] = [
     ("size", 10),
     ("open by", 16),
 ];
+/// Columns that are left out where there is no room, the least important first; digits are never cut.
+const DROP: [&str; 7] = ["jobs/s", "log", "lag", "size", "queue", "open by", "p99"];
+/// Of the processes: each column's name and width, and what is left out.
+const PROCESS_COLUMNS: [(&str, u16); 8] = [
+    ("pid", 8),
+    ("program", 24),
+    ("queue", 6),
+    ("commits/s", 10),
+    ("p99", 8),
+    ("running job", 24),
+    ("for", 8),
+    ("", 8),
+];
+const PROCESS_DROP: [&str; 4] = ["queue", "p99", "program", "for"];
 /// A sparkline that is narrower says nothing.
 const NARROWEST: u16 = 8;
 const HEADING: Style = Style::new().add_modifier(Modifier::BOLD);
 const DIM: Style = Style::new().add_modifier(Modifier::DIM);
 const CHOSEN: Style = Style::new().add_modifier(Modifier::REVERSED);
+
+/// The numbers of the columns that fit side by side.
+fn fitting(columns: &[(&str, u16)], drop: &[&str], width: u16) -> Vec<usize> {
+    let mut shown: Vec<_> = (0..columns.len()).collect();
+    let mut drop = drop.iter();
+    while shown.iter().map(|column| columns[*column].1 + 1).sum::<u16>() > width + 1 {
+        let Some(name) = drop.next() else { break };
+        shown.retain(|column| columns[*column].0 != *name);
+    }
+    shown
+}
 
 pub(super) fn draw(frame: &mut Frame<'_>, view: &View) {
     let rows = u16::try_from(view.now.databases.len()).unwrap_or(u16::MAX).saturating_add(2);
@@ -58,22 +83,27 @@ fn draw_databases(frame: &mut Frame<'_>, view: &View, area: Rect) {
         frame.render_widget(Paragraph::new("no databases here yet"), area);
         return;
     }
-    let used: u16 = COLUMNS.iter().map(|(_, width)| width + 1).sum();
+    let shown = fitting(&COLUMNS, &DROP, area.width);
+    let columns: Vec<_> = shown.iter().map(|column| COLUMNS[*column]).collect();
+    let used: u16 = columns.iter().map(|(_, width)| width + 1).sum();
     let bars = area.width.saturating_sub(used);
     let bars = if bars < NARROWEST { 0 } else { bars };
-    let header = COLUMNS.iter().map(|(name, _)| right_unless_text(name, (*name).to_owned()));
+    let header = columns.iter().map(|(name, _)| right_unless_text(name, (*name).to_owned()));
     let header = header.chain([Cell::from("commits/s over time")]);
     let row = |database: &Database| {
         let cells = cells(database);
-        let cells = COLUMNS.iter().zip(cells).map(|((name, _), cell)| right_unless_text(name, cell));
+        let cells = shown.iter().map(|column| right_unless_text(COLUMNS[*column].0, cells[*column].clone()));
         let style = if database.errors_per_s > Some(0.0) || database.processes.iter().any(|of| of.latched) {
             Style::new().fg(ratatui::style::Color::Yellow)
         } else {
             Style::new()
         };
-        Row::new(cells.chain([Cell::from(view.bars(&database.name, bars.into()))])).style(style)
+        Row::new(
+            cells.collect::<Vec<_>>().into_iter().chain([Cell::from(view.bars(&database.name, bars.into()))]),
+        )
+        .style(style)
     };
-    let widths = COLUMNS.iter().map(|(_, width)| *width).chain([bars]).map(Constraint::Length);
+    let widths = columns.iter().map(|(_, width)| *width).chain([bars]).map(Constraint::Length);
     let table = Table::new(view.now.databases.iter().map(row), widths)
         .header(Row::new(header).style(HEADING))
         .row_highlight_style(CHOSEN)
@@ -109,10 +139,11 @@ fn draw_processes(frame: &mut Frame<'_>, view: &View, area: Rect) {
         frame.render_widget(Paragraph::new("nobody has it open").block(block), area);
         return;
     }
-    let header = ["pid", "program", "queue", "commits/s", "p99", "running job", "for", ""];
-    let header = Row::new(header.map(|name| right_unless_text(name, name.to_owned()))).style(HEADING);
+    let shown = fitting(&PROCESS_COLUMNS, &PROCESS_DROP, area.width);
+    let names = shown.iter().map(|column| PROCESS_COLUMNS[*column].0);
+    let header = Row::new(names.map(|name| right_unless_text(name, name.to_owned()))).style(HEADING);
     let row = |process: &Process| {
-        Row::new([
+        let cells = [
             right_unless_text("pid", process.pid.to_string()),
             Cell::from(fit(&process.program, 24)),
             right_unless_text("queue", process.queue.to_string()),
@@ -128,9 +159,10 @@ fn draw_processes(frame: &mut Frame<'_>, view: &View, area: Rect) {
                 (_, true) => "writes",
                 _ => "",
             }),
-        ])
+        ];
+        Row::new(shown.iter().map(|column| cells[*column].clone()).collect::<Vec<_>>())
     };
-    let widths = [8, 24, 6, 10, 8, 24, 8, 8].map(Constraint::Length);
+    let widths = shown.iter().map(|column| Constraint::Length(PROCESS_COLUMNS[*column].1));
     let table = Table::new(database.processes.iter().map(row), widths).header(header).block(block);
     frame.render_widget(table.column_spacing(1), area);
 }
@@ -222,6 +254,19 @@ q quit   ↑↓ choose   space hold";
         assert_eq!(drawn(&view, 120, 12), expected, "{}", drawn(&view, 120, 12));
         view.choose(1);
         assert!(drawn(&view, 120, 12).contains("nobody has it open"));
+    }
+
+    #[test]
+    fn a_narrow_terminal_has_fewer_columns_and_whole_numbers() {
+        let mut view = View::default();
+        view.update(busy());
+        for columns in [60, 40] {
+            let text = drawn(&view, columns, 12);
+            assert!(text.contains("state ") && text.contains(" 812"), "{text}");
+            assert_eq!(text.contains("41 writes"), columns == 60, "{text}");
+        }
+        let text = drawn(&view, 60, 12);
+        assert!(text.contains("1.5 ms") && text.contains("index"), "{text}");
     }
 
     #[test]
