@@ -22,7 +22,8 @@ impl Domain {
             .migrations(rowhouse::migrations!("migrations_state"))
             .on_connect(overwrite_deleted);
         #[cfg(feature = "postgres")]
-        let state = state.on_server(rowhouse::migrations!("migrations_postgres/state"));
+        let state = Self { derived: &["thread_text"], ..state }
+            .on_server(rowhouse::migrations!("migrations_postgres/state"));
         #[cfg(feature = "agent")]
         let state = state.step(crate::stores::threads::search_index::step());
         state

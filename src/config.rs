@@ -3,6 +3,8 @@
 #[cfg(feature = "agent")]
 pub(crate) mod backend;
 #[cfg(feature = "agent")]
+pub(crate) mod edit;
+#[cfg(feature = "agent")]
 pub(crate) mod file;
 #[cfg(feature = "agent")]
 pub(crate) mod lines;

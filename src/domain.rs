@@ -81,6 +81,10 @@ pub struct Domain {
     /// Tables that hold nothing of their own, with the statement that fills them anew from the others: they are never
     /// merged row by row.
     pub(crate) totals: &'static [(&'static str, &'static str)],
+    /// Tables that the schema's own triggers make of the others, in each engine's own way: they are not moved to another
+    /// engine.
+    #[cfg(feature = "postgres")]
+    pub(crate) derived: &'static [&'static str],
     /// `None`: as its role says.
     pub(crate) on_damage: Option<OnDamage>,
     pub(crate) max_bytes: Option<u64>,
@@ -105,6 +109,8 @@ impl Domain {
             on_connect: None,
             merges_rescued: true,
             totals: &[],
+            #[cfg(feature = "postgres")]
+            derived: &[],
             on_damage: None,
             max_bytes: None,
             max_write_rate: None,

@@ -34,6 +34,7 @@ mod forks;
 mod handoff;
 mod home;
 mod maintenance;
+mod move_backend;
 #[cfg(feature = "agent")]
 pub mod portable;
 #[cfg(feature = "postgres")]
@@ -73,6 +74,10 @@ pub use home::{Home, HomeOrigin};
 pub use maintenance::{
     CompactReport, CompactedDatabase, MaintainOptions, MaintainProgress, MaintainReport, MaintainStep,
     MaintainedDatabase,
+};
+#[cfg(feature = "postgres")]
+pub use move_backend::{
+    Backend, Lost, MoveOptions, MoveProgress, MoveReport, MoveStep, MovedTable, Unholdable,
 };
 pub use processes::ProcessState;
 pub use registry::{

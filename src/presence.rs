@@ -70,7 +70,7 @@ fn had_alone(home: &PreparedHome) -> &'static str {
     if backup::is_interrupted(home) {
         "a backup is being restored into this home"
     } else {
-        "databases of this home are being repaired or compacted, or a backup is about to be restored"
+        "databases of this home are being repaired, compacted or moved, or a backup is about to be restored"
     }
 }
 

@@ -28,6 +28,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
 use crate::home::{Home, PreparedHome};
 use crate::maintenance::{self, CompactReport, MaintainOptions, MaintainProgress, MaintainReport};
+use crate::move_backend;
+#[cfg(feature = "postgres")]
+use crate::move_backend::{MoveOptions, MoveProgress, MoveReport};
 #[cfg(feature = "postgres")]
 use crate::postgres::{self, OnServer};
 use crate::presence::Presence;
@@ -529,14 +532,23 @@ impl Builder {
         // Before anything is made in the home: a wrong setting leaves nothing behind.
         #[cfg(all(feature = "agent", not(feature = "postgres")))]
         self.backends(&folder)?;
+        let enter = || {
+            if self.ephemeral {
+                return Ok(Presence::default());
+            }
+            enter(&folder, Instant::now() + self.limits.deadline)
+        };
+        #[cfg(not(feature = "postgres"))]
+        let presence = enter()?;
         #[cfg(feature = "postgres")]
-        let backends = self.backends(&folder)?;
-        #[cfg(feature = "postgres")]
-        let server = self.reach_server(&backends, &folder, open.as_deref())?;
-        let presence = if self.ephemeral {
-            Presence::default()
-        } else {
-            enter(&folder, Instant::now() + self.limits.deadline)?
+        let (presence, backends, server) = loop {
+            let backends = self.backends(&folder)?;
+            let server = self.reach_server(&backends, &folder, open.as_deref())?;
+            let presence = enter()?;
+            // Somebody who moved the data elsewhere had the home alone until now.
+            if self.backends(&folder)? == backends {
+                break (presence, backends, server);
+            }
         };
         let inner = match open {
             Some(inner) => inner,
@@ -549,6 +561,11 @@ impl Builder {
         #[cfg(feature = "postgres")]
         if let Some(server) = server {
             self.move_to_server(&inner, &backends, &server)?;
+        }
+        if !self.ephemeral {
+            // Those that are left are files.
+            let moved = |domain: &Domain| move_backend::marker::refuse_moved(&inner.folder, domain.name());
+            self.domains.iter().try_for_each(moved)?;
         }
         // The best-effort ones first: their own threads attach them while this one opens the required ones.
         for role in [Role::BestEffort, Role::Required] {
@@ -756,6 +773,35 @@ impl Builder {
         backup::restore(&self.home, &self.domains, backup, options, progress)
     }
 
+    /// Moves the domains given here that can be on a server there, or back into files of the home, and changes the home's
+    /// `config.toml` to say so. Domains that are there already, and those that are always files, stay as they are.
+    ///
+    /// Nobody may have the home open; on the way to files every table on the server is locked for all machines, which then
+    /// find it gone. Both sides are read back and compared before the target counts. The source is put aside, never
+    /// deleted. Killed at any moment, exactly one side counts: the next move, or the next [`open`](Self::open), finishes
+    /// what was committed. The server is the one that the home's `config.toml` or the variable
+    /// `ROWHOUSE_POSTGRES_URL` names.
+    ///
+    /// # Errors
+    /// Then nothing was changed, but for `OutcomeUnknown`.
+    /// - `Busy`: somebody has the home open, or writes on the server, for longer than [`MoveOptions::wait`].
+    /// - `Conflict`: everything is there already; the target holds rows of its own; the schemas differ.
+    /// - `Invalid`: the other side cannot hold some values, which are named; the configuration names no server, or cannot
+    ///   be changed.
+    /// - `NotFound`: there is no home, or nothing in it. `Full`: there is not enough room.
+    /// - `Corrupt`: what was read back is not what was copied.
+    /// - `OutcomeUnknown`: the connection was lost in the commit and the server cannot be asked: the next call does.
+    /// - `SchemaTooNew`, `ReadOnly`, `Unsupported`, `Io`: as when opening.
+    #[cfg(feature = "postgres")]
+    pub fn migrate_backend(
+        self,
+        options: &MoveOptions,
+        progress: &mut dyn FnMut(&MoveProgress<'_>),
+    ) -> Result<MoveReport> {
+        self.refuse_ephemeral()?;
+        move_backend::run(&self.home, &self.domains, &self.limits, options, progress)
+    }
+
     /// The program as its domains name it.
     fn program(&self) -> (String, String) {
         self.domains.iter().find_map(|domain| domain.program.clone()).unwrap_or_else(unnamed_program)
@@ -882,11 +928,18 @@ impl Inner {
     }
 }
 
-/// Has the home open, after finishing a restore that was broken off.
+/// Has the home open, after finishing a restore or a move that was broken off.
 fn enter(folder: &PreparedHome, deadline: Instant) -> Result<Presence> {
     loop {
         let presence = Presence::enter(folder, deadline)?;
         if !backup::is_interrupted(folder) {
+            #[cfg(feature = "postgres")]
+            if move_backend::marker::is_cutting_over(folder) {
+                drop(presence);
+                move_backend::settle(folder, deadline)?;
+                continue;
+            }
+            move_backend::marker::refuse_cutting_over(folder)?;
             return Ok(presence);
         }
         drop(presence);

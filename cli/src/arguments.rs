@@ -104,6 +104,9 @@ pub(crate) enum Command {
     Maintain(crate::maintain::MaintainArguments),
     /// Write databases anew without their free space, while nobody has them open
     Compact(crate::maintain::CompactArguments),
+    /// Move the data to a PostgreSQL server, or back into files
+    #[cfg(feature = "postgres")]
+    MigrateBackend(crate::migrate_backend::MigrateBackendArguments),
     /// See it work: four processes write to one database of a throw-away home
     Demo(crate::demo::DemoArguments),
     /// Measure this disk, side by side with the usual ways to share a database

@@ -18,6 +18,8 @@ mod logs;
 mod maintain;
 mod man;
 mod memories;
+#[cfg(feature = "postgres")]
+mod migrate_backend;
 mod moment;
 mod open;
 mod output;
@@ -90,6 +92,8 @@ fn run(arguments: &Arguments, output: &Output) -> Result<ExitCode> {
         Command::Restore(restore) => restore::run(&arguments.home()?, restore, output),
         Command::Maintain(maintain) => maintain::maintain(&arguments.home()?, maintain, output),
         Command::Compact(compact) => maintain::compact(&arguments.home()?, compact, output),
+        #[cfg(feature = "postgres")]
+        Command::MigrateBackend(migrate) => migrate_backend::run(&arguments.home()?, migrate, output),
         Command::Demo(demo) => demo::run(demo, output),
         Command::Bench(bench) => bench::run(bench, output),
         Command::Config(config) => config::run(arguments.given(), config, output),

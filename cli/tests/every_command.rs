@@ -94,6 +94,9 @@ const TABLE: &[(&str, &str)] = &[
 /// Needs a terminal, and says so: `cli/tests/top.rs`.
 const DRAWS: &str = "top";
 
+/// Needs a server: `cli/tests/migrate_backend.rs`.
+const NEEDS_A_SERVER: &str = "migrate-backend";
+
 /// A home in which every command has something to do.
 struct Sample {
     folder: tempfile::TempDir,
@@ -179,7 +182,7 @@ fn commands() -> BTreeSet<String> {
     let does =
         |page: &&Value| page["is_group"] == false || both.iter().any(|command| page["command"] == *command);
     let name = |page: &Value| page["command"].as_str().expect("a name")["rowhouse ".len()..].to_owned();
-    pages.filter(does).map(name).filter(|name| name != DRAWS).collect()
+    pages.filter(does).map(name).filter(|name| name != DRAWS && name != NEEDS_A_SERVER).collect()
 }
 
 #[test]

@@ -17,6 +17,7 @@ use super::{BackupProgress, BackupStep, OnProgress, SPARE, check};
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, Home, PreparedHome};
+use crate::move_backend::marker::refuse_cutting_over;
 use crate::presence::Alone;
 use crate::presence::live::{refuse_live, who_is_there};
 use crate::registry::{RegistryEntry, RuntimeDbRegistry};
@@ -130,6 +131,7 @@ pub(crate) fn restore(
         return Err(who_is_there(&folder, &names, RESTORED));
     };
     report.finished_earlier = intent::finish_alone(&folder, &alone)?;
+    refuse_cutting_over(&folder)?;
     let _init = init_locks(&folder, &manifest)?;
     refuse_live(&folder, &names, RESTORED)?;
     report.compare(Some(&folder), home, &manifest)?;

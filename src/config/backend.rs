@@ -22,7 +22,7 @@ use super::file::{config_of, parse, text_of};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The engines of a home's domains.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Backends {
     /// On a server; all others are in files.
     #[cfg(feature = "postgres")]
@@ -33,7 +33,7 @@ pub(crate) struct Backends {
 
 /// `[state.postgres]`, as it is written.
 #[cfg(feature = "postgres")]
-#[derive(Default, serde::Deserialize)]
+#[derive(Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ServerSection {
     url: Option<String>,
@@ -109,6 +109,60 @@ impl Backends {
             None => ServerSection::default(),
         };
         Ok(Self { on_server, server: Some(section) })
+    }
+
+    /// The server that a home names, whether a domain is on it or not.
+    ///
+    /// # Errors
+    /// `Invalid` when nothing says where it is; as [`of`](Self::of) and [`server`](Self::server).
+    #[cfg(feature = "postgres")]
+    pub(crate) fn named_server(home: &Path) -> Result<crate::postgres::Settings> {
+        let file = config_of(home);
+        let mut sections: toml::Table =
+            text_of(&file)?.map_or_else(|| Ok(toml::Table::new()), |text| parse(&text))?;
+        let found = Self::with_server(BTreeSet::new(), sections.remove("state"))
+            .map_err(|error| error.at_path(&file))?;
+        Ok(found.server(home)?.expect("it was made with one"))
+    }
+
+    /// Whether the home's config file says where the server is, so that no variable is needed.
+    ///
+    /// # Errors
+    /// As [`of`](Self::of).
+    #[cfg(feature = "postgres")]
+    pub(crate) fn names_server_in_file(home: &Path) -> Result<bool> {
+        let Some(text) = text_of(&config_of(home))? else { return Ok(false) };
+        let mut sections: toml::Table = parse(&text)?;
+        let found = Self::with_server(BTreeSet::new(), sections.remove("state"))?;
+        Ok(found.server.is_some_and(|section| section.url.is_some() || section.url_file.is_some()))
+    }
+
+    /// The text of a home's config file with these domains on that engine, and nothing else changed; and the lines that say
+    /// so.
+    ///
+    /// # Errors
+    /// `Invalid` when it is written in a way that is not changed here; as [`of`](Self::of).
+    #[cfg(feature = "postgres")]
+    pub(crate) fn moved(text: &str, domains: &[String], to_server: bool) -> Result<(String, Vec<String>)> {
+        let word = if to_server { "postgres" } else { "sqlite" };
+        let is_there = |text: &str, domain: &String| -> Result<bool> {
+            Ok(Self::read(text, std::iter::once(&**domain))?.is_on_server(domain) == to_server)
+        };
+        let (mut changed, mut lines) = (text.to_owned(), Vec::new());
+        // The state first: goals may go where it goes.
+        let (state, others): (Vec<_>, Vec<_>) = domains.iter().partition(|domain| *domain == "state");
+        for domain in state.into_iter().chain(others) {
+            if is_there(&changed, domain)? {
+                continue;
+            }
+            lines.push(format!("[{domain}] backend = \"{word}\""));
+            changed = super::edit::with_value(&changed, domain, "backend", Some(word)).ok_or_else(|| {
+                let message = format!("the section [{domain}] is written in a way that is not changed here");
+                Error::new(ErrorKind::Invalid, message)
+                    .advise(format!("write it as a section of its own: [{domain}] with backend = \"{word}\""))
+            })?;
+        }
+        Ok((changed, lines))
     }
 
     /// Whether a domain is on a server.
@@ -220,6 +274,24 @@ mod tests {
         let apart = "[state]\nbackend = \"postgres\"\n[goals]\nbackend = \"sqlite\"\n";
         assert_eq!(on(&read(apart).expect("apart")), [true, false, false]);
         assert_eq!(on(&read("[goals]\nbackend = \"postgres\"\n").expect("alone")), [false, true, false]);
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn a_move_changes_the_lines_that_say_where_and_no_other() {
+        let names = ["state", "goals"].map(str::to_owned);
+        let there = |text: &str| Backends::moved(text, &names, true).expect(text);
+        let text = "# ours\n[state.postgres]\nurl = \"x\"\n";
+        let (changed, lines) = there(text);
+        assert_eq!(changed, format!("{text}[state]\nbackend = \"postgres\"\n"));
+        assert_eq!(lines, ["[state] backend = \"postgres\""], "goals follow");
+        let (back, lines) = Backends::moved(&changed, &names, false).expect("back");
+        assert_eq!((back.as_str(), lines.len()), (changed.replace("postgres\"", "sqlite\"").as_str(), 1));
+        let apart = "[goals]\nbackend = \"sqlite\"\n";
+        let (changed, lines) = there(apart);
+        assert_eq!(lines.len(), 2);
+        assert!(names.iter().all(|name| read(&changed).expect("read").is_on_server(name)), "{changed}");
+        assert_eq!(there(&changed), (changed.clone(), Vec::new()), "once more changes nothing");
     }
 
     #[cfg(feature = "postgres")]

@@ -7,6 +7,7 @@ use crate::backup::unfinished::Unfinished;
 use crate::backup::{check, finish_alone};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, PreparedHome};
+use crate::move_backend::marker::refuse_cutting_over;
 use crate::presence::Alone;
 use crate::presence::live::{refuse_live, who_is_there};
 use crate::sqlite::compact::Original;
@@ -32,6 +33,7 @@ pub(crate) fn compact(
         return Err(who_is_there(home, &names, COMPACTED));
     };
     finish_alone(home, &alone)?;
+    refuse_cutting_over(home)?;
     refuse_live(home, &names, COMPACTED)?;
     let mut report = CompactReport { home: home.path().to_owned(), databases: Vec::new() };
     for spec in specs {

@@ -127,6 +127,7 @@ fn of_server(error: &DbError) -> Failure {
         "25006" => made.advise(OTHER_SERVER),
         "26000" | "42P05" => made.advise("say under [state.postgres]: pooler = \"transaction\""),
         "3D000" => made.advise("create the database on the server, or correct its name in the URL"),
+        "42P01" | "3F000" => made.advise("open the home again: where its data was moved to is said there"),
         "42501" => made.advise("give the user of the URL the right to create and use its schemas"),
         _ => made,
     };
@@ -151,6 +152,7 @@ fn meaning(code: &str) -> (Class, ErrorKind, &'static str) {
         }
         "53100" | "53200" | "53400" => (Final, ErrorKind::Full, "the server has no room"),
         "XX001" | "XX002" => (Final, ErrorKind::Corrupt, "the server found damaged data"),
+        "42P01" | "3F000" => (Final, ErrorKind::NotFound, "the server has no such table"),
         "0A000" => (Final, ErrorKind::Unsupported, "the server cannot do it"),
         _ if code.starts_with("08") => (Lost, ErrorKind::Io, "the connection to the server was lost"),
         _ if code.starts_with("23") => {
@@ -181,6 +183,7 @@ mod tests {
             ("28P01", Class::Final, ErrorKind::Invalid),
             ("22P02", Class::Final, ErrorKind::Invalid),
             ("XX001", Class::Final, ErrorKind::Corrupt),
+            ("42P01", Class::Final, ErrorKind::NotFound),
             ("99999", Class::Final, ErrorKind::Io),
         ] {
             let (found, its, _) = meaning(code);

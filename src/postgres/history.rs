@@ -62,6 +62,8 @@ const INSERT_HISTORY: &str =
 pub(super) struct Record {
     pub(super) exists: bool,
     pub(super) has_tables: bool,
+    /// Moves of the domain were written down.
+    pub(super) was_moved: bool,
     pub(super) meta: Option<SchemaMeta>,
     pub(super) applied: BTreeMap<i64, Applied>,
 }
@@ -70,14 +72,16 @@ pub(super) struct Record {
 pub(super) fn read(connection: &mut Connection, schema: &str) -> Result<Record, Failure> {
     let there = format!(
         "SELECT (to_regnamespace('{schema}') IS NOT NULL)::int, \
-         (SELECT count(*) FROM pg_tables WHERE schemaname = '{schema}'), \
+         (SELECT count(*) FROM pg_tables WHERE schemaname = '{schema}' AND tablename <> 'rowhouse_move'), \
          (to_regclass('{schema}.rowhouse_meta') IS NOT NULL \
-          AND to_regclass('{schema}.refinery_schema_history') IS NOT NULL)::int"
+          AND to_regclass('{schema}.refinery_schema_history') IS NOT NULL)::int, \
+         (to_regclass('{schema}.rowhouse_move') IS NOT NULL)::int"
     );
     let rows = connection.rows(&there)?;
     let row = rows.first().ok_or_else(damaged)?;
     let (exists, has_tables) = (row.get(0) == Some("1"), row.get(1) != Some("0"));
-    let mut record = Record { exists, has_tables, meta: None, applied: BTreeMap::new() };
+    let was_moved = row.get(3) == Some("1");
+    let mut record = Record { exists, has_tables, was_moved, meta: None, applied: BTreeMap::new() };
     if row.get(2) != Some("1") {
         return Ok(record);
     }

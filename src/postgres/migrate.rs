@@ -13,6 +13,7 @@ use super::connection::Connection;
 use super::database::settings;
 use super::failure::{Class, Failure};
 use super::history::{self, Record};
+use super::moved;
 use super::server::Server;
 use super::tries::Tries;
 use crate::domain::{Domain, Migration};
@@ -27,17 +28,7 @@ pub(super) fn migrate(
     program: (&str, &str),
     deadline: Instant,
 ) -> Result<()> {
-    if domain.server_migrations.is_empty() {
-        return Err(Error::new(ErrorKind::Unsupported, "this domain has no schema for a PostgreSQL server")
-            .advise("keep it in a file: backend = \"sqlite\" in the home's config.toml; or declare Domain::on_server"));
-    }
-    let names = |migrations: &[Migration]| migrations.iter().map(|one| one.name).collect::<Vec<_>>();
-    if names(&domain.migrations) != names(&domain.server_migrations) {
-        let message = "the migrations for a server have not the numbers and names of those for a file";
-        return Err(Error::new(ErrorKind::Invalid, message)
-            .advise("declare the same in Domain::migrations and Domain::on_server"));
-    }
-    let domain = Domain { migrations: domain.server_migrations.clone(), ..domain.clone() };
+    let domain = on_server(domain)?;
     let mut tries = Tries::until(deadline);
     loop {
         let failure = match brought_up(server, &domain, schema, program, deadline) {
@@ -81,10 +72,33 @@ fn is_settled(
 ) -> Result<bool, Failure> {
     let within = settings(schema, deadline);
     connection.batch(&format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {within}"))?;
-    let record = history::read(connection, schema)?;
+    let record = not_moved(connection, schema)?;
     let settled = record.has_tables && look(domain, record)?.settled();
     connection.batch("COMMIT")?;
     Ok(settled)
+}
+
+/// The domain with its migrations for a server.
+///
+/// # Errors
+/// `Unsupported` when it has none.
+pub(super) fn on_server(domain: &Domain) -> Result<Domain> {
+    if domain.server_migrations.is_empty() {
+        return Err(Error::new(ErrorKind::Unsupported, "this domain has no schema for a PostgreSQL server")
+            .advise("keep it in a file: backend = \"sqlite\" in the home's config.toml; or declare Domain::on_server"));
+    }
+    let names = |migrations: &[Migration]| migrations.iter().map(|one| one.name).collect::<Vec<_>>();
+    if names(&domain.migrations) != names(&domain.server_migrations) {
+        let message = "the migrations for a server have not the numbers and names of those for a file";
+        return Err(Error::new(ErrorKind::Invalid, message)
+            .advise("declare the same in Domain::migrations and Domain::on_server"));
+    }
+    Ok(Domain { migrations: domain.server_migrations.clone(), ..domain.clone() })
+}
+
+/// The lock of whoever creates, migrates or moves a schema. It ends with the transaction.
+pub(super) fn lock(schema: &str) -> String {
+    format!("SELECT pg_advisory_xact_lock(hashtextextended('{schema}', 0))")
 }
 
 fn bring_up(
@@ -94,20 +108,44 @@ fn bring_up(
     program: (&str, &str),
     deadline: Instant,
 ) -> Result<(), Failure> {
-    if connection.is_pooled() {
-        let message = "the schema is to be created or migrated, and what the URL leads to is a pooler";
-        return Err(Failure::told(
-            Error::new(ErrorKind::Unsupported, message)
-                .advise("name the server itself for that: direct_url under [state.postgres]"),
-        ));
-    }
+    refuse_pooled(connection)?;
     let within = settings(schema, deadline);
     // Read committed: what is read after the lock came is what its last holder left.
-    let begin = format!(
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {within}; \
-         SELECT pg_advisory_xact_lock(hashtextextended('{schema}', 0))"
-    );
+    let begin = format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {within}; {}", lock(schema));
     connection.batch(&begin).map_err(Failure::at_begin)?;
+    not_moved(connection, schema)?;
+    bring_up_locked(connection, domain, schema, program)?;
+    connection.batch("SET LOCAL statement_timeout = 0; COMMIT")
+}
+
+/// Refuses a connection through a pooler.
+pub(super) fn refuse_pooled(connection: &Connection) -> Result<(), Failure> {
+    if !connection.is_pooled() {
+        return Ok(());
+    }
+    let message = "the schema is to be created, migrated or moved, and what the URL leads to is a pooler";
+    Err(Failure::told(
+        Error::new(ErrorKind::Unsupported, message)
+            .advise("name the server itself for that: direct_url under [state.postgres]"),
+    ))
+}
+
+/// The record of a schema whose rows were not moved elsewhere.
+fn not_moved(connection: &mut Connection, schema: &str) -> Result<Record, Failure> {
+    let record = history::read(connection, schema)?;
+    if record.was_moved {
+        moved::refuse(connection, schema)?;
+    }
+    Ok(record)
+}
+
+/// The same in a transaction that has the lock, also for what was moved away.
+pub(super) fn bring_up_locked(
+    connection: &mut Connection,
+    domain: &Domain,
+    schema: &str,
+    program: (&str, &str),
+) -> Result<(), Failure> {
     let record = history::read(connection, schema)?;
     if !record.exists {
         connection.batch(&format!("CREATE SCHEMA {schema}"))?;
@@ -117,7 +155,7 @@ fn bring_up(
         history::create(connection)?;
         apply(connection, schema, domain, &state, program)?;
     }
-    connection.batch("SET LOCAL statement_timeout = 0; COMMIT")
+    Ok(())
 }
 
 fn look(domain: &Domain, record: Record) -> Result<State, Failure> {

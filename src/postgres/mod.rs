@@ -13,6 +13,7 @@
 //! | [`operation`] | whether a write is there whose acknowledgement was lost |
 //! | [`changes`], [`listener`] | whether something was committed, and hearing of it at once |
 //! | [`migrate`], [`history`] | the schema |
+//! | [`bulk`], [`moved`] | whole tables in one transaction; which moves between engines there were |
 //!
 //! Invariants:
 //! 1. Writes are serializable: each is as if it had run alone, so a job that reads and then writes needs no lock, as in
@@ -30,6 +31,7 @@
 
 mod address;
 mod changes;
+pub(crate) mod bulk;
 mod client;
 mod connection;
 mod database;
@@ -38,6 +40,7 @@ mod history;
 mod host;
 mod listener;
 mod migrate;
+pub(crate) mod moved;
 mod on_server;
 mod operation;
 mod pool;
@@ -53,4 +56,4 @@ mod value;
 pub(crate) use database::Database;
 pub(crate) use on_server::OnServer;
 pub(crate) use pooler::Pooler;
-pub(crate) use server::{Server, Settings};
+pub(crate) use server::{Server, Settings, schema_of};

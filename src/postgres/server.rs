@@ -23,6 +23,11 @@ const OLDEST: i64 = 150_000;
 /// takes over; short enough for a person who mistyped a port.
 const LONGEST_FIRST_WAIT: Duration = Duration::from_secs(3);
 
+/// The schema of a domain.
+pub(crate) fn schema_of(domain: &str) -> String {
+    format!("rowhouse_{domain}")
+}
+
 /// What the configuration says about a server.
 pub(crate) struct Settings {
     /// Where it is.
@@ -117,7 +122,7 @@ impl Server {
         program: (&str, &str),
         limit: Duration,
     ) -> Result<Database> {
-        let schema = format!("rowhouse_{}", domain.name());
+        let schema = schema_of(domain.name());
         let deadline = Instant::now() + limit;
         migrate::migrate(self, domain, &schema, program, deadline)
             .map_err(|error| error.in_database(domain.name(), self.name().as_ref()))?;

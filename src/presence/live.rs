@@ -10,13 +10,33 @@ use crate::sqlite::holders::who::{self, DatabaseLock, DatabaseProcess};
 /// # Errors
 /// `Busy` naming who it is.
 pub(crate) fn refuse_live(home: &PreparedHome, names: &[String], done: &str) -> Result<()> {
+    refuse(home, names, done, |_| true)
+}
+
+/// The same for a process that has them open itself.
+///
+/// # Errors
+/// As [`refuse_live`].
+#[cfg(feature = "postgres")]
+pub(crate) fn refuse_others(home: &PreparedHome, names: &[String], done: &str) -> Result<()> {
+    refuse(home, names, done, |process| process.process.pid != std::process::id())
+}
+
+fn refuse(
+    home: &PreparedHome,
+    names: &[String],
+    done: &str,
+    counts: impl Fn(&DatabaseProcess) -> bool,
+) -> Result<()> {
     for database in who::who(home, names.iter().cloned().collect()).databases {
         let uses = |process: &DatabaseProcess| {
             let init = |lock: &DatabaseLock| *lock == DatabaseLock::Init;
             // Only one that waits to open it, or this process itself, has to do with nothing but the init lock.
             process.open_files != Some(0) || !process.holds.iter().flatten().all(init)
         };
-        if let Some(found) = database.processes.into_iter().flatten().find(uses) {
+        if let Some(found) =
+            database.processes.into_iter().flatten().find(|process| counts(process) && uses(process))
+        {
             return Err(in_use(done)
                 .in_database(&database.name, &database.path)
                 .held_by(Some(found.process)));

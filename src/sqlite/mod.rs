@@ -21,6 +21,7 @@
 //! | [`identity`], [`generation`] | are the files still ours, and who of this process has them open |
 //! | [`latch`], [`shared_number`] | no acknowledgement after a failed write, in any process |
 //! | [`recover`], [`rescue`], [`merge`] | if not: what was in them, and on to those that are there |
+//! | [`new_file`], [`source`] | a file that is filled at once, and then put in its place; one whose rows are taken elsewhere |
 //! | [`maintain`], [`compact`] | the same on demand, and all at once |
 //! | [`look`] | a look at any file that changes nothing, for the doctor |
 //! | [`visit`] | the write lock in its turn, beside those who have the database open |
@@ -69,6 +70,7 @@ pub(crate) mod memory;
 mod merge;
 pub(crate) mod migrate;
 pub(crate) mod migration;
+pub(crate) mod new_file;
 mod pins;
 pub(crate) mod read_only;
 mod readers;
@@ -79,6 +81,8 @@ mod rescue;
 mod schema_watch;
 mod shared;
 mod shared_number;
+#[cfg(feature = "postgres")]
+pub(crate) mod source;
 mod space;
 pub(crate) mod stats;
 pub(crate) mod status_page;

@@ -73,6 +73,7 @@ fn generations(home: &Path) -> Vec<String> {
             || name.starts_with("registry.json.bad-")
             || name.starts_with(".compact-unfinished-")
             || name.starts_with(".restore-unfinished-")
+            || name.starts_with(".move-unfinished-")
     };
     let entries = fs::read_dir(home).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries

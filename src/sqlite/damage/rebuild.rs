@@ -12,18 +12,19 @@
 
 use std::path::Path;
 
+use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OpenFlags};
 
 use super::report::{self, KeptRows};
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home;
 use crate::salvage::{self, Known};
-use crate::sqlite::connect::{Spec, stamp};
+use crate::sqlite::connect::Spec;
 use crate::sqlite::history::{HISTORY, META, OWN_TABLES};
 use crate::sqlite::migration::Migration;
+use crate::sqlite::new_file::NewFile;
 use crate::sqlite::{merge, migrate, steps};
 
 const SKIP: [&str; 2] = [HISTORY, META];
@@ -56,46 +57,28 @@ pub(super) fn build(spec: &Spec, main: &Path, log: &Path, target: &Path) -> Resu
     for ending in ["", "-journal"] {
         let _ = std::fs::remove_file(home::with_ending(target, ending));
     }
-    drop(home::create_private_file(target)?);
-    let new = open(target)?;
-    if let Some(run) = &spec.domain.on_connect {
-        run(&new)?;
-    }
-    // It is made durable as a whole, at the end.
-    new.execute_batch("PRAGMA synchronous=OFF; PRAGMA cache_size=-65536")?;
-    stamp(&new)?;
-    new.query_row("PRAGMA journal_mode=MEMORY", [], |_| Ok(()))?;
     let program = (&*spec.program.0, &*spec.program.1);
-    migrate::migrate(&new, &domain, program)?;
+    let file = NewFile::create(target, &domain, program)?;
+    let new = file.connection();
     let fresh = shape_of(spec, &domain)?;
     // A step that is done must not run again over rows that it has rewritten.
-    steps::make_room(&new)?;
+    steps::make_room(new)?;
     let made_by_migrations = merge::tables_with_rows(&fresh)?;
-    merge::empty(&new, &made_by_migrations)?;
+    merge::empty(new, &made_by_migrations)?;
     new.execute_batch("PRAGMA foreign_keys=ON")?;
     // What triggers made of the rows is among the rows.
     new.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
-    let found = salvage::fill(main, log, &Known::of(&new)?, &new, &SKIP)?;
+    let found = salvage::fill(main, log, &Known::of(new)?, new, &SKIP)?;
     new.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, true)?;
-    steps::begin_anew_after_salvage(&new, &spec.domain)?;
+    steps::begin_anew_after_salvage(new, &spec.domain)?;
     let tables = report::tables(&found, &OWN_TABLES);
     let lossy: Vec<_> = made_by_migrations
         .into_iter()
         .filter(|name| tables.iter().find(|table| table.table == *name).is_none_or(|table| table.lost > 0))
         .collect();
-    merge::add_missing(&fresh, &new, &lossy)?;
-    migrate::migrate(&new, &spec.domain, program)?;
-    let checked: String = new.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if checked != "ok" {
-        return Err(Error::new(ErrorKind::Io, "the salvaged database does not pass SQLite's check")
-            .advise("restore the database from a backup, and report this"));
-    }
-    new.query_row("PRAGMA journal_mode=DELETE", [], |_| Ok(()))?;
-    new.close().map_err(|(_, error)| error)?;
-    home::open_to_read(target)
-        .and_then(|file| file.sync_all())
-        .map_err(|error| Error::io("make the salvaged database durable", target, error))?;
-    home::sync_folder(folder)?;
+    merge::add_missing(&fresh, new, &lossy)?;
+    migrate::migrate(new, &spec.domain, program)?;
+    file.finish()?;
     let log_lost = found.wal.is_some_and(|wal| !wal.header_holds);
     Ok(Built { tables, not_read: found.virtual_tables, log_lost })
 }
@@ -110,12 +93,6 @@ pub(super) fn count(spec: &Spec, main: &Path, log: &Path) -> Result<Vec<KeptRows
     let shape = shape_of(spec, &domain)?;
     let found = salvage::salvage(main, log, &Known::of(&shape)?, |_| Ok(()))?;
     Ok(report::tables(&found, &OWN_TABLES))
-}
-
-#[allow(clippy::disallowed_methods, reason = "a file of our own in the quarantine, no database of the home")]
-fn open(target: &Path) -> Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Ok(Connection::open_with_flags(target, flags)?)
 }
 
 /// The domain as it was when the file was last migrated, as far as its history can still be read.

@@ -160,8 +160,8 @@ fn stamp(file: &Path) -> Option<(SystemTime, u64, u64)> {
 /// Reading and changing one value of a TOML text.
 mod edit {
     use serde::Deserialize;
-    use toml::Spanned;
 
+    use crate::config::edit::with_value;
     use crate::config::file::parse;
     use crate::error::{Error, ErrorKind, Result};
 
@@ -172,7 +172,7 @@ mod edit {
 
     #[derive(Deserialize)]
     struct Logs {
-        level: Option<Spanned<String>>,
+        level: Option<String>,
     }
 
     fn settings(text: &str) -> Result<Settings> {
@@ -183,59 +183,19 @@ mod edit {
 
     /// `level` under `[logs]`.
     pub(super) fn level(text: &str) -> Result<Option<String>> {
-        Ok(settings(text)?.logs.and_then(|logs| logs.level).map(Spanned::into_inner))
+        Ok(settings(text)?.logs.and_then(|logs| logs.level))
     }
 
     /// The text with this level instead, and nothing else changed.
     pub(super) fn with_level(text: &str, new: Option<&str>) -> Result<String> {
-        let found = settings(text)?.logs.and_then(|logs| logs.level);
-        let changed = match (found, new) {
-            (None, None) => return Ok(text.to_owned()),
-            (Some(old), Some(new)) => {
-                let span = old.span();
-                format!("{}\"{new}\"{}", &text[..span.start], &text[span.end..])
-            }
-            (Some(old), None) => {
-                let start = text[..old.span().start].rfind('\n').map_or(0, |at| at + 1);
-                let end = text[old.span().end..].find('\n').map_or(text.len(), |at| old.span().end + at + 1);
-                format!("{}{}", &text[..start], &text[end..])
-            }
-            (None, Some(new)) => add(text, new),
-        };
-        if level(&changed).ok() == Some(new.map(str::to_owned)) && others(&changed) == others(text) {
-            return Ok(changed);
-        }
-        Err(Error::new(
-            ErrorKind::Invalid,
-            "the level of the logs is written in a way that is not changed here",
-        )
-        .advise("set it by hand: under [logs], level = \"info,my_app=debug\""))
-    }
-
-    fn add(text: &str, new: &str) -> String {
-        let mut lines = text.split_inclusive('\n');
-        let mut before = 0;
-        let header = lines.find_map(|line| {
-            before += line.len();
-            (line.trim() == "[logs]").then_some(before)
-        });
-        let gap = |before: &str| if before.is_empty() || before.ends_with('\n') { "" } else { "\n" };
-        if let Some(at) = header {
-            return format!("{}{}level = \"{new}\"\n{}", &text[..at], gap(&text[..at]), &text[at..]);
-        }
-        format!("{text}{}[logs]\nlevel = \"{new}\"\n", gap(text))
-    }
-
-    /// Everything but that level.
-    fn others(text: &str) -> Option<toml::Table> {
-        let mut all: toml::Table = toml::from_str(text).ok()?;
-        if let Some(logs) = all.get_mut("logs").and_then(toml::Value::as_table_mut) {
-            logs.remove("level");
-            if logs.is_empty() {
-                all.remove("logs");
-            }
-        }
-        Some(all)
+        settings(text)?;
+        with_value(text, "logs", "level", new).ok_or_else(|| {
+            Error::new(
+                ErrorKind::Invalid,
+                "the level of the logs is written in a way that is not changed here",
+            )
+            .advise("set it by hand: under [logs], level = \"info,my_app=debug\"")
+        })
     }
 }
 

@@ -1,0 +1,104 @@
+//! What stays in a home whose data went elsewhere: `<domain>.moved.json`, in the place of the file.
+//!
+//! Invariant: a domain that has the mark and no file is not opened as a file, which would be a new, empty one beside the data
+//! that was moved. Programs that were built without servers know the mark too.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::home::{self, PreparedHome};
+
+/// There from before the cut-over until nothing is left to be done.
+const INTENT: &str = "move.json";
+
+/// Where a domain's data went.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Marker {
+    /// Of the layout.
+    pub(crate) version: u32,
+    /// The move.
+    pub(crate) id: String,
+    /// The server, without user and password.
+    pub(crate) moved_to: String,
+    /// When, in RFC 3339.
+    pub(crate) at: String,
+    /// Where the file is now.
+    pub(crate) kept: PathBuf,
+}
+
+/// The layout written here.
+#[cfg(feature = "postgres")]
+pub(super) const LAYOUT: u32 = 1;
+
+pub(super) fn intent_of(home: &PreparedHome) -> PathBuf {
+    home.path().join(INTENT)
+}
+
+/// True when a move of this home is in its cut-over, or was broken off in it.
+pub(crate) fn is_cutting_over(home: &PreparedHome) -> bool {
+    fs::symlink_metadata(intent_of(home)).is_ok()
+}
+
+/// Refuses to change databases of a home whose move was broken off.
+///
+/// # Errors
+/// `Busy`.
+pub(crate) fn refuse_cutting_over(home: &PreparedHome) -> Result<()> {
+    if !is_cutting_over(home) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Busy, "a move of this home to another backend was broken off in its cut-over")
+        .at_path(home.path())
+        .advise("run `rowhouse migrate-backend --to` as before, or open the home once: either finishes it"))
+}
+
+fn path_of(home: &Path, domain: &str) -> PathBuf {
+    home.join(format!("{domain}.moved.json"))
+}
+
+/// Refuses a domain whose file was moved away.
+///
+/// # Errors
+/// `Conflict`, saying where its data is.
+pub(crate) fn refuse_moved(home: &PreparedHome, domain: &str) -> Result<()> {
+    let path = path_of(home.path(), domain);
+    let Ok(text) = home::read_file(&path) else { return Ok(()) };
+    let file = home.database_path(domain);
+    if fs::symlink_metadata(&file).is_ok() {
+        return Ok(());
+    }
+    let place = serde_json::from_slice::<Marker>(&text).map_or_else(
+        |_| "a PostgreSQL server".to_owned(),
+        |marker| format!("{} at {}", marker.moved_to, marker.at),
+    );
+    Err(Error::new(ErrorKind::Conflict, format!("its data was moved to {place}"))
+        .in_database(domain, &file)
+        .advise(format!(
+            "write backend = \"postgres\" under [{domain}] in the home's config.toml, or bring it back with `rowhouse \
+             migrate-backend --to sqlite`; to begin anew without it, remove {}",
+            path.display()
+        )))
+}
+
+#[cfg(feature = "postgres")]
+impl Marker {
+    /// Leaves it in a home.
+    pub(super) fn leave(&self, home: &Path, domain: &str) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).expect("texts and numbers are JSON");
+        home::write_atomically(&path_of(home, domain), &text)
+    }
+
+    /// Takes it out: the data is back.
+    pub(super) fn take(home: &Path, domain: &str) -> Result<()> {
+        let path = path_of(home, domain);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove the mark of the move", &path, error))
+            }
+            _ => Ok(()),
+        }
+    }
+}
