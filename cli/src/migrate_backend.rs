@@ -11,6 +11,7 @@ use rowhouse::{Backend, Home, MoveOptions, MoveProgress, MoveReport, MoveStep, R
 use crate::agreement::{ADVICE, Agreement};
 use crate::bench::count;
 use crate::output::{self, Output};
+use crate::signals;
 use crate::table::Table;
 
 #[derive(Args)]
@@ -65,7 +66,8 @@ pub(crate) fn run(home: &Home, arguments: &MigrateBackendArguments, output: &Out
         options.replace_unholdable = arguments.replace_unholdable;
         let mut progress = Progress::new(output);
         let builder = Runtime::builder(home.clone()).agent_domains();
-        let report = builder.migrate_backend(&options, &mut |now| progress.show(now));
+        let report =
+            signals::interruptible(|| builder.migrate_backend(&options, &mut |now| progress.show(now)));
         progress.bar.finish_and_clear();
         report
     };
@@ -165,6 +167,10 @@ impl Progress {
     }
 
     fn show(&mut self, now: &MoveProgress<'_>) {
+        // A cut-over goes on to its end: it has no way back.
+        if now.step != MoveStep::CuttingOver {
+            signals::may_end();
+        }
         let doing = match now.step {
             MoveStep::Planning => "looking at",
             MoveStep::Copying => "copying",
