@@ -25,7 +25,7 @@ fn name_server(home: &Path, url: &str) {
 }
 
 fn objective(home: &Path) -> Value {
-    done(home, &["goals", "show", THREAD])["objective"].clone()
+    done(home, &["goals", "show", THREAD])["goal"]["objective"].clone()
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_home_goes_there_and_back_by_two_commands() {
     assert_eq!((&plan["dry_run"], &plan["to"]), (&Value::from(true), &Value::from("postgres")));
     let (code, _, told) = rowhouse(home, &to_server);
     assert_eq!(code, Some(1), "nobody is there to be asked");
-    assert!(told.contains("--dry-run") && home.join("state.sqlite").exists(), "{told}");
+    assert!(told.contains("--dry-run") && home.join("goals.sqlite").exists(), "{told}");
 
     let (code, text, told) = rowhouse(home, &[&to_server[..], &["--yes"]].concat());
     assert_eq!(code, Some(0), "{told}");
@@ -49,7 +49,7 @@ fn a_home_goes_there_and_back_by_two_commands() {
         "{text}"
     );
     assert!(told.contains("copied goals.goal: 1 rows"), "{told}");
-    assert!(!home.join("state.sqlite").exists());
+    assert!(!home.join("goals.sqlite").exists());
     assert_eq!(objective(home), "Ship it");
 
     let moved = done(home, &["migrate-backend", "--to", "sqlite", "--yes"]);
