@@ -37,6 +37,7 @@ mod table;
 mod threads;
 #[cfg(feature = "tui")]
 mod top;
+mod waiting;
 mod who;
 
 use std::process::ExitCode;

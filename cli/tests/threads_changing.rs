@@ -5,7 +5,9 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use common::{document, rowhouse};
 use rowhouse::rollout::{Item, NewRollout};
@@ -165,4 +167,32 @@ fn what_lies_outside_the_home_is_forked_not_changed() {
     assert_eq!((code, forked.len()), (Some(0), 36));
     assert_eq!(done(home.path(), &["rename", forked, "Mine"])["threads"][0]["title"], "Mine");
     assert_eq!(std::fs::read(&file).expect("the transcript"), before);
+}
+
+/// Control: the same change while nobody has the database locked names nobody.
+#[test]
+fn a_change_that_waits_says_for_whom() {
+    let (home, _store, threads) = home();
+    let start = |word: &str| {
+        Command::new(assert_cmd::cargo::cargo_bin("rowhouse"))
+            .arg("--home")
+            .arg(home.path())
+            .args(["threads", word, &threads[0]])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts")
+    };
+    let ended = start("pin").wait_with_output().expect("it ends");
+    let (own, said) = (format!("pid {}", std::process::id()), String::from_utf8_lossy(&ended.stderr));
+    assert!(ended.status.success() && !said.contains(&own), "{said}");
+    let other = rowhouse::rusqlite::Connection::open(home.path().join("state.sqlite")).expect("opened");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    let mut child = start("unpin");
+    let mut said = String::new();
+    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    stderr.read_line(&mut said).expect("a line");
+    assert!(said.starts_with("waiting for ") && said.contains(&own), "{said}");
+    other.execute_batch("ROLLBACK").expect("let go");
+    assert!(child.wait().expect("it ends").success());
 }

@@ -14,6 +14,7 @@ use super::show::one_line;
 use super::{Row, short};
 use crate::output::{self, Output};
 use crate::table::fit;
+use crate::waiting::telling_who;
 
 #[derive(Args)]
 pub(super) struct RenameArguments {
@@ -74,7 +75,8 @@ pub(super) fn rename(home: &Home, arguments: &RenameArguments, output: &Output) 
         name => Change::Set(name.to_owned()),
     };
     let done = if name == Change::Clear { "without a name of its own" } else { "renamed" };
-    let row = store.update_metadata(&id, &ThreadPatch { name, ..ThreadPatch::default() })?;
+    let patch = ThreadPatch { name, ..ThreadPatch::default() };
+    let row = telling_who(home, "state", || store.update_metadata(&id, &patch))?;
     tell(output, done, vec![row])
 }
 
@@ -84,7 +86,7 @@ pub(super) fn each(home: &Home, arguments: &EachArguments, word: Word, output: &
     let ids = arguments.ids.iter().map(|id| threads.find_id(id)).collect::<rowhouse::Result<Vec<_>>>()?;
     let mut changed = Vec::new();
     for id in &ids {
-        let row = word.say(&*store, id);
+        let row = telling_who(home, "state", || word.say(&*store, id));
         changed.push(match row {
             Err(error) if ids.len() > 1 => {
                 let (done, all, word) = (changed.len(), ids.len(), word.done());
