@@ -104,11 +104,12 @@ struct SetArguments {
 }
 
 #[derive(Args)]
+#[command(group = clap::ArgGroup::new("change").args(["objective", "status", "budget"]).required(true).multiple(true))]
 struct UpdateArguments {
     /// The thread; the beginning or the end of its id is enough
     thread: String,
     /// Another objective
-    #[arg(long, value_name = "TEXT", required_unless_present_any = ["status", "budget"])]
+    #[arg(long, value_name = "TEXT")]
     objective: Option<String>,
     /// Another status
     #[arg(long, value_name = "STATUS", value_parser = status())]
