@@ -486,7 +486,7 @@ fn writers_survive_ended_connections_and_a_crash() {
         for _ in 0..3 {
             more(answered.load(Ordering::SeqCst) + 5);
             let ended = server.client("postgres").execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'rowhouse'",
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'rowhouse %'",
                 &[],
             );
             assert!(ended.expect("ended") > 0);
@@ -610,7 +610,7 @@ fn a_server_is_trusted_by_its_certificate() {
     let encrypted = look
         .query_one(
             "SELECT count(*) FILTER (WHERE ssl), count(*) FILTER (WHERE NOT ssl) FROM pg_stat_ssl \
-             JOIN pg_stat_activity USING (pid) WHERE application_name = 'rowhouse'",
+             JOIN pg_stat_activity USING (pid) WHERE application_name LIKE 'rowhouse %'",
             &[],
         )
         .expect("counts");

@@ -4,7 +4,7 @@
 //! [state]
 //! backend = "postgres"    # default "sqlite"; also for goals, unless [goals] says otherwise
 //! [state.postgres]
-//! url = "postgres://user:password@host:5432/database"   # or url_file, or the variable ROWHOUSE_POSTGRES_URL
+//! url = "postgres://user:password@host:5432/database"   # or url_file; the variable ROWHOUSE_POSTGRES_URL counts before both
 //! direct_url = "..."      # for migrations, where url leads to a pooler
 //! pooler = "transaction"  # or "session"; without it a pooler is recognised
 //! pool_size = 10
@@ -165,6 +165,16 @@ impl Backends {
         Ok((changed, lines))
     }
 
+    /// Where it stands which server that is.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn url_origin(&self) -> &'static str {
+        match &self.server {
+            _ if url_of_environment().is_some() => "the variable ROWHOUSE_POSTGRES_URL",
+            Some(ServerSection { url_file: Some(_), .. }) => "url_file",
+            _ => "url",
+        }
+    }
+
     /// Whether a domain is on a server.
     #[cfg(feature = "postgres")]
     pub(crate) fn is_on_server(&self, domain: &str) -> bool {
@@ -189,6 +199,7 @@ impl Backends {
             |message: &'static str| Error::new(ErrorKind::Invalid, message).at_path(&config_of(home));
         let url = match (&section.url, &section.url_file) {
             (Some(_), Some(_)) => return Err(invalid("[state.postgres] has both url and url_file")),
+            _ if let Some(url) = url_of_environment() => url,
             (Some(url), None) => url.clone(),
             (None, Some(file)) => {
                 let file = home.join(file);
@@ -196,13 +207,15 @@ impl Backends {
                 text.ok_or_else(|| {
                     Error::new(ErrorKind::NotFound, "there is no file with the URL of the server")
                         .at_path(&file)
+                        .advise("write the URL into it, readable for you alone, or correct url_file")
                 })?
             }
-            (None, None) => std::env::var(URL_VARIABLE).map_err(|_| {
-                invalid("a domain is on a PostgreSQL server, and nothing says where that is").advise(format!(
+            (None, None) => {
+                let error = invalid("a domain is on a PostgreSQL server, and nothing says where that is");
+                return Err(error.advise(format!(
                     "set url or url_file under [state.postgres], or the variable {URL_VARIABLE}"
-                ))
-            })?,
+                )));
+            }
         };
         let pool_size = section.pool_size.unwrap_or(POOL_SIZE);
         if !(1..=1000).contains(&pool_size) {
@@ -216,6 +229,12 @@ impl Backends {
             root_cert: section.root_cert.as_ref().map(|file| home.join(file)),
         }))
     }
+}
+
+/// One that is empty says nothing.
+#[cfg(feature = "postgres")]
+fn url_of_environment() -> Option<String> {
+    std::env::var(URL_VARIABLE).ok().filter(|url| !url.trim().is_empty())
 }
 
 // A URL holds a password.

@@ -27,7 +27,7 @@
 //! | `command` | the commands that a row names, as a shell takes them |
 //! | `runner` | threads, deadlines, panics |
 //! | `patience` | the first look at a place that may not answer |
-//! | `scope` | what the checks look at |
+//! | `scope`, `server` | what the checks look at: files, and a server where one is configured |
 //! | `checks` | one file for each group of checks |
 //!
 //! Invariants, and where they are tested:
@@ -51,6 +51,7 @@ mod patience;
 mod report;
 mod runner;
 mod scope;
+mod server;
 mod words;
 
 use std::path::Path;
@@ -128,7 +129,7 @@ pub fn list() -> Vec<CheckInfo> {
         about: check.about,
         per_database: matches!(check.run, Of::Database(_)),
     };
-    checks::ALL.iter().map(info).collect()
+    checks::all().map(info).collect()
 }
 
 /// Every command of `rowhouse` that a report can name, by words: for a test of the command line.
@@ -222,8 +223,12 @@ fn look(context: Context, options: &Options, on_row: &mut dyn FnMut(Made<'_>)) -
 fn tasks(context: &Arc<Context>) -> Vec<Task> {
     let is_home = matches!(context.place, scope::Place::Home { .. });
     let mut tasks = Vec::new();
-    for check in checks::ALL.iter().filter(|check| is_home || check.generic) {
-        if let Of::Home(run) = check.run {
+    let meant = |check: &&Definition| match check.run {
+        Of::Server(_) => context.server.is_some(),
+        _ => is_home || check.generic,
+    };
+    for check in checks::all().filter(meant) {
+        if let Of::Home(run) | Of::Server(run) = check.run {
             let context = context.clone();
             let id = format!("{}.{}", check.category, check.name);
             let left_alone =
@@ -240,7 +245,7 @@ fn tasks(context: &Arc<Context>) -> Vec<Task> {
         }
     }
     for (at, subject) in context.subjects.iter().enumerate() {
-        for check in checks::ALL.iter().filter(|check| is_home || check.generic) {
+        for check in checks::all().filter(meant) {
             if let Of::Database(run) = check.run {
                 let context = context.clone();
                 tasks.push(Task {
@@ -269,7 +274,7 @@ fn is_meant(task: &Task, word: &str) -> bool {
 fn refuse_unknown(tasks: &[Task], options: &Options) -> Result<()> {
     let is_known = |word: &str| {
         tasks.iter().any(|task| is_meant(task, word))
-            || checks::ALL.iter().any(|check| check.name == word || check.category == word)
+            || checks::all().any(|check| check.name == word || check.category == word)
     };
     match options.only.iter().chain(&options.skip).find(|word| !is_known(word)) {
         Some(word) => Err(Error::new(ErrorKind::Invalid, format!("there is no check {word:.64}"))

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use std::time::Instant;
 
 use super::finding::{Finding, is_damage};
+use super::server::OnServer;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::folder::Folder;
@@ -33,6 +34,8 @@ pub(super) struct Context {
     pub(super) deep: bool,
     pub(super) survey: Result<Survey>,
     pub(super) subjects: Vec<Subject>,
+    /// Where the home's configuration says that domains are on a server; an error when it cannot be followed.
+    pub(super) server: Option<Result<OnServer>>,
     who: OnceLock<Result<HomeHolders>>,
     processes: OnceLock<Vec<ProcessStatus>>,
 }
@@ -42,13 +45,17 @@ impl Context {
     pub(super) fn of_home(home: &Home, domains: &[Domain], deep: bool) -> Self {
         let folder = home.locate();
         let survey = RuntimeDbRegistry::new(home).survey();
-        let found = survey.as_ref().map(|survey| survey.databases.clone()).unwrap_or_default();
+        let server = OnServer::of(home, domains);
+        let is_there = |name: &str| matches!(&server, Some(Ok(server)) if server.has(name));
+        let mut found = survey.as_ref().map(|survey| survey.databases.clone()).unwrap_or_default();
+        // A file of a domain that is on a server is nobody's: see server.leftover.
+        found.retain(|info| !is_there(&info.name));
         let subjects = found.into_iter().map(|info| Subject {
             domain: domains.iter().find(|domain| domain.name() == info.name).cloned(),
             ..Subject::new(info.name.clone(), info.path.clone(), Some(info), deep)
         });
         let subjects = subjects.collect();
-        Self::new(Place::Home { home: home.clone(), folder }, survey, subjects, deep)
+        Self { server, ..Self::new(Place::Home { home: home.clone(), folder }, survey, subjects, deep) }
     }
 
     /// The same for a folder whose files are another program's.
@@ -84,7 +91,8 @@ impl Context {
     }
 
     fn new(place: Place, survey: Result<Survey>, subjects: Vec<Subject>, deep: bool) -> Self {
-        Self { place, deep, survey, subjects, who: OnceLock::new(), processes: OnceLock::new() }
+        let server = None;
+        Self { place, deep, survey, subjects, server, who: OnceLock::new(), processes: OnceLock::new() }
     }
 
     /// The folder that is looked at, as it was named.

@@ -18,12 +18,18 @@ use super::socket::look_up;
 use super::tls;
 use super::tries::random;
 use crate::error::{Error, ErrorKind, Result};
+use crate::runtime::unnamed_program;
 
 /// Longer than any server that can be reached takes to answer; one that cannot is not waited for longer, since another
 /// host may be next in the list.
 const LONGEST_CONNECT: Duration = Duration::from_secs(5);
 /// How long what was sent may stay without an answer of the other machine before the connection counts as lost.
 const LONGEST_SILENCE: Duration = Duration::from_secs(10);
+
+/// How a server's own lists call each connection: `rowhouse codex@build-7:4242`, the program, the machine, the process.
+pub(super) const NAME_PREFIX: &str = "rowhouse ";
+/// A server cuts longer ones (<https://www.postgresql.org/docs/current/runtime-config-logging.html>, `application_name`).
+const LONGEST_NAME: usize = 63;
 
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
@@ -44,7 +50,7 @@ impl Address {
         // The parser's error quotes what it could not read, which may be a part of the password.
         let mut config: Config = url.trim().parse().map_err(|_| {
             invalid("the URL of the PostgreSQL server cannot be read")
-                .advise("write it as postgres://user:password@host:5432/database")
+                .advise("write it as postgres://user@host:5432/database, with a colon and the password behind the user")
         })?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err(invalid("the URL of the PostgreSQL server names no host"));
@@ -73,7 +79,7 @@ impl Address {
         };
         config.ssl_mode(mode);
         if config.get_application_name().is_none() {
-            config.application_name(env!("CARGO_PKG_NAME"));
+            config.application_name(&own_name());
         }
         if config.get_tcp_user_timeout().is_none() {
             config.tcp_user_timeout(LONGEST_SILENCE);
@@ -90,8 +96,35 @@ impl Address {
     }
 
     /// By what errors call it.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether all its hosts are this machine: what is said to them goes over no network.
+    pub(crate) fn is_near(&self) -> bool {
+        is_near(&self.config)
+    }
+
+    /// How each of its hosts is called.
+    pub(super) fn names_of_hosts(&self) -> Vec<String> {
+        let database = database_of(&self.config);
+        hosts_of(&self.config).into_iter().map(|host| format!("postgres://{host}/{database}")).collect()
+    }
+
+    /// Connects to the one of its hosts that has this place in the list, whatever kind of server that is.
+    pub(super) fn connect_at(&self, at: usize, until: Instant) -> Result<(Client, Found), Failure> {
+        let mut config = (*self.config).clone();
+        config.target_session_attrs(TargetSessionAttrs::Any);
+        let own = config.get_connect_timeout().copied().unwrap_or(LONGEST_CONNECT);
+        let any = Self { config: Arc::new(config), ..self.clone() };
+        any.connect_to(at, self.tls()?.as_ref(), until.min(Instant::now() + own))
+    }
+
+    fn tls(&self) -> Result<Option<tls::Connector>, Failure> {
+        match self.config.get_ssl_mode() {
+            SslMode::Disable => Ok(None),
+            _ => tls::connector(self.roots.as_deref()).map(Some).map_err(Failure::told),
+        }
     }
 
     /// Whether another host may be the one that takes writes by now.
@@ -104,10 +137,7 @@ impl Address {
     /// # Errors
     /// Those of the last host that was tried.
     pub(super) fn connect(&self, until: Instant) -> Result<Reached, Failure> {
-        let tls = match self.config.get_ssl_mode() {
-            SslMode::Disable => None,
-            _ => Some(tls::connector(self.roots.as_deref()).map_err(Failure::told)?),
-        };
+        let tls = self.tls()?;
         let own = self.config.get_connect_timeout().copied().unwrap_or(LONGEST_CONNECT);
         let hosts = count_of_hosts(&self.config);
         let first = match self.config.get_load_balance_hosts() {
@@ -185,18 +215,36 @@ fn is_near(config: &Config) -> bool {
     hosts && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback)
 }
 
+fn own_name() -> String {
+    let (program, _) = unnamed_program();
+    let machine = rustix::system::uname();
+    let machine = machine.nodename().to_string_lossy();
+    // The process is what a person looks for: the program's name makes room for it.
+    let end = format!("@{}:{}", machine.split('.').next().unwrap_or_default(), std::process::id());
+    let room = LONGEST_NAME.saturating_sub(NAME_PREFIX.len() + end.len());
+    let program: String = program.chars().filter(char::is_ascii_graphic).take(room).collect();
+    format!("{NAME_PREFIX}{program}{end}")
+}
+
 fn name_of(config: &Config) -> String {
+    format!("postgres://{}/{}", hosts_of(config).join(","), database_of(config))
+}
+
+fn hosts_of(config: &Config) -> Vec<String> {
     let port = |at| port_of(config, at);
     let hosts = config.get_hosts().iter().enumerate().map(|(at, host)| match host {
         Host::Tcp(name) => format!("{name}:{}", port(at)),
         Host::Unix(path) => format!("{}:{}", path.display(), port(at)),
     });
-    let mut hosts: Vec<_> = hosts.collect();
+    let hosts: Vec<_> = hosts.collect();
     if hosts.is_empty() {
-        hosts = config.get_hostaddrs().iter().map(ToString::to_string).collect();
+        return config.get_hostaddrs().iter().map(ToString::to_string).collect();
     }
-    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
-    format!("postgres://{}/{database}", hosts.join(","))
+    hosts
+}
+
+fn database_of(config: &Config) -> &str {
+    config.get_dbname().or(config.get_user()).unwrap_or_default()
 }
 
 fn invalid(message: &'static str) -> Error {
@@ -230,6 +278,14 @@ mod tests {
         assert!(error.kind() == ErrorKind::Invalid && error.advice().is_some(), "{error}");
         // A host that is named as this machine and lies elsewhere.
         assert_eq!(mode("host=localhost hostaddr=10.0.0.9 user=a"), SslMode::Require);
+    }
+
+    #[test]
+    fn its_hosts_and_this_process_have_names() {
+        let all = Address::parse("postgres://ada:s3cret@one:6000,two:6001/agents", None).expect("an address");
+        assert_eq!(all.names_of_hosts(), ["postgres://one:6000/agents", "postgres://two:6001/agents"]);
+        let name = own_name();
+        assert!(name.len() <= LONGEST_NAME && name.ends_with(&format!(":{}", std::process::id())), "{name}");
     }
 
     #[test]

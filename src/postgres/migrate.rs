@@ -158,14 +158,29 @@ pub(super) fn bring_up_locked(
     Ok(())
 }
 
+/// What the schema of a domain is, beside what this program knows; `None` when nobody made it yet. The caller is in a
+/// transaction whose `search_path` is the schema.
+pub(super) fn inspect(
+    connection: &mut Connection,
+    domain: &Domain,
+    schema: &str,
+) -> Result<Option<State>, Failure> {
+    let record = history::read(connection, schema)?;
+    if !record.has_tables {
+        return Ok(None);
+    }
+    on_server(domain).and_then(|domain| compare(&domain, record)).map(Some).map_err(Failure::told)
+}
+
+fn compare(domain: &Domain, record: Record) -> Result<State> {
+    let Record { has_tables, meta, applied, .. } = record;
+    judge(domain, validate(domain)?, meta, &applied, || Ok(has_tables))
+}
+
 fn look(domain: &Domain, record: Record) -> Result<State, Failure> {
-    let judged = || {
-        let Record { has_tables, meta, applied, .. } = record;
-        let state = judge(domain, validate(domain)?, meta, &applied, || Ok(has_tables))?;
-        // One that may be read only is not opened at all: there is no place here that would refuse its writes.
-        state.access.refusal().map_or(Ok(state), Err)
-    };
-    judged().map_err(Failure::told)
+    // One that may be read only is not opened at all: there is no place here that would refuse its writes.
+    let judged = compare(domain, record).and_then(|state| state.access.refusal().map_or(Ok(state), Err));
+    judged.map_err(Failure::told)
 }
 
 fn apply(

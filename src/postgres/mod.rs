@@ -14,6 +14,7 @@
 //! | [`changes`], [`listener`] | whether something was committed, and hearing of it at once |
 //! | [`migrate`], [`history`] | the schema |
 //! | [`bulk`], [`moved`] | whole tables in one transaction; which moves between engines there were |
+//! | [`look`] | a look from outside: what a server and its operator's tables say |
 //!
 //! Invariants:
 //! 1. Writes are serializable: each is as if it had run alone, so a job that reads and then writes needs no lock, as in
@@ -39,6 +40,7 @@ mod failure;
 mod history;
 mod host;
 mod listener;
+pub(crate) mod look;
 mod migrate;
 pub(crate) mod moved;
 mod on_server;
@@ -56,4 +58,4 @@ mod value;
 pub(crate) use database::Database;
 pub(crate) use on_server::OnServer;
 pub(crate) use pooler::Pooler;
-pub(crate) use server::{Server, Settings, schema_of};
+pub(crate) use server::{OLDEST, Server, Settings, schema_of};

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
 
 /// The oldest release whose SQL is used here, as `server_version_num` counts.
-const OLDEST: i64 = 150_000;
+pub(crate) const OLDEST: i64 = 150_000;
 /// How long an opening program waits for a server that is not there: long enough for one that starts, or a standby that
 /// takes over; short enough for a person who mistyped a port.
 const LONGEST_FIRST_WAIT: Duration = Duration::from_secs(3);

@@ -21,6 +21,7 @@ mod log;
 mod open;
 mod pages;
 mod schema;
+mod server;
 mod settings;
 mod sidecars;
 mod threads;
@@ -45,6 +46,8 @@ pub(super) struct Definition {
 pub(super) enum Of {
     Home(fn(&Scope) -> Finding),
     Database(fn(&Scope, &Subject) -> Finding),
+    /// Only where the home's configuration names a server.
+    Server(fn(&Scope) -> Finding),
 }
 
 const fn of_home(
@@ -72,7 +75,11 @@ impl Definition {
 }
 
 /// In the order of a report.
-pub(super) const ALL: &[Definition] = &[
+pub(super) fn all() -> impl Iterator<Item = &'static Definition> {
+    ALL.iter().chain(server::ALL)
+}
+
+const ALL: &[Definition] = &[
     of_home("engine", "version", "SQLite in this program is free of known corruption bugs", engine::version)
         .generic(),
     of_home(
