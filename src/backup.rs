@@ -128,6 +128,8 @@ pub(crate) struct Candidate {
     pub(crate) durability: Option<Durability>,
     /// Why this process must not copy it.
     pub(crate) refusal: Option<Error>,
+    /// The server that it is on: there is no file of it here.
+    pub(crate) elsewhere: Option<String>,
 }
 
 /// Makes a backup.
@@ -154,9 +156,14 @@ pub(crate) fn make(
     let parent = target.parent.clone();
     let folder = Unfinished::begin(&target.parent, UNFINISHED)?;
     let mut left_out = Vec::new();
+    let is_elsewhere = candidates.iter().any(|candidate| candidate.elsewhere.is_some());
     let mut copied: Vec<Candidate> = Vec::new();
     let mut sources = Vec::new();
     for candidate in candidates {
+        if let Some(server) = &candidate.elsewhere {
+            left_out.push(candidate.on_server(server));
+            continue;
+        }
         let refusal = candidate.refusal.clone().map_or(Ok(()), Err);
         match refusal.and_then(|()| Source::open(&candidate.spec, options.wait)) {
             Ok(source) => {
@@ -165,6 +172,14 @@ pub(crate) fn make(
             }
             Err(error) => left_out.push(candidate.leave_out(error)?),
         }
+    }
+    // A folder without a database would look like a backup.
+    if let (true, Some(first)) = (sources.is_empty(), left_out.first().filter(|_| is_elsewhere)) {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("there is nothing here to copy: {}", first.reason),
+        )
+        .advise("back the server up with its own tools, such as pg_dump"));
     }
     let held = loop {
         match hold::one_instant(&mut sources) {
@@ -231,6 +246,15 @@ impl Candidate {
             return Err(error);
         }
         Ok(LeftOut { name: self.spec.domain.name().to_owned(), reason: error.to_string() })
+    }
+
+    /// What a server has is backed up there, by its own tools; that it is not in here is told each time.
+    fn on_server(&self, server: &str) -> LeftOut {
+        let name = self.spec.domain.name().to_owned();
+        let reason = format!(
+            "{name}: it is on {server}; back it up there: pg_dump --format=custom --schema=rowhouse_{name} --file={name}.dump URL"
+        );
+        LeftOut { name, reason }
     }
 
     /// Checks a copy, and makes it durable.

@@ -79,10 +79,15 @@ pub use maintenance::{
 pub use move_backend::{
     Backend, Lost, MoveOptions, MoveProgress, MoveReport, MoveStep, MovedTable, Unholdable,
 };
+#[cfg(feature = "postgres")]
+#[doc(hidden)]
+pub use postgres::name_of_url;
 pub use processes::ProcessState;
 pub use registry::{
     DatabaseInfo, DatabaseStats, Inspection, ProcessStats, RuntimeDbRegistry, SchemaMeta, Survey, TableSize,
 };
+#[cfg(feature = "agent")]
+pub use registry::{ServerDomain, ServerPlace, ServerSession, ServerStatus};
 /// Embeds a folder of SQL migrations as `&'static [Migration]`, in the order of their numbers.
 ///
 /// The folder is relative to the package's `Cargo.toml`; subfolders are searched too. Files are named

@@ -5,6 +5,8 @@
 
 mod file;
 mod inspect;
+#[cfg(feature = "agent")]
+pub(crate) mod server;
 mod stats;
 mod tables;
 
@@ -24,6 +26,8 @@ use crate::sqlite::holders::{self, Holder, write_lock_holder};
 use crate::sqlite::status_page::{self, ProcessStatus};
 use crate::sqlite::steps::StepStatus;
 pub use inspect::Inspection;
+#[cfg(feature = "agent")]
+pub use server::{ServerDomain, ServerPlace, ServerSession, ServerStatus};
 pub use stats::{DatabaseStats, ProcessStats};
 pub use tables::TableSize;
 
@@ -35,8 +39,12 @@ pub struct DatabaseInfo {
     pub name: String,
     /// The main file.
     pub path: PathBuf,
-    /// True when the main file is there.
+    /// True when the main file is there and is the database.
     pub present: bool,
+    /// Where it is instead, when the home's configuration says that it is on a server: then there is no file, and the sizes
+    /// below are 0. [`RuntimeDbRegistry::server`] asks for those.
+    #[cfg(feature = "agent")]
+    pub server: Option<ServerPlace>,
     /// Whether its program can be ready without it; `None` when no program declared it.
     pub role: Option<Role>,
     /// What its commits survive; `None` when no program declared it.
@@ -55,6 +63,16 @@ pub struct DatabaseInfo {
     pub wal_bytes: u64,
     /// Size of the shared-memory file.
     pub shm_bytes: u64,
+}
+
+impl DatabaseInfo {
+    /// True when it is on a server, not in a file.
+    pub fn is_on_server(&self) -> bool {
+        #[cfg(feature = "agent")]
+        return self.server.is_some();
+        #[cfg(not(feature = "agent"))]
+        false
+    }
 }
 
 /// The databases of a home, and what was found amiss while listing them.
@@ -145,8 +163,50 @@ impl RuntimeDbRegistry {
                 warnings.push(format!("registry.json names a database {name:?}, which is no domain's name"));
             }
         }
-        let databases = names.iter().map(|name| info(&home, name, &entries, &mut warnings)).collect();
+        #[cfg(feature = "agent")]
+        let moved = server::Moved::of(&home, &names, &mut warnings);
+        #[cfg(feature = "agent")]
+        names.extend(moved.names().cloned());
+        let told = |name: &String| {
+            #[cfg(feature = "agent")]
+            if let Some(place) = moved.place(name) {
+                return on_server(&home, name, place, &entries, &mut warnings);
+            }
+            info(&home, name, &entries, &mut warnings)
+        };
+        let databases = names.iter().map(told).collect();
         Ok(Survey { databases, warnings })
+    }
+
+    /// What the server says of the domains that the home's configuration puts there: sizes, rows, who is connected. `None`
+    /// when all are in files. Nothing is changed; it ends by `deadline`.
+    ///
+    /// ```
+    /// # fn main() -> rowhouse::Result<()> {
+    /// # use rowhouse::{Home, RuntimeDbRegistry};
+    /// # let folder = tempfile::tempdir().expect("a folder");
+    /// # let home = Home::at(folder.path());
+    /// let asked = RuntimeDbRegistry::new(&home).server(std::time::Duration::from_secs(2))?;
+    /// assert_eq!(asked, None, "this home keeps everything in files");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Invalid` for a configuration that cannot be followed, a wrong user or password; `Unsupported` when it names a server
+    /// and this program was built without one; `Io`, `NotFound`, `Busy` or `Timeout` of the server.
+    #[cfg(feature = "agent")]
+    pub fn server(&self, deadline: Duration) -> Result<Option<ServerStatus>> {
+        let home = match self.home.locate() {
+            Ok(home) => home,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        server::ask(
+            &home,
+            &[Domain::device_keys(), Domain::goals(), Domain::logs(), Domain::state()],
+            deadline,
+        )
     }
 
     /// Whether `registry.json` can be understood.
@@ -253,7 +313,8 @@ impl RuntimeDbRegistry {
         let home = self.home.locate()?;
         let path = home.database_path(name);
         let told = |error| holders::blame(error, &path, &home.lock_path(&format!("{name}.init")));
-        if !home.lock_path(&steps_lock(name)).exists() || check_database_file(&path)?.is_none() {
+        let is_here = || Ok::<_, Error>(check_database_file(&path)?.is_some() && !self.is_on_server(name)?);
+        if !home.lock_path(&steps_lock(name)).exists() || !is_here()? {
             return Ok(Vec::new());
         }
         inspect::steps(&path).map_err(|error| blame_file_system(told(error), &path).in_database(name, &path))
@@ -317,8 +378,8 @@ impl RuntimeDbRegistry {
     /// # Errors
     /// As for [`list`](Self::list).
     pub fn who(&self) -> Result<HomeHolders> {
-        let names = self.list()?.into_iter().map(|database| database.name).collect();
-        self.look_who(names)
+        let in_files = self.list()?.into_iter().filter(|database| !database.is_on_server());
+        self.look_who(in_files.map(|database| database.name).collect())
     }
 
     /// The same as [`who`](Self::who) for one database.
@@ -346,6 +407,10 @@ impl RuntimeDbRegistry {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(HomeHolders::of_no_home()),
             Err(error) => Err(error),
         }
+    }
+
+    fn is_on_server(&self, name: &str) -> Result<bool> {
+        Ok(self.list()?.iter().any(|found| found.name == name && found.is_on_server()))
     }
 
     /// The process that is inside a write transaction of a database right now, where the system tells (Linux).
@@ -398,6 +463,34 @@ fn database_files(folder: &Path, warnings: &mut Vec<String>) -> Result<BTreeSet<
     Ok(names)
 }
 
+/// One that is not in a file. What lies in the file's place is nobody's, and is told.
+#[cfg(feature = "agent")]
+fn on_server(
+    home: &PreparedHome,
+    name: &str,
+    place: ServerPlace,
+    entries: &serde_json::Map<String, serde_json::Value>,
+    warnings: &mut Vec<String>,
+) -> DatabaseInfo {
+    let info = info(home, name, entries, &mut Vec::new());
+    if info.present {
+        warnings.push(format!("{} {}", info.path.display(), server::NOT_READ));
+    }
+    // What the registry says is of the file that was here.
+    DatabaseInfo {
+        present: false,
+        server: Some(place),
+        schema_version: None,
+        program: None,
+        program_version: None,
+        written_at: None,
+        main_bytes: 0,
+        wal_bytes: 0,
+        shm_bytes: 0,
+        ..info
+    }
+}
+
 fn info(
     home: &PreparedHome,
     name: &str,
@@ -422,6 +515,8 @@ fn info(
     DatabaseInfo {
         name: name.to_owned(),
         present: main.is_ok(),
+        #[cfg(feature = "agent")]
+        server: None,
         role: entry.and_then(|entry| file::field(entry, "role")),
         durability: entry.and_then(|entry| file::field(entry, "durability")),
         schema_version: entry.and_then(|entry| file::field(entry, "schema_version")),

@@ -24,6 +24,7 @@ use crate::domain::{Domain, OnDamage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{Home, PreparedHome};
 use crate::presence::{Alone, Presence};
+use crate::registry::RuntimeDbRegistry;
 use crate::runtime;
 use crate::sqlite::connect::Spec;
 use crate::sqlite::damage::{DamageReport, KeptRows};
@@ -65,7 +66,7 @@ pub fn plan(home: &Home, domains: &[Domain], name: Option<&str>) -> Result<Vec<F
         Err(error) => return Err(error),
     };
     let mut findings = Vec::new();
-    for domain in chosen(domains, name)? {
+    for domain in here(home, chosen(domains, name)?, name)? {
         let spec = spec(domain, &folder, &Presence::default());
         if let Some(mut found) = spec.named(spec.find_damage())? {
             if !found.unfinished && found.action == OnDamage::Salvage {
@@ -107,7 +108,7 @@ pub fn apply(home: &Home, domains: &[Domain], name: Option<&str>) -> Result<Vec<
             .advise("close it, or let it repair the database: an open runtime does so by itself"));
     };
     let mut done = Vec::new();
-    for domain in chosen(domains, name)? {
+    for domain in here(home, chosen(domains, name)?, name)? {
         let spec = spec(domain, &folder, &Presence::default());
         done.extend(spec.named(spec.repair(Instant::now() + INIT_WAIT))?);
     }
@@ -123,6 +124,22 @@ fn chosen<'a>(domains: &'a [Domain], name: Option<&str>) -> Result<Vec<&'a Domai
             Err(Error::new(ErrorKind::NotFound, format!("this program has no domain {name:.32}")))
         }
         _ => Ok(chosen),
+    }
+}
+
+/// Those that are in files. One that was asked for by name and is on a server is an error.
+fn here<'a>(home: &Home, chosen: Vec<&'a Domain>, name: Option<&str>) -> Result<Vec<&'a Domain>> {
+    let known = RuntimeDbRegistry::new(home).list()?;
+    let is_there =
+        |domain: &&Domain| known.iter().any(|known| known.name == domain.name() && known.is_on_server());
+    let (there, here): (Vec<_>, Vec<_>) = chosen.into_iter().partition(is_there);
+    match (there.first(), name) {
+        (Some(domain), Some(_)) => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("{} is on a PostgreSQL server, not in a file", domain.name()),
+        )
+        .advise("`rowhouse doctor --only server` tells of damage there; bring it back from a backup of the server")),
+        _ => Ok(here),
     }
 }
 

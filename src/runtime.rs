@@ -976,16 +976,29 @@ fn candidates(
     for known in RuntimeDbRegistry::new(home).list()? {
         let spec = on_disk(&Domain::new(&known.name));
         let (role, durability) = (known.role, known.durability);
-        found.insert(known.name, Candidate { spec, role, durability, refusal: None });
+        let elsewhere = elsewhere(&known);
+        found.insert(known.name, Candidate { spec, role, durability, refusal: None, elsewhere });
     }
     for (domain, database) in declared {
         domain.check()?;
         let (role, durability) = (Some(domain.role()), Some(domain.durability));
         let refusal = database.as_ref().and_then(Database::refuses_backup);
         let spec = database.map_or_else(|| on_disk(&domain), |database| database.spec().clone());
-        found.insert(domain.name, Candidate { spec, role, durability, refusal });
+        let elsewhere = found.remove(domain.name()).and_then(|known: Candidate| known.elsewhere);
+        found.insert(domain.name, Candidate { spec, role, durability, refusal, elsewhere });
     }
     Ok(found.into_values().collect())
+}
+
+/// On which server it is, when it is not here.
+fn elsewhere(known: &crate::registry::DatabaseInfo) -> Option<String> {
+    #[cfg(feature = "agent")]
+    return known.server.as_ref().map(|place| place.server.clone());
+    #[cfg(not(feature = "agent"))]
+    {
+        let _ = known;
+        None
+    }
 }
 
 /// Those of the candidates that were asked for, or all that have a file.
@@ -994,7 +1007,21 @@ fn chosen(
     folder: &PreparedHome,
     options: &MaintainOptions,
 ) -> Result<Vec<maintenance::Candidate>> {
-    let is_there = |candidate: &Candidate| std::fs::symlink_metadata(&candidate.spec.path).is_ok();
+    let asked_for =
+        |candidate: &&Candidate| options.databases.iter().any(|name| name == candidate.spec.domain.name());
+    if let Some((candidate, server)) = found
+        .iter()
+        .filter(asked_for)
+        .find_map(|candidate| Some((candidate, candidate.elsewhere.as_deref()?)))
+    {
+        let message = format!("{} is on {server}, not in a file", candidate.spec.domain.name());
+        return Err(Error::new(ErrorKind::Unsupported, message).advise(
+            "the server gives space back by itself (autovacuum); VACUUM FULL there writes its tables anew",
+        ));
+    }
+    let is_there = |candidate: &Candidate| {
+        candidate.elsewhere.is_none() && std::fs::symlink_metadata(&candidate.spec.path).is_ok()
+    };
     let present: Vec<_> = found.into_iter().filter(is_there).collect();
     let named = |name: &str| present.iter().any(|candidate| candidate.spec.domain.name() == name);
     if let Some(missing) = options.databases.iter().find(|name| !named(name)) {

@@ -388,6 +388,24 @@ fn a_slot_that_nobody_reads_and_an_autovacuum_that_is_off_are_named() {
     names_only(&examine(home.path()), "server.vacuum", Status::Warning, "autovacuum is off");
 }
 
+#[test]
+fn a_pooler_is_recognised_and_needs_a_way_past_it() {
+    let place = Place::new();
+    let through = engines::bouncer::shared().url(&place.database);
+    let with = |direct: Option<String>| {
+        let direct = direct.map(|url| format!("direct_url = \"{url}\"\n")).unwrap_or_default();
+        let text =
+            format!("[state]\nbackend = \"postgres\"\n[state.postgres]\nurl = \"{through}\"\n{direct}");
+        std::fs::write(place.home.path().join("config.toml"), text).expect("written");
+        place.report()
+    };
+    names_only(&with(None), "server.pooler", Status::Warning, "no way past");
+    names_only(&with(Some(through.clone())), "server.pooler", Status::Warning, "pooler as well");
+    let report = with(Some(shared().url("app", &place.database)));
+    is_sound(&report);
+    assert!(row(&report, "server.pooler").summary.contains("go past it"), "{report:#?}");
+}
+
 /// A page that the disk gave back otherwise than it was written.
 #[test]
 fn a_page_that_the_server_found_damaged_is_named() {

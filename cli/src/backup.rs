@@ -16,7 +16,7 @@ use crate::table::Table;
 
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  rowhouse backup\n  rowhouse backup --keep 7\n  rowhouse backup /mnt/usb/monday\n  rowhouse backup --json | jq -r .folder\n\nPrograms may go on writing. Every copy is one file that opens alone; manifest.json has its SHA-256. Nothing has the\nfolder's name before all of it is complete."
+    after_help = "Examples:\n  rowhouse backup\n  rowhouse backup --keep 7\n  rowhouse backup /mnt/usb/monday\n  rowhouse backup --json | jq -r .folder\n\nPrograms may go on writing. Every copy is one file that opens alone; manifest.json has its SHA-256. Nothing has the\nfolder's name before all of it is complete. What is on a PostgreSQL server is not in it, which is told each time: back that up\nthere (pg_dump)."
 )]
 pub(crate) struct BackupArguments {
     /// The folder to make; default: one named after the time, in the home's backups/

@@ -7,6 +7,7 @@
 
 mod file;
 mod limits;
+mod server;
 mod settings;
 
 use std::fmt::Write;
@@ -47,7 +48,12 @@ Examples:
 
 A flag comes before the environment, that before a file, that before the default; only the levels of the log are taken
 from the home's config.toml before RUST_LOG, so that they can be changed while programs run. Limits are those of the
-library: a program may set others for itself. Secrets are not shown.")]
+library: a program may set others for itself. Secrets are not shown: of a server's URL the host and the database.
+
+In the home's config.toml `backend = \"postgres\"` under [state] puts threads and goals on a server ([goals] may say
+otherwise). Under [state.postgres]: url, or url_file, a file that holds it; direct_url, past a pooler, for migrations;
+pool_size (default 10), connections of each process; pooler, for one that is not recognised; root_cert, the certificates to trust, as PEM. The variable
+ROWHOUSE_POSTGRES_URL counts before url and url_file.")]
     Show {
         /// Also say what decided each value, and what that took precedence over
         #[arg(long)]
@@ -167,11 +173,17 @@ impl Configuration {
             settings::color(given.color, variable),
             settings::pager(variable),
         ];
+        all.extend(server::settings(own.as_ref(), variable, &mut problems).map(Some));
         all.extend(limits::defaults().map(Some));
         let mut unknown = Vec::new();
-        for (file, known) in [(&user, "home"), (&own, "logs.level")] {
+        let of_home: Vec<_> = std::iter::once("logs.level").chain(server::NAMES).collect();
+        for (file, known) in [(&user, &["home"][..]), (&own, &of_home)] {
             let Some(file) = file else { continue };
-            unknown.extend(file.unknown(known).map(|name| Unknown { name, file: file.path.clone() }));
+            unknown.extend(
+                file.unknown(known)
+                    .filter(|name| file.of != "home" || !server::is_backend(name))
+                    .map(|name| Unknown { name, file: file.path.clone() }),
+            );
         }
         Self {
             schema_version: SCHEMA_VERSION,

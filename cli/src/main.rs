@@ -21,6 +21,7 @@ mod memories;
 #[cfg(feature = "postgres")]
 mod migrate_backend;
 mod moment;
+mod on_server;
 mod open;
 mod output;
 mod pager;

@@ -11,6 +11,7 @@ use rowhouse::{
 };
 
 use crate::bench::count;
+use crate::on_server;
 use crate::output::{self, Output};
 use crate::signals;
 use crate::table::Table;
@@ -46,6 +47,7 @@ pub(crate) fn maintain(home: &Home, arguments: &MaintainArguments, output: &Outp
     let report = signals::interruptible(|| builder(home).maintain(&options, &mut |now| progress.show(now)));
     progress.bar.finish_and_clear();
     let report = report?;
+    on_server::tell(home, "the server gives space back by itself (autovacuum)")?;
     if output.is_json() {
         return output.document(&report);
     }
@@ -67,6 +69,7 @@ pub(crate) fn compact(home: &Home, arguments: &CompactArguments, output: &Output
     let report = signals::interruptible(|| builder(home).compact(&options, &mut |now| progress.show(now)));
     progress.bar.finish_and_clear();
     let report = report?;
+    on_server::tell(home, "VACUUM FULL there writes its tables anew")?;
     if output.is_json() { output.document(&report) } else { output.text(&compacted(&report)) }
 }
 

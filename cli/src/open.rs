@@ -53,6 +53,14 @@ pub(crate) fn holds(home: &Home, database: &str) -> rowhouse::Result<bool> {
     Ok(RuntimeDbRegistry::new(home).list()?.iter().any(|found| found.name == database && found.present))
 }
 
+/// The same, also where the database is on a server.
+///
+/// # Errors
+/// Of the registry; of a configuration that cannot be followed.
+pub(crate) fn has(home: &Home, domain: &Domain) -> rowhouse::Result<bool> {
+    Ok(domain.is_on_server(home)? || holds(home, domain.name())?)
+}
+
 /// A runtime with this domain alone: a home that may not be written need not hold the others. Its warnings are told.
 ///
 /// # Errors
@@ -63,7 +71,7 @@ pub(crate) fn existing(
     missing: &'static str,
     advice: &'static str,
 ) -> rowhouse::Result<Opened> {
-    if !domain.is_on_server(home)? && !holds(home, domain.name())? {
+    if !has(home, &domain)? {
         return Err(Error::new(ErrorKind::NotFound, missing).at_path(home.path()).advise(advice));
     }
     or_new(home, domain)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use rowhouse::{Error, ErrorKind, Home, HomeOrigin, RuntimeDbRegistry};
+use rowhouse::{Error, ErrorKind, Home, HomeOrigin, RuntimeDbRegistry, ServerPlace};
 use serde::Serialize;
 
 use crate::output::{self, Output};
@@ -36,8 +36,11 @@ struct Document<'d> {
 #[derive(Serialize)]
 struct File {
     name: String,
-    path: PathBuf,
+    /// Nothing for one that is on a server.
+    path: Option<PathBuf>,
     present: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<ServerPlace>,
 }
 
 #[derive(Serialize)]
@@ -50,8 +53,9 @@ pub(crate) fn run(home: &Home, arguments: &PathArguments, output: &Output) -> Re
     let databases = RuntimeDbRegistry::new(home).list()?;
     let files = databases.into_iter().map(|found| File {
         name: found.name,
-        path: found.path,
+        path: found.server.is_none().then_some(found.path),
         present: found.present,
+        server: found.server,
     });
     let mut files: Vec<_> = files.collect();
     if let Some(name) = &arguments.database {
@@ -62,6 +66,17 @@ pub(crate) fn run(home: &Home, arguments: &PathArguments, output: &Output) -> Re
                 .advise("`rowhouse status` lists those that are there")
                 .into());
         }
+    }
+    if let (Some(name), Some(place)) =
+        (&arguments.database, files.first().and_then(|file| file.server.as_ref()))
+    {
+        let message = format!(
+            "{name} has no file: it is on the server {}, in the schema {}",
+            place.server, place.schema
+        );
+        return Err(Error::new(ErrorKind::Unsupported, message)
+            .advise("psql opens it, with the URL of the home's config.toml; `rowhouse status` says how large it is")
+            .into());
     }
     let others = home.others()?;
     if output.is_json() {
@@ -80,7 +95,7 @@ pub(crate) fn run(home: &Home, arguments: &PathArguments, output: &Output) -> Re
         output::warn(&format!("another home of yours holds databases too: {}", other.path().display()));
     }
     let path = match (&arguments.database, files.first()) {
-        (Some(_), Some(file)) => &file.path,
+        (Some(_), Some(File { path: Some(path), .. })) => path,
         _ => home.path(),
     };
     output.text(&format!("{}\n", path.display()))

@@ -62,7 +62,7 @@ pub(crate) fn import(home: &Home, arguments: &ImportHomeArguments, output: &Outp
     let builder = Runtime::builder(home.clone()).domain(Domain::state());
     let runtime = if !arguments.dry_run {
         builder.domain(Domain::goals()).open()?
-    } else if open::holds(home, "state")? {
+    } else if open::has(home, &Domain::state())? {
         builder.open()?
     } else {
         // To look creates nothing.
@@ -88,7 +88,8 @@ fn threads_of(home: &Home) -> rowhouse::Result<Runtime> {
         drop(open::state(home)?);
     }
     let builder = Runtime::builder(home.clone()).domain(Domain::state());
-    if open::holds(home, "goals")? { builder.domain(Domain::goals()).open() } else { builder.open() }
+    let goals = Domain::goals();
+    if open::has(home, &goals)? { builder.domain(goals).open() } else { builder.open() }
 }
 
 fn exported(report: &ExportReport) -> String {

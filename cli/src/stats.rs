@@ -117,7 +117,11 @@ fn text(databases: &[DatabaseStats], home: &Home) -> String {
         let name = &database.info.name;
         if database.processes.is_empty() {
             let mut cells = vec![String::from("-"); columns.len()];
-            (cells[0], cells[2]) = (name.clone(), "nobody has it open".to_owned());
+            let said = match &database.info.server {
+                Some(place) => format!("on {}: see rowhouse who", place.server),
+                None => "nobody has it open".to_owned(),
+            };
+            (cells[0], cells[2]) = (name.clone(), said);
             table.row(&cells);
         }
         for process in &database.processes {
@@ -165,8 +169,7 @@ fn row(table: &mut Table, name: &str, pid: &str, program: &str, stats: &Stats) {
 
 fn files(databases: &[DatabaseStats]) -> String {
     let mut table = Table::new(&["database", "size", "log", "index"]).right(&[1, 2, 3]);
-    for database in databases {
-        let info = &database.info;
+    for info in databases.iter().map(|database| &database.info).filter(|info| !info.is_on_server()) {
         let sizes =
             [info.main_bytes, info.wal_bytes, info.shm_bytes].map(|bytes| ByteSize::b(bytes).to_string());
         let [main, log, index] = sizes;

@@ -1,4 +1,5 @@
-//! `rowhouse status`: the databases of a home, as the registry knows them. Opens none of them but those with steps.
+//! `rowhouse status`: the databases of a home, as the registry knows them. Opens none of them but those with steps; a server
+//! that has some of them is asked.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +7,12 @@ use anyhow::Result;
 use bytesize::ByteSize;
 use clap::Args;
 use rowhouse::{
-    DatabaseInfo, Durability, Error, ErrorKind, Home, Role, RuntimeDbRegistry, StepState, StepStatus, Survey,
+    DatabaseInfo, Durability, Error, ErrorKind, Home, Role, RuntimeDbRegistry, ServerStatus, StepState,
+    StepStatus, Survey,
 };
 use serde::Serialize;
 
+use crate::on_server;
 use crate::output::{self, Output};
 use crate::table::{Table, age};
 
@@ -27,6 +30,9 @@ struct Document<'d> {
     databases: &'d [DatabaseInfo],
     /// By database: steps that a program had to do in it.
     steps: &'d BTreeMap<String, Vec<StepStatus>>,
+    /// What the server says that has some of them; nothing where none has, or it does not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<ServerStatus>,
     warnings: &'d [String],
 }
 
@@ -42,6 +48,8 @@ pub(crate) fn run(home: &Home, arguments: &StatusArguments, output: &Output) -> 
             Err(error) => warnings.push(format!("how far the steps are could not be read: {error}")),
         }
     }
+    let shown: Vec<_> = databases.iter().filter(|entry| wanted(&entry.name)).cloned().collect();
+    let server = on_server::ask(home, &shown, &mut warnings);
     for warning in &warnings {
         output::warn(warning);
     }
@@ -53,19 +61,21 @@ pub(crate) fn run(home: &Home, arguments: &StatusArguments, output: &Output) -> 
                 .into());
         }
     }
-    databases.retain(|entry| wanted(&entry.name));
+    databases = shown;
     if output.is_json() {
         return output.document(&Document {
             home: home.path(),
             databases: &databases,
             steps: &steps,
+            server,
             warnings: &warnings,
         });
     }
     if databases.is_empty() {
         return output.text(&format!("no databases in {} yet\n", home.path().display()));
     }
-    output.text(&(table(&databases) + &unfinished(&steps)))
+    let there = on_server::text(&databases, server.as_ref());
+    output.text(&(table(&databases) + &unfinished(&steps) + &there))
 }
 
 /// A line for each step that is not done.
@@ -93,7 +103,11 @@ pub(crate) fn table(databases: &[DatabaseInfo]) -> String {
             .fit(output::width(), 4, &[5, 2, 1, 4]);
     let now = jiff::Timestamp::now();
     for entry in databases {
-        let size = |bytes| if entry.present { ByteSize::b(bytes).to_string() } else { "absent".to_owned() };
+        let size = |bytes| match entry.present {
+            true => ByteSize::b(bytes).to_string(),
+            false if entry.is_on_server() => "on a server".to_owned(),
+            false => "absent".to_owned(),
+        };
         let program = entry.program.as_ref().map_or_else(dash, |program| {
             format!("{program} {}", entry.program_version.as_deref().unwrap_or_default())
         });

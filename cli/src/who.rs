@@ -1,4 +1,5 @@
-//! `rowhouse who`: which processes use the databases of a home, and what for. Opens no database and takes no lock.
+//! `rowhouse who`: which processes use the databases of a home, and what for. Opens no database and takes no lock; a server
+//! that has some of them is asked who is connected.
 
 use std::path::{Path, PathBuf};
 
@@ -6,12 +7,13 @@ use anyhow::Result;
 use bytesize::ByteSize;
 use clap::Args;
 use rowhouse::{
-    DatabaseLock, DatabaseProcess, DeletedFile, Error, ErrorKind, Folder, Holder, HomeHolders, ProcessState,
-    RuntimeDbRegistry,
+    DatabaseInfo, DatabaseLock, DatabaseProcess, DeletedFile, Error, ErrorKind, Folder, Holder, HomeHolders,
+    ProcessState, RuntimeDbRegistry, ServerStatus,
 };
 use serde::Serialize;
 
 use crate::arguments::Arguments;
+use crate::on_server;
 use crate::output::{self, BAD, DIM, Output, paint};
 use crate::table::{Table, age};
 
@@ -40,22 +42,45 @@ struct Document<'d> {
     home: &'d Path,
     #[serde(flatten)]
     holders: &'d HomeHolders,
+    /// Who is connected to the server that has some of its databases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server: Option<ServerStatus>,
 }
 
 pub(crate) fn run(all: &Arguments, arguments: &WhoArguments, output: &Output) -> Result<()> {
     let name = arguments.database.as_deref();
+    let (mut server, mut here) = (None, true);
     let (place, holders) = if let Some(dir) = &arguments.dir {
         of_folder(&Folder::find(dir)?, name)?
     } else {
         let home = all.home()?;
         let registry = RuntimeDbRegistry::new(&home);
-        let holders = name.map_or_else(|| registry.who(), |name| registry.who_has(name))?;
+        let mut listed = registry.list()?;
+        listed.retain(|database| name.is_none_or(|name| name == database.name));
+        // Of one that is on a server nobody has a file.
+        here = listed.is_empty() || !listed.iter().all(DatabaseInfo::is_on_server);
+        let mut warnings = Vec::new();
+        server = on_server::ask(&home, &listed, &mut warnings);
+        for warning in &warnings {
+            output::warn(warning);
+        }
+        let holders = match name {
+            Some(name) if here => registry.who_has(name)?,
+            _ => registry.who()?,
+        };
         (home.path().to_owned(), holders)
     };
-    if output.is_json() {
-        return output.document(&Document { home: &place, holders: &holders });
+    let mut holders = holders;
+    if !here {
+        holders.databases.clear();
     }
-    output.text(&text(&holders, name, &place, jiff::Timestamp::now()))
+    if output.is_json() {
+        return output.document(&Document { home: &place, holders: &holders, server });
+    }
+    let files = if here { text(&holders, name, &place, jiff::Timestamp::now()) } else { String::new() };
+    let sessions = server.as_ref().map_or_else(String::new, on_server::sessions);
+    let between = if files.is_empty() || sessions.is_empty() { "" } else { "\n" };
+    output.text(&format!("{files}{between}{sessions}"))
 }
 
 fn of_folder(folder: &Folder, name: Option<&str>) -> rowhouse::Result<(PathBuf, HomeHolders)> {

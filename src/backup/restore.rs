@@ -112,6 +112,7 @@ pub(crate) fn restore(
         warnings,
     };
     let names: Vec<_> = manifest.databases.iter().map(|database| database.name.clone()).collect();
+    refuse_on_server(home, &names)?;
     if options.dry_run {
         match home.locate() {
             Ok(folder) => {
@@ -150,6 +151,21 @@ pub(crate) fn restore(
         report.warnings.push(format!("the registry could not be written: {error}"));
     }
     Ok(report)
+}
+
+/// A file of a domain that the configuration puts on a server would lie there, and nobody would read it.
+fn refuse_on_server(home: &Home, names: &[String]) -> Result<()> {
+    let known = RuntimeDbRegistry::new(home).list()?;
+    let Some(there) = known.iter().find(|known| known.is_on_server() && names.contains(&known.name)) else {
+        return Ok(());
+    };
+    let message = format!(
+        "the backup holds {}, which the configuration of this home puts on a PostgreSQL server",
+        there.name
+    );
+    Err(Error::new(ErrorKind::Conflict, message).at_path(home.path()).advise(
+        "restore it into another home (--home), and move it to the server from there; or take `backend` out of config.toml first",
+    ))
 }
 
 impl RestoreReport {

@@ -46,10 +46,9 @@ impl Context {
         let folder = home.locate();
         let survey = RuntimeDbRegistry::new(home).survey();
         let server = OnServer::of(home, domains);
-        let is_there = |name: &str| matches!(&server, Some(Ok(server)) if server.has(name));
         let mut found = survey.as_ref().map(|survey| survey.databases.clone()).unwrap_or_default();
         // A file of a domain that is on a server is nobody's: see server.leftover.
-        found.retain(|info| !is_there(&info.name));
+        found.retain(|info| !info.is_on_server());
         let subjects = found.into_iter().map(|info| Subject {
             domain: domains.iter().find(|domain| domain.name() == info.name).cloned(),
             ..Subject::new(info.name.clone(), info.path.clone(), Some(info), deep)

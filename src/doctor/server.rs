@@ -14,10 +14,6 @@ impl OnServer {
     pub(super) fn of(home: &Home, domains: &[Domain]) -> Option<Result<Self>> {
         Backends::of(home.path(), domains.iter().map(Domain::name)).err().map(Err)
     }
-
-    pub(super) fn has(&self, _: &str) -> bool {
-        match *self {}
-    }
 }
 
 #[cfg(feature = "postgres")]
@@ -56,10 +52,6 @@ mod named {
                 Ok(Some(Self { settings, origin, name, is_near, domains, look: OnceLock::new() }))
             };
             read().transpose()
-        }
-
-        pub(in super::super) fn has(&self, domain: &str) -> bool {
-            self.domains.iter().any(|there| there.name() == domain)
         }
 
         /// What was seen: by the first check that asks, for all of them.

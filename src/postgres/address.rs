@@ -79,7 +79,7 @@ impl Address {
         };
         config.ssl_mode(mode);
         if config.get_application_name().is_none() {
-            config.application_name(&own_name());
+            config.application_name(own_name());
         }
         if config.get_tcp_user_timeout().is_none() {
             config.tcp_user_timeout(LONGEST_SILENCE);
@@ -112,7 +112,7 @@ impl Address {
     }
 
     /// Connects to the one of its hosts that has this place in the list, whatever kind of server that is.
-    pub(super) fn connect_at(&self, at: usize, until: Instant) -> Result<(Client, Found), Failure> {
+    pub(super) fn connect_at(&self, at: usize, until: Instant) -> Result<Reached, Failure> {
         let mut config = (*self.config).clone();
         config.target_session_attrs(TargetSessionAttrs::Any);
         let own = config.get_connect_timeout().copied().unwrap_or(LONGEST_CONNECT);

@@ -59,3 +59,9 @@ pub(crate) use database::Database;
 pub(crate) use on_server::OnServer;
 pub(crate) use pooler::Pooler;
 pub(crate) use server::{OLDEST, Server, Settings, schema_of};
+
+/// How the server of a URL is called: without user and password. `None` for one that cannot be read.
+#[doc(hidden)]
+pub fn name_of_url(url: &str) -> Option<String> {
+    address::Address::parse(url, None).ok().map(|address| address.name().to_owned())
+}

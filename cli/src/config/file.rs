@@ -48,10 +48,11 @@ impl ConfigFile {
 
     /// The value of a setting, by its name with dots; of what is no text, how it would be written.
     pub(super) fn get(&self, name: &str) -> Option<String> {
-        let (table, key) = match name.split_once('.') {
-            Some((table, key)) => (self.settings.get(table)?.as_table()?, key),
-            None => (&self.settings, name),
-        };
+        let (tables, key) = name.rsplit_once('.').map_or((None, name), |(tables, key)| (Some(tables), key));
+        let mut table = &self.settings;
+        for inner in tables.into_iter().flat_map(|tables| tables.split('.')) {
+            table = table.get(inner)?.as_table()?;
+        }
         let value = table.get(key)?;
         Some(match value {
             Value::String(text) => text.clone(),
@@ -59,11 +60,11 @@ impl ConfigFile {
         })
     }
 
-    /// The names of the settings that it holds besides this one.
-    pub(super) fn unknown(&self, known: &'static str) -> impl Iterator<Item = String> {
+    /// The names of the settings that it holds besides these.
+    pub(super) fn unknown(&self, known: &[&'static str]) -> impl Iterator<Item = String> {
         let mut names = Vec::new();
         collect("", &self.settings, &mut names);
-        names.into_iter().filter(move |name| name != known)
+        names.into_iter().filter(|name| !known.contains(&name.as_str()))
     }
 }
 

@@ -154,6 +154,10 @@ fn look(
     cleaner: &Cleaner,
 ) -> Database {
     let name = &stats.info.name;
+    if let Some(place) = stats.info.server.clone() {
+        let why = format!("it is on {}, in the schema {}", place.server, place.schema);
+        return Database { stats, inspection: None, tables: Err(why), log };
+    }
     if !stats.info.present {
         return Database { stats, inspection: None, tables: Err("there is no file yet".to_owned()), log };
     }

@@ -75,7 +75,7 @@ fn databases(facts: &Facts) -> String {
         vec![
             info.name.clone(),
             schema.map_or_else(dash, |version| version.to_string()),
-            size(info.main_bytes),
+            if info.is_on_server() { "on a server".to_owned() } else { size(info.main_bytes) },
             free.map_or_else(dash, |bytes| size(u64::try_from(bytes).unwrap_or(0))),
             size(info.wal_bytes),
             database.stats.processes.len().to_string(),
@@ -104,8 +104,9 @@ fn databases(facts: &Facts) -> String {
 
 fn tables(facts: &Facts) -> String {
     let mut text = String::new();
-    for database in facts.databases.iter().filter(|database| database.stats.info.present).take(MOST_DATABASES)
-    {
+    let is_somewhere =
+        |database: &&Database| database.stats.info.present || database.stats.info.is_on_server();
+    for database in facts.databases.iter().filter(is_somewhere).take(MOST_DATABASES) {
         let name = &database.stats.info.name;
         let _ = writeln!(text, "<h3>{}</h3>", Text(name));
         match &database.tables {

@@ -1,6 +1,7 @@
 //! What goes into the archive.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::Result;
 use rowhouse::doctor;
@@ -11,6 +12,9 @@ use serde::{Serialize, Serializer};
 use crate::arguments::Given;
 use crate::clean::Cleaner;
 use crate::config::Configuration;
+
+/// How long a server is waited for.
+const SERVER: Duration = Duration::from_secs(2);
 
 /// A file of the archive.
 #[derive(Serialize)]
@@ -103,6 +107,11 @@ pub(super) fn gather(home: &rowhouse::Result<Home>, given: Given<'_>, log_rows: 
             of(&|registry| databases(registry)),
         ),
         entry("stats.json", "what each process counted", of(&|registry| value(&registry.stats()?))),
+        entry(
+            "server.json",
+            "the PostgreSQL server that has some of them: sizes, who is connected",
+            of(&|registry| value(&registry.server(SERVER)?)),
+        ),
         entry("who.json", "which processes use the databases", of(&|registry| value(&registry.who()?))),
     ];
     let examined = at

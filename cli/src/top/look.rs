@@ -104,7 +104,8 @@ impl Watch {
             all.merge(&since);
         }
         Database {
-            name: name.clone(),
+            // Nothing of it is counted here.
+            name: if database.info.is_on_server() { format!("{name} (server)") } else { name.clone() },
             queue: database.total.queued,
             commits_per_s: rate(all.commits, seconds),
             jobs_per_s: rate(all.jobs, seconds),

@@ -6,6 +6,7 @@ use super::super::scope::{Place, Scope};
 use crate::error::ErrorKind;
 use crate::home::{Home, HomeOrigin};
 use crate::registry::RuntimeDbRegistry;
+use crate::registry::server::{NOT_READ, UNKNOWN};
 
 pub(super) fn folder(scope: &Scope) -> Finding {
     let Place::Home { home, folder } = &scope.context.place else {
@@ -70,7 +71,7 @@ pub(super) fn registry(scope: &Scope) -> Finding {
     }
     // What is said of single databases, and of a restore, has checks of its own.
     let told_elsewhere = |warning: &&String| {
-        ["the database file", "database file's place", "a restore of this home"]
+        ["the database file", "database file's place", "a restore of this home", UNKNOWN, NOT_READ]
             .iter()
             .any(|words| warning.contains(words))
     };

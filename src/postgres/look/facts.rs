@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::super::address::Address;
 use super::super::migrate;
 use super::super::server::{Settings, schema_of};
-use super::{Answer, Asker, Host, Row, connect_plainly, reach};
+use super::{Answer, Asker, Host, Row, reach};
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sqlite::migrate::State;
@@ -77,10 +77,8 @@ const VERSION: &str = "SELECT current_setting('server_version_num') AS number, v
     (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now_ms";
 
 const SESSION: &str = "SELECT s.ssl::int AS encrypted, s.version AS protocol, (inet_server_addr() IS NULL)::int AS socket, \
-    a.pid AS pid, a.backend_start::text AS began, \
-    (extract(epoch FROM clock_timestamp() - a.backend_start) * 1000)::bigint AS age_ms, \
     current_database() AS database, pg_postmaster_start_time()::text AS server \
-    FROM pg_stat_ssl AS s JOIN pg_stat_activity AS a USING (pid) WHERE s.pid = pg_backend_pid()";
+    FROM pg_stat_ssl AS s WHERE s.pid = pg_backend_pid()";
 
 /// Backends are counted per database: who they belong to is not for every user to see.
 const CONNECTIONS: &str = "SELECT current_setting('max_connections')::bigint AS most, \
@@ -165,7 +163,7 @@ pub(crate) fn look(settings: &Settings, domains: &[Domain], until: Instant) -> R
     // A host that says nothing must leave time for the one that does.
     let (mut hosts, asker) = reach(&address, halfway(until));
     let Some(asker) = asker else { return Ok(Look { hosts, facts: None }) };
-    let facts = gather(asker, &address, direct.as_ref(), domains, until);
+    let facts = gather(asker, direct.as_ref(), domains, until);
     // It stopped answering since.
     if facts.version.as_ref().is_err_and(|error| error.kind() == ErrorKind::Timeout) {
         let stopped = hosts.iter_mut().filter(|host| matches!(host.answer, Answer::Writes | Answer::Follows));
@@ -180,20 +178,11 @@ fn halfway(until: Instant) -> Instant {
     now + until.saturating_duration_since(now) / 2
 }
 
-fn gather(
-    mut at: Asker,
-    address: &Address,
-    direct: Option<&Address>,
-    domains: &[Domain],
-    until: Instant,
-) -> Facts {
+fn gather(mut at: Asker, direct: Option<&Address>, domains: &[Domain], until: Instant) -> Facts {
     let asked = Instant::now();
     let version = at.ask_one(until, VERSION);
     let clock = version.as_ref().ok().and_then(|row| clock(row.number("now_ms")?, asked.elapsed()));
-    let since = at.began;
-    let session = at.ask_one(until, SESSION);
-    let waited = since.elapsed();
-    let pooled = session.as_ref().is_ok_and(|row| is_older(row, waited) || is_shared(address, row, until));
+    let (session, pooled) = (at.ask_one(until, SESSION), at.pooled);
     let schemas: Vec<_> = domains.iter().map(|domain| schema(&mut at, domain, until)).collect();
     let names: Vec<_> = schemas.iter().map(|schema| schema.name.clone()).collect();
     Facts {
@@ -220,22 +209,6 @@ fn clock(server_ms: i64, took: Duration) -> Option<Clock> {
     Some(Clock { ahead_ms: server_ms - here, within_ms: took / 2 + 1 })
 }
 
-/// A server's end of a connection begins after ours, unless somebody between had it already.
-fn is_older(session: &Row, ours: Duration) -> bool {
-    let ours = i64::try_from(ours.as_millis()).unwrap_or(i64::MAX);
-    session.number("age_ms").is_some_and(|age| age > ours.saturating_add(100))
-}
-
-/// Two connections that are open have two servers' ends, unless somebody between lends one to both.
-fn is_shared(address: &Address, session: &Row, until: Instant) -> bool {
-    let hosts = 0..address.names_of_hosts().len();
-    let Some(mut second) = hosts.into_iter().find_map(|at| connect_plainly(address, at, until).ok()) else {
-        return false;
-    };
-    let of = |row: &Row| ["pid", "began", "server"].map(|name| row.text(name).map(str::to_owned));
-    second.ask_one(until, SESSION).is_ok_and(|other| of(&other) == of(session))
-}
-
 fn compare(session: Option<&Row>, direct: &Address, until: Instant) -> Direct {
     let (hosts, asker) = reach(direct, until);
     let Some(mut asker) = asker else {
@@ -246,11 +219,10 @@ fn compare(session: Option<&Row>, direct: &Address, until: Instant) -> Direct {
         return Direct::Failed(why.unwrap_or_else(|| Error::new(ErrorKind::Timeout, "it does not answer")));
     };
     let other = asker.ask_one(until, SESSION);
-    let waited = asker.began.elapsed();
     let of = |row: &Row| ["database", "server"].map(|name| row.text(name).map(str::to_owned));
     match (session, other) {
         (_, Err(error)) => Direct::Failed(error),
-        (_, Ok(other)) if is_older(&other, waited) => Direct::Pooled,
+        (_, Ok(_)) if asker.pooled => Direct::Pooled,
         (Some(session), Ok(other)) if of(session) != of(&other) => Direct::Other,
         _ => Direct::Same,
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | here | connecting and asking, until a time |
 //! | [`facts`] | what a doctor asks |
+//! | [`lists`] | what `status` and `who` ask |
 //!
 //! Invariants:
 //! - It ends at its time, also when a host accepts a connection and then says nothing.
@@ -13,6 +14,7 @@
 //! Tests: `tests/doctor_of_a_server.rs`, `cli/tests/server.rs`.
 
 pub(crate) mod facts;
+pub(crate) mod lists;
 
 use std::time::Instant;
 
@@ -72,8 +74,8 @@ pub(crate) struct Host {
 /// A connection for questions.
 pub(super) struct Asker {
     pub(super) connection: Connection,
-    /// Before it was connected.
-    pub(super) began: Instant,
+    /// A pooler stands before the server.
+    pub(super) pooled: bool,
 }
 
 /// Connects to every host of an address, beside each other. The connection is to the one that takes writes, else to one
@@ -84,8 +86,8 @@ pub(super) fn reach(address: &Address, until: Instant) -> (Vec<Host>, Option<Ask
         let connect = |at| move || connect(address, at, until);
         let started: Vec<_> = (0..names.len())
             .map(|at| {
-                let named = std::thread::Builder::new().name("rowhouse-look".to_owned());
-                named.spawn_scoped(scope, connect(at))
+                let thread = std::thread::Builder::new().name("rowhouse-look".to_owned());
+                thread.spawn_scoped(scope, connect(at))
             })
             .collect();
         started.into_iter().map(|thread| thread.ok().and_then(|thread| thread.join().ok())).collect()
@@ -107,13 +109,10 @@ pub(super) fn reach(address: &Address, until: Instant) -> (Vec<Host>, Option<Ask
 }
 
 fn connect(address: &Address, at: usize, until: Instant) -> (Answer, Option<Asker>) {
-    let asked = connect_plainly(address, at, until).map_err(|Failure { class, error }| match class {
-        Class::Again => Answer::Full(error),
-        _ => refused(error),
-    });
-    let mut asker = match asked {
-        Ok(asker) => asker,
-        Err(answer) => return (answer, None),
+    let mut asker = match address.connect_at(at, until) {
+        Ok(reached) => Asker { pooled: reached.pooled, connection: Connection::new(reached, None) },
+        Err(Failure { class: Class::Again, error }) => return (Answer::Full(error), None),
+        Err(Failure { error, .. }) => return (refused(error), None),
     };
     match asker.ask(until, "SELECT pg_is_in_recovery()::int AS follows") {
         Ok(rows) if rows.first().is_some_and(|row| row.is("follows")) => (Answer::Follows, Some(asker)),
@@ -124,12 +123,6 @@ fn connect(address: &Address, at: usize, until: Instant) -> (Answer, Option<Aske
 
 fn refused(error: Error) -> Answer {
     if error.kind() == ErrorKind::Timeout { Answer::Silent } else { Answer::Refused(error) }
-}
-
-fn connect_plainly(address: &Address, at: usize, until: Instant) -> Result<Asker, Failure> {
-    let began = Instant::now();
-    let (client, host) = address.connect_at(at, until)?;
-    Ok(Asker { connection: Connection::new(client, host), began })
 }
 
 impl Asker {

@@ -3,7 +3,7 @@
 use super::super::super::finding::Finding;
 use super::super::super::scope::Scope;
 use super::super::super::words::{bytes, number};
-use super::{asked, facts, judged, skipped};
+use super::asked::{asked, facts, judged, skipped};
 use crate::postgres::look::Row;
 
 /// One segment of the server's log: what is under way is less.

@@ -3,7 +3,7 @@
 use super::super::super::finding::Finding;
 use super::super::super::scope::Scope;
 use super::super::super::words::number;
-use super::{SEE_SETTINGS, asked, facts, judged, named, skipped};
+use super::asked::{asked, facts, judged, look, named};
 use crate::postgres::look::{Answer, Row};
 
 /// Above this share the next peak finds no connection.
@@ -18,7 +18,7 @@ const BLOCKS_MS: u64 = 1_000;
 pub(super) fn connections(scope: &Scope) -> Finding {
     judged(|| {
         let server = named(scope)?;
-        let look = server.look(scope.until).map_err(|_| skipped(SEE_SETTINGS))?;
+        let look = look(scope)?;
         if look.facts.is_none()
             && let Some(error) = look.hosts.iter().find_map(|host| match &host.answer {
                 Answer::Full(error) => Some(error),

@@ -2,7 +2,7 @@
 
 use super::super::super::finding::Finding;
 use super::super::super::scope::Scope;
-use super::{SEE_SETTINGS, asked, facts, judged, named, skipped};
+use super::asked::{asked, facts, judged, look, named};
 use crate::postgres::look::facts::{Clock, Direct};
 use crate::postgres::look::{Answer, Host};
 
@@ -14,7 +14,7 @@ const CLOCKS_APART_MS: i64 = 2_000;
 
 pub(super) fn reachable(scope: &Scope) -> Finding {
     judged(|| {
-        let look = named(scope)?.look(scope.until).map_err(|_| skipped(SEE_SETTINGS))?;
+        let look = look(scope)?;
         let told = look.hosts.iter().fold(judge(&look.hosts), |finding, host| {
             finding.evidence(format!("{}: {}", host.name, says(&host.answer)))
         });
@@ -122,7 +122,7 @@ pub(super) fn pooler(scope: &Scope) -> Finding {
             (None, false) => Finding::ok("none was recognised"),
             (None, true) => {
                 Finding::warning("a pooler stands between, and migrations have no way past it")
-                    .evidence("connections share the server's ends, as PgBouncer has them in transaction mode")
+                    .evidence("a program that brings a newer schema is refused: a pooler's own timeouts could end it in the middle")
                     .remedy("name the server itself as direct_url under [state.postgres]")
             }
             (Some(Direct::Same), true) => Finding::ok("a pooler; migrations go past it"),

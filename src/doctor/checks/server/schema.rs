@@ -3,7 +3,7 @@
 use super::super::super::finding::Finding;
 use super::super::super::scope::Scope;
 use super::super::super::words::number;
-use super::{facts, judged};
+use super::asked::{facts, judged};
 use crate::error::ErrorKind;
 use crate::postgres::look::facts::{Facts, Schema};
 use crate::sqlite::migrate::{Access, State};

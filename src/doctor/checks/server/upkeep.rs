@@ -2,7 +2,7 @@
 
 use super::super::super::finding::Finding;
 use super::super::super::scope::Scope;
-use super::{asked, facts, judged};
+use super::asked::{asked, facts, judged};
 
 /// Fewer are cleared away when their time comes.
 const MANY_DEAD: u64 = 50_000;
