@@ -31,8 +31,8 @@
 //! directly, behind a pooler, after a fail-over), `tests/changes_on_postgres.rs`.
 
 mod address;
-mod changes;
 pub(crate) mod bulk;
+mod changes;
 mod client;
 mod connection;
 mod database;
