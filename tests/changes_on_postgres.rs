@@ -43,7 +43,7 @@ fn goals(runtime: &Runtime) -> Engine {
 
 /// Connections that listen in this database, by their process ids.
 fn listeners(database: &str) -> Vec<i32> {
-    let query = "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND application_name = 'rowhouse' AND \
+    let query = "SELECT pid FROM pg_stat_activity WHERE datname = $1 AND application_name LIKE 'rowhouse %' AND \
                  (query LIKE 'LISTEN%' OR query LIKE '%rowhouse_listener(id%')";
     let rows = shared().client("postgres").query(query, &[&database]).expect("the connections");
     rows.iter().map(|row| row.get(0)).collect()
