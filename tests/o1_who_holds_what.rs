@@ -221,20 +221,22 @@ fn o1_who_is_one_pass_over_many_processes() {
         child.wait_for("ready");
     }
     let registry = RuntimeDbRegistry::new(&Home::at(home.path()));
-    let fastest = |look: &dyn Fn()| {
-        let timed = |_| {
-            let began = Instant::now();
-            look();
-            began.elapsed()
-        };
-        (0..5).map(timed).min().expect("five looks")
+    let timed = |look: &dyn Fn()| {
+        let began = Instant::now();
+        look();
+        began.elapsed()
     };
-    let all = fastest(&|| drop(registry.who().expect("a look")));
-    let each = fastest(&|| {
+    let at_once = || drop(registry.who().expect("a look"));
+    let one_by_one = || {
         for name in ["state", "logs", "goals", "device_keys"] {
             registry.who_has(name).expect("a look");
         }
-    });
+    };
+    // In turns: what else the machine does is in both. The fastest of each is what it takes.
+    let (all, each) = (0..15)
+        .map(|_| (timed(&at_once), timed(&one_by_one)))
+        .reduce(|best, now| (best.0.min(now.0), best.1.min(now.1)))
+        .expect("some looks");
     println!("{} more processes: all databases at once {all:?}, one by one {each:?}", crowd.len());
     assert!(all < PROMISED, "{all:?}");
     assert!(all < each, "at once {all:?}, one by one {each:?}");

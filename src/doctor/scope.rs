@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Instant;
 
+use super::checks;
 use super::finding::{Finding, is_damage};
 use super::server::OnServer;
 use crate::domain::Domain;
@@ -45,7 +46,9 @@ impl Context {
     pub(super) fn of_home(home: &Home, domains: &[Domain], deep: bool) -> Self {
         let folder = home.locate();
         let survey = RuntimeDbRegistry::new(home).survey();
-        let server = OnServer::of(home, domains);
+        // A file that cannot be read at all is told of once: see environment.settings.
+        let server =
+            OnServer::of(home, domains).filter(|named| named.is_ok() || checks::settings_can_be_read(home));
         let mut found = survey.as_ref().map(|survey| survey.databases.clone()).unwrap_or_default();
         // A file of a domain that is on a server is nobody's: see server.leftover.
         found.retain(|info| !info.is_on_server());

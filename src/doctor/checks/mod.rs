@@ -28,6 +28,8 @@ mod threads;
 mod transcripts;
 mod write;
 
+pub(super) use settings::settings_can_be_read;
+
 use super::finding::Finding;
 use super::scope::{Scope, Subject};
 

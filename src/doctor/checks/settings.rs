@@ -36,6 +36,11 @@ pub(super) fn settings(scope: &Scope) -> Finding {
     finding.evidence("anything else is as the program says, or the default: `rowhouse config show` lists it")
 }
 
+/// Whether the home's config file, if there is one, is a list of settings, whatever they say.
+pub(in crate::doctor) fn settings_can_be_read(home: &Home) -> bool {
+    told_by(&config_of(home.path())).is_ok()
+}
+
 fn judged(home: &Home) -> Finding {
     let resolved = match Home::resolve() {
         Ok(resolved) => resolved,
