@@ -7,7 +7,7 @@
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use rowhouse::{DatabaseLock, Home, RuntimeDbRegistry};
+use rowhouse::{DatabaseLock, ErrorKind, Home, Runtime, RuntimeDbRegistry};
 
 use crate::output;
 
@@ -27,6 +27,19 @@ pub(crate) fn telling_who<T>(home: &Home, database: &str, work: impl FnOnce() ->
         let _working = working;
         work()
     })
+}
+
+/// Waits, up to the deadline of a write, until this database can be written, before work that waits only a moment for it.
+/// One on a server is waited for by each write.
+///
+/// # Errors
+/// `Busy` naming who has it locked; the engine's.
+pub(crate) fn until_free(home: &Home, runtime: &Runtime, database: &str) -> rowhouse::Result<()> {
+    match runtime.database(database) {
+        Ok(found) => telling_who(home, database, || found.write(|_| Ok(()))),
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn tell(home: &Home, database: &str) {

@@ -173,26 +173,59 @@ fn what_lies_outside_the_home_is_forked_not_changed() {
 #[test]
 fn a_change_that_waits_says_for_whom() {
     let (home, _store, threads) = home();
-    let start = |word: &str| {
+    let start = |words: &[&str]| {
         Command::new(assert_cmd::cargo::cargo_bin("rowhouse"))
             .arg("--home")
             .arg(home.path())
-            .args(["threads", word, &threads[0]])
+            .args(words)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("it starts")
     };
-    let ended = start("pin").wait_with_output().expect("it ends");
+    let ended = start(&["threads", "pin", &threads[0]]).wait_with_output().expect("it ends");
     let (own, said) = (format!("pid {}", std::process::id()), String::from_utf8_lossy(&ended.stderr));
     assert!(ended.status.success() && !said.contains(&own), "{said}");
+    for (database, words) in [
+        ("state", &["threads", "unpin", &threads[0]][..]),
+        ("goals", &["goals", "set", &threads[0], "--objective", "Ship it"]),
+        ("goals", &["goals", "rm", &threads[0], "--yes"]),
+        ("state", &["threads", "rm", &threads[0], "--yes"]),
+    ] {
+        let file = home.path().join(format!("{database}.sqlite"));
+        let other = rowhouse::rusqlite::Connection::open(file).expect("opened");
+        other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+        let mut child = start(words);
+        let mut said = String::new();
+        let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+        stderr.read_line(&mut said).expect("a line");
+        assert!(said.starts_with("waiting for ") && said.contains(&own), "{words:?}: {said}");
+        other.execute_batch("ROLLBACK").expect("let go");
+        assert!(child.wait().expect("it ends").success(), "{words:?}");
+    }
+}
+
+/// Control: without the wait it answered an id at once, and the list did not have it.
+#[test]
+fn a_fork_beside_a_locked_list_waits_and_is_listed() {
+    let (home, store, threads) = home();
     let other = rowhouse::rusqlite::Connection::open(home.path().join("state.sqlite")).expect("opened");
     other.execute_batch("BEGIN IMMEDIATE").expect("locked");
-    let mut child = start("unpin");
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin("rowhouse"))
+        .arg("--home")
+        .arg(home.path())
+        .args(["threads", "fork", &threads[0]])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
     let mut said = String::new();
-    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
-    stderr.read_line(&mut said).expect("a line");
-    assert!(said.starts_with("waiting for ") && said.contains(&own), "{said}");
+    BufReader::new(child.stderr.take().expect("piped")).read_line(&mut said).expect("a line");
+    assert!(said.starts_with("waiting for "), "{said}");
     other.execute_batch("ROLLBACK").expect("let go");
-    assert!(child.wait().expect("it ends").success());
+    let ended = child.wait_with_output().expect("it ends");
+    let forked = String::from_utf8(ended.stdout).expect("an id");
+    assert!(ended.status.success());
+    let row = store.runtime().threads().get(forked.trim_end()).expect("read").expect("a row");
+    assert_eq!(row.forked_from_id.as_ref(), Some(&threads[0]));
 }

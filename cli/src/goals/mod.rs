@@ -14,6 +14,7 @@ use crate::agreement::Agreement;
 use crate::open::{self, Opened};
 use crate::output::{self, Output};
 use crate::table::rfc3339;
+use crate::waiting::telling_who;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -207,7 +208,7 @@ fn change(
     let thread = id(home, thread)?;
     let change = {
         let (_runtime, goals) = existing(home)?;
-        work(&goals, &thread)?
+        telling_who(home, "goals", || work(&goals, &thread))?
     };
     match change {
         GoalChange::Changed(goal) => {
@@ -233,7 +234,7 @@ fn remove(home: &Home, thread: &str, agreement: &Agreement, output: &Output) -> 
         if !agreement.given(&format!("remove the goal of {}?", goal.thread_id), output)? {
             return Ok(());
         }
-        goals.delete(&thread)?.ok_or_else(no_goal)?
+        telling_who(home, "goals", || goals.delete(&thread))?.ok_or_else(no_goal)?
     };
     keep(home, &thread);
     tell(Some("removed"), removed, output)
@@ -321,10 +322,11 @@ fn set_goal(home: &Home, set: &SetArguments) -> Result<Goal> {
     let thread = id(home, &set.thread)?;
     let runtime = open::or_new(home, Domain::goals())?;
     let new = NewGoal { token_budget: set.budget, ..NewGoal::new(&set.objective) };
+    let goals = runtime.goals();
     if set.replace {
-        return Ok(runtime.goals().replace(&thread, &new)?);
+        return Ok(telling_who(home, "goals", || goals.replace(&thread, &new))?);
     }
-    runtime.goals().insert(&thread, &new)?.ok_or_else(|| {
+    telling_who(home, "goals", || goals.insert(&thread, &new))?.ok_or_else(|| {
         Error::new(ErrorKind::Conflict, "the thread has a goal that is not complete")
             .advise("--replace puts this one in its place; `rowhouse goals update` changes it")
             .into()

@@ -8,8 +8,9 @@ use rowhouse::thread_store::ForkPoint;
 use serde_json::json;
 
 use super::Row;
-use super::history::find;
+use crate::open;
 use crate::output::{self, Output};
+use crate::waiting::until_free;
 
 #[derive(Args)]
 pub(super) struct ForkArguments {
@@ -25,7 +26,9 @@ pub(super) struct ForkArguments {
 }
 
 pub(super) fn run(home: &Home, arguments: &ForkArguments, output: &Output) -> Result<()> {
-    let (store, id) = find(home, &arguments.id)?;
+    let runtime = open::state(home)?;
+    let (store, threads) = (runtime.thread_store()?, runtime.threads());
+    let id = threads.find_id(&arguments.id)?;
     let source = store.read(&id)?;
     let point = match (&arguments.after_turn, &arguments.before_turn) {
         (Some(turn), _) => ForkPoint::AfterTurn(turn.clone()),
@@ -42,8 +45,14 @@ pub(super) fn run(home: &Home, arguments: &ForkArguments, output: &Output) -> Re
         git: source.git,
         ..NewRollout::default()
     };
+    // A fork waits only a moment for its row. Whoever has the index locked is waited for before there is anything.
+    until_free(home, &runtime, "state")?;
     let forked = store.fork(&id, &point, &new)?;
     store.shutdown(&forked)?;
+    // Somebody may have locked it again.
+    if !threads.get(&forked).is_ok_and(|row| row.is_some()) {
+        output::warn("the list does not show the fork yet; `rowhouse reindex` brings it in");
+    }
     if output.is_json() {
         return output.document(&Row::from(store.read(&forked)?));
     }

@@ -15,6 +15,7 @@ use super::short;
 use crate::agreement::{ADVICE, Agreement};
 use crate::open::{self, Opened};
 use crate::output::{self, Output};
+use crate::waiting::until_free;
 
 /// Threads that are named before the question; all are counted.
 const NAMED: usize = 50;
@@ -70,6 +71,8 @@ pub(super) fn run(home: &Home, arguments: &RmArguments, output: &Output) -> Resu
     let options = DeleteOptions { descendants: arguments.descendants, dry_run: false };
     // Asked while they are there: afterwards nobody knows.
     let titles = Titles::of(&ids, &threads)?;
+    // A deletion waits for nobody for long, since it has the right to write each of the threads.
+    until_free(home, &runtime, "state")?;
     tell(each(&ids, |id| store.delete(id, &options))?, &threads, &titles, output)
 }
 
