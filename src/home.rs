@@ -166,7 +166,9 @@ impl Home {
         if !is_folder(&wanted)? {
             return Err(Error::new(ErrorKind::NotFound, "there is no home here yet")
                 .at_path(&wanted)
-                .advise("open a runtime once, or name another home with --home or ROWHOUSE_HOME"));
+                .advise(
+                    "a program makes it when it first runs; --home or ROWHOUSE_HOME names another home",
+                ));
         }
         Ok(PreparedHome { folder: canonical(&wanted)?, read_only: None })
     }

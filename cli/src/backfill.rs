@@ -345,6 +345,12 @@ fn row(status: &BackfillStatus) -> [String; 7] {
 
 fn folder(home: &Home, given: Option<&Path>) -> Result<PathBuf> {
     let folder = given.unwrap_or(home.path());
+    if given.is_none() && !folder.exists() {
+        return Err(Error::new(ErrorKind::NotFound, "there is no home here yet")
+            .at_path(folder)
+            .advise("`rowhouse import DIR` brings transcripts in; --home or ROWHOUSE_HOME names another home")
+            .into());
+    }
     check(folder)?;
     Ok(folder.to_owned())
 }

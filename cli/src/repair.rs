@@ -59,6 +59,8 @@ struct Looked {
 #[serde(tag = "state", rename_all = "snake_case")]
 enum State {
     Fine,
+    /// The home has no such file.
+    Absent,
     Damaged(Finding),
     /// It cannot be judged now.
     Unknown {
@@ -90,7 +92,13 @@ pub(crate) fn run(home: &Home, arguments: &RepairArguments, output: &Output) -> 
 
 fn plan(home: &Home, database: Option<&str>, output: &Output) -> Result<()> {
     let plan = look(home, database)?;
-    if output.is_json() { output.document(&plan) } else { output.text(&plan_text(&plan)) }
+    if output.is_json() {
+        return output.document(&plan);
+    }
+    if plan.databases.iter().all(|one| matches!(one.state, State::Absent)) && database.is_none() {
+        return output.text(&format!("no databases in {} yet\n", home.path().display()));
+    }
+    output.text(&plan_text(&plan))
 }
 
 /// The domains whose schemas this program knows.
@@ -103,17 +111,17 @@ fn look(home: &Home, database: Option<&str>) -> Result<Plan> {
     let domains = domains();
     let named = |name: &str| repair::plan(home, &domains, Some(name));
     if let Some(name) = database {
-        return Ok(Plan { databases: vec![looked(name, named(name)?)] });
+        return Ok(Plan { databases: vec![looked(home, name, named(name)?)?] });
     }
     let bar = output::progress(domains.len() as u64);
     let look = |name: &str| {
         bar.set_message(format!("reading {name}"));
-        let found = named(name);
+        let found = named(name).and_then(|found| looked(home, name, found));
         bar.inc(1);
         found
     };
     let databases = domains.iter().map(Domain::name).map(|name| match look(name) {
-        Ok(found) => looked(name, found),
+        Ok(looked) => looked,
         Err(error) => Looked {
             database: name.to_owned(),
             state: State::Unknown {
@@ -128,9 +136,14 @@ fn look(home: &Home, database: Option<&str>) -> Result<Plan> {
     Ok(Plan { databases })
 }
 
-fn looked(name: &str, found: Vec<Finding>) -> Looked {
-    let state = found.into_iter().next().map_or(State::Fine, State::Damaged);
-    Looked { database: name.to_owned(), state }
+/// What nothing was found in is fine only if it is there.
+fn looked(home: &Home, name: &str, found: Vec<Finding>) -> rowhouse::Result<Looked> {
+    let state = match found.into_iter().next() {
+        Some(damage) => State::Damaged(damage),
+        None if open::holds(home, name)? => State::Fine,
+        None => State::Absent,
+    };
+    Ok(Looked { database: name.to_owned(), state })
 }
 
 fn plan_text(plan: &Plan) -> String {
@@ -138,6 +151,9 @@ fn plan_text(plan: &Plan) -> String {
     for looked in &plan.databases {
         let (state, said) = match &looked.state {
             State::Fine => ("fine", String::new()),
+            State::Absent => {
+                ("absent", "it is not there; the next program that needs it makes it".to_owned())
+            }
             State::Damaged(found) => ("damaged", found.found.clone()),
             State::Unknown { reason, .. } => ("unknown", reason.clone()),
         };

@@ -46,6 +46,21 @@ fn a_failure_is_told_with_its_next_step_on_standard_error() {
 }
 
 #[test]
+fn a_home_that_is_not_there_is_told_in_words_of_the_command_line() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let home = folder.path().join("nowhere");
+    for word in ["maintain", "compact", "backup", "reindex", "backfill"] {
+        let (code, _, stderr) = told(rowhouse().arg("--home").arg(&home).arg(word));
+        assert_eq!(code, Some(1), "{word}: {stderr}");
+        assert!(
+            stderr.contains("there is no home here yet") && !stderr.contains("runtime"),
+            "{word}: {stderr}"
+        );
+        assert!(!home.exists(), "{word} makes nothing");
+    }
+}
+
+#[test]
 fn what_is_named_in_place_of_a_folder_of_transcripts_is_told() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = |name: &str| {

@@ -132,3 +132,20 @@ fn what_is_in_use_or_locked_is_not_repaired() {
     assert_eq!((code, states), (Some(0), ["damaged", "fine", "unknown"].map(Value::from)), "{plan}");
     assert!(state_of(&plan, "device_keys")["reason"].is_string(), "{plan}");
 }
+
+#[test]
+fn what_is_not_there_is_not_called_fine() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let nowhere = folder.path().join("nowhere");
+    let (code, stdout, _) = rowhouse(&nowhere, &["repair", "plan"]);
+    assert_eq!((code, stdout), (Some(0), format!("no databases in {} yet\n", nowhere.display())));
+    let (code, plan) = document(&nowhere, &["repair", "plan"]);
+    assert_eq!((code, &state_of(&plan, "state")["state"]), (Some(0), &"absent".into()), "{plan}");
+    assert!(!nowhere.exists());
+
+    let home = home();
+    std::fs::remove_file(home.path().join("goals.sqlite")).expect("removed");
+    let (_, plan) = document(home.path(), &["repair", "plan"]);
+    let states = ["state", "goals"].map(|name| state_of(&plan, name)["state"].clone());
+    assert_eq!(states, ["fine", "absent"].map(Value::from), "{plan}");
+}
