@@ -10,6 +10,8 @@ use clap::builder::Styles;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use rowhouse::Home;
 
+use crate::help;
+
 const EXAMPLES: &str = "\
 Examples:
   rowhouse demo                                 see it work, in a folder that is removed again
@@ -19,7 +21,7 @@ Examples:
   rowhouse backfill --follow                    index the home's own, or watch who does
   rowhouse threads list --cwd . --limit 20      what was worked on here
   rowhouse logs tail -f --level warn            what programs log, as they do
-  rowhouse goals list --status active            what threads are to reach, and what they used
+  rowhouse goals list --status active           what threads are to reach, and what they used
   rowhouse status --json | jq .databases        which databases there are, for scripts
   rowhouse stats --watch                        what the programs that use them do
   rowhouse who                                  which processes use them, and which one is in the way
@@ -29,6 +31,7 @@ Examples:
   rowhouse bench contention --quick             what this disk can do
 
 The home is --home, else ROWHOUSE_HOME, else the one of your configuration, else the XDG state folder.
+
 Exit codes: 0 it worked, 1 it did not, 2 the command line was not understood.";
 
 /// The heading of what every command understands.
@@ -44,7 +47,7 @@ const TEMPLATE: &str = "\
 
 /// Look at, fill, measure and care for a home of SQLite databases
 #[derive(Parser)]
-#[command(name = "rowhouse", version, after_help = EXAMPLES, styles = styles(), max_term_width = 110)]
+#[command(name = "rowhouse", version, after_help = EXAMPLES, styles = styles())]
 #[command(arg_required_else_help = true, disable_help_subcommand = false)]
 pub(crate) struct Arguments {
     /// The folder of the databases
@@ -180,7 +183,7 @@ impl Arguments {
     pub(crate) fn of_this_process() -> Result<Self, clap::Error> {
         let given: Vec<_> = std::env::args_os().collect();
         choose_colors(&given);
-        Self::from_arg_matches(&command().try_get_matches_from(given)?)
+        Self::from_arg_matches(&help::fitted(command(), help::columns()).try_get_matches_from(given)?)
     }
 
     pub(crate) fn home(&self) -> rowhouse::Result<Home> {

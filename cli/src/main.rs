@@ -13,6 +13,7 @@ mod demo;
 mod doctor;
 mod failure;
 mod goals;
+mod help;
 mod keys;
 mod logs;
 mod maintain;
