@@ -137,7 +137,7 @@ fn filled(home: &Path) {
     runtime.close(WAIT);
 }
 
-const ALL: DeleteOptions = DeleteOptions { descendants: true, dry_run: false };
+const ALL: DeleteOptions = DeleteOptions { descendants: true, dry_run: false, forget: false };
 
 /// A deleted thread's words stand in no file of the home any more: not in tables, free pages, the search index, write-ahead
 /// logs, turns, logs, goals, memories or transcripts, while the program goes on. What would go is listed and counted before.

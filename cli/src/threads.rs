@@ -108,7 +108,7 @@ enum ThreadsCommand {
     Fork(fork::ForkArguments),
     /// Delete threads for good: transcript, row, goal, logs, memory
     #[command(
-        after_help = "Examples:\n  rowhouse threads rm 0badcafe\n  rowhouse threads rm 0badcafe --descendants --dry-run\n  rowhouse threads rm 0193a1b2-0000-7000-8000-00000badcafe --yes --json | jq '.deleted[].log_rows'\n\nA thread that somebody writes is not deleted. What a crash cuts short, the next program that opens the threads finishes.\nBackups, and what was moved to quarantine/, are not touched."
+        after_help = "Examples:\n  rowhouse threads rm 0badcafe\n  rowhouse threads rm 0badcafe --descendants --dry-run\n  rowhouse threads rm 0badcafe --forget                 (was imported; its file stays)\n  rowhouse threads rm 0193a1b2-0000-7000-8000-00000badcafe --yes --json | jq '.deleted[].log_rows'\n\nA thread that somebody writes is not deleted. What a crash cuts short, the next program that opens the threads finishes.\nBackups, and what was moved to quarantine/, are not touched."
     )]
     Rm(rm::RmArguments),
 }

@@ -229,3 +229,30 @@ fn a_fork_beside_a_locked_list_waits_and_is_listed() {
     let row = store.runtime().threads().get(forked.trim_end()).expect("read").expect("a row");
     assert_eq!(row.forked_from_id.as_ref(), Some(&threads[0]));
 }
+
+/// Control: without `--forget` it is refused.
+#[test]
+fn what_lies_outside_the_home_is_forgotten_and_its_file_stays() {
+    let home = tempfile::tempdir().expect("a folder");
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/transcripts");
+    assert_eq!(rowhouse(home.path(), &["import", samples]).0, Some(0));
+    let id = "019cd19f-aa40-7e58-b1d3-64c0f29be004";
+    let file = Path::new(samples).join(format!("sessions/2026/03/09/rollout-2026-03-09T07-30-00-{id}.jsonl"));
+    let before = std::fs::read(&file).expect("the transcript");
+    let is_listed = || rowhouse(home.path(), &["threads", "list", "--json"]).1.contains("Cent rounding");
+    let error = refused(home.path(), &["rm", id, "--yes"]);
+    assert!(error["advice"].as_str().expect("words").contains("--forget"), "{error}");
+    let would = done(home.path(), &["rm", id, "--forget", "--dry-run"]);
+    assert_eq!((&would["deleted"][0]["dry_run"], &would["deleted"][0]["files"]), (&true.into(), &0.into()));
+    assert!(is_listed());
+    let gone = done(home.path(), &["rm", id, "--forget", "--yes"]);
+    assert_eq!(
+        (&gone["deleted"][0]["threads"], &gone["deleted"][0]["files"], &gone["deleted"][0]["pending"]),
+        (&json!([id]), &0.into(), &json!([]))
+    );
+    assert_eq!(rowhouse(home.path(), &["reindex"]).0, Some(0));
+    assert!(!is_listed());
+    assert_eq!(std::fs::read(&file).expect("the transcript"), before);
+    assert_eq!(rowhouse(home.path(), &["import", samples]).0, Some(0));
+    assert!(is_listed(), "another import brings it back");
+}

@@ -84,7 +84,9 @@ impl Rollouts {
         let Some(named) = named.filter(|_| own.is_empty()) else { return Ok(()) };
         if metadata::id_of(named).is_ok_and(|found| found == id) && self.in_trash(id)?.is_empty() {
             return self.own(named).map(drop).map_err(|error| {
-                error.advise("remove the file yourself, then run: rowhouse reindex --sweep")
+                error.advise(
+                    "`rowhouse threads rm --forget` takes the thread out of this home, and leaves the file as it is",
+                )
             });
         }
         Ok(())

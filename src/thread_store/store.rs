@@ -195,6 +195,9 @@ pub struct DeleteOptions {
     pub descendants: bool,
     /// Only count what would go, descendants included, whoever may write them.
     pub dry_run: bool,
+    /// A thread whose transcript lies outside this home goes from its databases, and the file stays as it is: another import
+    /// of it brings the thread back. Without it such a thread is not deleted.
+    pub forget: bool,
 }
 
 /// What went, or would go.

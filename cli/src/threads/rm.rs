@@ -28,6 +28,9 @@ pub(super) struct RmArguments {
     /// Also the threads that they started, and theirs
     #[arg(long)]
     descendants: bool,
+    /// Also threads whose transcript lies outside the home: they go from this home, and the file stays as it is
+    #[arg(long)]
+    forget: bool,
     #[command(flatten)]
     agreement: Agreement,
 }
@@ -45,7 +48,7 @@ pub(super) fn run(home: &Home, arguments: &RmArguments, output: &Output) -> Resu
     let agreement = &arguments.agreement;
     let (store, threads) = (runtime.thread_store()?, runtime.threads());
     let ids = arguments.ids.iter().map(|id| threads.find_id(id)).collect::<rowhouse::Result<Vec<_>>>()?;
-    let dry = DeleteOptions { dry_run: true, ..DeleteOptions::default() };
+    let dry = DeleteOptions { dry_run: true, forget: arguments.forget, ..DeleteOptions::default() };
     if agreement.dry_run || !agreement.yes {
         let counted = each(&ids, |id| store.delete(id, &dry))?;
         if agreement.dry_run {
@@ -68,7 +71,7 @@ pub(super) fn run(home: &Home, arguments: &RmArguments, output: &Output) -> Resu
             return Ok(());
         }
     }
-    let options = DeleteOptions { descendants: arguments.descendants, dry_run: false };
+    let options = DeleteOptions { dry_run: false, descendants: arguments.descendants, ..dry };
     // Asked while they are there: afterwards nobody knows.
     let titles = Titles::of(&ids, &threads)?;
     // A deletion waits for nobody for long, since it has the right to write each of the threads.

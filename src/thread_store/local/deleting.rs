@@ -34,7 +34,7 @@ impl Inner {
         let (state, engine) = (self.index.state(), self.index.engine());
         let family = deletion::family(&engine, thread, options)?;
         if options.dry_run {
-            let counted = self.count(&family)?;
+            let counted = self.count(&family, options)?;
             return if deletion::is_anything(&engine, thread, &counted)? {
                 Ok(Deleted { dry_run: true, ..counted })
             } else {
@@ -42,14 +42,14 @@ impl Inner {
             };
         }
         if !state.read(|at| tombstone::is_known(at, thread))?
-            && !deletion::is_anything(&engine, thread, &self.count(&family)?)?
+            && !deletion::is_anything(&engine, thread, &self.count(&family, options)?)?
         {
             return Err(not_found(thread));
         }
         // Before anybody's right to write is taken: what is refused ends no session.
         let named = state.read(|at| tombstone::paths_of(at, &family))?;
         let pairs: Vec<_> = family.iter().zip(&named).collect();
-        self.refuse_outside(&pairs, &self.files(&pairs)?)?;
+        self.refuse_outside(&pairs, &self.files(&pairs)?, options)?;
         if family.len() > AT_ONCE {
             // Nobody may have one of them; not all can be held at once.
             for id in &family {
@@ -61,7 +61,7 @@ impl Inner {
         let mut deleted = Deleted { threads: family.clone(), ..Deleted::default() };
         // The lowest first, so that those above still lead to what is left.
         for some in family.rchunks(AT_ONCE) {
-            self.delete_some(thread, &family, some, &mut deleted)?;
+            self.delete_some(thread, &family, some, options, &mut deleted)?;
         }
         Ok(deleted)
     }
@@ -71,13 +71,14 @@ impl Inner {
         root: &str,
         family: &[String],
         threads: &[String],
+        options: &DeleteOptions,
         deleted: &mut Deleted,
     ) -> Result<()> {
         let leases = self.leases_of(threads)?;
         let named = self.index.state().read(|at| tombstone::paths_of(at, threads))?;
         let pairs: Vec<_> = threads.iter().zip(&named).collect();
         let files = self.files(&pairs)?;
-        self.refuse_outside(&pairs, &files)?;
+        self.refuse_outside(&pairs, &files, options)?;
         let noted: Vec<Vec<String>> = threads
             .iter()
             .zip(&named)
@@ -129,20 +130,25 @@ impl Inner {
         &self,
         threads: &[(&String, &Option<String>)],
         files: &[(String, Vec<PathBuf>)],
+        options: &DeleteOptions,
     ) -> Result<()> {
+        if options.forget {
+            // What lies outside is among nobody's files here, so it stays.
+            return Ok(());
+        }
         threads.iter().try_for_each(|(id, named)| {
             let own = files.iter().find(|(of, _)| of == *id).map_or(&[][..], |(_, files)| files);
             self.rollouts.refuse_outside(id, named.as_deref().map(Path::new), own)
         })
     }
 
-    fn count(&self, family: &[String]) -> Result<Deleted> {
+    fn count(&self, family: &[String], options: &DeleteOptions) -> Result<Deleted> {
         let state = self.index.state();
         let mut counted = deletion::count(&self.runtime, &self.index.engine(), family)?;
         let named = state.read(|at| tombstone::paths_of(at, family))?;
         let pairs: Vec<_> = family.iter().zip(&named).collect();
         let all = self.files(&pairs)?;
-        self.refuse_outside(&pairs, &all)?;
+        self.refuse_outside(&pairs, &all, options)?;
         for (id, mut files) in all {
             files.extend(self.rollouts.in_trash(&id)?);
             add_files(&mut counted, &files);
