@@ -4,9 +4,13 @@
 //! - There are never more than `size`, and none that is known to be lost is lent.
 //! - Who waits for one, or for a server that does not answer, does so until its own deadline, and learns why; what is
 //!   done on a connection ends at the deadline for which it was lent.
+//! - Places are had in the order in which they were asked for: who gives one back does not have it again before those who
+//!   wait, and who only rests takes nobody's turn.
 //! - Nothing is connected or disconnected under the lock, and no thread runs while nobody asks.
 
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -30,7 +34,8 @@ pub(super) struct Pool {
     pooler: Option<Pooler>,
     size: usize,
     state: Mutex<State>,
-    changed: Condvar,
+    /// Ends the rest of those who wait for nothing else.
+    closing: Condvar,
 }
 
 #[derive(Default)]
@@ -39,6 +44,8 @@ struct State {
     resting: Vec<Connection>,
     /// Lent, or being connected.
     out: usize,
+    /// Those who wait for a place, the first one first; each is woken by its own.
+    line: VecDeque<Arc<Condvar>>,
     closed: bool,
     /// Why the last try to connect failed.
     trouble: Option<Error>,
@@ -52,7 +59,7 @@ pub(super) struct Lent<'p> {
 
 impl Pool {
     pub(super) fn new(address: Address, pooler: Option<Pooler>, size: usize) -> Self {
-        Self { address, pooler, size, state: Mutex::default(), changed: Condvar::new() }
+        Self { address, pooler, size, state: Mutex::default(), closing: Condvar::new() }
     }
 
     /// A connection that works, by `deadline`; a server that does not answer is tried again until then.
@@ -93,21 +100,28 @@ impl Pool {
     /// A place, with a connection that rests there if there is one.
     fn place(&self, deadline: Instant) -> Result<Option<Connection>> {
         let mut state = self.state.lock();
-        loop {
+        let turn = Arc::new(Condvar::new());
+        state.line.push_back(turn.clone());
+        let is_mine = |state: &State| state.out < self.size && Arc::ptr_eq(&state.line[0], &turn);
+        let place = loop {
             if state.closed {
-                return Err(closed());
+                break Err(closed());
             }
-            if state.out < self.size {
+            if is_mine(&state) {
                 state.out += 1;
-                return Ok(state.resting.pop());
+                break Ok(state.resting.pop());
             }
-            if self.changed.wait_until(&mut state, deadline).timed_out() && state.out >= self.size {
+            if turn.wait_until(&mut state, deadline).timed_out() && !is_mine(&state) {
                 let message = format!("all {} connections to the server stayed in use", self.size);
-                return Err(Error::new(ErrorKind::Busy, message)
+                break Err(Error::new(ErrorKind::Busy, message)
                     .advise("raise pool_size under [state.postgres], or do less at once")
                     .retry_in(Duration::from_millis(100)));
             }
-        }
+        };
+        state.line.retain(|other| !Arc::ptr_eq(other, &turn));
+        // Whoever is the first now may have been kept back by this one alone.
+        state.wake_first(self.size);
+        place
     }
 
     fn connect(&self, deadline: Instant) -> Result<Connection, Failure> {
@@ -136,7 +150,7 @@ impl Pool {
     pub(super) fn rest(&self, time: Duration) {
         let until = Instant::now() + time;
         let mut state = self.state.lock();
-        while !state.closed && !self.changed.wait_until(&mut state, until).timed_out() {}
+        while !state.closed && !self.closing.wait_until(&mut state, until).timed_out() {}
     }
 
     /// Lends no more. What is lent ends with who has it.
@@ -144,8 +158,11 @@ impl Pool {
         let mut state = self.state.lock();
         state.closed = true;
         let resting = std::mem::take(&mut state.resting);
+        for waits in &state.line {
+            waits.notify_one();
+        }
         drop(state);
-        self.changed.notify_all();
+        self.closing.notify_all();
         drop(resting);
     }
 
@@ -156,6 +173,15 @@ impl Pool {
             _ if state.closed => Health::Closed,
             Some(error) => Health::Degraded { reason: error.message().to_owned(), holder: None },
             None => Health::Ready,
+        }
+    }
+}
+
+impl State {
+    /// Wakes the first one in the line, if there is a place.
+    fn wake_first(&self, size: usize) {
+        if let Some(first) = self.line.front().filter(|_| self.out < size) {
+            first.notify_one();
         }
     }
 }
@@ -197,9 +223,73 @@ impl Drop for Lent<'_> {
         if !state.closed {
             state.resting.extend(connection.take());
         }
+        state.wake_first(self.pool.size);
         drop(state);
-        self.pool.changed.notify_one();
         // Of a closed pool it ends here, outside the lock.
         drop(connection);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(size: usize) -> Pool {
+        Pool::new(Address::parse("postgres://a@localhost/x", None).expect("an address"), None, size)
+    }
+
+    /// A place without a connection.
+    fn place(pool: &Pool) -> Lent<'_> {
+        let connection = pool.place(Instant::now() + Duration::from_secs(20)).expect("a place");
+        Lent { pool, connection }
+    }
+
+    fn until(so: impl Fn() -> bool) {
+        while !so() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn places_are_had_in_the_order_in_which_they_were_asked_for() {
+        let pool = pool(1);
+        let order = Mutex::new(Vec::new());
+        let mine = place(&pool);
+        let mine = std::thread::scope(|scope| {
+            for number in 0..3 {
+                let (pool, order) = (&pool, &order);
+                scope.spawn(move || {
+                    let _place = place(pool);
+                    order.lock().push(number);
+                });
+                until(|| pool.state.lock().line.len() == number + 1);
+            }
+            // Who gives it back asks again at once, and is the last one all the same.
+            drop(mine);
+            let mine = place(&pool);
+            order.lock().push(3);
+            mine
+        });
+        assert_eq!(*order.lock(), [0, 1, 2, 3]);
+        drop(mine);
+        let state = pool.state.lock();
+        assert!(state.out == 0 && state.line.is_empty());
+    }
+
+    #[test]
+    fn who_rests_takes_nobodys_turn_and_who_gives_up_holds_nobody_up() {
+        let pool = pool(1);
+        let mine = place(&pool);
+        std::thread::scope(|scope| {
+            scope.spawn(|| pool.rest(Duration::from_hours(1)));
+            let soon = Instant::now() + Duration::from_millis(20);
+            assert_eq!(pool.place(soon).map(drop).expect_err("it is in use").kind(), ErrorKind::Busy);
+            let waits = scope.spawn(|| drop(place(&pool)));
+            until(|| !pool.state.lock().line.is_empty());
+            drop(mine);
+            waits.join().expect("it had the place");
+            pool.close();
+        });
+        assert_eq!(pool.place(Instant::now()).map(drop).expect_err("closed").kind(), ErrorKind::Closed);
     }
 }
