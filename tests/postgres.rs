@@ -22,7 +22,8 @@ use rowhouse::stores::goals::{Accounting, NewGoal};
 use rowhouse::stores::threads::{SearchOrder, ThreadSearch};
 use rowhouse::stores::{Direction, Sort, ThreadFacts};
 use rowhouse::{
-    Domain, Engine, Error, ErrorKind, Health, Home, Limits, Migration, Result, Runtime, ThreadQuery,
+    Domain, Engine, Error, ErrorKind, Health, Home, Limits, Migration, Result, Runtime, StoreSession,
+    ThreadQuery,
 };
 
 const THREAD: &str = "019cadf1-7a5e-7b04-8f21-000000000001";
@@ -231,6 +232,28 @@ fn a_domain_of_a_program_goes_to_a_server_with_a_schema_for_it_or_not_at_all() {
     let here = open(Domain::new("drafts").migrations(&of("V1__note")).on_server(&of("V1__note")));
     add(here.expect("a runtime").engine("drafts").expect("the domain")).expect("a draft");
     assert!(files(home.path()).contains("drafts.sqlite"));
+}
+
+/// What a program has prepared is of the columns that a table had then: when another program's migration changes them, the
+/// work is done again with what is prepared anew.
+#[test]
+fn a_migration_of_another_program_is_met_by_preparing_again() {
+    let database = shared().new_database();
+    let home = home_on(&url_in(&database));
+    let made = [Migration { name: "V1__note", sql: "CREATE TABLE note(id BIGINT PRIMARY KEY)" }];
+    let notes = Domain::new("notes").migrations(&made).on_server(&made);
+    let runtime = Runtime::builder(Home::at(home.path())).domain(notes).open().expect("a runtime");
+    let engine = runtime.engine("notes").expect("the domain");
+    let columns = |tx: &StoreSession<'_>| {
+        let rows = tx.query("SELECT * FROM note WHERE id >= $1", &[0_i64.into()])?;
+        rows.first().map_or(Ok(0), |row| row.get::<i64>("more"))
+    };
+    let all = || (engine.read(columns).expect("read"), engine.write(columns).expect("written"));
+    assert_eq!(all(), (0, 0));
+    let change = "INSERT INTO rowhouse_notes.note VALUES (1); \
+                  ALTER TABLE rowhouse_notes.note ADD COLUMN more BIGINT NOT NULL DEFAULT 7";
+    shared().client(&database).batch_execute(change).expect("another program's migration");
+    assert_eq!(all(), (7, 7));
 }
 
 /// Whatever is wrong with the server is an error that says so, and no file is made in the home instead.

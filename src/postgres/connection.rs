@@ -135,7 +135,7 @@ impl Connection {
         F: Future<Output = Result<T, DriverError>>,
     {
         let Self { client, lost, .. } = self;
-        client.run(ask).inspect_err(|failure| *lost |= failure.class == Class::Lost)
+        client.run(ask).inspect_err(|failure| *lost |= matches!(failure.class, Class::Lost | Class::Stale))
     }
 
     /// What notifications carry that come until the time for which it was lent; nothing when none came.

@@ -8,6 +8,7 @@
 //! | 57P01 to 57P05, 08xxx, 25P03, none at all | the connection is lost | another connection, then again |
 //! | 25006 | a standby answers | another connection, where there are several hosts |
 //! | 26000, 42P05 | a pooler that was not recognised | `Unsupported`, with the setting that helps |
+//! | 0A000 of a prepared statement | its table has other columns since | again, on a new connection |
 //! | 57014 | the deadline | `Timeout` |
 //! | no answer until the deadline | the server or the way to it stands still | the connection is lost; `Timeout` |
 //! | others | the caller's, or the server's | told |
@@ -25,6 +26,8 @@ pub(super) enum Class {
     Final,
     /// The transaction is over, and may be run again.
     Again,
+    /// The same, and what is prepared on the connection is of a schema that has changed.
+    Stale,
     /// The connection is gone; what was being committed may be there or not.
     Lost,
 }
@@ -114,7 +117,11 @@ fn of_driver(error: &tokio_postgres::Error) -> Failure {
 
 fn of_server(error: &DbError) -> Failure {
     let code = error.code().code();
-    let (class, kind, what) = meaning(code);
+    let (class, kind, what) = match error.routine() {
+        // The only place in the server that says so of a statement that it has prepared, in every language.
+        Some("RevalidateCachedQuery") => (Class::Stale, ErrorKind::Busy, "the schema has changed"),
+        _ => meaning(code),
+    };
     let mut message = format!("{what} (SQLSTATE {code}");
     for named in [error.table(), error.column(), error.constraint()].into_iter().flatten() {
         message.push(' ');
