@@ -3,7 +3,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -11,7 +10,7 @@ use parking_lot::Mutex;
 use super::changes::Seen;
 use super::connection::Connection;
 use super::failure::{Class, Failure};
-use super::operation::{Operation, SWEPT_EVERY, sweep};
+use super::operation::{Operation, Sweeps, sweep};
 use super::server::Server;
 use super::session::Session;
 use super::tries::Tries;
@@ -35,7 +34,7 @@ pub(super) struct Shared {
     pub(super) server: Arc<Server>,
     pub(super) domain: String,
     pub(super) schema: String,
-    writes: AtomicU64,
+    sweeps: Sweeps,
     /// What was seen of others' commits.
     pub(super) seen: Mutex<Seen>,
 }
@@ -53,8 +52,8 @@ enum Failed<R> {
 impl Database {
     pub(super) fn new(server: Arc<Server>, domain: &str, schema: String, deadline: Duration) -> Self {
         let domain = domain.to_owned();
-        let (writes, seen) = (AtomicU64::new(0), Mutex::default());
-        Self { shared: Arc::new(Shared { server, domain, schema, writes, seen }), deadline }
+        let (sweeps, seen) = (Sweeps::new(), Mutex::default());
+        Self { shared: Arc::new(Shared { server, domain, schema, sweeps, seen }), deadline }
     }
 
     /// The same with another deadline.
@@ -225,7 +224,7 @@ impl Shared {
             });
         }
         std::mem::forget(end);
-        if self.writes.fetch_add(1, Ordering::Relaxed) % SWEPT_EVERY == SWEPT_EVERY - 1 {
+        if self.sweeps.is_due() {
             // What stays is removed the next time, by whomever.
             let _ = connection.batch(&sweep(&self.schema));
         }

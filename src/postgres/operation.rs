@@ -6,6 +6,7 @@
 //!
 //! Ids are kept for [`KEPT`]; who cannot reach a server for longer than [`LONGEST_QUESTION`] is told that nobody knows.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
@@ -13,7 +14,7 @@ use uuid::Uuid;
 use super::failure::{Class, Failure};
 use super::listener::notification;
 use super::pool::Pool;
-use super::tries::Tries;
+use super::tries::{Tries, random};
 use crate::error::{Error, ErrorKind, Result};
 
 /// How long an id is kept, by the server's clock. Far more than [`LONGEST_QUESTION`], whatever a clock does in between.
@@ -22,7 +23,7 @@ const LONGEST_QUESTION: Duration = Duration::from_mins(5);
 const LONGEST_AFTER: Duration = Duration::from_secs(5);
 
 /// Writes of a process after which it removes old ids: twice as many as it left since.
-pub(super) const SWEPT_EVERY: u64 = 1_000;
+const SWEPT_EVERY: u64 = 1_000;
 
 /// One write.
 pub(super) struct Operation(Uuid);
@@ -100,6 +101,21 @@ fn unknown(error: Error) -> Error {
     ))
 }
 
+/// When a process removes old ids: once in [`SWEPT_EVERY`] writes. The first time is left to chance: of many processes that
+/// write less than that each, some do it.
+pub(super) struct Sweeps(AtomicU64);
+
+impl Sweeps {
+    pub(super) fn new() -> Self {
+        Self(AtomicU64::new((random() * SWEPT_EVERY as f64) as u64))
+    }
+
+    /// Counts a write; whether it is time.
+    pub(super) fn is_due(&self) -> bool {
+        self.0.fetch_add(1, Ordering::Relaxed) % SWEPT_EVERY == SWEPT_EVERY - 1
+    }
+}
+
 /// Removes ids that nobody asks for any more.
 pub(super) fn sweep(schema: &str) -> String {
     format!(
@@ -109,4 +125,23 @@ pub(super) fn sweep(schema: &str) -> String {
         KEPT.as_millis(),
         2 * SWEPT_EVERY
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_short_processes_remove_old_ids_as_often_as_a_long_one() {
+        let swept = |processes: u64, writes: u64| {
+            let due = |_| {
+                let sweeps = Sweeps::new();
+                (0..writes).filter(|_| sweeps.is_due()).count()
+            };
+            (0..processes).map(due).sum::<usize>()
+        };
+        assert!((99..=101).contains(&swept(1, 100 * SWEPT_EVERY)));
+        // 500 are expected, and the deviation is about 22.
+        assert!((250..=750).contains(&swept(100_000, 5)), "nobody would remove what these leave");
+    }
 }
