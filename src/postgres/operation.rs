@@ -4,7 +4,8 @@
 //! lost while it is committed, the same id is written once more, as one that is not committed: whichever row comes first
 //! stays. So either the write is found, or it can never come any more, also when a server still works at it.
 //!
-//! Ids are kept for [`KEPT`]; who cannot reach a server for longer than [`LONGEST_QUESTION`] is told that nobody knows.
+//! Ids are kept for [`KEPT`]; who cannot reach a server for longer than [`LONGEST_QUESTION`] is told that nobody knows. So is
+//! who was stopped or suspended meanwhile for so long that the id of a write that is there may have been removed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -26,11 +27,20 @@ const LONGEST_AFTER: Duration = Duration::from_secs(5);
 const SWEPT_EVERY: u64 = 1_000;
 
 /// One write.
-pub(super) struct Operation(Uuid);
+pub(super) struct Operation {
+    id: Uuid,
+    /// When it began, by [`since_boot`].
+    began: Duration,
+}
 
 impl Operation {
     pub(super) fn new() -> Self {
-        Self(Uuid::now_v7())
+        Self { id: Uuid::now_v7(), began: since_boot() }
+    }
+
+    /// Whether an id that is not there may have been removed.
+    fn may_be_forgotten(&self, now: Duration) -> bool {
+        now.saturating_sub(self.began) > KEPT / 2
     }
 
     /// Leaves the id, tells who listens, and commits. A write that changed nothing leaves none. The deadline does not count
@@ -40,7 +50,7 @@ impl Operation {
             "INSERT INTO rowhouse_operation(id, committed) \
              SELECT '{}', TRUE WHERE pg_current_xact_id_if_assigned() IS NOT NULL; {}; \
              SET LOCAL statement_timeout = 0; COMMIT",
-            self.0,
+            self.id,
             notification(domain)
         )
     }
@@ -50,7 +60,7 @@ impl Operation {
     /// second.
     ///
     /// # Errors
-    /// `OutcomeUnknown` when no server could be asked in time.
+    /// `OutcomeUnknown` when no server could be asked in time, or this process or machine stood still for too long.
     pub(super) fn was_committed(
         &self,
         pool: &Pool,
@@ -63,6 +73,10 @@ impl Operation {
         let mut tries = Tries::until(until);
         loop {
             let failure = match self.ask(pool, schema, until) {
+                Ok(false) if self.may_be_forgotten(since_boot()) => {
+                    let message = "this process was stopped or suspended";
+                    return Err(unknown(Error::new(ErrorKind::OutcomeUnknown, message)));
+                }
                 Ok(found) => return Ok(found),
                 Err(failure) => failure,
             };
@@ -79,7 +93,7 @@ impl Operation {
              SET LOCAL search_path = {schema}; \
              INSERT INTO rowhouse_operation(id, committed) VALUES ('{0}', FALSE) ON CONFLICT (id) DO NOTHING; \
              SELECT committed::int FROM rowhouse_operation WHERE id = '{0}'; COMMIT",
-            self.0
+            self.id
         );
         let rows = connection.rows(&text).map_err(|mut failure| {
             // A standby that is about to take over says so.
@@ -99,6 +113,15 @@ fn unknown(error: Error) -> Error {
     error.as_kind(ErrorKind::OutcomeUnknown).worded(format!(
         "the connection was lost while the write was committed, and no server could be asked for it since: {why}"
     ))
+}
+
+/// How long the system runs. It counts on while a system is suspended, which `Instant` does not.
+fn since_boot() -> Duration {
+    #[cfg(target_os = "linux")]
+    let clock = rustix::time::ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    let clock = rustix::time::ClockId::Monotonic;
+    Duration::try_from(rustix::time::clock_gettime(clock)).unwrap_or_default()
 }
 
 /// When a process removes old ids: once in [`SWEPT_EVERY`] writes. The first time is left to chance: of many processes that
@@ -130,6 +153,14 @@ pub(super) fn sweep(schema: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_is_asked_for_in_vain_only_while_it_cannot_have_been_removed() {
+        let operation = Operation::new();
+        let after = |time| operation.may_be_forgotten(operation.began + time);
+        assert!(!after(Duration::ZERO) && !after(LONGEST_QUESTION + LONGEST_AFTER));
+        assert!(after(KEPT) && after(Duration::from_hours(9)), "a night with the lid closed");
+    }
 
     #[test]
     fn many_short_processes_remove_old_ids_as_often_as_a_long_one() {
