@@ -640,6 +640,29 @@ fn a_server_is_trusted_by_its_certificate() {
     assert!(encrypted.get::<_, i64>(0) > 0 && encrypted.get::<_, i64>(1) == 0);
 }
 
+/// A write that was committed here and never came to the standby is not answered as one that is there, also when the process
+/// of the server that waited for the standby was ended meanwhile.
+#[test]
+fn what_the_standby_never_got_is_not_acknowledged() {
+    let pair = Pair::synchronous();
+    let home = home_on(&pair.primary.url("app", "postgres"));
+    let runtime = open_within(home.path(), Duration::from_secs(4)).expect("a runtime");
+    runtime.goals().replace(THREAD, &NewGoal::new("Ship it")).expect("a goal");
+    pair.cut();
+    std::thread::scope(|scope| {
+        let goals = runtime.goals();
+        let write = scope.spawn(move || goals.account(THREAD, 0, 1, Accounting::ActiveOnly, None).map(drop));
+        let mut client = pair.primary.client("postgres");
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                   WHERE wait_event = 'SyncRep' AND application_name LIKE 'rowhouse %'";
+        while client.query(end, &[]).expect("asked").is_empty() {
+            std::thread::yield_now();
+        }
+        let answer = write.join().expect("an answer");
+        assert_eq!(answer.map_err(|error| error.kind()), Err(ErrorKind::OutcomeUnknown));
+    });
+}
+
 #[test]
 fn ids_of_old_writes_go() {
     let database = shared().new_database();

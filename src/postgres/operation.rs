@@ -6,6 +6,9 @@
 //!
 //! Ids are kept for [`KEPT`]; who cannot reach a server for longer than [`LONGEST_QUESTION`] is told that nobody knows. So is
 //! who was stopped or suspended meanwhile for so long that the id of a write that is there may have been removed.
+//!
+//! What is answered is as durable as any commit: the question writes too, so its own commit waits for what the write's had
+//! to wait for, a synchronous standby say.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -87,11 +90,14 @@ impl Operation {
     fn ask(&self, pool: &Pool, schema: &str, until: Instant) -> Result<bool, Failure> {
         let mut connection = pool.take(until).map_err(Failure::told)?;
         let left = until.saturating_duration_since(Instant::now()).as_millis().max(1);
-        // Read committed: the second statement sees what the first one had to wait for.
+        // Read committed: the second statement sees what the first one had to wait for. A row that is there is written as it
+        // is: a transaction that writes nothing waits for no standby, and who was committing it may have been ended while it
+        // did.
         let text = format!(
             "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = {left}; \
              SET LOCAL search_path = {schema}; \
-             INSERT INTO rowhouse_operation(id, committed) VALUES ('{0}', FALSE) ON CONFLICT (id) DO NOTHING; \
+             INSERT INTO rowhouse_operation(id, committed) VALUES ('{0}', FALSE) \
+             ON CONFLICT (id) DO UPDATE SET committed = rowhouse_operation.committed; \
              SELECT committed::int FROM rowhouse_operation WHERE id = '{0}'; COMMIT",
             self.id
         );
