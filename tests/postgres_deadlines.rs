@@ -270,6 +270,15 @@ fn a_statement_that_nobody_waits_for_is_cancelled() {
         shared().client("postgres").query_one(count, &[&database]).expect("a count").get::<_, i64>(0)
     };
     let engine = runtime.engine("goals").expect("the domain").within(DEADLINE);
+    // Also on a connection whose last commit was refused: only one that has no answer is left alone.
+    let refused = engine.write(|tx| {
+        tx.execute(
+            "CREATE TEMP TABLE twice(id BIGINT UNIQUE DEFERRABLE INITIALLY DEFERRED) ON COMMIT DROP",
+            &[],
+        )?;
+        tx.execute("INSERT INTO twice VALUES (1), (1)", &[])
+    });
+    assert_eq!(refused.expect_err("refused by the commit").kind(), ErrorKind::Constraint);
     let refused = in_time(|| {
         engine.write(|tx| {
             tx.execute("SET LOCAL statement_timeout = 0", &[])?;

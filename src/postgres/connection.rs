@@ -123,9 +123,10 @@ impl Connection {
     /// answer as if that had it.
     pub(super) fn commit(&mut self, text: &str) -> Result<(), Failure> {
         self.commits = true;
-        self.batch(text)?;
-        self.commits = false;
-        Ok(())
+        let done = self.batch(text);
+        // What was refused is over.
+        self.commits = done.as_ref().is_err_and(|failure| failure.class == Class::Lost);
+        done
     }
 
     /// Whatever the driver can ask, until the time for which the connection was lent. What takes longer is cancelled when the
