@@ -5,7 +5,7 @@
 //! | 40001, 40P01 | others wrote what it read; a deadlock | the whole transaction again |
 //! | 53300 | the server has no place | again, a little later |
 //! | 55P03 | a lock was not to be had until the deadline, nearly | `Busy` |
-//! | 57P01 to 57P05, 08xxx, 25P03, none at all | the connection is lost | another connection, then again |
+//! | 57P01 to 57P05, 08xxx, 25P03, 25P04, none at all | the connection is lost | another connection, then again |
 //! | 25006 | a standby answers | another connection, where there are several hosts |
 //! | 26000, 42P05 | a pooler that was not recognised | `Unsupported`, with the setting that helps |
 //! | 0A000 of a prepared statement | its table has other columns since | again, on a new connection |
@@ -150,7 +150,9 @@ fn meaning(code: &str) -> (Class, ErrorKind, &'static str) {
         "57014" => (Final, ErrorKind::Timeout, "the server stopped the statement"),
         "57P04" | "3D000" => (Final, ErrorKind::NotFound, "the server has no such database"),
         "57P03" => (Lost, ErrorKind::Busy, "the server is starting, stopping or recovering"),
-        "25P03" | "57P01" | "57P02" | "57P05" => (Lost, ErrorKind::Io, "the server ended the connection"),
+        "25P03" | "25P04" | "57P01" | "57P02" | "57P05" => {
+            (Lost, ErrorKind::Io, "the server ended the connection")
+        }
         "25006" => (Final, ErrorKind::ReadOnly, "this server takes no writes"),
         "28000" | "28P01" => (Final, ErrorKind::Invalid, "the server refused the user or the password"),
         "42501" => (Final, ErrorKind::ReadOnly, "the server's user lacks a permission"),
@@ -184,6 +186,7 @@ mod tests {
             ("55P03", Class::Final, ErrorKind::Busy),
             ("53300", Class::Again, ErrorKind::Busy),
             ("57P01", Class::Lost, ErrorKind::Io),
+            ("25P04", Class::Lost, ErrorKind::Io),
             ("08006", Class::Lost, ErrorKind::Io),
             ("57014", Class::Final, ErrorKind::Timeout),
             ("23505", Class::Final, ErrorKind::Constraint),
