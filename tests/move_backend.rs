@@ -311,6 +311,13 @@ fn the_side_that_was_left_is_refused_and_says_where_the_data_is() {
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     assert!(error.message().contains("postgres://") && error.advice().is_some(), "{error}");
     assert!(!home.path().join("state.sqlite").exists(), "no new one is begun");
+    // Nor where the mark cannot be read: here it is a folder.
+    let (mark, kept) = (home.path().join("state.moved.json"), home.path().join("kept.json"));
+    std::fs::rename(&mark, &kept).and_then(|()| std::fs::create_dir(&mark)).expect("another mark");
+    let error = builder(home.path()).open().expect_err("it may be elsewhere");
+    assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+    assert!(!home.path().join("state.sqlite").exists(), "no new one is begun");
+    std::fs::remove_dir(&mark).and_then(|()| std::fs::rename(&kept, &mark)).expect("the mark");
     std::fs::write(home.path().join("config.toml"), &text).expect("written");
 
     server::configure(other.path(), &url);

@@ -62,14 +62,19 @@ fn path_of(home: &Path, domain: &str) -> PathBuf {
 /// Refuses a domain whose file was moved away.
 ///
 /// # Errors
-/// `Conflict`, saying where its data is.
+/// `Conflict`, saying where its data is; of the system when its mark cannot be read.
 pub(crate) fn refuse_moved(home: &PreparedHome, domain: &str) -> Result<()> {
     let path = path_of(home.path(), domain);
-    let Ok(text) = home::read_file(&path) else { return Ok(()) };
     let file = home.database_path(domain);
     if fs::symlink_metadata(&file).is_ok() {
         return Ok(());
     }
+    let text = match home::read_file(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        // It is there: a new file in its place would be a second truth.
+        Err(error) => return Err(Error::io("read the mark of a move", &path, error)),
+    };
     let place = serde_json::from_slice::<Marker>(&text).map_or_else(
         |_| "a PostgreSQL server".to_owned(),
         |marker| format!("{} at {}", marker.moved_to, marker.at),
