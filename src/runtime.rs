@@ -774,7 +774,8 @@ impl Builder {
     }
 
     /// Moves the domains given here that can be on a server there, or back into files of the home, and changes the home's
-    /// `config.toml` to say so. Domains that are there already, and those that are always files, stay as they are.
+    /// `config.toml` to say so. Domains that are there already, and those that are always files, stay as they are. With its
+    /// threads go their histories: transcripts in a home, rows on a server.
     ///
     /// Nobody may have the home open; on the way to files every table on the server is locked for all machines, which then
     /// find it gone. Both sides are read back and compared before the target counts. The source is put aside, never
@@ -784,12 +785,13 @@ impl Builder {
     ///
     /// # Errors
     /// Then nothing was changed, but for `OutcomeUnknown`.
-    /// - `Busy`: somebody has the home open, or writes on the server, for longer than [`MoveOptions::wait`].
-    /// - `Conflict`: everything is there already; the target holds rows of its own; the schemas differ.
+    /// - `Busy`: somebody writes a transcript; or has the home open, or writes on the server, for longer than [`MoveOptions::wait`].
+    /// - `Conflict`: everything is there already; the target holds rows or transcripts of its own; the
+    ///   schemas differ; a transcript stands in no list.
     /// - `Invalid`: the other side cannot hold some values, which are named; the configuration names no server, or cannot
     ///   be changed.
     /// - `NotFound`: there is no home, or nothing in it. `Full`: there is not enough room.
-    /// - `Corrupt`: what was read back is not what was copied.
+    /// - `Corrupt`: what was read back is not what was copied; a transcript cannot be read.
     /// - `OutcomeUnknown`: the connection was lost in the commit and the server cannot be asked: the next call does.
     /// - `SchemaTooNew`, `ReadOnly`, `Unsupported`, `Io`: as when opening.
     #[cfg(feature = "postgres")]

@@ -6,12 +6,13 @@ mod engines;
 mod processes;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use engines::server::{self, shared};
 use processes::{Child, Numbers, folder, plain, text};
+use rowhouse::rollout::{Item, NewRollout};
 use rowhouse::rusqlite::types::Value;
 use rowhouse::stores::ThreadFacts;
 use rowhouse::stores::goals::NewGoal;
@@ -252,6 +253,33 @@ fn use_a_while(runtime: &Runtime, threads: std::ops::Range<u64>) {
     for number in threads {
         runtime.goals().replace(&id(number), &NewGoal::new("Ship it")).expect("a goal");
     }
+}
+
+/// Threads with histories; the last one is archived.
+fn begin_threads(home: &Path, threads: std::ops::Range<u64>) {
+    let runtime = open(home);
+    let store = runtime.thread_store().expect("a store");
+    for number in threads.clone() {
+        let new = NewRollout { id: Some(id(number)), ..NewRollout::default() };
+        store.create(&new).expect("created");
+        let message = serde_json::json!({"type": "user_message", "message": format!("Thread {number}")});
+        store
+            .append_items(&id(number), &[Item::new("event_msg", &message).expect("an item")])
+            .expect("appended");
+        store.shutdown(&id(number)).expect("shut down");
+    }
+    store.archive(&id(threads.end - 1)).expect("archived");
+}
+
+/// Their histories, line by line.
+fn told(home: &Path, threads: std::ops::Range<u64>) -> Vec<Vec<String>> {
+    let runtime = open(home);
+    let store = runtime.thread_store().expect("a store");
+    let of = |number| {
+        let items = store.load_history(&id(number)).expect("a history");
+        items.map(|item| item.expect("an item").text().to_owned()).collect()
+    };
+    threads.map(of).collect()
 }
 
 /// How many threads and goals there are.
@@ -526,7 +554,9 @@ fn child_entry() {
             let mut seen = 0;
             let done = builder(home).migrate_backend(&options(to), &mut |now| {
                 // Of each table the same happens: one stands for all.
-                if now.step == MoveStep::CuttingOver || (now.what == "state.thread" && now.rows_done == 0) {
+                let one_table = now.what == "state.thread"
+                    || (now.what == "state.thread_item" && now.step == MoveStep::Copying);
+                if now.step == MoveStep::CuttingOver || (one_table && now.rows_done == 0) {
                     if seen == dies_at {
                         processes::say(&format!("dies {:?} {}", now.step, now.what));
                         // SAFETY: ends this process.
@@ -553,6 +583,9 @@ fn is_on_server(home: &Path, database: &str) -> bool {
         let found: bool = shared().client(database).query_one(&ask, &[]).expect("an answer").get(0);
         assert_eq!(found, there, "{domain}: exactly one side");
     }
+    for folder in ["sessions", "archived_sessions"] {
+        assert!(!(there && home.join(folder).exists()), "{folder}: exactly one side");
+    }
     assert!(!home.join("move.json").exists());
     there
 }
@@ -561,7 +594,10 @@ fn is_on_server(home: &Path, database: &str) -> bool {
 fn killed_anywhere_one_side_counts_and_the_next_finishes() {
     const THREADS: u64 = 12;
     let home = folder();
+    // One more, which no list of live ones shows.
+    begin_threads(home.path(), 0..THREADS + 1);
     use_a_while(&open(home.path()), 0..THREADS);
+    let histories = told(home.path(), 0..THREADS + 1);
     let database = shared().new_database();
     name_server(home.path(), &shared().url("app", &database));
     let (mut steps, mut through) = (Vec::new(), 0);
@@ -578,7 +614,7 @@ fn killed_anywhere_one_side_counts_and_the_next_finishes() {
                 if dies_at % 2 == 0 {
                     assert_eq!(used(&open(home.path()), 0..THREADS), (12, 12), "{end}");
                     let committed = is_on_server(home.path(), &database) == goal;
-                    let after = ["marks", "sqlite", "config", "manifest", "the end"];
+                    let after = ["marks", "sqlite", "sessions", "config", "manifest", "the end"];
                     assert_eq!(committed, after.iter().any(|part| end.contains(part)), "{end}");
                 }
                 match migrate(home.path(), to) {
@@ -589,6 +625,7 @@ fn killed_anywhere_one_side_counts_and_the_next_finishes() {
             }
             assert_eq!(is_on_server(home.path(), &database), goal);
             assert_eq!(used(&open(home.path()), 0..THREADS), (12, 12), "{word} {dies_at}");
+            assert_eq!(told(home.path(), 0..THREADS + 1), histories, "{word} {dies_at}");
         }
         if through >= 2 {
             break;
@@ -693,20 +730,43 @@ fn a_write_of_another_host_is_in_the_copy_or_refused() {
     }
 }
 
-/// The rows of the scenario: threads with what is usual in them, two turns each, and a goal for every tenth.
+/// The rows of the scenario: threads with what is usual in them, two turns each, a goal for every tenth, and transcripts of four
+/// lines.
 fn many(home: &Path, threads: u64) {
     drop(open(home));
+    for number in 0..threads {
+        let path = transcript_of(home, number);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+        let line = |kind: &str, payload: &str| {
+            format!(
+                "{{\"timestamp\":\"2026-01-01T00:00:00.000Z\",\"type\":\"{kind}\",\"payload\":{payload}}}\n"
+            )
+        };
+        let began = format!("2026-01-{:02}T00:00:00.000Z", number % 28 + 1);
+        let text = [
+            line(
+                "session_meta",
+                &format!(r#"{{"id":"{}","timestamp":"{began}","cwd":"/work"}}"#, id(number)),
+            ),
+            line("event_msg", &format!(r#"{{"type":"user_message","message":"Fix part {number}"}}"#)),
+            line("response_item", &format!(r#"{{"type":"reasoning","text":"{}"}}"#, "because ".repeat(20))),
+            line("event_msg", r#"{"type":"agent_message","message":"It waits for a port that is taken."}"#),
+        ];
+        std::fs::write(path, text.concat()).expect("a transcript");
+    }
     let numbers = format!(
         "WITH RECURSIVE c(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM c WHERE n + 1 < {threads}) SELECT"
     );
     let id = "printf('019cadf1-7a5e-7b04-8f21-%012x', n)";
+    let home_text = text(home);
     let state = plain(&home.join("state.sqlite"));
     state
         .execute_batch(&format!(
             "PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;
              INSERT INTO thread(id, rollout_path, created_at, updated_at, recency_at, archived_at, source, model, cwd, title,
                                 preview, first_user_message, tokens_used, git_branch, is_pinned)
-             {numbers} {id}, '/home/a/sessions/' || n || '.jsonl', 1767225600000 + n, 1767225600000 + n,
+             {numbers} {id}, '{home_text}/' || iif(n % 20 = 0, 'archived_sessions', printf('sessions/2026/01/%02d', n % 28 + 1))
+                || printf('/rollout-2026-01-%02dT00-00-00-', n % 28 + 1) || {id} || '.jsonl', 1767225600000 + n, 1767225600000 + n,
                 1767225600000 + n, iif(n % 20 = 0, 1767225600000 + n, NULL), 'cli', 'large', '/home/a/project-' || n % 50,
                 'Fix the flaky test of part ' || n % 1000, 'The test fails once in a while; find out why ' || n,
                 'The test fails once in a while; find out why', n * 7, iif(n % 3, 'main', NULL), n % 100 = 0 FROM c;
@@ -724,6 +784,17 @@ fn many(home: &Path, threads: u64) {
              {numbers} {id}, 'g' || n, 'Ship it', 'active', 1767225600000 + n, 1767225600000 + n FROM c WHERE n % 10 = 0;"
         ))
         .expect("goals");
+}
+
+/// Where its transcript lies: every twentieth is archived.
+fn transcript_of(home: &Path, number: u64) -> PathBuf {
+    let day = number % 28 + 1;
+    let folder = if number.is_multiple_of(20) {
+        "archived_sessions".to_owned()
+    } else {
+        format!("sessions/2026/01/{day:02}")
+    };
+    home.join(folder).join(format!("rollout-2026-01-{day:02}T00-00-00-{}.jsonl", id(number)))
 }
 
 /// Counts and a number of the contents, by the engine itself.
@@ -750,12 +821,13 @@ fn counted_there(database: &str) -> [i64; 5] {
     numbers.try_into().expect("five")
 }
 
-/// Every row goes to a server and back by one command: counts and the hash of each table are equal on both sides, both times.
-/// Scale: 20,000 threads, 40,000 turns and 2,000 goals; `ROWHOUSE_TEST_ROWS` says how many threads.
+/// Every row and every transcript goes to a server and back by one command: counts and the hash of each table, of items too, are
+/// equal on both sides, both times.
+/// Scale: 2,000 threads with 8,000 items, 4,000 turns and 200 goals; `ROWHOUSE_TEST_ROWS` says how many threads.
 /// Control: the file's own tables and rows, as its schema tells them, are refused by the server: its INTEGER ends at 2^31.
 #[test]
 fn r3_every_row_goes_to_a_server_and_back_with_equal_hashes() {
-    let threads = std::env::var("ROWHOUSE_TEST_ROWS").map_or(20_000, |text| text.parse().expect("a number"));
+    let threads = std::env::var("ROWHOUSE_TEST_ROWS").map_or(2_000, |text| text.parse().expect("a number"));
     let home = folder();
     many(home.path(), threads);
     let database = shared().new_database();
@@ -805,11 +877,35 @@ fn r3_every_row_goes_to_a_server_and_back_with_equal_hashes() {
         rows
     };
     let there = migrate(home.path(), Backend::Postgres).expect("moved");
-    assert_eq!(said(&there), threads * 3 + threads.div_ceil(10));
+    // The row of a history and four items beside those of the files.
+    assert_eq!(said(&there), threads * (3 + 1 + 4) + threads.div_ceil(10));
     assert_eq!(counted_there(&database), before);
     let back = migrate(home.path(), Backend::Sqlite).expect("moved back");
     said(&back);
-    assert_eq!(hashes(&back), hashes(&there));
+    // The place of a transcript is in rows of files only.
+    let but_places = |report: &MoveReport| {
+        let mut hashes = hashes(report);
+        let thread = hashes.remove(&("state".to_owned(), "thread".to_owned())).expect("a table");
+        (hashes, thread.0)
+    };
+    assert_eq!(but_places(&back), but_places(&there));
     assert_eq!(counted_here(home.path()), before);
+    let mut compared = 0;
+    for number in (0..threads).step_by(7) {
+        let path = transcript_of(home.path(), number);
+        let aside =
+            there.folder.as_ref().expect("a folder").join(path.strip_prefix(home.path()).expect("inside"));
+        assert_eq!(std::fs::read(&path).expect("it came back"), std::fs::read(aside).expect("it is kept"));
+        compared += 1;
+    }
+    assert!(compared > 0);
+    let places: i64 = plain(&home.path().join("state.sqlite"))
+        .query_row(
+            "SELECT count(*) FROM thread WHERE rollout_path LIKE ?1 || '%'",
+            [text(home.path())],
+            |row| row.get(0),
+        )
+        .expect("a count");
+    assert_eq!(places, threads.cast_signed());
     assert_eq!(before[0], threads.cast_signed());
 }

@@ -22,8 +22,8 @@ Examples:
   rowhouse migrate-backend --to sqlite --yes --json | jq '.tables[] | {table, rows, hash}'
 
 The server is the one under [state.postgres] in the home's config.toml (url or url_file), or in ROWHOUSE_POSTGRES_URL. State
-and goals are moved, with threads, memories and turns; logs, device keys and transcripts stay where they are. Nobody may
-have the home open; on the way to files, no other machine can write on the server meanwhile, and finds it empty afterwards.
+and goals are moved, with threads, memories and turns; a thread's transcript becomes rows on the server, and rows become a
+transcript. Logs and device keys stay where they are. Nobody may have the home open or write a transcript; on the way to files, no other machine can write on the server meanwhile, and finds it empty afterwards.
 
 Every table is read back on both sides and compared before the new side counts; config.toml is changed to say so. What was
 there is put aside, never deleted: files in the home's moved/ folder, with a manifest; a schema under another name. Stopped

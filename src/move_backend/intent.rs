@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::marker::{LAYOUT, intent_of, is_cutting_over};
 use super::report::MoveReport;
+use super::transcripts::FOLDERS;
 use super::{Backend, OnProgress, switch};
 use crate::config::backend::Backends;
 use crate::domain::Domain;
@@ -44,6 +45,9 @@ pub(super) struct Intent {
     folder: String,
     /// On the way to files: the folder of the new ones, in the home.
     staging: Option<String>,
+    /// Folders of transcripts that go along.
+    #[serde(default)]
+    pub(super) transcripts: Vec<String>,
 }
 
 impl Intent {
@@ -52,6 +56,7 @@ impl Intent {
         home: &PreparedHome,
         mut report: MoveReport,
         staging: Option<&Path>,
+        transcripts: Vec<String>,
     ) -> Result<Self> {
         let kept = home::private_folder(home.path(), KEPT)?;
         let time = jiff::Timestamp::now().strftime("%Y-%m-%dT%H-%M-%SZ").to_string();
@@ -59,12 +64,14 @@ impl Intent {
         if report.to == Backend::Postgres {
             let file = |domain: &String| folder.join(format!("{domain}.sqlite")).display().to_string();
             report.kept = report.domains.iter().map(file).collect();
+            report.kept.extend(transcripts.iter().map(|name| folder.join(name).display().to_string()));
         }
         report.folder = Some(folder.clone());
         let name = |path: &Path| {
             path.file_name().expect("a folder in another one has a name").to_string_lossy().into_owned()
         };
-        let intent = Self { version: LAYOUT, report, folder: name(&folder), staging: staging.map(name) };
+        let (folder, staging) = (name(&folder), staging.map(name));
+        let intent = Self { version: LAYOUT, report, folder, staging, transcripts };
         let text = serde_json::to_vec_pretty(&intent).expect("texts and numbers are JSON");
         home::write_atomically(&intent_of(home), &text)?;
         Ok(intent)
@@ -84,6 +91,7 @@ impl Intent {
                 intent.version <= LAYOUT
                     && plain(&intent.folder)
                     && intent.staging.as_deref().is_none_or(plain)
+                    && intent.transcripts.iter().all(|name| FOLDERS.contains(&&**name))
                     && uuid::Uuid::try_parse(&intent.report.id).is_ok()
                     && !intent.report.domains.is_empty()
                     && intent.report.domains.iter().all(|name| Domain::new(name).check().is_ok())

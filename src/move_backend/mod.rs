@@ -7,6 +7,7 @@
 //! | [`cell`], [`sum`] | a value on its way; what a table holds, as one number |
 //! | [`side`], [`transfer`] | rows out of one side, into the other, and compared |
 //! | [`intent`], [`switch`] | the cut-over, and what is left to do when it was broken off |
+//! | [`transcripts`], [`histories`] | histories, which are files in a home and rows on a server |
 //! | [`options`] | what a caller says, and is told |
 //! | [`marker`] | what stays in a home whose data went |
 //! | [`report`] | the answer, and the manifest |
@@ -22,15 +23,18 @@
 //! 4. Both sides were read back and compared, table by table, before the COMMIT.
 //! 5. The source is put aside, never deleted, and refused from then on, by an error that says where its data is.
 //!
-//! A history stays in the form that it has: transcripts in files, what began on a server in rows, which are moved like all
-//! others. The plan warns of it.
+//! A thread's history is a transcript in a home and rows on a server. Either side of a move gives it as rows
+//! ([`side::Side`]), so that it is planned, copied and compared like all others; the folders of transcripts go and come with
+//! the files, each by one rename. The home's writers of transcripts are kept out by `move.json` (2).
 //!
-//! Tests: `tests/move_backend.rs`.
+//! Tests: `tests/move_backend.rs`, `tests/move_histories.rs`.
 
 pub(crate) mod marker;
 
 #[cfg(feature = "postgres")]
 mod cell;
+#[cfg(feature = "postgres")]
+mod histories;
 #[cfg(feature = "postgres")]
 mod intent;
 #[cfg(feature = "postgres")]
@@ -47,6 +51,8 @@ mod sum;
 mod switch;
 #[cfg(feature = "postgres")]
 mod table;
+#[cfg(feature = "postgres")]
+mod transcripts;
 #[cfg(feature = "postgres")]
 mod transfer;
 

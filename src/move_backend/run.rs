@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
+use super::histories::{FromHistories, Histories, ToTranscripts};
 use super::intent::{Intent, settle_alone};
 use super::report::{Lost, MoveReport, SCHEMA_VERSION};
 use super::side::{Files, OnServer, Side};
 use super::switch::{self, tell};
 use super::table::{Table, refuse_differences};
+use super::transcripts::{STATE, Transcripts, WithTranscripts};
 use super::transfer::{self, Found, Tables};
 use super::{Backend, MoveOptions, OnProgress};
 use crate::backup::finish_alone;
@@ -225,7 +227,6 @@ impl<'m> Move<'m> {
 
     /// Notes what was found; refuses what would be lost.
     fn found(&mut self, found: &Found) -> Result<()> {
-        self.warn_of_histories(found);
         self.report.tables.clone_from(&found.tables);
         self.report.unholdable.clone_from(&found.lost);
         self.report.replaced = self.options.replace_unholdable && !found.lost.is_empty();
@@ -247,23 +248,6 @@ impl<'m> Move<'m> {
             "change these values first; nothing was changed"
         };
         Err(Error::new(ErrorKind::Invalid, message).advise(advice))
-    }
-
-    /// A history is in a transcript or on the server, and stays in the form that it has.
-    fn warn_of_histories(&mut self, found: &Found) {
-        let rows = |table: &str| found.tables.iter().find(|one| one.table == table).map_or(0, |one| one.rows);
-        let (items, transcripts) = (rows("thread_item"), self.home.path().join("sessions"));
-        self.report.warnings.extend(match self.options.to {
-            Backend::Postgres if transcripts.is_dir() => Some(
-                "transcripts stay files of this machine, in sessions/: on the server their threads have no history"
-                    .to_owned(),
-            ),
-            Backend::Sqlite if items > 0 => Some(format!(
-                "histories that are on the server come along as {items} rows, which a home in files does not show: export \
-                 them before (`rowhouse threads export`), or move back to see them"
-            )),
-            _ => None,
-        });
     }
 
     /// Copies, reads both sides back, and compares.
@@ -291,9 +275,12 @@ impl<'m> Move<'m> {
         let mut bulk = self.begin()?;
         let fresh = self.fresh(&mut bulk)?;
         self.bring_up(&mut bulk)?;
-        let mut files = files(&self.domains, sources.iter().map(Source::connection));
+        let settled = sources.iter().all(|source| source.is_settled);
+        let files = files(&self.domains, sources.iter().map(Source::connection));
+        let transcripts = if settled { self.transcripts(&files)? } else { None };
+        let mut files = WithTranscripts { files, transcripts: transcripts.as_ref() };
         let tables = self.tables(&mut files)?;
-        if sources.iter().all(|source| source.is_settled) {
+        if settled {
             let target = self.tables(&mut self.on_server(&mut bulk))?;
             differences(&tables, &target)?;
             self.refuse_rows(&mut bulk, &target, &fresh)?;
@@ -324,7 +311,11 @@ impl<'m> Move<'m> {
         self.refuse_rows(&mut bulk, &target, &fresh)?;
         let hold = |domain: &Domain| Source::hold(&self.spec(domain), alone, self.options.wait);
         let sources = self.domains.iter().map(hold).collect::<Result<Vec<_>>>()?;
-        let mut files = files(&self.domains, sources.iter().map(Source::connection));
+        let files = files(&self.domains, sources.iter().map(Source::connection));
+        let transcripts = self.transcripts(&files)?;
+        let transcripts = transcripts.as_ref();
+        transcripts.map_or(Ok(()), Transcripts::refuse)?;
+        let mut files = WithTranscripts { files, transcripts };
         let tables = self.tables(&mut files)?;
         differences(&tables, &target)?;
         let found = transfer::look(&mut files, &tables, progress)?;
@@ -337,7 +328,13 @@ impl<'m> Move<'m> {
         tell(progress, "a last look");
         refuse_others(self.home, &self.report.domains, MOVED)?;
         tell(progress, "move.json");
-        let intent = Intent::announce(self.home, self.report.clone(), None)?;
+        let folders = transcripts.map_or_else(Vec::new, |all| all.folders.clone());
+        let intent = Intent::announce(self.home, self.report.clone(), None, folders)?;
+        // From now on nobody begins to write a transcript: what was read is what is there.
+        if let Err(error) = transcripts.map_or(Ok(()), |all| all.refuse_changed(self.home)) {
+            switch::take_back(self.home, &intent)?;
+            return Err(error);
+        }
         drop(files);
         self.cut_over(bulk, intent, progress, || drop(sources))
     }
@@ -376,7 +373,9 @@ impl<'m> Move<'m> {
         let mut bulk = self.begin()?;
         self.refuse_moved(&mut bulk)?;
         self.bring_up(&mut bulk)?;
-        let mut source = self.on_server(&mut bulk);
+        let histories = self.histories(&mut bulk, &schema_of(STATE))?;
+        let server = self.on_server(&mut bulk);
+        let mut source = FromHistories { server, histories: &histories, home: self.home.path() };
         let tables = self.tables(&mut source)?;
         let found = transfer::look(&mut source, &tables, progress)?;
         self.found(&found)
@@ -395,7 +394,10 @@ impl<'m> Move<'m> {
         }
         self.report.kept = schemas.values().cloned().collect();
         let longest = self.limits.value_bytes;
-        let mut source = OnServer { bulk: &mut bulk, schemas, longest };
+        let aside = schemas.get(STATE).cloned().unwrap_or_default();
+        let histories = self.histories(&mut bulk, &aside)?;
+        let server = OnServer { bulk: &mut bulk, schemas, longest };
+        let mut source = FromHistories { server, histories: &histories, home: self.home.path() };
         let tables = self.tables(&mut source)?;
         let found = transfer::look(&mut source, &tables, progress)?;
         self.found(&found)?;
@@ -409,7 +411,8 @@ impl<'m> Move<'m> {
             NewFile::create(&file, domain, (&program, &version))
         };
         let new = self.domains.iter().map(create).collect::<Result<Vec<_>>>()?;
-        let mut files = files(&self.domains, new.iter().map(NewFile::connection));
+        let files = files(&self.domains, new.iter().map(NewFile::connection));
+        let mut files = ToTranscripts { files, histories: &histories, folder: staging.path() };
         differences(&tables, &self.tables(&mut files)?)?;
         self.transfer(&mut source, &mut files, &tables, found, progress)?;
         drop(files);
@@ -417,7 +420,8 @@ impl<'m> Move<'m> {
         new.into_iter().try_for_each(NewFile::finish)?;
         staging.sync()?;
         tell(progress, "move.json");
-        let intent = Intent::announce(self.home, self.report.clone(), Some(staging.path()))?;
+        let intent =
+            Intent::announce(self.home, self.report.clone(), Some(staging.path()), histories.folders())?;
         staging.keep();
         self.cut_over(bulk, intent, progress, || {})
     }
@@ -435,6 +439,34 @@ impl<'m> Move<'m> {
             }
         }
         Ok(())
+    }
+
+    fn transcripts(&mut self, files: &Files<'_>) -> Result<Option<Transcripts>> {
+        let Some(state) = files.0.get(STATE) else { return Ok(None) };
+        let found = Transcripts::look(self.home, state)?;
+        self.report.warnings.extend(found.warnings());
+        Ok(Some(found))
+    }
+
+    /// Those of a schema, when threads are moved; refuses a home that has transcripts in their place.
+    fn histories(&mut self, bulk: &mut Bulk<'_>, schema: &str) -> Result<Histories> {
+        if !self.domains.iter().any(|domain| domain.name() == STATE) {
+            return Ok(Histories::default());
+        }
+        let found = Histories::look(bulk, schema)?;
+        self.report.warnings.extend(found.warnings());
+        for folder in found.folders() {
+            let folder = self.home.path().join(folder);
+            if fs::symlink_metadata(&folder).is_ok() {
+                return Err(Error::new(
+                    ErrorKind::Conflict,
+                    "this folder is in the place of the transcripts to come",
+                )
+                .at_path(&folder)
+                .advise("its transcripts are not in use: move it elsewhere; nothing was changed"));
+            }
+        }
+        Ok(found)
     }
 
     fn refuse_moved(&self, bulk: &mut Bulk<'_>) -> Result<()> {

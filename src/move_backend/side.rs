@@ -139,8 +139,10 @@ impl Side for OnServer<'_, '_> {
 
     fn read(&mut self, domain: &str, table: &Table, each: &mut Each<'_>) -> Result<()> {
         let (schema, longest) = (self.of(domain)?, self.longest);
-        let text =
-            format!("COPY {schema}.{} ({}) TO STDOUT (FORMAT binary)", table.quoted(), table.column_list());
+        let (name, columns) = (table.quoted(), table.column_list());
+        // One history after the other, each from its beginning: so it becomes a transcript.
+        let order = if table.name == "thread_item" { " ORDER BY thread_id, seq" } else { "" };
+        let text = format!("COPY (SELECT {columns} FROM {schema}.{name}{order}) TO STDOUT (FORMAT binary)");
         let mut odd = Vec::new();
         self.bulk.copy_out(&text, &types(table), &mut |row: &Received| {
             odd.clear();

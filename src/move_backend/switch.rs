@@ -74,6 +74,10 @@ fn leave_files(home: &PreparedHome, intent: &Intent, progress: &mut OnProgress<'
             rename(&with_ending(&file, ending), &folder.join(format!("{domain}.sqlite{ending}")))?;
         }
     }
+    for transcripts in &intent.transcripts {
+        tell(progress, transcripts);
+        rename(&home.path().join(transcripts), &folder.join(transcripts))?;
+    }
     home::sync_folder(&folder)?;
     home::sync_folder(home.path())
 }
@@ -81,16 +85,18 @@ fn leave_files(home: &PreparedHome, intent: &Intent, progress: &mut OnProgress<'
 /// The data is in new files: they get their names.
 fn take_files(home: &PreparedHome, intent: &Intent, progress: &mut OnProgress<'_>) -> Result<()> {
     let staging = intent.staging(home).unwrap_or_else(|| intent.folder(home));
+    for transcripts in &intent.transcripts {
+        tell(progress, transcripts);
+        let (from, to) = (staging.join(transcripts), home.path().join(transcripts));
+        if !rename(&from, &to)? && fs::symlink_metadata(&to).is_err() {
+            return Err(gone(intent, transcripts, &from));
+        }
+    }
     for domain in &intent.report.domains {
         tell(progress, &format!("{domain}.sqlite"));
         let (from, to) = (staging.join(format!("{domain}.sqlite")), home.database_path(domain));
         if !rename(&from, &to)? && fs::symlink_metadata(&to).is_err() {
-            return Err(Error::new(
-                ErrorKind::Corrupt,
-                format!("a move was broken off, and its new file for {domain} is gone"),
-            )
-            .at_path(&from)
-            .advise(format!("the rows are still on the server: {}", intent.report.kept.join(", "))));
+            return Err(gone(intent, domain, &from));
         }
     }
     home::sync_folder(home.path())?;
@@ -99,6 +105,12 @@ fn take_files(home: &PreparedHome, intent: &Intent, progress: &mut OnProgress<'_
         Marker::take(home.path(), domain)?;
     }
     home::sync_folder(home.path())
+}
+
+fn gone(intent: &Intent, what: &str, from: &Path) -> Error {
+    Error::new(ErrorKind::Corrupt, format!("a move was broken off, and what was prepared for {what} is gone"))
+        .at_path(from)
+        .advise(format!("the rows are still on the server: {}", intent.report.kept.join(", ")))
 }
 
 /// True when there was such a file.

@@ -10,6 +10,16 @@ use crate::sqlite::now_unix_ms;
 /// The longest line that a transcript takes or shows: 64 MiB.
 pub const LONGEST_LINE: usize = 64 << 20;
 
+/// Letters of a type that are kept beside its item on a server.
+#[cfg(feature = "postgres")]
+const KIND_LETTERS: usize = 64;
+
+/// A type as it is kept beside its item on a server, which keeps no NUL.
+#[cfg(feature = "postgres")]
+pub(crate) fn stored_kind(kind: &str) -> String {
+    kind.chars().filter(|letter| *letter != '\0').take(KIND_LETTERS).collect()
+}
+
 /// The kind of the lines that only [`Recorder::say`](super::Recorder::say) writes.
 pub(super) const SNAPSHOT: &str = "thread_metadata";
 

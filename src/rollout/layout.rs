@@ -58,6 +58,15 @@ pub(super) fn name(id: &str, started: Timestamp) -> String {
     format!("rollout-{}-{id}.jsonl", started.strftime("%Y-%m-%dT%H-%M-%S"))
 }
 
+/// Where the transcript of a thread that began then lies below its home.
+#[cfg(feature = "postgres")]
+pub(crate) fn place(id: &str, started_at: i64, archived: bool) -> PathBuf {
+    let new = super::NewRollout { started_at: Some(started_at), ..super::NewRollout::default() };
+    let name = PathBuf::from(name(id, new.started()));
+    let live = folders(&name).filter(|_| !archived);
+    live.map_or_else(|| PathBuf::from("archived_sessions"), |below| below.iter().collect()).join(name)
+}
+
 /// The folders of a live transcript below its home, by the day in its name: `sessions`, year, month, day. `None` for a name
 /// without one.
 pub(super) fn folders(path: &Path) -> Option<[&str; 4]> {
@@ -81,7 +90,7 @@ pub(super) fn is_compressed(path: &Path) -> bool {
 }
 
 /// Its path when it is not compressed.
-pub(super) fn plain(path: &Path) -> PathBuf {
+pub(crate) fn plain(path: &Path) -> PathBuf {
     if is_compressed(path) { path.with_extension("") } else { path.to_owned() }
 }
 

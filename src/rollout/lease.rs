@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, PreparedHome};
+use crate::move_backend::marker::refuse_cutting_over;
 use crate::presence::Held;
 use crate::processes;
 use crate::sqlite::connect::pause;
@@ -95,6 +96,8 @@ impl WriterLease {
         loop {
             if let Some(held) = Held::try_alone(&path)? {
                 if held.is_at(&path) {
+                    // Who moves the home says so before it looks for owners: one of both sees the other.
+                    refuse_cutting_over(home)?;
                     return Ok(Self::owned(held, path, id));
                 }
                 // Its owner removed it just before: the next one has the name.
@@ -196,6 +199,30 @@ impl std::fmt::Debug for WriterLease {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("WriterLease").field("id", &self.id).finish_non_exhaustive()
     }
+}
+
+/// Refuses to go on while somebody writes a thread of this home.
+///
+/// # Errors
+/// `Busy`, naming the owner; of the system.
+#[cfg(feature = "postgres")]
+pub(crate) fn refuse_writers(home: &PreparedHome) -> Result<()> {
+    let folder = home.lock_path("");
+    let failed = |error| Error::io("look for the locks of threads", &folder, error);
+    let entries = match std::fs::read_dir(&folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name();
+        let id = name.to_str().and_then(|name| name.strip_prefix("rollout-")?.strip_suffix(".lock"));
+        if let Some(id) = id
+            && WriterLease::held_from(home, id).is_some()
+        {
+            return Err(owned_by_another(&folder.join(&name)).as_kind(ErrorKind::Busy));
+        }
+    }
+    Ok(())
 }
 
 /// Tells the owner that somebody waits.

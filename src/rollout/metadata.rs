@@ -179,6 +179,16 @@ fn too_long() -> Error {
     Error::new(ErrorKind::Invalid, "line 1 is longer than 4 MiB")
 }
 
+/// The thread of a first line, and when it says that it began, in Unix milliseconds.
+///
+/// # Errors
+/// As [`read_metadata`].
+#[cfg(feature = "postgres")]
+pub(crate) fn beginning(text: &[u8]) -> Result<(String, Option<i64>)> {
+    let (_, meta, id) = first_line(text)?;
+    Ok((id, meta.timestamp.0.as_deref().and_then(super::scan::unix_ms)))
+}
+
 fn first_line(text: &[u8]) -> Result<(Line<'_>, SessionMeta, String)> {
     let invalid = |message: &'static str| Error::new(ErrorKind::Invalid, message);
     if text.is_empty() {

@@ -59,15 +59,23 @@ mod windows;
 pub use archive::{COMPRESSED_AFTER, CompressReport};
 pub use backfill::BackfillHandle;
 pub use backwards::Backwards;
+#[cfg(feature = "postgres")]
+pub(crate) use item::stored_kind;
 pub use item::{Item, LONGEST_LINE};
 pub use layout::{RolloutFile, Walk, walk};
 pub use lease::WriterLease;
+#[cfg(feature = "postgres")]
+pub(crate) use lease::refuse_writers;
 pub use line::RolloutLine;
 pub use locate::{Located, Stale, StalePath};
+#[cfg(feature = "postgres")]
+pub(crate) use metadata::beginning;
 pub(crate) use metadata::id_of;
 pub use metadata::{RolloutFacts, read_metadata};
 pub use new_rollout::NewRollout;
 pub use reader::{Position, Reader};
+#[cfg(feature = "postgres")]
+pub(crate) use recorder::create_folders;
 pub use recorder::{Appended, Recorder};
 pub use rollouts::Rollouts;
 pub use said::UserFacts;

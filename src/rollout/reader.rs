@@ -199,6 +199,12 @@ impl Reader {
         (self.block.len() - self.at) as u64
     }
 
+    /// Whether what is behind the last whole line is longer than a line may be.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn is_passing(&self) -> bool {
+        self.passing
+    }
+
     /// Where the next line begins.
     pub fn position(&self) -> Position {
         self.position

@@ -449,7 +449,7 @@ impl Drop for Recorder {
 }
 
 /// Creates the folders of a path below a home that are not there.
-pub(super) fn create_folders(home: &Path, below: &Path) -> Result<()> {
+pub(crate) fn create_folders(home: &Path, below: &Path) -> Result<()> {
     let mut folder = home.to_owned();
     for name in below.components() {
         let name = name.as_os_str().to_str().unwrap_or_default();

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use super::sql;
 use super::writer::{History, Writer};
 use crate::error::{Error, ErrorKind, Result};
-use crate::rollout::Item;
+use crate::rollout::{Item, stored_kind};
 use crate::sql::{Row, Session, Value, rows_of_values};
 use crate::stores::database::StoreSession;
 use crate::stores::threads::{self, ThreadFacts};
@@ -18,8 +18,6 @@ pub(super) const PAGE_ITEMS: i64 = 500;
 pub(super) const PAGE_BYTES: i64 = 1 << 20;
 /// Bytes of either end that are read for what a list shows.
 const END_BYTES: i64 = 64 << 10;
-/// Letters of a type that are kept beside its item.
-const KIND_LETTERS: usize = 64;
 
 /// Rows that one statement inserts: few texts, so that each is prepared once.
 const TOGETHER: [usize; 4] = [256, 32, 4, 1];
@@ -156,12 +154,10 @@ fn insert(tx: &StoreSession<'_>, thread: &str, from: u64, items: &[Item]) -> Res
             let (some, more) = rest.split_at(rows);
             let mut values = Vec::with_capacity(4 * rows);
             for item in some {
-                let kind: String =
-                    item.kind().chars().filter(|letter| *letter != '\0').take(KIND_LETTERS).collect();
                 values.extend([
                     thread.into(),
                     number(seq),
-                    kind.into(),
+                    stored_kind(item.kind()).into(),
                     item.text().as_bytes().to_vec().into(),
                 ]);
                 seq += 1;

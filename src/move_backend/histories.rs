@@ -1,0 +1,324 @@
+//! The histories of a server, on their way into transcripts.
+//!
+//! Invariants:
+//! 1. A history becomes a transcript when it is whole and begins as one: numbers without a gap, as many as its row says, each a
+//!    line, the first one the `session_meta` of its thread. All others stay rows, and are told.
+//! 2. A transcript is what was appended, byte for byte, a newline behind each item.
+//! 3. They are written below the folder that has no name yet, and get their place with two renames.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use tokio_postgres::types::Type;
+
+use super::cell::Cell;
+use super::side::{Each, Files, OnServer, Put, Side};
+use super::table::Table;
+use super::transcripts::{FOLDERS, Noted, STATE, history_row, item_row, items_of, placed, text_of};
+use crate::domain::Domain;
+use crate::error::{Error, ErrorKind, Result};
+use crate::home;
+use crate::postgres::bulk::{Bulk, Received};
+use crate::rollout::{self, Item, layout};
+
+/// The longest first line that a list reads.
+const LONGEST_FIRST: usize = 4 << 20;
+
+/// Those that become transcripts. About 300 bytes of memory for each.
+#[derive(Default)]
+pub(super) struct Histories {
+    /// By thread.
+    of: BTreeMap<String, History>,
+    odd: Noted,
+}
+
+struct History {
+    items: u64,
+    archived: bool,
+    created_at: i64,
+    /// Below the home.
+    place: PathBuf,
+    /// How many were read.
+    read: u64,
+    whole: bool,
+}
+
+fn unreadable() -> Error {
+    Error::new(ErrorKind::Corrupt, "the server sent an item that cannot be read")
+}
+
+impl Histories {
+    /// Reads all of them.
+    ///
+    /// # Errors
+    /// Of the server.
+    pub(super) fn look(bulk: &mut Bulk<'_>, schema: &str) -> Result<Self> {
+        let mut found = Self::default();
+        let rows = format!(
+            "COPY (SELECT h.thread_id, h.items, t.archived_at IS NOT NULL, t.created_at FROM {schema}.thread_history AS h \
+             LEFT JOIN {schema}.thread AS t ON t.id = h.thread_id) TO STDOUT (FORMAT binary)"
+        );
+        let types = [Type::TEXT, Type::INT8, Type::BOOL, Type::INT8];
+        bulk.copy_out(&rows, &types, &mut |row: &Received| {
+            let get = || -> std::result::Result<_, tokio_postgres::Error> {
+                Ok((
+                    row.try_get::<String>(0)?,
+                    row.try_get::<i64>(1)?,
+                    row.try_get(2)?,
+                    row.try_get::<Option<i64>>(3)?,
+                ))
+            };
+            let (id, items, archived, created_at) = get().map_err(|_| unreadable())?;
+            let history = History {
+                items: u64::try_from(items).unwrap_or_default(),
+                archived,
+                created_at: created_at.unwrap_or_default(),
+                place: PathBuf::new(),
+                read: 0,
+                whole: created_at.is_some(),
+            };
+            found.of.insert(id, history);
+            Ok(())
+        })?;
+        let items = format!(
+            "COPY (SELECT thread_id, seq, kind, item FROM {schema}.thread_item ORDER BY thread_id, seq) \
+             TO STDOUT (FORMAT binary)"
+        );
+        let types = [Type::TEXT, Type::INT8, Type::TEXT, Type::BYTEA];
+        bulk.copy_out(&items, &types, &mut |row: &Received| {
+            let get = || -> std::result::Result<_, tokio_postgres::Error> {
+                Ok((
+                    row.try_get::<&str>(0)?,
+                    row.try_get::<i64>(1)?,
+                    row.try_get::<&str>(2)?,
+                    row.try_get(3)?,
+                ))
+            };
+            let (id, seq, kind, item) = get().map_err(|_| unreadable())?;
+            if let Some(history) = found.of.get_mut(id) {
+                history.see(id, seq, kind, item);
+            }
+            Ok(())
+        })?;
+        let Self { of, odd } = &mut found;
+        of.retain(|id, history| {
+            let whole = history.whole && history.read == history.items && history.items > 0;
+            if !whole {
+                odd.note(id.clone());
+            }
+            whole
+        });
+        Ok(found)
+    }
+
+    /// The folders of a home that they will be in.
+    pub(super) fn folders(&self) -> Vec<String> {
+        let is_used = |folder: &&str| self.of.values().any(|history| history.place.starts_with(folder));
+        FOLDERS.into_iter().filter(is_used).map(str::to_owned).collect()
+    }
+
+    pub(super) fn warnings(&self) -> Vec<String> {
+        if self.odd.is_empty() {
+            return Vec::new();
+        }
+        vec![format!(
+            "these histories do not begin with the session_meta of a thread, or lack items: they come along as rows, which a \
+             home in files does not show: {}",
+            self.odd.told()
+        )]
+    }
+
+    fn get(&self, table: &Table, cells: &[Cell<'_>], column: &str) -> Option<(&str, &History)> {
+        let id = text_of(table, cells, column)?;
+        self.of.get_key_value(id).map(|(id, history)| (&**id, history))
+    }
+}
+
+impl History {
+    fn see(&mut self, id: &str, seq: i64, kind: &str, item: &[u8]) {
+        let item = std::str::from_utf8(item).ok().and_then(|text| Item::line(text).ok());
+        let fits = item.is_some_and(|item| {
+            let first = self.read > 0 || self.begin(id, item.text());
+            first && rollout::stored_kind(item.kind()) == kind
+        });
+        self.whole &= fits && u64::try_from(seq) == Ok(self.read);
+        self.read += 1;
+    }
+
+    /// Finds its place, when this is how it begins.
+    fn begin(&mut self, id: &str, text: &str) -> bool {
+        let found = rollout::beginning(text.as_bytes()).ok();
+        let Some((_, started)) = found.filter(|(found, _)| found == id && text.len() < LONGEST_FIRST) else {
+            return false;
+        };
+        self.place = layout::place(id, started.unwrap_or(self.created_at), self.archived);
+        true
+    }
+}
+
+/// A server whose histories are to become transcripts: its rows as they will be there.
+pub(super) struct FromHistories<'b, 's, 'h> {
+    pub(super) server: OnServer<'b, 's>,
+    pub(super) histories: &'h Histories,
+    pub(super) home: &'h Path,
+}
+
+impl Side for FromHistories<'_, '_, '_> {
+    fn tables(&mut self, domain: &Domain) -> Result<Vec<Table>> {
+        self.server.tables(domain)
+    }
+
+    fn read(&mut self, domain: &str, table: &Table, each: &mut Each<'_>) -> Result<()> {
+        let (histories, home) = (self.histories, self.home);
+        match (domain, &*table.name) {
+            (STATE, "thread") => self.server.read(domain, table, &mut |cells, odd| {
+                let Some((_, history)) = histories.get(table, cells, "id") else { return each(cells, odd) };
+                let place = home.join(&history.place);
+                placed(table, cells, odd, Cell::Text(place.to_string_lossy()), each)
+            }),
+            // Who wrote it there is nobody here.
+            (STATE, "thread_history") => self.server.read(domain, table, &mut |cells, odd| match histories
+                .get(table, cells, "thread_id")
+            {
+                Some((id, history)) => each(&history_row(table, id, history.items), &[]),
+                None => each(cells, odd),
+            }),
+            // A line may be longer than a value of a database.
+            (STATE, "thread_item") => self.server.read(domain, table, &mut |cells, odd| {
+                let is_line = histories.get(table, cells, "thread_id").is_some();
+                each(cells, if is_line { &[] } else { odd })
+            }),
+            _ => self.server.read(domain, table, each),
+        }
+    }
+
+    fn fill(
+        &mut self,
+        domain: &str,
+        table: &Table,
+        rows: &mut dyn FnMut(&mut Put<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.server.fill(domain, table, rows)
+    }
+
+    fn settle(&mut self, domain: &str, tables: &[Table]) -> Result<()> {
+        self.server.settle(domain, tables)
+    }
+}
+
+/// New files of a home, and new transcripts.
+pub(super) struct ToTranscripts<'f, 'h> {
+    pub(super) files: Files<'f>,
+    pub(super) histories: &'h Histories,
+    /// What will be the home.
+    pub(super) folder: &'h Path,
+}
+
+impl Side for ToTranscripts<'_, '_> {
+    fn tables(&mut self, domain: &Domain) -> Result<Vec<Table>> {
+        self.files.tables(domain)
+    }
+
+    fn read(&mut self, domain: &str, table: &Table, each: &mut Each<'_>) -> Result<()> {
+        self.files.read(domain, table, each)?;
+        let of = self.histories.of.iter().map(|(id, history)| (id, self.folder.join(&history.place)));
+        match (domain, &*table.name) {
+            (STATE, "thread_history") => {
+                for (id, path) in of {
+                    let held = items_of(&path, &mut |_, _, _| Ok(()))?;
+                    each(&history_row(table, id, held.items), &[])?;
+                }
+            }
+            (STATE, "thread_item") => {
+                for (id, path) in of {
+                    items_of(&path, &mut |seq, kind, text| each(&item_row(table, id, seq, kind, text), &[]))?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn fill(
+        &mut self,
+        domain: &str,
+        table: &Table,
+        rows: &mut dyn FnMut(&mut Put<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let histories = self.histories;
+        match (domain, &*table.name) {
+            (STATE, "thread_history") => self.files.fill(domain, table, &mut |put| {
+                rows(&mut |cells| match histories.get(table, cells, "thread_id") {
+                    // It is counted when it is read.
+                    Some(_) => Ok(()),
+                    None => put(cells),
+                })
+            }),
+            (STATE, "thread_item") => {
+                let mut writer = Writer { folder: self.folder, open: None };
+                self.files.fill(domain, table, &mut |put| {
+                    rows(&mut |cells| match histories.get(table, cells, "thread_id") {
+                        Some((id, history)) => writer.write(id, history, line(table, cells)),
+                        None => put(cells),
+                    })
+                })?;
+                writer.end()?;
+                sync(self.folder)
+            }
+            _ => self.files.fill(domain, table, rows),
+        }
+    }
+
+    fn settle(&mut self, domain: &str, tables: &[Table]) -> Result<()> {
+        self.files.settle(domain, tables)
+    }
+}
+
+fn line<'c>(table: &Table, cells: &'c [Cell<'_>]) -> &'c [u8] {
+    let at = table.columns.iter().position(|column| column.name == "item");
+    match at.and_then(|at| cells.get(at)) {
+        Some(Cell::Blob(bytes)) => bytes,
+        // It would be found when both sides are compared.
+        _ => &[],
+    }
+}
+
+/// Writes one transcript after the other: items come in the order of threads and numbers.
+struct Writer<'h> {
+    folder: &'h Path,
+    open: Option<(String, PathBuf, BufWriter<File>)>,
+}
+
+impl Writer<'_> {
+    fn write(&mut self, id: &str, history: &History, line: &[u8]) -> Result<()> {
+        if self.open.as_ref().is_none_or(|(open, ..)| open != id) {
+            self.end()?;
+            let path = self.folder.join(&history.place);
+            rollout::create_folders(self.folder, history.place.parent().unwrap_or(&history.place))?;
+            let file = BufWriter::new(home::create_private_file(&path)?);
+            self.open = Some((id.to_owned(), path, file));
+        }
+        let Some((_, path, file)) = &mut self.open else { return Ok(()) };
+        let written = file.write_all(line).and_then(|()| file.write_all(b"\n"));
+        written.map_err(|error| Error::io("write the transcript", path, error))
+    }
+
+    fn end(&mut self) -> Result<()> {
+        let Some((_, path, file)) = self.open.take() else { return Ok(()) };
+        let file = file.into_inner().map_err(std::io::IntoInnerError::into_error);
+        let ended = file.and_then(|file| if cfg!(target_os = "linux") { Ok(()) } else { file.sync_all() });
+        ended.map_err(|error| Error::io("write the transcript", &path, error))
+    }
+}
+
+/// Makes all transcripts durable, and their folders: one call for all of them, since one for each would take hours.
+fn sync(folder: &Path) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let synced = home::open_to_read(folder).and_then(|opened| Ok(rustix::fs::syncfs(opened)?));
+        synced.map_err(|error| Error::io("make the transcripts durable", folder, error))?;
+    }
+    home::sync_folder(folder)
+}
