@@ -107,13 +107,14 @@ pub(super) fn gather(home: &rowhouse::Result<Home>, given: Given<'_>, log_rows: 
             of(&|registry| databases(registry)),
         ),
         entry("stats.json", "what each process counted", of(&|registry| value(&registry.stats()?))),
-        entry(
-            "server.json",
-            "the PostgreSQL server that has some of them: sizes, who is connected",
-            of(&|registry| value(&registry.server(SERVER)?)),
-        ),
         entry("who.json", "which processes use the databases", of(&|registry| value(&registry.who()?))),
     ];
+    let server = at.clone().and_then(|(_, registry)| registry.server(SERVER));
+    if let Some(server) = server.transpose() {
+        let about = "the PostgreSQL server that has some of them: sizes, who is connected";
+        let found = server.map_err(Into::into).and_then(|server| value(&server));
+        entries.push(entry("server.json", about, document(found)));
+    }
     let examined = at
         .clone()
         .map_err(Into::into)
