@@ -343,7 +343,10 @@ impl Runtime {
     /// ```
     pub fn stats(&self) -> BTreeMap<String, Stats> {
         let databases = self.inner.databases.read();
-        databases.iter().map(|(name, (_, database))| (name.clone(), database.stats())).collect()
+        let in_files = databases.iter().map(|(name, (_, database))| (name.clone(), database.stats()));
+        #[cfg(feature = "postgres")]
+        let in_files = in_files.chain(self.inner.on_server.stats());
+        in_files.collect()
     }
 
     /// Copies all databases of the home, as they are at one instant, while everybody goes on writing: also those that this
@@ -615,7 +618,8 @@ impl Builder {
         self.domains = here;
         let _alone = inner.adding.lock();
         for domain in there {
-            inner.on_server.add(server, &domain, &self.limits)?;
+            let slot = inner.page.as_ref().map(|page| page.slot(domain.name()));
+            inner.on_server.add(server, &domain, &self.limits, slot.as_ref())?;
         }
         Ok(())
     }

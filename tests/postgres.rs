@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use engines::pair::Pair;
-use engines::server::{self, configure, new_database, shared};
+use engines::server::{self, configure, configure_with, new_database, shared};
 use processes::Child;
 use rowhouse::sql::Session;
 use rowhouse::stores::goals::{Accounting, NewGoal};
@@ -363,6 +363,61 @@ fn a_write_that_cannot_have_its_lock_ends_at_its_deadline() {
     assert_eq!(runtime.goals().get(THREAD).expect("read"), None, "nothing was done");
 }
 
+/// What is tried again, waited for and given up on a server is counted, each by its reason.
+#[test]
+fn figures_tell_what_was_tried_again_and_why() {
+    let database = shared().new_database();
+    let home = folder();
+    configure_with(home.path(), &format!("url = \"{}\"\npool_size = 1", url_in(&database)));
+    let runtime = open(home.path()).expect("a runtime");
+    runtime.goals().replace(THREAD, &NewGoal::new("Ship it")).expect("a goal");
+    let goals = runtime.engine("goals").expect("the domain");
+    let figures = || runtime.stats().remove("goals").expect("the domain");
+    let other = std::sync::Mutex::new(shared().client(&database));
+    // The other does its part between what a job reads and what it writes, the first time it runs.
+    let meets = |text: &str| {
+        let first = AtomicBool::new(true);
+        goals.write(|tx| {
+            tx.query("SELECT tokens_used FROM goal", &[])?;
+            if first.swap(false, Ordering::SeqCst) {
+                other.lock().expect("one thread").batch_execute(text).expect("done");
+            }
+            tx.execute("UPDATE goal SET tokens_used = tokens_used + 1", &[])
+        })
+    };
+    assert_eq!((figures().jobs, figures().connections, figures().connections_most), (1, 1, 1));
+
+    meets("UPDATE rowhouse_goals.goal SET tokens_used = 100").expect("written after the other");
+    let counted = figures();
+    assert_eq!((counted.jobs, counted.retried_conflict, counted.retried_lost), (2, 1, 0), "{counted:?}");
+    meets(
+        "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    .expect("written over another connection");
+    let counted = figures();
+    assert_eq!((counted.jobs, counted.retried_conflict, counted.retried_lost), (3, 1, 1), "{counted:?}");
+
+    let short = goals.clone().within(Duration::from_millis(200));
+    let late = short.read(|at| at.query("SELECT pg_sleep(60)::text", &[])).expect_err("too long");
+    let busy = goals
+        .read(|_| {
+            assert_eq!(figures().connections_lent, 1);
+            Ok(short.read(|_| Ok(())).expect_err("one connection"))
+        })
+        .expect("read");
+    assert_eq!((late.kind(), busy.kind()), (ErrorKind::Timeout, ErrorKind::Busy));
+    let counted = figures();
+    assert_eq!((counted.statements_cancelled, counted.connection_waits, counted.connections_lent), (1, 1, 0));
+    let longest = counted.connection_wait_longest_us;
+    assert!(longest >= 100_000 && longest == counted.connection_wait_us, "{counted:?}");
+    let kinds = [ErrorKind::Timeout, ErrorKind::Busy].map(|kind| counted.errors.of_kind(kind));
+    assert_eq!((kinds, counted.errors.total()), ([1, 1], 2), "each answer once");
+
+    runtime.close(Duration::from_secs(5));
+    assert_eq!(figures().connections, 0, "closed");
+}
+
 /// Two writers that read and then write never both do it on what the other changes.
 #[test]
 fn what_a_job_reads_is_still_so_when_it_writes() {
@@ -467,6 +522,8 @@ fn a_write_whose_acknowledgement_was_lost_counts_once() {
         assert!(!wire.cut_next_commit.load(Ordering::SeqCst), "an acknowledgement was taken away");
         assert_eq!(goals.get(THREAD).expect("read").expect("a goal").tokens_used, 7 * round);
     }
+    let counted = &runtime.stats()["goals"];
+    assert_eq!((counted.outcomes_settled, counted.jobs), (5, 6), "and told in the figures");
 
     let add = "BEGIN; UPDATE rowhouse_goals.goal SET tokens_used = tokens_used + 7; COMMIT";
     let plain = || {

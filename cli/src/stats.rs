@@ -25,7 +25,7 @@ Examples:
   rowhouse stats --json | jq '.databases[] | {name, errors: .total.errors}'
 
 Numbers are of the processes that have the home open now, since each opened it. Times are the largest of 99 %
-of all, to a factor of two. docs/operations.md says what each number means, and what to do about it.")]
+of all, to a factor of two. On a server `conflict`, `lost` and `busy` are what was tried again, and why. docs/operations.md says what each number means, and what to do about it.")]
 pub(crate) struct StatsArguments {
     /// Only this database
     #[arg(value_name = "DB")]
@@ -113,8 +113,13 @@ fn text(databases: &[DatabaseStats], home: &Home) -> String {
         2,
         &[5, 10, 9, 12, 7, 11, 4, 8, 3],
     );
+    let mut any = false;
     for database in databases {
         let name = &database.info.name;
+        if database.info.is_on_server() && !database.processes.is_empty() {
+            continue;
+        }
+        any = true;
         if database.processes.is_empty() {
             let mut cells = vec![String::from("-"); columns.len()];
             let said = match &database.info.server {
@@ -138,8 +143,8 @@ fn text(databases: &[DatabaseStats], home: &Home) -> String {
             row(&mut table, name, "all", "", &database.total);
         }
     }
-    let mut text = table.render();
-    text += "\n";
+    let mut text = if any { table.render() + "\n" } else { String::new() };
+    text += &on_server(databases);
     text += &files(databases);
     text += &errors(databases);
     text
@@ -167,7 +172,63 @@ fn row(table: &mut Table, name: &str, pid: &str, program: &str, stats: &Stats) {
     ]);
 }
 
+/// What is on a server: what its processes did there, and their connections; nothing when nobody has any of it open.
+fn on_server(databases: &[DatabaseStats]) -> String {
+    let columns = [
+        "on a server",
+        "pid",
+        "program",
+        "connections",
+        "writes",
+        "reads",
+        "waits",
+        "longest",
+        "conflict",
+        "lost",
+        "busy",
+        "settled",
+        "cancelled",
+        "errors",
+    ];
+    let mut table = Table::new(&columns).right(&[1, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]).fit(
+        output::width(),
+        2,
+        &[11, 10, 5, 4],
+    );
+    let mut any = false;
+    for database in databases.iter().filter(|database| database.info.is_on_server()) {
+        for process in &database.processes {
+            let stats = &process.stats;
+            any = true;
+            let longest = stats.connection_wait_longest_us;
+            table.row(&[
+                database.info.name.clone(),
+                process.pid.to_string(),
+                format!("{} {}", process.program, process.version).trim_end_matches(" unknown").to_owned(),
+                format!(
+                    "{} of {}, {} in use",
+                    stats.connections, stats.connections_most, stats.connections_lent
+                ),
+                stats.jobs.to_string(),
+                stats.reads.to_string(),
+                stats.connection_waits.to_string(),
+                if longest == 0 { "-".to_owned() } else { micros(longest) },
+                stats.retried_conflict.to_string(),
+                stats.retried_lost.to_string(),
+                stats.retried_busy.to_string(),
+                stats.outcomes_settled.to_string(),
+                stats.statements_cancelled.to_string(),
+                stats.errors.total().to_string(),
+            ]);
+        }
+    }
+    if any { table.render() + "\n" } else { String::new() }
+}
+
 fn files(databases: &[DatabaseStats]) -> String {
+    if databases.iter().all(|database| database.info.is_on_server()) {
+        return String::new();
+    }
     let mut table = Table::new(&["database", "size", "log", "index"]).right(&[1, 2, 3]);
     for info in databases.iter().map(|database| &database.info).filter(|info| !info.is_on_server()) {
         let sizes =

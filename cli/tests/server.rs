@@ -166,6 +166,31 @@ fn what_counts_files_says_that_these_are_none() {
     assert!(text.contains("\"schema\": \"rowhouse_goals\"") && !text.contains(CANARY), "{text}");
 }
 
+/// What a process does on a server is read by other processes, as what it does in files is.
+#[test]
+fn stats_read_what_another_process_does_on_a_server() {
+    let place = Place::new();
+    let runtime = Runtime::builder(Home::at(place.home())).domain(Domain::state()).domain(Domain::goals());
+    let runtime = runtime.open().expect("open");
+    let goal = rowhouse::stores::goals::NewGoal::new("Ship it twice");
+    for _ in 0..3 {
+        runtime.goals().replace(THREAD, &goal).expect("a goal");
+    }
+    runtime.goals().get(THREAD).expect("read");
+    let known = &runtime.stats()["goals"];
+    assert_eq!((known.jobs, known.reads, known.errors.total()), (3, 1, 0));
+    assert!(known.connections >= 1 && known.connections_lent == 0, "{known:?}");
+
+    let told = place.tells(&["stats", "goals"]);
+    let goals = &told["databases"][0];
+    assert_eq!(goals["processes"][0]["pid"], std::process::id());
+    assert_eq!(goals["processes"][0]["stats"], serde_json::json!(known), "the same as it knows itself");
+    let (text, _) = place.says(&["stats"]);
+    assert!(text.contains("on a server") && text.contains("0 in use"), "{text}");
+    let own = std::process::id().to_string();
+    assert!(text.lines().any(|line| line.starts_with("goals") && line.contains(&own)), "{text}");
+}
+
 #[test]
 fn a_backup_says_each_time_what_is_not_in_it() {
     let place = Place::new();

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use super::changes::Seen;
 use super::connection::Connection;
 use super::failure::{Class, Failure};
+use super::figures::Figures;
 use super::operation::{Operation, Sweeps, sweep};
 use super::server::Server;
 use super::session::Session;
@@ -19,6 +20,7 @@ use crate::handoff::job::JobError;
 use crate::sqlite::guard::{self, InJob};
 use crate::sqlite::health::Health;
 use crate::sqlite::instant_after;
+use crate::sqlite::stats::Stats;
 
 /// A write that lost so often to others gets in line, behind a lock that only such writes take.
 const IN_LINE_AFTER: u32 = 3;
@@ -35,6 +37,7 @@ pub(super) struct Shared {
     pub(super) domain: String,
     pub(super) schema: String,
     sweeps: Sweeps,
+    figures: Figures,
     /// What was seen of others' commits.
     pub(super) seen: Mutex<Seen>,
 }
@@ -50,10 +53,16 @@ enum Failed<R> {
 }
 
 impl Database {
-    pub(super) fn new(server: Arc<Server>, domain: &str, schema: String, deadline: Duration) -> Self {
+    pub(super) fn new(
+        server: Arc<Server>,
+        domain: &str,
+        schema: String,
+        deadline: Duration,
+        figures: Figures,
+    ) -> Self {
         let domain = domain.to_owned();
         let (sweeps, seen) = (Sweeps::new(), Mutex::default());
-        Self { shared: Arc::new(Shared { server, domain, schema, sweeps, seen }), deadline }
+        Self { shared: Arc::new(Shared { server, domain, schema, sweeps, figures, seen }), deadline }
     }
 
     /// The same with another deadline.
@@ -72,10 +81,13 @@ impl Database {
         let mut tries = Tries::until(deadline);
         loop {
             let failure = match shared.read_once(deadline, &read) {
-                Ok(answer) => return answer.map_err(|error| self.name(error)),
+                Ok(answer) => {
+                    shared.figures.read();
+                    return answer.map_err(|error| self.told(error));
+                }
                 Err(failure) => failure,
             };
-            tries.again(failure, |time| shared.server.pool.rest(time)).map_err(|error| self.name(error))?;
+            self.rest(&mut tries, failure)?;
         }
     }
 
@@ -87,31 +99,48 @@ impl Database {
     /// `Reentrant`, `Panicked`, `Closed`.
     pub(crate) fn write<R>(&self, job: impl Fn(&Session<'_>) -> Result<R>) -> Result<R> {
         let shared = &*self.shared;
-        guard::refuse_in_job()
-            .and_then(|()| shared.server.check_process())
-            .map_err(|error| self.name(error))?;
+        // In a fork nothing is counted: the page is the parent's.
+        shared.server.check_process().map_err(|error| self.name(error))?;
+        guard::refuse_in_job().map_err(|error| self.told(error))?;
         let deadline = instant_after(self.deadline);
         let mut tries = Tries::until(deadline);
         loop {
             let operation = Operation::new();
             let failure = match shared.write_once(deadline, tries.failed(), &operation, &job) {
                 Ok(answer) => {
+                    shared.figures.wrote();
                     shared.server.listener.tell(&shared.domain);
                     return Ok(answer);
                 }
-                Err(Failed::Told(error)) => return Err(self.name(error)),
+                Err(Failed::Told(error)) => return Err(self.told(error)),
                 Err(Failed::Again(failure)) => failure,
                 Err(Failed::Unanswered(answer, failure)) => {
                     let pool = &shared.server.pool;
-                    match operation.was_committed(pool, &shared.schema, deadline, self.deadline) {
-                        Ok(true) => return Ok(answer),
-                        Ok(false) => failure,
-                        Err(error) => return Err(self.name(error)),
+                    let there = operation
+                        .was_committed(pool, &shared.schema, deadline, self.deadline)
+                        .map_err(|error| self.told(error))?;
+                    shared.figures.settled();
+                    if there {
+                        shared.figures.wrote();
+                        return Ok(answer);
                     }
+                    failure
                 }
             };
-            tries.again(failure, |time| shared.server.pool.rest(time)).map_err(|error| self.name(error))?;
+            self.rest(&mut tries, failure)?;
         }
+    }
+
+    /// Waits before the transaction runs again.
+    ///
+    /// # Errors
+    /// The failure's own when it does not.
+    fn rest(&self, tries: &mut Tries, failure: Failure) -> Result<()> {
+        let kind = failure.error.kind();
+        let pool = &self.shared.server.pool;
+        tries.again(failure, |time| pool.rest(time)).map_err(|error| self.told(error))?;
+        self.shared.figures.runs_again(kind);
+        Ok(())
     }
 
     /// A number that grows with every change that is seen, of any program. Take it before reading.
@@ -120,8 +149,8 @@ impl Database {
     /// Of the server; `Closed`.
     pub(crate) fn changes(&self) -> Result<u64> {
         let shared = &*self.shared;
-        let look = || shared.changes(instant_after(self.deadline));
-        shared.server.check_process().and_then(|()| look()).map_err(|error| self.name(error))
+        shared.server.check_process().map_err(|error| self.name(error))?;
+        shared.changes(instant_after(self.deadline)).map_err(|error| self.told(error))
     }
 
     /// Waits until something was committed since `seen`, for at most `wait`; answers the new number, or `seen` itself.
@@ -130,8 +159,8 @@ impl Database {
     /// Of the server, when it cannot be asked at the end; `Closed`; `Reentrant` inside a job.
     pub(crate) fn wait_for_change(&self, seen: u64, wait: Duration) -> Result<u64> {
         let shared = &*self.shared;
-        let look = || shared.wait_for_change(seen, instant_after(wait));
-        shared.server.check_process().and_then(|()| look()).map_err(|error| self.name(error))
+        shared.server.check_process().map_err(|error| self.name(error))?;
+        shared.wait_for_change(seen, instant_after(wait)).map_err(|error| self.told(error))
     }
 
     /// The schema's place, as errors name it.
@@ -144,12 +173,23 @@ impl Database {
         self.shared.server.pool.health()
     }
 
+    /// What it did since it was opened.
+    pub(crate) fn stats(&self) -> Stats {
+        self.shared.figures.stats()
+    }
+
     /// What a caller is told who needs a file.
     pub(crate) fn no_file(&self) -> Error {
         self.name(Error::new(ErrorKind::Unsupported, "this domain is on a PostgreSQL server, not in a file"))
             .advise(
                 "use it by Runtime::engine or the stores, or keep it here: backend = \"sqlite\" in the home's config.toml",
             )
+    }
+
+    /// What a call answers, counted.
+    fn told(&self, error: Error) -> Error {
+        self.shared.figures.answered(&error);
+        self.name(error)
     }
 
     fn name(&self, error: Error) -> Error {
@@ -171,7 +211,7 @@ impl Shared {
         let end = RollBack(&mut connection);
         let session = Session::new(end.0, &self.schema);
         let answer = read(&session);
-        match session.into_failure() {
+        match session.into_failure().inspect(|failure| self.figures.ended(failure)) {
             // Whatever it answers, it answers from half a snapshot.
             Some(failure) if answer.is_ok() || failure.class != Class::Final => Err(failure),
             _ => Ok(answer),
@@ -203,7 +243,7 @@ impl Shared {
             let _mark = InJob::mark();
             catch_unwind(AssertUnwindSafe(|| job(&session)))
         };
-        let failure = session.into_failure();
+        let failure = session.into_failure().inspect(|failure| self.figures.ended(failure));
         let answer = match (ran, failure) {
             (Err(payload), _) => return Err(Failed::Told(Error::panicked(payload))),
             (Ok(Err(error)), None) => return Err(Failed::Told(error)),

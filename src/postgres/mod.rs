@@ -9,6 +9,7 @@
 //! | [`on_server`] | the domains of a runtime that are on it |
 //! | [`database`] | one domain: reads, writes, and when they run again |
 //! | [`session`], [`value`] | `Session` over a transaction |
+//! | [`figures`] | what it counts, for `stats` and `top` of any process |
 //! | [`failure`], [`tries`] | what an error of the server means, and when to try again |
 //! | [`operation`] | whether a write is there whose acknowledgement was lost |
 //! | [`changes`], [`listener`] | whether something was committed, and hearing of it at once |
@@ -37,6 +38,7 @@ mod client;
 mod connection;
 mod database;
 mod failure;
+mod figures;
 mod history;
 mod host;
 mod listener;

@@ -12,6 +12,8 @@ use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::unnamed_program;
 use crate::sqlite::health::Health;
+use crate::sqlite::stats::Stats;
+use crate::sqlite::status_page::Slot;
 
 #[derive(Default)]
 pub(crate) struct OnServer(RwLock<Open>);
@@ -27,7 +29,13 @@ impl OnServer {
     ///
     /// # Errors
     /// `Conflict` when it is declared differently; those of [`Server::domain`].
-    pub(crate) fn add(&self, server: &Arc<Server>, domain: &Domain, limits: &Limits) -> Result<()> {
+    pub(crate) fn add(
+        &self,
+        server: &Arc<Server>,
+        domain: &Domain,
+        limits: &Limits,
+        slot: Option<&Slot>,
+    ) -> Result<()> {
         if let Some((known, _)) = self.0.read().domains.get(domain.name()) {
             return if known.server_migrations == domain.server_migrations {
                 Ok(())
@@ -37,7 +45,7 @@ impl OnServer {
             };
         }
         let (program, version) = domain.program.clone().unwrap_or_else(unnamed_program);
-        let database = server.domain(domain, (&program, &version), limits.deadline)?;
+        let database = server.domain(domain, (&program, &version), limits.deadline, slot)?;
         let mut open = self.0.write();
         open.server = Some(server.clone());
         open.domains.insert(domain.name().to_owned(), (domain.clone(), database));
@@ -54,6 +62,12 @@ impl OnServer {
 
     pub(crate) fn names(&self) -> Vec<String> {
         self.0.read().domains.keys().cloned().collect()
+    }
+
+    /// What each of them did since it was opened.
+    pub(crate) fn stats(&self) -> Vec<(String, Stats)> {
+        let open = self.0.read();
+        open.domains.iter().map(|(name, (_, database))| (name.clone(), database.stats())).collect()
     }
 
     /// How the server is, when a domain is on it.

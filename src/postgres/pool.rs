@@ -18,6 +18,7 @@ use parking_lot::{Condvar, Mutex};
 use super::address::Address;
 use super::connection::Connection;
 use super::failure::Failure;
+use super::figures::Figures;
 use super::pooler::Pooler;
 use super::tries::Tries;
 use crate::error::{Error, ErrorKind, Result};
@@ -49,6 +50,8 @@ struct State {
     closed: bool,
     /// Why the last try to connect failed.
     trouble: Option<Error>,
+    /// Where it is told, once for each domain that uses it.
+    figures: Vec<Figures>,
 }
 
 /// A connection, until it is dropped.
@@ -73,8 +76,22 @@ impl Pool {
                 Ok(lent) => return Ok(lent),
                 Err(failure) => failure,
             };
+            let kind = failure.error.kind();
             tries.again(failure, |time| self.rest(time))?;
+            self.state.lock().figures.iter().for_each(|figures| figures.connects_again(kind));
         }
+    }
+
+    /// What happens to it is told there, too.
+    pub(super) fn tell(&self, figures: &Figures) {
+        let mut state = self.state.lock();
+        state.figures.push(figures.clone());
+        self.count(&state);
+    }
+
+    fn count(&self, state: &State) {
+        let (lent, open) = (state.out, state.out + state.resting.len());
+        state.figures.iter().for_each(|figures| figures.connections(open, lent, self.size));
     }
 
     /// The same without trying again.
@@ -103,6 +120,7 @@ impl Pool {
         let turn = Arc::new(Condvar::new());
         state.line.push_back(turn.clone());
         let is_mine = |state: &State| state.out < self.size && Arc::ptr_eq(&state.line[0], &turn);
+        let mut since = None;
         let place = loop {
             if state.closed {
                 break Err(closed());
@@ -111,6 +129,7 @@ impl Pool {
                 state.out += 1;
                 break Ok(state.resting.pop());
             }
+            since.get_or_insert_with(Instant::now);
             if turn.wait_until(&mut state, deadline).timed_out() && !is_mine(&state) {
                 let message = format!("all {} connections to the server stayed in use", self.size);
                 break Err(Error::new(ErrorKind::Busy, message)
@@ -121,6 +140,10 @@ impl Pool {
         state.line.retain(|other| !Arc::ptr_eq(other, &turn));
         // Whoever is the first now may have been kept back by this one alone.
         state.wake_first(self.size);
+        if let Some(since) = since {
+            state.figures.iter().for_each(|figures| figures.waited(since.elapsed()));
+        }
+        self.count(&state);
         place
     }
 
@@ -137,7 +160,10 @@ impl Pool {
 
     /// Lets go of the connections that rest.
     pub(super) fn forget(&self) {
-        let resting = std::mem::take(&mut self.state.lock().resting);
+        let mut state = self.state.lock();
+        let resting = std::mem::take(&mut state.resting);
+        self.count(&state);
+        drop(state);
         drop(resting);
     }
 
@@ -161,6 +187,7 @@ impl Pool {
         for waits in &state.line {
             waits.notify_one();
         }
+        self.count(&state);
         drop(state);
         self.closing.notify_all();
         drop(resting);
@@ -224,6 +251,7 @@ impl Drop for Lent<'_> {
             state.resting.extend(connection.take());
         }
         state.wake_first(self.pool.size);
+        self.pool.count(&state);
         drop(state);
         // Of a closed pool it ends here, outside the lock.
         drop(connection);

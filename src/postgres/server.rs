@@ -8,6 +8,7 @@ use super::address::Address;
 use super::connection::Connection;
 use super::database::Database;
 use super::failure::Failure;
+use super::figures::Figures;
 use super::listener::Listener;
 use super::migrate;
 use super::pool::{Lent, Pool};
@@ -16,6 +17,7 @@ use super::tries::Tries;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
+use crate::sqlite::status_page::Slot;
 
 /// The oldest release whose SQL is used here, as `server_version_num` counts.
 pub(crate) const OLDEST: i64 = 150_000;
@@ -111,7 +113,7 @@ impl Server {
         })
     }
 
-    /// A domain on it: its schema is created and migrated as far as needed.
+    /// A domain on it: its schema is created and migrated as far as needed. It counts in the `slot`.
     ///
     /// # Errors
     /// `Unsupported` for a domain without migrations for a server; those of a migration; `SchemaTooNew`, `ReadOnly`
@@ -121,12 +123,15 @@ impl Server {
         domain: &Domain,
         program: (&str, &str),
         limit: Duration,
+        slot: Option<&Slot>,
     ) -> Result<Database> {
         let schema = schema_of(domain.name());
         let deadline = Instant::now() + limit;
         migrate::migrate(self, domain, &schema, program, deadline)
             .map_err(|error| error.in_database(domain.name(), self.name().as_ref()))?;
-        Ok(Database::new(self.clone(), domain.name(), schema, limit))
+        let figures = Figures::of(domain.name(), slot);
+        self.pool.tell(&figures);
+        Ok(Database::new(self.clone(), domain.name(), schema, limit, figures))
     }
 
     /// A connection past a pooler, where the way there was given; else that which the caller has.

@@ -40,6 +40,7 @@ pub(super) use opening::{Phase, Times};
 macro_rules! table {
     (
         counters { $($(#[doc = $counter_doc:literal])* $counter:ident),* $(,)? }
+        sums { $($(#[doc = $sum_doc:literal])* $sum:ident),* $(,)? }
         gauges { $($(#[doc = $gauge_doc:literal])* $gauge:ident),* $(,)? }
         distributions { $($(#[doc = $distribution_doc:literal])* $distribution:ident),* $(,)? }
     ) => {
@@ -48,6 +49,7 @@ macro_rules! table {
         #[non_exhaustive]
         pub struct Stats {
             $($(#[doc = $counter_doc])* pub $counter: u64,)*
+            $($(#[doc = $sum_doc])* pub $sum: u64,)*
             $($(#[doc = $gauge_doc])* pub $gauge: u64,)*
             $($(#[doc = $distribution_doc])* pub $distribution: Distribution,)*
             /// The errors that its calls answered, by kind.
@@ -60,10 +62,11 @@ macro_rules! table {
         #[derive(Default)]
         #[repr(C)]
         pub(crate) struct Counters {
-            $(pub(super) $counter: AtomicU64,)*
-            $(pub(super) $gauge: AtomicU64,)*
+            $(pub(crate) $counter: AtomicU64,)*
+            $(pub(crate) $sum: AtomicU64,)*
+            $(pub(crate) $gauge: AtomicU64,)*
             $(pub(super) $distribution: Histogram,)*
-            pub(super) errors: ErrorCounters,
+            pub(crate) errors: ErrorCounters,
             pub(super) opening: OpenTimes,
         }
 
@@ -72,6 +75,7 @@ macro_rules! table {
             let distribution = |name: &str| Word { name: name.to_owned(), length: Histogram::WORDS };
             let mut words = vec![
                 $(Word::single(stringify!($counter)),)*
+                $(Word::single(stringify!($sum)),)*
                 $(Word::single(stringify!($gauge)),)*
                 $(distribution(stringify!($distribution)),)*
             ];
@@ -84,6 +88,7 @@ macro_rules! table {
             pub(crate) fn read(&self) -> Stats {
                 Stats {
                     $($counter: self.$counter.load(Relaxed),)*
+                    $($sum: self.$sum.load(Relaxed),)*
                     $($gauge: self.$gauge.load(Relaxed),)*
                     $($distribution: self.$distribution.read(),)*
                     errors: self.errors.read(),
@@ -97,6 +102,7 @@ macro_rules! table {
             pub(crate) fn of(table: &Table, words: &[AtomicU64]) -> Self {
                 Self {
                     $($counter: table.word(words, stringify!($counter)),)*
+                    $($sum: table.word(words, stringify!($sum)),)*
                     $($gauge: table.word(words, stringify!($gauge)),)*
                     $($distribution: Distribution::of(table.words(words, stringify!($distribution))),)*
                     errors: ErrorCounts::of(|name| table.word(words, name)),
@@ -104,14 +110,12 @@ macro_rules! table {
                 }
             }
 
-            /// Adds what another process did with the same database: counters, distributions and what waits are summed
-            /// up, of what else is so now and of the times of opening the larger one counts.
+            /// Adds what another process did with the same database: counters, distributions, what waits and connections
+            /// are summed up, of what else is so now and of the times of opening the larger one counts.
             pub fn merge(&mut self, other: &Self) {
-                let queued = self.queued.saturating_add(other.queued);
-                let queued_background = self.queued_background.saturating_add(other.queued_background);
                 $(self.$counter = self.$counter.saturating_add(other.$counter);)*
+                $(self.$sum = self.$sum.saturating_add(other.$sum);)*
                 $(self.$gauge = self.$gauge.max(other.$gauge);)*
-                (self.queued, self.queued_background) = (queued, queued_background);
                 $(self.$distribution.merge(&other.$distribution);)*
                 self.errors.merge(&other.errors);
                 self.opening.merge(&other.opening);
@@ -123,6 +127,7 @@ macro_rules! table {
             pub fn since(&self, earlier: &Self) -> Self {
                 Self {
                     $($counter: self.$counter.saturating_sub(earlier.$counter),)*
+                    $($sum: self.$sum,)*
                     $($gauge: self.$gauge,)*
                     $($distribution: self.$distribution.since(&earlier.$distribution),)*
                     errors: self.errors.since(&earlier.errors),
@@ -139,7 +144,11 @@ macro_rules! table {
             /// The same of what is so now.
             #[cfg(feature = "metrics")]
             pub(crate) fn gauges(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
-                [$((stringify!($gauge), concat!($($gauge_doc),*).trim_ascii(), self.$gauge),)*].into_iter()
+                [
+                    $((stringify!($sum), concat!($($sum_doc),*).trim_ascii(), self.$sum),)*
+                    $((stringify!($gauge), concat!($($gauge_doc),*).trim_ascii(), self.$gauge),)*
+                ]
+                .into_iter()
             }
 
             /// The same of the distributions.
@@ -158,6 +167,7 @@ macro_rules! table {
             /// It is closed: nothing of it is so now any more.
             #[cfg(feature = "metrics")]
             pub(crate) fn end(&mut self) {
+                $(self.$sum = 0;)*
                 $(self.$gauge = 0;)*
             }
         }
@@ -212,12 +222,34 @@ table! {
         opens,
         /// Times that failed; a best-effort database is tried again twice a second.
         opens_failed,
+        /// Transactions on a server that were run again because others wrote what they read.
+        retried_conflict,
+        /// Those that were run again because their connection was lost, and tries to connect that were made again.
+        retried_lost,
+        /// Tries to connect that were made again because the server had no place, or was starting or stopping.
+        retried_busy,
+        /// Writes whose acknowledgement was lost, and of which the server then said whether they are there.
+        outcomes_settled,
+        /// Statements that a server was kept from finishing by their deadline.
+        statements_cancelled,
+        /// Times all connections to the server were in use, and one was waited for.
+        connection_waits,
+        /// For how long, all together, in microseconds.
+        connection_wait_us,
     }
-    gauges {
+    sums {
         /// Jobs waiting in the queue now.
         queued,
         /// Those of them in the background lane.
         queued_background,
+        /// Connections to the server that this process has open. All its domains there share them.
+        connections,
+        /// Those of them that are in use.
+        connections_lent,
+        /// The most that it may have open.
+        connections_most,
+    }
+    gauges {
         /// Pages in the write-ahead log after the last commit of this process.
         wal_pages,
         /// Times the write-ahead log began anew, as far as this process saw it.
@@ -237,6 +269,8 @@ table! {
         /// Pages of the file that held nothing when that was last looked at, at most a second ago unless writes are in
         /// trouble.
         free_pages,
+        /// The longest that a connection to the server was waited for, in microseconds.
+        connection_wait_longest_us,
     }
     distributions {
         /// From the call to the run of jobs that waited in the normal lane.
@@ -260,18 +294,18 @@ impl Counters {
     }
 }
 
-pub(super) fn add(counter: &AtomicU64, n: u64) {
+pub(crate) fn add(counter: &AtomicU64, n: u64) {
     counter.fetch_add(n, Relaxed);
 }
 
 /// Stores nothing when it says so already: the page may be a file, and an idle process writes nothing to its disk.
-pub(super) fn set(gauge: &AtomicU64, n: u64) {
+pub(crate) fn set(gauge: &AtomicU64, n: u64) {
     if gauge.load(Relaxed) != n {
         gauge.store(n, Relaxed);
     }
 }
 
-pub(super) fn highest(gauge: &AtomicU64, n: u64) {
+pub(crate) fn highest(gauge: &AtomicU64, n: u64) {
     gauge.fetch_max(n, Relaxed);
 }
 

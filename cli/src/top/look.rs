@@ -104,7 +104,7 @@ impl Watch {
             all.merge(&since);
         }
         Database {
-            // Nothing of it is counted here.
+            // Who has it open here; others are the server's to tell.
             name: if database.info.is_on_server() { format!("{name} (server)") } else { name.clone() },
             queue: database.total.queued,
             commits_per_s: rate(all.commits, seconds),

@@ -12,7 +12,7 @@ pub(crate) enum Board {
 }
 
 impl Board {
-    pub(in crate::sqlite) fn new(slot: Option<&Slot>) -> Self {
+    pub(crate) fn new(slot: Option<&Slot>) -> Self {
         match slot {
             Some(slot) if slot.counters().is_some() => Self::Published(slot.clone()),
             _ => Self::Private(Box::default()),

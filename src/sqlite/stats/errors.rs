@@ -12,7 +12,7 @@ use crate::error::ErrorKind;
 pub(crate) struct ErrorCounters([AtomicU64; ErrorKind::ALL.len()]);
 
 impl ErrorCounters {
-    pub(in crate::sqlite) fn count(&self, kind: ErrorKind) {
+    pub(crate) fn count(&self, kind: ErrorKind) {
         self.0[kind as usize].fetch_add(1, Relaxed);
     }
 
