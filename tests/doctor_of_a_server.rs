@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use engines::server::{Server, configure, shared};
 use postgres::{Client, NoTls};
 use rowhouse::doctor::{self, Check, Options, Report, Status};
-use rowhouse::{Domain, Home, Runtime};
+use rowhouse::{Backend, Domain, Home, MoveOptions, MoveReport, Runtime};
 use tempfile::TempDir;
 
 /// Time enough for a busy machine.
@@ -459,4 +459,102 @@ fn direct_url_leads_to_the_same_database() {
         Status::Fail,
         "URL",
     );
+}
+
+fn migrate(home: &Path, to: Backend) -> MoveReport {
+    let mut options = MoveOptions::to(to);
+    options.wait = LONG;
+    let builder = Runtime::builder(Home::at(home)).domain(Domain::state()).domain(Domain::goals());
+    builder.migrate_backend(&options, &mut |_| {}).expect("moved")
+}
+
+/// Begins a move, which ends where this comes next: nothing after that is done.
+fn break_off(home: &Path, to: Backend, at: &str) {
+    let mut options = MoveOptions::to(to);
+    options.wait = LONG;
+    let builder = Runtime::builder(Home::at(home)).domain(Domain::state()).domain(Domain::goals());
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        builder.migrate_backend(&options, &mut |now| {
+            if now.what == at {
+                std::panic::resume_unwind(Box::new("broken off"));
+            }
+        })
+    }));
+    assert!(ended.is_err(), "{at}: it came through");
+}
+
+/// A home in files that names a server to move to.
+fn home_in_files(database: &str) -> TempDir {
+    let home = folder();
+    drop(open(home.path()));
+    let config = format!("[state.postgres]\nurl = \"{}\"\n", shared().url("app", database));
+    std::fs::write(home.path().join("config.toml"), config).expect("written");
+    home
+}
+
+/// Wherever a move ended too early, one row says so, with the command that finishes it.
+#[test]
+fn a_move_that_was_broken_off_is_one_row() {
+    let home = home_in_files(&shared().new_database());
+    for (to, ends) in [
+        (Backend::Postgres, ["the commit", "goals.sqlite", "the home's config.toml", "the end"]),
+        (Backend::Sqlite, ["the commit", "state.sqlite", "the marks in the home", "the end"]),
+    ] {
+        for at in ends {
+            break_off(home.path(), to, at);
+            let report = examine(home.path());
+            names_only(&report, "home.moved", Status::Fail, "broken off");
+            let (word, back) = match to {
+                Backend::Sqlite => ("sqlite", Backend::Postgres),
+                _ => ("postgres", Backend::Sqlite),
+            };
+            let fixes = &row(&report, "home.moved").fixes;
+            assert!(fixes[0].command.contains(&format!("migrate-backend --to {word}")), "{at}: {fixes:?}");
+            migrate(home.path(), to);
+            is_sound(&examine(home.path()));
+            migrate(home.path(), back);
+        }
+        migrate(home.path(), to);
+    }
+}
+
+/// After a move the doctor says where the data is; a home or a server that is used as before has one row.
+#[test]
+fn where_moved_data_is_and_who_still_uses_the_other_side() {
+    let database = shared().new_database();
+    let home = home_in_files(&database);
+    let moved = migrate(home.path(), Backend::Postgres);
+    let report = examine(home.path());
+    is_sound(&report);
+    let said = row(&report, "home.moved");
+    assert!(said.summary.contains("state is on postgres://"), "{said:#?}");
+    let folder = moved.folder.expect("files were put aside");
+    let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+    assert!(said.evidence[0].contains(&name) && said.evidence[0].contains("0 days old"), "{said:#?}");
+
+    let manifest = std::fs::read_to_string(folder.join("manifest.json")).expect("a manifest");
+    let old = manifest.replace(&moved.at, "2020-01-01T00:00:00Z");
+    std::fs::write(folder.join("manifest.json"), old).expect("written");
+    names_only(&examine(home.path()), "home.moved", Status::Warning, &name);
+    std::fs::write(folder.join("manifest.json"), &manifest).expect("written");
+
+    let config = std::fs::read_to_string(home.path().join("config.toml")).expect("a text");
+    std::fs::write(home.path().join("config.toml"), config.replace("\"postgres\"", "\"sqlite\""))
+        .expect("written");
+    names_only(&examine(home.path()), "home.moved", Status::Fail, "was moved to postgres://");
+    for name in ["state.sqlite", "goals.sqlite"] {
+        std::fs::copy(folder.join(name), home.path().join(name)).expect("copied");
+    }
+    names_only(&examine(home.path()), "home.moved", Status::Warning, "a file of that name is used");
+    for name in ["state.sqlite", "goals.sqlite"] {
+        std::fs::remove_file(home.path().join(name)).expect("removed");
+    }
+    std::fs::write(home.path().join("config.toml"), config).expect("written");
+
+    let other = home_on(&shared().url("app", &database));
+    migrate(home.path(), Backend::Sqlite);
+    is_sound(&examine(home.path()));
+    names_only(&examine(other.path()), "server.schema", Status::Fail, "moved from the server");
+    std::fs::write(home.path().join("move.json"), "{").expect("written");
+    names_only(&examine(home.path()), "home.moved", Status::Fail, "damaged");
 }

@@ -20,6 +20,8 @@ pub(super) enum Own {
     Backup,
     Compact,
     Maintain,
+    MoveToFiles,
+    MoveToServer,
     Path,
     Reindex,
     RepairApply,
@@ -39,12 +41,14 @@ enum Takes {
 }
 
 impl Own {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::Backfill,
         Self::BackfillStatus,
         Self::Backup,
         Self::Compact,
         Self::Maintain,
+        Self::MoveToFiles,
+        Self::MoveToServer,
         Self::Path,
         Self::Reindex,
         Self::RepairApply,
@@ -62,6 +66,8 @@ impl Own {
             Self::Backup => ("backup", Takes::Nothing),
             Self::Compact => ("compact", Takes::Something),
             Self::Maintain => ("maintain", Takes::Something),
+            Self::MoveToFiles => ("migrate-backend --to sqlite", Takes::Nothing),
+            Self::MoveToServer => ("migrate-backend --to postgres", Takes::Nothing),
             Self::Path => ("path", Takes::Nothing),
             Self::Reindex => ("reindex", Takes::Nothing),
             Self::RepairApply => ("repair apply", Takes::Either),

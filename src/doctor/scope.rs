@@ -52,6 +52,9 @@ impl Context {
         let mut found = survey.as_ref().map(|survey| survey.databases.clone()).unwrap_or_default();
         // A file of a domain that is on a server is nobody's: see server.leftover.
         found.retain(|info| !info.is_on_server());
+        // Nor are those of a move that is not finished, or a missing one whose data was moved: see home.moved.
+        let elsewhere = folder.as_ref().map(super::checks::elsewhere).unwrap_or_default();
+        found.retain(|info| !elsewhere.contains(&info.name));
         let subjects = found.into_iter().map(|info| Subject {
             domain: domains.iter().find(|domain| domain.name() == info.name).cloned(),
             ..Subject::new(info.name.clone(), info.path.clone(), Some(info), deep)

@@ -168,7 +168,8 @@ pub(crate) fn list(home: &Path) -> Vec<Kept> {
     sets
 }
 
-fn bytes_in(folder: &Path) -> u64 {
+/// The bytes of the files in a folder.
+pub(crate) fn bytes_in(folder: &Path) -> u64 {
     let files = fs::read_dir(folder).into_iter().flatten().flatten();
     files.filter_map(|file| file.metadata().ok()).filter(fs::Metadata::is_file).map(|found| found.len()).sum()
 }

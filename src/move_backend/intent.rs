@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::marker::{LAYOUT, intent_of, is_cutting_over};
+use super::marker::{KEPT, LAYOUT, damaged, intent_of, is_cutting_over};
 use super::report::MoveReport;
 use super::transcripts::FOLDERS;
 use super::{Backend, OnProgress, switch};
@@ -31,9 +31,6 @@ use crate::telemetry;
 
 /// How long the server is asked for a move that is being committed: a primary that failed has a successor by then.
 const LONGEST_QUESTION: Duration = Duration::from_secs(30);
-
-/// Where a home keeps what moves put aside, and what they did.
-pub(super) const KEPT: &str = "moved";
 
 /// A move in its cut-over.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -97,11 +94,7 @@ impl Intent {
                     && intent.report.domains.iter().all(|name| Domain::new(name).check().is_ok())
             })
             .map(Some)
-            .ok_or_else(|| {
-                Error::new(ErrorKind::Corrupt, "a move was broken off, and its description is damaged")
-                    .at_path(&path)
-                    .advise("the table rowhouse_move on the server says whether it was done: see docs/operations.md")
-            })
+            .ok_or_else(|| damaged(&path))
     }
 
     pub(super) fn folder(&self, home: &PreparedHome) -> PathBuf {

@@ -14,6 +14,10 @@ use crate::home::{self, PreparedHome};
 /// There from before the cut-over until nothing is left to be done.
 const INTENT: &str = "move.json";
 
+/// Where a home keeps what moves put aside, and what they did.
+#[cfg(feature = "agent")]
+pub(crate) const KEPT: &str = "moved";
+
 /// Where a domain's data went.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Marker {
@@ -55,8 +59,65 @@ pub(crate) fn refuse_cutting_over(home: &PreparedHome) -> Result<()> {
         .advise("run `rowhouse migrate-backend --to` as before, or open the home once: either finishes it"))
 }
 
+/// What `move.json` says to whoever only looks.
+#[cfg(feature = "agent")]
+#[derive(Debug, Deserialize)]
+pub(crate) struct CutOver {
+    /// `postgres` or `sqlite`.
+    pub(crate) to: String,
+    /// The server, without user and password.
+    pub(crate) server: String,
+    /// What is moved.
+    pub(crate) domains: Vec<String>,
+}
+
+/// The move of this home that is in its cut-over, or was broken off in it.
+///
+/// # Errors
+/// `Corrupt` when it cannot be understood; of the system.
+#[cfg(feature = "agent")]
+pub(crate) fn cut_over(home: &PreparedHome) -> Result<Option<CutOver>> {
+    #[derive(Deserialize)]
+    struct Whole {
+        report: CutOver,
+    }
+    let path = intent_of(home);
+    let text = match home::read_file(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("read the move under way", &path, error)),
+    };
+    serde_json::from_slice::<Whole>(&text).map(|whole| Some(whole.report)).map_err(|_| damaged(&path))
+}
+
+/// Nobody can tell what `move.json` was about.
+#[cfg(feature = "agent")]
+pub(super) fn damaged(path: &Path) -> Error {
+    Error::new(ErrorKind::Corrupt, "a move was broken off, and its description is damaged")
+        .at_path(path)
+        .advise("the table rowhouse_move on the server says whether it was done: see docs/operations.md")
+}
+
+const ENDING: &str = ".moved.json";
+
 fn path_of(home: &Path, domain: &str) -> PathBuf {
-    home.join(format!("{domain}.moved.json"))
+    home.join(format!("{domain}{ENDING}"))
+}
+
+/// The domains of a home that have the mark, by name; `None` beside one whose mark cannot be understood.
+#[cfg(feature = "agent")]
+pub(crate) fn marked(home: &PreparedHome) -> Vec<(String, Option<Marker>)> {
+    let entries = fs::read_dir(home.path()).into_iter().flatten().flatten();
+    let mut found: Vec<_> = entries
+        .filter_map(|entry| {
+            let name = entry.file_name().to_str()?.strip_suffix(ENDING)?.to_owned();
+            let marker =
+                home::read_file(entry.path()).ok().and_then(|text| serde_json::from_slice(&text).ok());
+            Some((name, marker))
+        })
+        .collect();
+    found.sort_by(|one, other| one.0.cmp(&other.0));
+    found
 }
 
 /// Refuses a domain whose file was moved away.

@@ -165,7 +165,7 @@ pub(super) fn inspect(
     domain: &Domain,
     schema: &str,
 ) -> Result<Option<State>, Failure> {
-    let record = history::read(connection, schema)?;
+    let record = not_moved(connection, schema)?;
     if !record.has_tables {
         return Ok(None);
     }

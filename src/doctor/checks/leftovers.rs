@@ -10,7 +10,10 @@ use super::super::scope::Scope;
 use super::super::words::{bytes, number};
 use crate::backup;
 use crate::home::quarantine;
+use crate::move_backend::marker::is_cutting_over;
 
+/// Files that a move from a server fills.
+const MOVING: &str = ".move-unfinished-";
 /// What was set aside this lately is news.
 const NEWS: Duration = Duration::from_hours(7 * 24);
 
@@ -51,7 +54,11 @@ pub(super) fn leftovers(scope: &Scope) -> Finding {
                 .fix(Command::System("touch", set.folder.join(quarantine::SEEN)))
         });
     }
-    let old = generations(home.path());
+    let mut old = generations(home.path());
+    if is_cutting_over(home) {
+        // What the next one finishes, not what it removes: see home.moved.
+        old.retain(|name| !name.starts_with(MOVING));
+    }
     if !old.is_empty() {
         let finding = told(Finding::warning(format!(
             "{} of something that ended early or was replaced",
@@ -73,7 +80,7 @@ fn generations(home: &Path) -> Vec<String> {
             || name.starts_with("registry.json.bad-")
             || name.starts_with(".compact-unfinished-")
             || name.starts_with(".restore-unfinished-")
-            || name.starts_with(".move-unfinished-")
+            || name.starts_with(MOVING)
     };
     let entries = fs::read_dir(home).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries

@@ -18,6 +18,7 @@ mod leftovers;
 mod limits;
 mod loaded;
 mod log;
+mod moved;
 mod open;
 mod pages;
 mod schema;
@@ -28,6 +29,7 @@ mod threads;
 mod transcripts;
 mod write;
 
+pub(super) use moved::elsewhere;
 pub(super) use settings::settings_can_be_read;
 
 use super::finding::Finding;
@@ -103,6 +105,12 @@ const ALL: &[Definition] = &[
         "leftovers",
         "nothing is half done, and no damaged files wait for somebody",
         leftovers::leftovers,
+    ),
+    of_home(
+        "home",
+        "moved",
+        "where data is that was moved to a server or back, and what was put aside",
+        moved::moved,
     ),
     of_home(
         "disk",

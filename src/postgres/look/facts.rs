@@ -232,6 +232,9 @@ fn schema(at: &mut Asker, domain: &Domain, until: Instant) -> Schema {
     let name = schema_of(domain.name());
     let rights = at.ask_one(until, &rights(&name));
     let state = at.inside(&name, until, |connection| migrate::inspect(connection, domain, &name));
-    let write = rights.as_ref().is_ok_and(|row| row.is("exists")).then(|| at.try_write(&name, until, PROBE));
+    // One whose data went elsewhere has no tables: that is told of its state.
+    let moved = state.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict);
+    let exists = rights.as_ref().is_ok_and(|row| row.is("exists"));
+    let write = (exists && !moved).then(|| at.try_write(&name, until, PROBE));
     Schema { domain: domain.name().to_owned(), name, state, rights, write }
 }

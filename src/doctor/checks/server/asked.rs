@@ -4,6 +4,7 @@ use super::super::super::finding::Finding;
 use super::super::super::scope::Scope;
 use super::super::super::server::OnServer;
 use crate::error::Result as Answer;
+use crate::move_backend::marker::is_cutting_over;
 use crate::postgres::look;
 use crate::postgres::look::facts::{Facts, Look};
 
@@ -41,6 +42,14 @@ pub(super) fn facts<'c>(scope: &Scope<'c>) -> Result<&'c Facts, Early> {
         let row = if full { "connections" } else { "reachable" };
         skipped(format!("the server could not be asked: see server.{row}"))
     })
+}
+
+/// While a move is not finished nobody uses the schemas, and which of them count is told elsewhere.
+pub(super) fn settled(scope: &Scope) -> Result<(), Early> {
+    match scope.context.home() {
+        Ok(home) if is_cutting_over(home) => Err(skipped("a move is not finished: see home.moved")),
+        _ => Ok(()),
+    }
 }
 
 /// A question that failed is a skipped check, with the reason.

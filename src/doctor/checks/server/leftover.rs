@@ -4,11 +4,12 @@ use std::path::Path;
 
 use super::super::super::finding::Finding;
 use super::super::super::scope::Scope;
-use super::asked::{judged, named, skipped};
+use super::asked::{judged, named, settled, skipped};
 
 pub(super) fn leftover(scope: &Scope) -> Finding {
     judged(|| {
         let server = named(scope)?;
+        settled(scope)?;
         let home = scope.context.home().map_err(skipped)?;
         let left = server.domains.iter().map(|domain| home.database_path(domain.name()));
         let left: Vec<_> = left.filter(|path| path.symlink_metadata().is_ok()).collect();

@@ -3,7 +3,7 @@
 use super::super::super::finding::Finding;
 use super::super::super::scope::Scope;
 use super::super::super::words::number;
-use super::asked::{facts, judged};
+use super::asked::{facts, judged, settled};
 use crate::error::ErrorKind;
 use crate::postgres::look::facts::{Facts, Schema};
 use crate::sqlite::migrate::{Access, State};
@@ -11,6 +11,7 @@ use crate::sqlite::migrate::{Access, State};
 /// The worst of all domains decides, the others are told.
 pub(super) fn schema(scope: &Scope) -> Finding {
     judged(|| {
+        settled(scope)?;
         let facts = facts(scope)?;
         let all: Vec<_> = facts.schemas.iter().map(of_schema).collect();
         let worst = all.iter().map(|said| said.grave).max().unwrap_or(Grave::Fine);
@@ -105,6 +106,7 @@ fn of_state(domain: &str, state: &State) -> Said {
 
 pub(super) fn permissions(scope: &Scope) -> Finding {
     judged(|| {
+        settled(scope)?;
         let facts = facts(scope)?;
         Ok(lacking(facts).unwrap_or_else(|| {
             let tried = facts.schemas.iter().filter(|schema| matches!(schema.write, Some(Ok(())))).count();
