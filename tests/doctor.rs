@@ -674,6 +674,30 @@ fn a_full_disk_is_told_and_nothing_else() {
 }
 
 #[test]
+fn a_file_system_without_room_for_files_is_told_and_nothing_else() {
+    let test = "a_file_system_without_room_for_files_is_told_and_nothing_else";
+    let Some(disk) = SmallDisk::mount(test, 16 << 20) else { return };
+    let home = disk.path().join("home");
+    Runtime::open(Home::at(&home)).expect("created").close(LONG);
+    assert!(notable(&examine(&home)).is_empty());
+    disk.remount("nr_inodes=500");
+    names_only("no room for files", &examine(&home), "disk.inodes", Status::Fail);
+}
+
+#[test]
+fn a_folder_above_that_others_may_write_is_told_and_nothing_else() {
+    let above = processes::folder();
+    let home = above.path().join("home");
+    Runtime::open(Home::at(&home)).expect("created").close(LONG);
+    assert!(notable(&examine(&home)).is_empty());
+    fs::set_permissions(above.path(), fs::Permissions::from_mode(0o777)).expect("a mode");
+    names_only("open above", &examine(&home), "home.access", Status::Warning);
+    // Where only an owner renames and removes, as in /tmp, nobody can put another one there.
+    fs::set_permissions(above.path(), fs::Permissions::from_mode(0o1777)).expect("a mode");
+    assert!(notable(&examine(&home)).is_empty());
+}
+
+#[test]
 fn what_programs_dropped_is_told() {
     let folder = processes::folder();
     let runtime = Runtime::builder(Home::at(folder.path()))

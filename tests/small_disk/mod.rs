@@ -48,6 +48,13 @@ impl SmallDisk {
         ballast.set_len(size.saturating_sub(leave)).expect("less than before");
     }
 
+    /// Changes an option of the mount.
+    pub fn remount(&self, option: &str) {
+        let options = format!("remount,{option}");
+        let done = Command::new("mount").args(["-o", &options]).arg(self.path()).output().expect("mount");
+        assert!(done.status.success(), "{options}: {}", text(&done.stderr));
+    }
+
     /// Takes away what [`fill`](Self::fill) put there.
     pub fn empty(&self) {
         std::fs::remove_file(self.path().join("ballast")).expect("the ballast");
