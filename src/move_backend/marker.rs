@@ -127,15 +127,15 @@ pub(crate) fn marked(home: &PreparedHome) -> Vec<(String, Option<Marker>)> {
 pub(crate) fn refuse_moved(home: &PreparedHome, domain: &str) -> Result<()> {
     let path = path_of(home.path(), domain);
     let file = home.database_path(domain);
-    if fs::symlink_metadata(&file).is_ok() {
+    let mark = home::read_file(&path);
+    // The database is not looked at where there is no mark: it may be on a mount that answers nobody.
+    if mark.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        || fs::symlink_metadata(&file).is_ok()
+    {
         return Ok(());
     }
-    let text = match home::read_file(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        // It is there: a new file in its place would be a second truth.
-        Err(error) => return Err(Error::io("read the mark of a move", &path, error)),
-    };
+    // It is there: a new file in its place would be a second truth.
+    let text = mark.map_err(|error| Error::io("read the mark of a move", &path, error))?;
     let place = serde_json::from_slice::<Marker>(&text).map_or_else(
         |_| "a PostgreSQL server".to_owned(),
         |marker| format!("{} at {}", marker.moved_to, marker.at),
