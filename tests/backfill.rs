@@ -269,6 +269,21 @@ fn a_transcript_that_was_moved_or_compressed_is_not_missing() {
     assert_eq!(index.sweep(place.root()).expect("a sweep").threads, 1);
 }
 
+/// Control: the same folder, there and empty, has the row removed.
+#[test]
+fn a_folder_of_transcripts_that_is_not_there_removes_nothing() {
+    let place = Place::new();
+    transcripts::write(place.root(), 1, 0);
+    place.run();
+    let (sessions, away) = (place.root().join("sessions"), place.root().join("away"));
+    fs::rename(&sessions, &away).expect("unmounted");
+    let index = place.runtime.backfill();
+    let error = index.sweep(place.root()).expect_err("nobody knows what is in it");
+    assert_eq!((error.kind(), place.rows().len()), (rowhouse::ErrorKind::NotFound, 1), "{error}");
+    fs::create_dir(&sessions).expect("an empty folder");
+    assert_eq!(index.sweep(place.root()).expect("a sweep").threads, 1);
+}
+
 #[cfg(feature = "zstd")]
 #[test]
 fn a_compressed_copy_beside_the_plain_one_is_not_read() {

@@ -1,9 +1,8 @@
 //! Rows whose file is gone, or holds another thread by now: reported by every run, removed only when that is asked for.
 
-use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::rollout::layout::{self, walk};
 use crate::rollout::metadata;
 use crate::stores::backfill::{Backfill, MissingFile, NAMED, RowOfFile, SweepReport, root_text};
@@ -14,13 +13,34 @@ impl Backfill {
     /// the row holds goes too, so this happens on request only.
     ///
     /// # Errors
-    /// `NotFound` when the folder itself is gone (a disk that is not mounted removes nothing); `Busy` while a backfill
-    /// runs; the engine's.
+    /// `NotFound` when the folder itself is gone, or the `sessions` or `archived_sessions` in it that such a file was in
+    /// (a disk that is not mounted removes nothing); `Busy` while a backfill runs; the engine's.
     pub fn sweep(&self, root: &Path) -> Result<SweepReport> {
         let root = root_text(walk(root)?.root())?.to_owned();
-        let gone = self.remove_rows(|| find(self, &root))?;
+        let gone = self.remove_rows(|| {
+            let missing = find(self, &root)?;
+            missing.iter().try_for_each(|file| refuse_without_folder(Path::new(&root), &file.path))?;
+            Ok(missing)
+        })?;
         let threads = gone.len() as u64;
         Ok(SweepReport { threads, removed: gone.into_iter().take(NAMED).collect() })
+    }
+}
+
+/// A folder of transcripts that is not there at all says nothing of the files that were in it.
+fn refuse_without_folder(root: &Path, file: &Path) -> Result<()> {
+    let below = file.strip_prefix(root).ok().and_then(|below| below.iter().next());
+    let folder = below
+        .filter(|name| ["sessions", "archived_sessions"].iter().any(|known| **name == **known))
+        .map(|name| root.join(name));
+    match folder.filter(|folder| is_gone(folder)) {
+        None => Ok(()),
+        Some(folder) => Err(Error::new(
+            ErrorKind::NotFound,
+            "the folder of the transcripts is not there, so nothing was removed",
+        )
+        .at_path(&folder)
+        .advise("mount the disk, or bring the folder back; an empty one says that its transcripts are gone for good")),
     }
 }
 
@@ -58,6 +78,6 @@ fn is_elsewhere(path: &Path, row: &RowOfFile) -> bool {
 
 /// Only where the system says that there is nothing; a folder that may not be read says nothing of what is in it.
 pub(super) fn is_gone(path: &Path) -> bool {
-    let gone = |kind| matches!(kind, ErrorKind::NotFound | ErrorKind::NotADirectory);
+    let gone = |kind| matches!(kind, std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory);
     path.symlink_metadata().is_err_and(|error| gone(error.kind()))
 }
