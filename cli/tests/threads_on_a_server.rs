@@ -69,6 +69,11 @@ fn every_command_works_in_either_home_and_makes_no_file() {
     let (code, text, _) = rowhouse(other, &["threads", "export", short]);
     assert!(code == Some(0) && text.contains("Fix the parser"), "{text}");
 
+    // A file without the histories would look whole.
+    let file = other.join("threads.rowhouse");
+    let (code, _, said) = rowhouse(other, &["export", file.to_str().expect("text")]);
+    assert!(code == Some(1) && said.contains("1 threads are on a server") && !file.exists(), "{said}");
+
     let forked = done(other, &["fork", "--after-turn", "a", short]);
     let fork = forked["id"].as_str().expect("an id").to_owned();
     assert_eq!(done(one, &["turns", &fork])["turns"].as_array().expect("turns").len(), 1);

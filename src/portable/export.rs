@@ -16,6 +16,7 @@ use crate::home;
 use crate::rollout::leaving::Leaving;
 use crate::rollout::{Rollouts, id_of, walk};
 use crate::runtime::Runtime;
+use crate::sql::Session;
 use crate::stores::goals::{GoalQuery, Goals};
 use crate::stores::spawn_edges::SpawnEdge;
 use crate::stores::threads::ThreadRow;
@@ -33,6 +34,7 @@ pub(super) fn export(
     if to.symlink_metadata().is_ok() {
         return Err(is_there(to));
     }
+    refuse_histories_on_a_server(runtime)?;
     let absolute = std::path::absolute(to).map_err(failed)?;
     let folder = absolute.parent().unwrap_or(&absolute);
     // Mode 0600, and gone again unless it gets its name.
@@ -46,6 +48,25 @@ pub(super) fn export(
     })?;
     home::sync_folder(folder)?;
     Ok(report)
+}
+
+/// A file without them would look whole.
+fn refuse_histories_on_a_server(runtime: &Runtime) -> Result<()> {
+    const COUNT: &str = "SELECT count(*) AS threads FROM thread_history WHERE items > 0";
+    let state = runtime.engine("state")?;
+    if state.as_file().is_some() {
+        return Ok(());
+    }
+    let threads: i64 =
+        state.read(|at| at.query(COUNT, &[])?.first().map_or(Ok(0), |row| row.get("threads")))?;
+    if threads == 0 {
+        return Ok(());
+    }
+    let message =
+        format!("the histories of {threads} threads are on a server, and are not exported from there");
+    Err(Error::new(ErrorKind::Unsupported, message)
+        .in_database("state", runtime.home().path())
+        .advise("move the home to files first: `rowhouse migrate-backend --to sqlite`; or write single threads with `rowhouse threads export`"))
 }
 
 fn write(

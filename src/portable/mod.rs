@@ -144,7 +144,8 @@ impl Runtime {
     /// ```
     ///
     /// # Errors
-    /// `Conflict` when the file exists; `Full`, `ReadOnly`, `Io` of its folder; `Unsupported` for `.zst` without the feature;
+    /// `Conflict` when the file exists; `Full`, `ReadOnly`, `Io` of its folder; `Unsupported` for `.zst` without the feature,
+    /// or while histories of threads are on a server;
     /// `NotFound` when the runtime has no state domain; the engine's. Then no file is left behind.
     pub fn export_home(&self, file: &Path, heard: &mut dyn FnMut(&ExportReport)) -> Result<ExportReport> {
         export::export(self, file, heard)
