@@ -174,10 +174,11 @@ pub(crate) fn make(
         }
     }
     // A folder without a database would look like a backup.
-    if let (true, Some(first)) = (sources.is_empty(), left_out.first().filter(|_| is_elsewhere)) {
+    if sources.is_empty() && is_elsewhere {
+        let reasons: Vec<_> = left_out.iter().map(|one| &*one.reason).collect();
         return Err(Error::new(
             ErrorKind::Unsupported,
-            format!("there is nothing here to copy: {}", first.reason),
+            format!("there is nothing here to copy: {}", reasons.join("; ")),
         )
         .advise("back the server up with its own tools, such as pg_dump"));
     }
