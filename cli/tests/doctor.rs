@@ -353,7 +353,7 @@ fn settings_come_with_their_origin() {
     fs::create_dir_all(config.parent().expect("a folder")).expect("a folder");
     fs::write(&config, "# mine\nhome = \"~/.local/state/rowhouse\"\napi_token = \"canary-env\"\n")
         .expect("a file");
-    let levels = "[logs]\nlevel = \"warn\"\n\n[other]\nurl = \"postgres://me:canary-url@host/db\"\n";
+    let levels = "[logs]\nlevel = \"warn\"\n\n[other]\nurl = \"postgres://me:canary-url@host/db\"\nplain = \"postgres://canary@host/db\"\n";
     fs::write(user.home().join("config.toml"), levels).expect("a file");
     let settings = |arguments: &[&str]| {
         let mut command = user.command(&[&["doctor", "--json", "--only", "settings"], arguments].concat());
@@ -378,6 +378,7 @@ fn settings_come_with_their_origin() {
         "api_token = [REDACTED] (~/.config/rowhouse/config.toml, line 3)",
         "logs.level = warn (~/.local/state/rowhouse/config.toml, line 2)",
         "other.url = postgres://[REDACTED]@host/db (~/.local/state/rowhouse/config.toml, line 5)",
+        "other.plain = postgres://[REDACTED]@host/db (~/.local/state/rowhouse/config.toml, line 6)",
     ] {
         assert!(evidence.contains(&told), "{told}: {evidence:#?}");
     }

@@ -83,13 +83,19 @@ fn decided(origin: LevelOrigin) -> &'static str {
     }
 }
 
+/// An address without its user, who may stand there without a password.
+fn without_user(value: &str) -> String {
+    let parts = value.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?.1)));
+    parts.map_or_else(|| value.to_owned(), |(scheme, place)| format!("{scheme}://{REDACTED}@{place}"))
+}
+
 /// A sentence for each setting of a file, which need not be there.
 fn told_by(file: &Path) -> Result<Vec<String>> {
     let Some(text) = text_of(file)? else { return Ok(Vec::new()) };
     let redactor = Redactor::default();
     let said = |line: crate::config::lines::Line| {
         let is_secret = line.name.split('.').any(|word| redactor.hides(word));
-        let value = if is_secret { REDACTED } else { &line.value };
+        let value = if is_secret { REDACTED.to_owned() } else { without_user(&line.value) };
         format!("{} = {value} ({}, line {})", line.name, file.display(), line.number)
     };
     let found = lines(&text).map_err(|error| error.at_path(file))?;
