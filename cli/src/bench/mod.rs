@@ -198,6 +198,15 @@ struct BackendArguments {
     url: Option<String>,
 }
 
+/// Checks a name given with `--only`: one of these, or how some of them begin.
+fn begins_one_of<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Result<String, String> {
+    let names: Vec<_> = names.collect();
+    if names.iter().any(|one| one.starts_with(name)) {
+        return Ok(name.to_owned());
+    }
+    Err(format!("no such work; there are {}", names.join(", ")))
+}
+
 fn positive_seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if !(0.01..=3600.0).contains(&seconds) {

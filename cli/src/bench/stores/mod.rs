@@ -53,11 +53,7 @@ const WORKS: &[Work] = &[
 
 /// Checks a name given with `--only`.
 pub(super) fn known(name: &str) -> Result<String, String> {
-    if WORKS.iter().any(|work| work.name.starts_with(name)) {
-        return Ok(name.to_owned());
-    }
-    let names: Vec<_> = WORKS.iter().map(|work| work.name).collect();
-    Err(format!("no such work; there are {}", names.join(", ")))
+    super::begins_one_of(name, WORKS.iter().map(|work| work.name))
 }
 
 /// Runs the works asked for and fills the document.
