@@ -137,17 +137,8 @@ impl InMemoryThreadStore {
         let mut turns = TurnList::default();
         let mut projector = Projector::resume(&mut turns)?;
         for (at, item) in items.iter().enumerate() {
-            // An offset is the number of an item here.
-            let (number, start) = (at as u64 + 1, at as u64);
             let Ok(line) = serde_json::from_str::<Line<'_>>(item.text()) else { continue };
-            projector.line(Placed {
-                number,
-                start,
-                end: number,
-                timestamp: line.timestamp.map(|time| time.get().trim_matches('"')),
-                kind: &line.kind,
-                payload: line.payload(),
-            })?;
+            projector.line(Placed::item(at as u64, &line))?;
         }
         projector.finish()?;
         Ok((turns, items))

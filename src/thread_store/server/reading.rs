@@ -122,20 +122,11 @@ impl Iterator for Pages {
 fn project(turns: &mut TurnTable<'_, StoreSession<'_>>, page: &[Stored]) -> Result<()> {
     let mut projector = Projector::resume(turns)?;
     for Stored { seq, text, .. } in page {
-        // An offset is the number of an item here; as lines they count from 1.
-        let (number, start) = (seq + 1, *seq);
         let Ok(line) = serde_json::from_str::<Line<'_>>(text) else {
-            projector.bad_line(number)?;
+            projector.bad_line(seq + 1)?;
             continue;
         };
-        projector.line(Placed {
-            number,
-            start,
-            end: number,
-            timestamp: line.timestamp.map(|time| time.get().trim_matches('"')),
-            kind: &line.kind,
-            payload: line.payload(),
-        })?;
+        projector.line(Placed::item(*seq, &line))?;
     }
     projector.finish()
 }

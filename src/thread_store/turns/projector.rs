@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use super::model::{Anomaly, AnomalyKind, Turn, TurnStatus};
 use crate::error::Result;
-use crate::rollout::records::Lenient;
+use crate::rollout::records::{Lenient, Line};
 use crate::rollout::scan::unix_ms;
 
 /// Letters of a text that a list of turns shows.
@@ -54,6 +54,20 @@ pub(crate) struct Placed<'a> {
     pub(crate) kind: &'a str,
     /// As JSON.
     pub(crate) payload: &'a str,
+}
+
+impl<'a> Placed<'a> {
+    /// Of a history that is kept as items: an offset is the number of an item there.
+    pub(crate) fn item(seq: u64, line: &'a Line<'_>) -> Self {
+        Self {
+            number: seq + 1,
+            start: seq,
+            end: seq + 1,
+            timestamp: line.timestamp.map(|time| time.get().trim_matches('"')),
+            kind: &line.kind,
+            payload: line.payload(),
+        }
+    }
 }
 
 /// Where turns are kept.
