@@ -53,8 +53,7 @@ impl Original {
     pub(crate) fn open(spec: &Spec, wait: Duration) -> Result<Self> {
         let visit = Visit::begin(spec, User::Maintenance, wait)?;
         let open = || {
-            let log = visit.judge(ffi::checkpoint_passive(visit.connection()))?;
-            if log.busy || log.done < log.log {
+            if !visit.work_log_off()? {
                 return Err(Error::new(
                     ErrorKind::Busy,
                     "somebody reads the database, so it cannot be rewritten; nothing was changed",

@@ -9,7 +9,6 @@ use rusqlite::Connection;
 
 use super::clock::instant_after;
 use super::connect::Spec;
-use super::ffi;
 use super::generation::User;
 use super::migrate;
 use super::visit::Visit;
@@ -42,8 +41,7 @@ impl Source {
         drop(spec.open_writer(until)?);
         let mut visit = Visit::begin(spec, User::Maintenance, wait)?;
         let mut hold = || {
-            let log = visit.judge(ffi::checkpoint_passive(visit.connection()))?;
-            if log.busy || log.done < log.log {
+            if !visit.work_log_off()? {
                 return Err(Error::new(
                     ErrorKind::Busy,
                     "somebody reads the database, so it cannot be moved",

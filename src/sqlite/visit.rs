@@ -110,6 +110,12 @@ impl Visit {
         }
     }
 
+    /// Works the log off. False when somebody reads, so that some of it stays.
+    pub(super) fn work_log_off(&self) -> Result<bool> {
+        let log = self.judge(ffi::checkpoint_passive(&self.connection))?;
+        Ok(!log.busy && log.done >= log.log)
+    }
+
     pub(crate) fn spec(&self) -> &Spec {
         &self.spec
     }
