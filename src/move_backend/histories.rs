@@ -16,11 +16,12 @@ use tokio_postgres::types::Type;
 use super::cell::Cell;
 use super::side::{Each, Files, OnServer, Put, Side};
 use super::table::Table;
-use super::transcripts::{FOLDERS, Noted, STATE, history_row, item_row, items_of, placed, text_of};
+use super::transcripts::{Noted, STATE, history_row, item_row, items_of, placed, text_of};
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home;
 use crate::postgres::bulk::{Bulk, Received};
+use crate::rollout::layout::FOLDERS;
 use crate::rollout::{self, Item, layout};
 
 /// The longest first line that a list reads.

@@ -16,7 +16,6 @@ use serde::{Deserialize, Serialize};
 
 use super::marker::{KEPT, LAYOUT, damaged, intent_of, is_cutting_over};
 use super::report::MoveReport;
-use super::transcripts::FOLDERS;
 use super::{Backend, OnProgress, switch};
 use crate::config::backend::Backends;
 use crate::domain::Domain;
@@ -25,6 +24,7 @@ use crate::home::{self, PreparedHome};
 use crate::postgres::bulk::Bulk;
 use crate::postgres::{Server, schema_of};
 use crate::presence::{self, Alone};
+use crate::rollout::layout::FOLDERS;
 use crate::sqlite::connect::pause;
 use crate::sqlite::holders::flock_holder;
 use crate::telemetry;

@@ -19,10 +19,9 @@ use super::table::Table;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::PreparedHome;
+use crate::rollout::layout::FOLDERS;
 use crate::rollout::{self, Reader, RolloutFile, layout, walk};
 
-/// The folders of a home that are transcripts: they go as a whole.
-pub(super) const FOLDERS: [&str; 2] = ["sessions", "archived_sessions"];
 /// The domain of threads.
 pub(super) const STATE: &str = "state";
 /// Of what a plan lists, how many are named.

@@ -18,6 +18,8 @@ use crate::home::with_ending;
 use crate::stores::threads::FileStamp;
 use crate::stores::threads::row::canonical_id;
 
+/// The folders of a home that are transcripts: those that go on, and those that were archived.
+pub(crate) const FOLDERS: [&str; 2] = ["sessions", "archived_sessions"];
 /// Folders below the given one, at most: `sessions`, year, month, day.
 const DEEPEST: u8 = 4;
 
@@ -326,7 +328,7 @@ pub(super) fn is_rollout(name: &OsStr) -> bool {
 fn leads_down(name: &OsStr, depth: u8) -> bool {
     let name = name.to_str().unwrap_or_default();
     let digits = matches!(name.len(), 2 | 4) && name.bytes().all(|byte| byte.is_ascii_digit());
-    (depth == 0 && matches!(name, "sessions" | "archived_sessions")) || (depth < DEEPEST && digits)
+    (depth == 0 && FOLDERS.contains(&name)) || (depth < DEEPEST && digits)
 }
 
 fn not_followed(entry: &DirEntry) -> Error {

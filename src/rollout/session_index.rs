@@ -11,6 +11,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::disk;
+use super::layout::FOLDERS;
 use crate::error::{Error, ErrorKind, Result};
 use crate::stores::Backfill;
 use crate::stores::backfill::{BackfillProgress, BackfillReport, Reread};
@@ -67,7 +68,7 @@ impl Backfill {
         folder: &Path,
         heard: &mut dyn FnMut(&BackfillProgress),
     ) -> Result<CodexReport> {
-        if !["sessions", "archived_sessions"].iter().any(|name| folder.join(name).is_dir()) {
+        if !FOLDERS.iter().any(|name| folder.join(name).is_dir()) {
             return Err(Error::new(ErrorKind::NotFound, "there are no sessions of Codex in this folder")
                 .at_path(folder)
                 .advise("give the folder that CODEX_HOME names, mostly ~/.codex"));

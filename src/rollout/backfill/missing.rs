@@ -31,7 +31,7 @@ impl Backfill {
 fn refuse_without_folder(root: &Path, file: &Path) -> Result<()> {
     let below = file.strip_prefix(root).ok().and_then(|below| below.iter().next());
     let folder = below
-        .filter(|name| ["sessions", "archived_sessions"].iter().any(|known| **name == **known))
+        .filter(|name| layout::FOLDERS.iter().any(|known| **name == **known))
         .map(|name| root.join(name));
     match folder.filter(|folder| is_gone(folder)) {
         None => Ok(()),
