@@ -1,4 +1,7 @@
 //! Child processes that work together: each says when it is ready, all start on one line, each answers one line.
+//!
+//! Invariant: no child outlives what started it. A signal that ends the program ends them first, and one whose parent was
+//! killed sees the end of its standard input. Tests: `cli/tests/signals.rs`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -16,6 +19,7 @@ use crate::bench::workloads::goals;
 use crate::bench::workloads::opens::{self, Opener};
 use crate::bench::workloads::storm::{self, Second};
 use crate::bench::workloads::subjects::Kind;
+use crate::signals;
 
 const READY: &str = "ready";
 /// How long opening, and the last answers after the time is up, may take.
@@ -112,7 +116,17 @@ fn wait_for_the_start() -> Result<()> {
     if std::io::stdin().lock().read_line(&mut line)? == 0 {
         bail!("the parent went away before the start");
     }
+    end_with_the_parent();
     Ok(())
+}
+
+/// Ends this process when the parent closes its standard input, as its end does. The work has no other end before its time.
+fn end_with_the_parent() {
+    std::thread::spawn(|| {
+        // An error is no reason to go on either: nobody is there who could end this process.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        std::process::exit(1);
+    });
 }
 
 /// Lets several processes insert at once and answers what each of them saw. `look` runs every 20 ms.
@@ -241,16 +255,19 @@ impl Group {
 
     /// Starts them all, waits for their reports, and for their end.
     fn run<R: DeserializeOwned + Clone>(
-        mut self,
+        self,
         time: Duration,
         look: &mut impl FnMut() -> Result<()>,
     ) -> Result<Vec<R>> {
-        self.wait_until_ready(look)?;
-        self.release()?;
+        let _ended_first = signals::clear_up_at_end();
+        // Dropped, which ends the children, before the signal goes on.
+        let mut group = self;
+        group.wait_until_ready(look)?;
+        group.release()?;
         let until = Instant::now() + time + PATIENCE;
-        let mut reports = vec![None; self.children.len()];
+        let mut reports = vec![None; group.children.len()];
         while reports.iter().any(Option::is_none) {
-            let (index, line) = self.next_line(until, look)?;
+            let (index, line) = group.next_line(until, look)?;
             let Some(line) = line else {
                 if reports[index].is_none() {
                     bail!("process {index} ended without a report");
@@ -260,7 +277,7 @@ impl Group {
             reports[index] =
                 Some(serde_json::from_str(&line).with_context(|| format!("the report of process {index}"))?);
         }
-        self.finish()?;
+        group.finish()?;
         Ok(reports.into_iter().flatten().collect())
     }
 
@@ -272,6 +289,9 @@ impl Group {
     ) -> Result<(usize, Option<String>)> {
         loop {
             look()?;
+            if signals::is_ending() {
+                bail!("a signal ended the program");
+            }
             match self.lines.recv_timeout(LOOK_EVERY) {
                 Ok((index, None)) => {
                     self.expect_success(index)?;

@@ -56,6 +56,8 @@ pub(crate) fn run(arguments: &DemoArguments, output: &Output) -> Result<()> {
         .tempdir()
         .map_err(|error| Error::io("create a temporary home", &std::env::temp_dir(), error))?;
     let _removed = signals::remove_at_end(folder.path());
+    // Nothing here is long but the wait for the processes, which sees a signal.
+    let _ended_first = signals::clear_up_at_end();
     let home = Home::at(folder.path().join("home"));
 
     output::note(&format!("{PROCESSES} processes of {CALLERS} threads write to one database …"));

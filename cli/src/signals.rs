@@ -72,7 +72,7 @@ struct Interrupted;
 /// Work that calls [`may_end`] often. When a signal asks for the end, it is unwound from there, so that everything it made
 /// is taken back as after an error, and the program ends.
 pub(crate) fn interruptible<T>(work: impl FnOnce() -> T) -> T {
-    let _waited_for = at_end(|| wait_until_let_go(CLEAR_UP_WITHIN));
+    let _waited_for = clear_up_at_end();
     match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
         Ok(done) => done,
         Err(why) if why.is::<Interrupted>() => loop {
@@ -82,9 +82,20 @@ pub(crate) fn interruptible<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Whether a signal has asked for the end.
+pub(crate) fn is_ending() -> bool {
+    ENDING.load(Ordering::SeqCst)
+}
+
+/// Lets the command clear up itself when a signal ends the program, before what was registered earlier is done: for one
+/// that looks at [`is_ending`] often.
+pub(crate) fn clear_up_at_end() -> AtEnd {
+    at_end(|| wait_until_let_go(CLEAR_UP_WITHIN))
+}
+
 /// Ends [`interruptible`] work here when a signal asked for it.
 pub(crate) fn may_end() {
-    if ENDING.load(Ordering::SeqCst) {
+    if is_ending() {
         // Without the hook: nobody is told of a panic.
         std::panic::resume_unwind(Box::new(Interrupted));
     }
@@ -100,7 +111,9 @@ pub(crate) fn remove_file_at_end(file: &Path) -> AtEnd {
 pub(crate) fn remove_at_end(folder: &Path) -> AtEnd {
     let folder = folder.to_owned();
     at_end(move || {
-        // Processes that we started may still write into it, and end soon: some tries.
+        // The command itself may be about to make something in it.
+        wait_until_let_go(END_WITHIN);
+        // Threads of ours may still write into it: some tries.
         for _ in 0..20 {
             if std::fs::remove_dir_all(&folder).is_ok() || !folder.exists() {
                 return;
@@ -146,11 +159,11 @@ fn wait_until_let_go(most: Duration) {
 
 /// Waits for the end when a signal asked for it: what the command has to say then comes of that.
 pub(crate) fn end_if_asked() {
-    if ENDING.load(Ordering::SeqCst) {
+    if is_ending() {
         *LET_GO.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         LET_GO.1.notify_all();
     }
-    while ENDING.load(Ordering::SeqCst) {
+    while is_ending() {
         std::thread::park();
     }
 }

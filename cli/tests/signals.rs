@@ -8,7 +8,7 @@ mod log_rows;
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use common::document;
@@ -72,22 +72,60 @@ fn a_follower_that_is_interrupted_closes_its_database_and_says_nothing() {
     );
 }
 
+/// The only entry of a folder for temporary ones, once something is in it: then it is known what is to be removed.
+fn folder_of_our_own(folder: &Path) -> PathBuf {
+    loop {
+        let ours = entries(folder).into_iter().find(|name| name.contains("rowhouse-"));
+        if let Some(ours) = ours.map(|ours| folder.join(ours)).filter(|ours| !entries(ours).is_empty()) {
+            return ours;
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Waits until the processes of a demonstration write.
+fn until_it_writes(demo: &Path) {
+    let log = demo.join("home/demo.sqlite-wal");
+    while std::fs::metadata(&log).map_or(0, |log| log.len()) < 200_000 {
+        std::thread::yield_now();
+    }
+}
+
+/// The command has its processes write for ten minutes: it must be ended both before they begin and in the midst.
 #[test]
 fn a_folder_of_our_own_is_removed_when_we_are_interrupted() {
     let folder = tempfile::tempdir().expect("a folder");
     let home = folder.path().join("home");
-    for arguments in [&["demo", "--seconds", "600"][..], &["bench", "growth", "--seconds", "600"]] {
+    let demo = &["demo", "--seconds", "600"][..];
+    for (arguments, writing) in
+        [(demo, false), (demo, true), (&["bench", "growth", "--seconds", "600"], false)]
+    {
         let child = start(&home, folder.path(), arguments);
-        // Something in the folder, not the folder alone: then it is known what is to be removed.
-        let ours = || entries(folder.path()).into_iter().find(|name| name.contains("rowhouse-"));
-        while ours().is_none_or(|ours| entries(&folder.path().join(ours)).is_empty()) {
-            std::thread::yield_now();
+        let ours = folder_of_our_own(folder.path());
+        if writing {
+            until_it_writes(&ours);
         }
         signal(&child, "-TERM");
+        // The processes it started share its standard error: this waits for their end too.
         let ended = child.wait_with_output().expect("it ends");
-        assert_eq!(ended.status.signal(), Some(15), "{}", String::from_utf8_lossy(&ended.stderr));
+        let told = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.signal(), Some(15), "{told}");
+        assert!(!told.contains("error"), "{told}");
         assert_eq!(entries(folder.path()), [""; 0], "{arguments:?}");
     }
+}
+
+/// The processes of a demonstration share its standard error: it ends when the last of them has ended.
+#[test]
+fn no_process_outlives_the_killed_one_that_started_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let home = folder.path().join("home");
+    let mut child = start(&home, folder.path(), &["demo", "--seconds", "600"]);
+    until_it_writes(&folder_of_our_own(folder.path()));
+    let begun = std::time::Instant::now();
+    child.kill().expect("killed");
+    child.wait_with_output().expect("they end");
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
 }
 
 /// A home whose log has lost its index, so that it is read from a private copy; large enough to be read for a while.
