@@ -15,6 +15,8 @@
 use rusqlite::Connection;
 use rusqlite::ffi as code;
 
+#[cfg(feature = "agent")]
+use super::Database;
 use super::admission::Bound;
 use super::checkpoint::PAGE;
 use super::connect::Spec;
@@ -23,7 +25,7 @@ use super::ffi;
 use super::log_cap::{FRAME, size};
 use super::shared::Shared;
 #[cfg(feature = "agent")]
-use super::{Database, Tx};
+use super::tx::Tx;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home;
 
