@@ -6,6 +6,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -103,7 +104,11 @@ pub(crate) fn work(task: &str) -> Result<()> {
     report(&measured)
 }
 
+/// Said before the report is: this process ends by itself from then on.
+static REPORTED: AtomicBool = AtomicBool::new(false);
+
 fn report(measured: &impl Serialize) -> Result<()> {
+    REPORTED.store(true, Ordering::SeqCst);
     writeln!(std::io::stdout(), "{}", serde_json::to_string(measured)?)?;
     Ok(())
 }
@@ -125,7 +130,10 @@ fn end_with_the_parent() {
     std::thread::spawn(|| {
         // An error is no reason to go on either: nobody is there who could end this process.
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-        std::process::exit(1);
+        // A parent that has its report waits for the end of this process without anything more to say.
+        if !REPORTED.load(Ordering::SeqCst) {
+            std::process::exit(1);
+        }
     });
 }
 
