@@ -31,6 +31,7 @@ pub struct Builder {
     pub(super) home: Home,
     pub(super) domains: Vec<Domain>,
     pub(super) limits: Limits,
+    pub(super) program: Option<(String, String)>,
     pub(super) ephemeral: bool,
     /// The level of the built-in logs where neither the home nor the environment says one.
     #[cfg(feature = "agent")]
@@ -44,6 +45,13 @@ impl Builder {
     /// Adds a domain.
     pub fn domain(mut self, domain: Domain) -> Self {
         self.domains.push(domain);
+        self
+    }
+
+    /// Name and version of this program, as others read them in lists and in the manifest of a backup. Default: those of the
+    /// first domain that names one, else the name of the program's file.
+    pub fn program(mut self, name: impl Into<String>, version: impl Into<String>) -> Self {
+        self.program = Some((name.into(), version.into()));
         self
     }
 
@@ -232,7 +240,7 @@ impl Builder {
         if publishes {
             status_page::sweep(&folder.run_dir());
         }
-        let (program, version) = self.program();
+        let (program, version) = self.known_program();
         Ok(Inner {
             page: publishes.then(|| StatusPage::create(&folder.run_dir(), &program, &version).ok()).flatten(),
             home: self.home.clone(),
@@ -256,9 +264,10 @@ impl Builder {
         })
     }
 
-    /// The program as its domains name it.
-    pub(super) fn program(&self) -> (String, String) {
-        self.domains.iter().find_map(|domain| domain.program.clone()).unwrap_or_else(unnamed_program)
+    /// The program as it names itself, or as its domains do.
+    pub(super) fn known_program(&self) -> (String, String) {
+        let of_domains = || self.domains.iter().find_map(|domain| domain.program.clone());
+        self.program.clone().or_else(of_domains).unwrap_or_else(unnamed_program)
     }
 }
 

@@ -138,6 +138,7 @@ impl Runtime {
             home,
             domains: Vec::new(),
             limits: Limits::default(),
+            program: None,
             ephemeral: false,
             #[cfg(feature = "agent")]
             log_levels: LogLevels::default(),

@@ -49,7 +49,7 @@ impl Builder {
             return inner.backup(options, progress);
         }
         let presence = enter(&folder, Instant::now() + options.wait)?;
-        let program = self.program();
+        let program = self.known_program();
         let declared = self.domains.into_iter().map(|domain| (domain.clone(), None)).collect();
         let found = candidates(&self.home, &folder, &self.limits, &presence, declared)?;
         backup::make(&folder, found, program, options, progress)
