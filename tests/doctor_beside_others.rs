@@ -299,10 +299,12 @@ fn a_dead_mount_is_one_finding_in_time() {
         let began = Instant::now();
         let any = doctor::run_dir(&place, &options, &mut |_| {}).expect("a report");
         let home = doctor::run(&Home::at(place.join("home")), &options).expect("a report");
+        let found = doctor::find_dir(&place, Duration::from_millis(500)).expect_err("a dead mount");
+        assert_eq!(found.kind(), rowhouse::ErrorKind::Timeout, "{found}");
         (any, home, began.elapsed(), plain.try_recv().is_ok())
     });
     let (any, home, took, plain_came_back) = common::soon(&told);
-    println!("two looks at a dead mount took {took:?}");
+    println!("three looks at a dead mount took {took:?}");
     examined::names_only("any folder", &any, "disk.file_system", Status::Fail);
     let summary = &row(&any, "disk.file_system").summary;
     assert!(summary.starts_with("the folder does not answer") && summary.contains("fuse.sshfs"), "{summary}");

@@ -175,11 +175,23 @@ pub fn run_watched(home: &Home, options: &Options, on_row: &mut dyn FnMut(Made<'
 /// # Errors
 /// As for [`run`] and [`Folder::find`].
 pub fn run_dir(path: &Path, options: &Options, on_row: &mut dyn FnMut(Made<'_>)) -> Result<Report> {
-    let place = path.to_owned();
-    match within(options.deadline(), move || Folder::find(&place))? {
-        Some(found) => run_folder(found?, options, on_row),
-        None => look(Context::of_silent_folder(path, options.deep), options, on_row),
+    match find_dir(path, options.deadline()) {
+        Ok(found) => run_folder(found, options, on_row),
+        Err(error) if error.kind() == ErrorKind::Timeout => {
+            look(Context::of_silent_folder(path, options.deep), options, on_row)
+        }
+        Err(error) => Err(error),
     }
+}
+
+/// The SQLite files of any folder, as [`Folder::find`] has them, by a look that ends.
+///
+/// # Errors
+/// `Timeout` when the folder does not answer in this time, on a dead mount; those of [`Folder::find`]; `Io` when no thread
+/// can be started to look.
+pub fn find_dir(path: &Path, deadline: Duration) -> Result<Folder> {
+    let place = path.to_owned();
+    within(deadline, move || Folder::find(&place))?.unwrap_or_else(|| Err(scope::silent(path)))
 }
 
 /// The same of a folder that was looked through already.

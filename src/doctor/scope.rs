@@ -143,7 +143,8 @@ impl Context {
     }
 }
 
-fn silent(path: &Path) -> Error {
+/// Of a place that did not answer in time.
+pub(super) fn silent(path: &Path) -> Error {
     Error::new(ErrorKind::Timeout, "the folder does not answer")
         .at_path(path)
         .advise("a network or FUSE mount whose server is gone never does: bring the server back, or unmount it (umount -l)")
