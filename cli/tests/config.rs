@@ -120,6 +120,12 @@ fn a_file_that_cannot_be_understood_is_told_by_its_line_and_nothing_of_it() {
     assert!(stderr.contains("is not valid TOML, at line 2") && !stderr.contains("hunter2"), "{stderr}");
     assert!(stdout.contains(&place.path("home")), "{stdout}");
     place.user("");
+    place.home("[state]\n\nbackend = hunter2\n");
+    let mut status = Command::new(assert_cmd::cargo::cargo_bin("rowhouse"));
+    let told = status.arg("--home").arg(place.path("home")).arg("status").output().expect("it runs");
+    let stderr = String::from_utf8_lossy(&told.stderr);
+    assert!(stderr.contains(&place.path("home/config.toml")) && stderr.contains("line 3"), "{stderr}");
+    assert!(!stderr.contains("server") && !stderr.contains("hunter2"), "{stderr}");
     place.home("[logs]\nlevel = \"app=loud\"\ncolour = \"red\"\n");
     let found = place.document(&[("ROWHOUSE_HOME", &place.path("home"))], &[]);
     assert_eq!(setting(&found, "logs.level")["origin"], "default", "{found}");

@@ -70,12 +70,12 @@ impl Backends {
             let said = [Some(domain), inherits]
                 .into_iter()
                 .flatten()
-                .find_map(|section| sections.get(section).and_then(|section| section.get("backend")));
-            match said.map(|word| word.as_str()) {
-                None | Some(Some("sqlite")) => {}
-                Some(Some("postgres")) => drop(on_server.insert(domain.to_owned())),
-                Some(_) => {
-                    let message = format!("the backend of the domain {domain} is no engine");
+                .find_map(|name| Some((name, sections.get(name)?.get("backend")?)));
+            match said.map(|(section, word)| (section, word.as_str())) {
+                None | Some((_, Some("sqlite"))) => {}
+                Some((_, Some("postgres"))) => drop(on_server.insert(domain.to_owned())),
+                Some((section, _)) => {
+                    let message = format!("backend under [{section}] names no engine");
                     return Err(Error::new(ErrorKind::Invalid, message)
                         .advise("write backend = \"sqlite\" or backend = \"postgres\""));
                 }
@@ -275,6 +275,10 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Invalid, "{text}");
             assert!(!error.to_string().contains("s3cret") && error.advice().is_some(), "{error}");
         }
+        // Goals follow, and are not to blame.
+        let error =
+            Backends::read("[state]\nbackend = \"mongo\"\n", ["goals"].into_iter()).expect_err("no engine");
+        assert_eq!(error.message(), "backend under [state] names no engine");
     }
 
     #[cfg(not(feature = "postgres"))]

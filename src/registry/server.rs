@@ -105,8 +105,8 @@ impl Moved {
     }
 }
 
-/// How a warning begins that the configuration names a server and cannot be followed.
-pub(crate) const UNKNOWN: &str = "the server of this home is not known";
+/// How a warning begins that nobody can tell from the configuration whether domains are on a server, and where that is.
+pub(crate) const UNKNOWN: &str = "the home's config.toml cannot be followed";
 /// What is said of a file that nobody reads any more.
 pub(crate) const NOT_READ: &str = "is not read: the configuration says that its domain is on a server";
 
