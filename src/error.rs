@@ -320,7 +320,7 @@ impl Error {
             Os::NotFound => ErrorKind::NotFound,
             _ => ErrorKind::Io,
         };
-        let made = Self::new(kind, format!("could not {doing}: {error}")).at_path(path);
+        let made = Self::new(kind, format!("could not {doing}: {}", without_temporary(&error))).at_path(path);
         let no_descriptor = matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE));
         let made = match kind {
             _ if no_descriptor => made.advise("close files, or raise the limit of open files (ulimit -n)"),
@@ -332,6 +332,15 @@ impl Error {
             _ => made,
         };
         made.caused_by(error)
+    }
+}
+
+/// What the system said, without the name of a temporary file, which `tempfile` adds: nobody asked for that file.
+fn without_temporary(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" at path \"") {
+        Some((said, _)) if error.raw_os_error().is_none() => said.to_owned(),
+        _ => text,
     }
 }
 
