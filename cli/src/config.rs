@@ -218,7 +218,7 @@ impl Configuration {
     }
 
     fn values(&self) -> String {
-        let mut table = Table::new(&["setting", "value"]);
+        let mut table = Table::new(&["setting", "value"]).fit_wrapped(output::width(), &[1], &[]);
         for setting in &self.settings {
             table.row(&[setting.name.to_owned(), shown(setting.name, &setting.decided.value)]);
         }
@@ -226,7 +226,8 @@ impl Configuration {
     }
 
     fn with_origins(&self) -> String {
-        let mut table = Table::new(&["setting", "value", "origin", "from"]);
+        let mut table =
+            Table::new(&["setting", "value", "origin", "from"]).fit_wrapped(output::width(), &[1, 3], &[2]);
         for setting in &self.settings {
             let row = |name: &str, source: &Said| {
                 [

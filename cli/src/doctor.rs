@@ -170,7 +170,7 @@ fn list(output: &Output) -> Result<()> {
     if output.is_json() {
         return output.document(&List { checks });
     }
-    let mut table = Table::new(&["check", "what is looked at"]);
+    let mut table = Table::new(&["check", "what is looked at"]).fit_wrapped(output::width(), &[1], &[]);
     for check in &checks {
         let id = if check.per_database {
             format!("DB.{}", check.name)

@@ -11,6 +11,8 @@ const GAP: u16 = 2;
 
 /// What is cut is not cut shorter than this, however narrow the terminal.
 const NARROWEST: usize = 16;
+/// Nor is a column narrower that goes on below.
+const NARROWEST_WRAPPED: usize = 12;
 
 /// A table under way.
 pub(crate) struct Table {
@@ -24,8 +26,12 @@ pub(crate) struct Table {
 /// How a table becomes as narrow as a terminal.
 struct Fit {
     width: usize,
-    /// The column that is cut.
-    cut: usize,
+    /// The columns that become narrower, the widest first.
+    narrow: Vec<usize>,
+    /// What has no room in them goes on below, where nothing may be missing; else it is cut.
+    wraps: bool,
+    /// None of them becomes narrower than this.
+    narrowest: usize,
     /// The columns that are left out until the others fit, the least important first.
     drop: Vec<usize>,
 }
@@ -45,7 +51,26 @@ impl Table {
     /// Fits into so many columns of a terminal: column `cut` is cut, and where that is not enough the columns `drop` are
     /// left out, one after the other. Nothing changes without a width, and digits are never cut.
     pub(crate) fn fit(mut self, width: Option<usize>, cut: usize, drop: &[usize]) -> Self {
-        self.fit = width.map(|width| Fit { width, cut, drop: drop.to_vec() });
+        self.fit = width.map(|width| Fit {
+            width,
+            narrow: vec![cut],
+            wraps: false,
+            narrowest: NARROWEST,
+            drop: drop.to_vec(),
+        });
+        self
+    }
+
+    /// The same, but nothing of the columns `narrow` is missing: what has no room in one goes on below.
+    pub(crate) fn fit_wrapped(mut self, width: Option<usize>, narrow: &[usize], drop: &[usize]) -> Self {
+        let (narrow, drop) = (narrow.to_vec(), drop.to_vec());
+        self.fit = width.map(|width| Fit { width, narrow, wraps: true, narrowest: NARROWEST_WRAPPED, drop });
+        self
+    }
+
+    /// Leaves columns out before the one that is cut has less room than this.
+    pub(crate) fn at_least(mut self, columns: usize) -> Self {
+        self.fit.iter_mut().for_each(|fit| fit.narrowest = columns);
         self
     }
 
@@ -59,11 +84,12 @@ impl Table {
     }
 
     pub(crate) fn render(&self) -> String {
-        let (shown, room) = self.shown();
-        let cut = self.fit.as_ref().map(|fit| fit.cut);
-        let cell = |row: &[String], column: usize| match room {
-            Some(room) if Some(column) == cut => fit(&row[column], room),
-            _ => row[column].clone(),
+        let (shown, rooms) = self.shown();
+        let wraps = self.fit.as_ref().is_some_and(|fit| fit.wraps);
+        let cell = |row: &[String], column: usize| match rooms.iter().find(|(narrow, _)| *narrow == column) {
+            Some((_, room)) if wraps => textwrap::wrap(&row[column], *room).join("\n"),
+            Some((_, room)) => fit(&row[column], *room),
+            None => row[column].clone(),
         };
         let cells = |row: &[String]| shown.iter().map(|column| cell(row, *column)).collect::<Vec<_>>();
         let mut inner = comfy_table::Table::new();
@@ -88,27 +114,34 @@ impl Table {
         text
     }
 
-    /// The columns that there is room for, and what of it the cut one has.
-    fn shown(&self) -> (Vec<usize>, Option<usize>) {
+    /// The columns that there is room for, and what of it those have that become narrower.
+    fn shown(&self) -> (Vec<usize>, Vec<(usize, usize)>) {
         let mut shown: Vec<_> = (0..self.header.len()).collect();
-        let Some(Fit { width, cut, drop }) = &self.fit else { return (shown, None) };
+        let Some(Fit { width, narrow, narrowest, drop, .. }) = &self.fit else { return (shown, Vec::new()) };
         let widest = |column: usize| {
             let cells = self.rows.iter().chain([&self.header]).map(|row| row[column].width());
             cells.max().unwrap_or(0)
         };
         let widths: Vec<_> = shown.iter().map(|column| widest(*column)).collect();
         let others = |shown: &[usize]| {
-            let widths = shown.iter().filter(|column| *column != cut).map(|column| widths[*column]);
+            let widths = shown.iter().filter(|column| !narrow.contains(column)).map(|column| widths[*column]);
             widths.sum::<usize>() + usize::from(GAP) * shown.len().saturating_sub(1)
         };
+        let least: usize = narrow.iter().map(|column| widths[*column].min(*narrowest)).sum();
         for column in drop {
-            if others(&shown) + widths[*cut].min(NARROWEST) <= *width {
+            if others(&shown) + least <= *width {
                 break;
             }
             shown.retain(|kept| kept != column);
         }
-        let room = width.saturating_sub(others(&shown)).max(NARROWEST);
-        (shown, Some(room))
+        let mut rooms: Vec<_> = narrow.iter().map(|column| (*column, widths[*column])).collect();
+        let left = width.saturating_sub(others(&shown)).max(least);
+        while rooms.iter().map(|(_, room)| room).sum::<usize>() > left
+            && let Some((_, room)) = rooms.iter_mut().max_by_key(|(_, room)| *room)
+        {
+            *room -= 1;
+        }
+        (shown, rooms)
     }
 }
 
@@ -200,6 +233,16 @@ mod tests {
             assert_eq!(text.contains("other"), width >= 41, "{width}: {text}");
             assert_eq!(text.contains("abc"), width >= 31, "{width}: {text}");
         }
+    }
+
+    #[test]
+    fn what_may_not_be_cut_goes_on_below() {
+        let mut table = Table::new(&["name", "what it is"]).fit_wrapped(Some(30), &[1], &[]);
+        table.row(&["abc", "a text that has no room beside its name"].map(str::to_owned));
+        let text = anstream::adapter::strip_str(&table.render()).to_string();
+        assert!(text.lines().all(|line| line.width() <= 30), "{text}");
+        let words = text.lines().skip(1).flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
+        assert_eq!(words, "abc a text that has no room beside its name");
     }
 
     #[test]
