@@ -13,12 +13,15 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use rowhouse::Runtime;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::waiting;
 
 /// How long a command may take to end when its runtime was closed under it. One that waits for something else does not.
 const END_WITHIN: Duration = Duration::from_millis(500);
@@ -28,6 +31,9 @@ const CLEAR_UP_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long each database of a runtime may work off what is queued.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long closing takes where nobody is in its way. Beyond that it is looked for whom it waits.
+const CLOSED_SOON: Duration = Duration::from_millis(250);
 
 type Action = Box<dyn FnOnce() + Send>;
 
@@ -61,9 +67,22 @@ pub(crate) fn at_end(action: impl FnOnce() + Send + 'static) -> AtEnd {
 }
 
 /// Closes this runtime when a signal ends the program: acknowledged work is on the disk, claims and locks are given back.
+///
+/// What waits for another process's lock has not begun, and was acknowledged to nobody: it is left behind.
 pub(crate) fn close_at_end(runtime: &Runtime) -> AtEnd {
     let runtime = runtime.clone();
-    at_end(move || drop(runtime.close(CLOSE_WITHIN)))
+    at_end(move || {
+        let home = runtime.home().clone();
+        let (closing, closed) = channel::<()>();
+        std::thread::spawn(move || {
+            let _closing = closing;
+            drop(runtime.close(CLOSE_WITHIN));
+        });
+        let is_closed = closed.recv_timeout(CLOSED_SOON) != Err(RecvTimeoutError::Timeout);
+        if !is_closed && !waiting::is_for_others(&home) {
+            let _ = closed.recv_timeout(CLOSE_WITHIN);
+        }
+    })
 }
 
 /// What unwinds the work that a signal interrupted: nothing is told of it.
