@@ -3,78 +3,35 @@
 #![cfg(feature = "tui")]
 
 mod common;
+#[path = "common/terminal.rs"]
+mod terminal;
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 
 use common::{document, rowhouse};
 use rowhouse::{Home, Runtime};
-use rustix::fs::{Mode, OFlags};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::{LocalModes, tcgetattr};
+use terminal::Terminal;
 
-/// A pseudo-terminal of 120 columns and 24 lines, with the command on it.
-struct Terminal {
-    ours: File,
-    theirs: OwnedFd,
-    child: Child,
-    seen: String,
+fn top(home: &Path) -> Terminal {
+    Terminal::start(home, 120, &["top", "--every", "0.1"])
 }
 
-impl Terminal {
-    fn with_top(home: &Path) -> Self {
-        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a pseudo-terminal");
-        grantpt(&ours).and_then(|()| unlockpt(&ours)).expect("its other end");
-        let name = ptsname(&ours, Vec::new()).expect("its name");
-        let theirs =
-            rustix::fs::open(&name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).expect("its other end");
-        let size = Winsize { ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
-        tcsetwinsize(&ours, size).expect("a size");
-        let end = || Stdio::from(theirs.try_clone().expect("a descriptor"));
-        let child = Command::new(assert_cmd::cargo::cargo_bin("rowhouse"))
-            .arg("--home")
-            .arg(home)
-            .args(["top", "--every", "0.1"])
-            .env("TERM", "xterm-256color")
-            .stdin(end())
-            .stdout(end())
-            .stderr(end())
-            .spawn()
-            .expect("the command starts");
-        Self { ours: File::from(ours), theirs, child, seen: String::new() }
-    }
+/// Whether lines are edited and keys shown, as a shell has it.
+fn is_as_it_was(terminal: &Terminal) -> bool {
+    let modes = tcgetattr(&terminal.theirs).expect("its modes").local_modes;
+    modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
+}
 
-    /// Reads until this stands there. What is drawn comes in pieces, between sequences that move the cursor.
-    fn wait_for(&mut self, text: &str) {
-        let mut bytes = [0; 4096];
-        while !self.seen.contains(text) {
-            let length = self.ours.read(&mut bytes).expect("the terminal");
-            self.seen += &String::from_utf8_lossy(&bytes[..length]);
-        }
-    }
-
-    fn type_in(&mut self, keys: &str) {
-        self.ours.write_all(keys.as_bytes()).expect("the terminal");
-    }
-
-    /// Whether lines are edited and keys shown, as a shell has it.
-    fn is_as_it_was(&self) -> bool {
-        let modes = tcgetattr(&self.theirs).expect("its modes").local_modes;
-        modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
-    }
-
-    /// Waits for the end, and for the sequences that go back from the other screen.
-    fn ends(mut self) -> ExitStatus {
-        self.wait_for("\u{1b}[?1049l");
-        self.wait_for("\u{1b}[?25h");
-        let ended = self.child.wait().expect("it ends");
-        assert!(self.is_as_it_was(), "the modes of the terminal");
-        ended
-    }
+/// Waits for the end, and for the sequences that go back from the other screen.
+fn ends(mut terminal: Terminal) -> ExitStatus {
+    terminal.wait_for("\u{1b}[?1049l");
+    terminal.wait_for("\u{1b}[?25h");
+    let ended = terminal.child.wait().expect("it ends");
+    assert!(is_as_it_was(&terminal), "the modes of the terminal");
+    ended
 }
 
 #[test]
@@ -84,20 +41,20 @@ fn a_process_started_before_is_seen_and_the_terminal_is_left_as_it_was() {
     let state = runtime.database("state").expect("the domain");
     let pid = std::process::id().to_string();
     for (end, signal) in [("q", None), ("\u{3}", None), ("\u{1b}[B ", Some(15))] {
-        let mut terminal = Terminal::with_top(folder.path());
+        let mut terminal = top(folder.path());
         terminal.wait_for("\u{1b}[?1049h");
         terminal.wait_for("device_keys");
         terminal.wait_for(&pid);
-        assert!(!terminal.is_as_it_was(), "keys come one by one while it draws");
+        assert!(!is_as_it_was(&terminal), "keys come one by one while it draws");
         state.write(|_| Ok(())).expect("written");
         terminal.type_in(end);
         if let Some(number) = signal {
             terminal.wait_for("held");
             let id = terminal.child.id().to_string();
             assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
-            assert_eq!(terminal.ends().signal(), Some(number));
+            assert_eq!(ends(terminal).signal(), Some(number));
         } else {
-            assert_eq!(terminal.ends().code(), Some(0));
+            assert_eq!(ends(terminal).code(), Some(0));
         }
     }
 }
@@ -110,7 +67,7 @@ fn a_look_that_hangs_keeps_nobody_from_ending() {
     for end in ["q", "\u{3}"] {
         let folder = tempfile::tempdir().expect("a folder");
         drop(Runtime::open(Home::at(folder.path())).expect("a home"));
-        let mut terminal = Terminal::with_top(folder.path());
+        let mut terminal = top(folder.path());
         terminal.wait_for("device_keys");
         let registry = folder.path().join("registry.json");
         let pipe = folder.path().join("pipe");
@@ -119,7 +76,7 @@ fn a_look_that_hangs_keeps_nobody_from_ending() {
         // Spaces that are there already are not drawn again.
         terminal.wait_for("answer");
         terminal.type_in(end);
-        assert_eq!(terminal.ends().code(), Some(0));
+        assert_eq!(ends(terminal).code(), Some(0));
     }
 }
 
