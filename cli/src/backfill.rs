@@ -23,6 +23,8 @@ use crate::bench::count;
 use crate::open::{self, Opened};
 use crate::output::{self, Output, WARNING};
 use crate::table::{Table, age, time};
+use crate::waiting::telling_who_stalls;
+use crate::words::number;
 
 /// Files that a person is shown; the document names more.
 const SHOWN: usize = 20;
@@ -137,22 +139,25 @@ fn import_codex(home: &Home, arguments: &CodexArguments, output: &Output) -> Res
     }
     check(&folder)?;
     let runtime = open::all(home)?;
-    let bar = output::progress(0);
-    let report = runtime.backfill().import_codex(&folder, &mut |progress| show(&bar, progress));
-    bar.finish_and_clear();
-    let report = report?;
+    let report = watched(&runtime, |bar, moves_on| {
+        runtime.backfill().import_codex(&folder, &mut |progress| {
+            moves_on();
+            show(bar, progress);
+        })
+    })?;
     if output.is_json() {
         return output.document(&report);
     }
     let mut told = text(&report.transcripts);
     let CodexNames { found, given, without_thread, bad_lines, .. } = report.names;
     // Writing to a String cannot fail.
-    let _ = writeln!(told, "{} named there, {} taken over", threads(found), number(given, "name"));
+    let _ = writeln!(told, "{} named there, {} taken over", threads(found), number(given, "name", "names"));
     if without_thread > 0 {
         let _ = writeln!(told, "{} of them without a transcript", threads(without_thread));
     }
     if bad_lines > 0 {
-        let _ = writeln!(told, "{} of session_index.jsonl could not be read", number(bad_lines, "line"));
+        let _ =
+            writeln!(told, "{} of session_index.jsonl could not be read", number(bad_lines, "line", "lines"));
     }
     output.text(&told)
 }
@@ -180,30 +185,25 @@ pub(crate) fn reindex(home: &Home, arguments: &ReindexArguments, output: &Output
     let runtime = open::all(home)?;
     let reread = if arguments.everything { Reread::Everything } else { Reread::Changed };
     let report = run(&runtime, &folder, reread)?;
-    let sweep = arguments.sweep && report.missing > 0 && may_sweep(&report, &arguments.agreement, output)?;
+    let agreement = &arguments.agreement;
+    let sweep = arguments.sweep && report.missing > 0 && !agreement.dry_run;
+    let mut told = text(&report);
+    if sweep && !agreement.yes {
+        output.can_ask(ADVICE)?;
+        output.text(&(std::mem::take(&mut told) + &missing(&report)))?;
+        agreement
+            .given(&format!("remove {}, with what was said of them?", threads(report.missing)), output)?;
+    }
     let sweep = sweep.then(|| runtime.backfill().sweep(&folder)).transpose()?;
     if output.is_json() {
         return output.document(&Reindexed { report, sweep });
     }
-    let mut told = text(&report);
     match sweep {
         // Writing to a String cannot fail.
         Some(swept) => drop(writeln!(told, "{} removed", threads(swept.threads))),
         None => told.push_str(&missing(&report)),
     }
     output.text(&told)
-}
-
-/// Names what would go, and asks.
-fn may_sweep(report: &BackfillReport, agreement: &Agreement, output: &Output) -> Result<bool> {
-    if agreement.dry_run {
-        return Ok(false);
-    }
-    if !agreement.yes {
-        output.can_ask(ADVICE)?;
-        output.text(&missing(report))?;
-    }
-    agreement.given(&format!("remove {}, with what was said of them?", threads(report.missing)), output)
 }
 
 /// One line of `backfill --json`.
@@ -236,18 +236,18 @@ pub(crate) fn backfill(home: &Home, arguments: &BackfillArguments, output: &Outp
     let report = if arguments.follow {
         follow(&runtime, &folder, output)?
     } else {
-        let bar = output::progress(0);
         let mut told = None;
-        let report = runtime.backfill().run(&folder, Reread::Changed, &mut |progress| {
-            show(&bar, progress);
-            if output.is_json() && told.is_none_or(|at: std::time::Instant| at.elapsed() >= TELL_EVERY) {
-                told = Some(std::time::Instant::now());
-                // A reader that has gone is met at the end as well.
-                let _ = output.json_line(&Line::Progress { progress });
-            }
-        });
-        bar.finish_and_clear();
-        report?
+        watched(&runtime, |bar, moves_on| {
+            runtime.backfill().run(&folder, Reread::Changed, &mut |progress| {
+                moves_on();
+                show(bar, progress);
+                if output.is_json() && told.is_none_or(|at: std::time::Instant| at.elapsed() >= TELL_EVERY) {
+                    told = Some(std::time::Instant::now());
+                    // A reader that has gone is met at the end as well.
+                    let _ = output.json_line(&Line::Progress { progress });
+                }
+            })
+        })?
     };
     if output.is_json() {
         return output.json_line(&Line::Done { report: &report });
@@ -304,8 +304,9 @@ fn status(home: &Home, output: &Output) -> Result<()> {
     if found.is_empty() {
         return output.text("nothing was indexed yet\n");
     }
-    let mut table =
-        Table::new(&["folder", "state", "files", "bad", "read", "by", "heard of"]).right(&[2, 3, 4]);
+    let mut table = Table::new(&["folder", "state", "files", "bad", "read", "by", "heard of"])
+        .right(&[2, 3, 4])
+        .fit_wrapped(output::width(), &[0], &[4, 6, 3, 5]);
     for status in &found {
         table.row(&row(status));
     }
@@ -373,10 +374,20 @@ fn check(folder: &Path) -> Result<()> {
 }
 
 fn run(runtime: &Runtime, folder: &Path, reread: Reread) -> rowhouse::Result<BackfillReport> {
+    watched(runtime, |bar, moves_on| {
+        runtime.backfill().run(folder, reread, &mut |progress| {
+            moves_on();
+            show(bar, progress);
+        })
+    })
+}
+
+/// Shows a bar, and who keeps it from moving on.
+fn watched<T>(runtime: &Runtime, work: impl FnOnce(&ProgressBar, &dyn Fn()) -> T) -> T {
     let bar = output::progress(0);
-    let report = runtime.backfill().run(folder, reread, &mut |progress| show(&bar, progress));
+    let done = telling_who_stalls(runtime.home(), |moves_on| work(&bar, moves_on));
     bar.finish_and_clear();
-    report
+    done
 }
 
 fn show(bar: &ProgressBar, progress: &BackfillProgress) {
@@ -398,7 +409,7 @@ fn text(report: &BackfillReport) -> String {
     let counts = report.counts;
     let mut text = format!(
         "{}: {} imported, {} updated, {} unchanged, {} bad ({} compressed, {} read)\n",
-        number(counts.files, "file"),
+        number(counts.files, "file", "files"),
         count(counts.imported as f64),
         count(counts.updated as f64),
         count(counts.unchanged as f64),
@@ -438,9 +449,5 @@ fn missing(report: &BackfillReport) -> String {
 }
 
 fn threads(many: u64) -> String {
-    number(many, "thread")
-}
-
-fn number(many: u64, one: &str) -> String {
-    format!("{} {one}{}", count(many as f64), if many == 1 { "" } else { "s" })
+    number(many, "thread", "threads")
 }

@@ -11,8 +11,11 @@ use rowhouse::{BackupOptions, BackupProgress, BackupReport, BackupStep, Home, Ru
 
 use crate::bench::count;
 use crate::output::{self, Output};
+use crate::progress::Progress;
 use crate::signals;
 use crate::table::Table;
+use crate::waiting::telling_who_stalls;
+use crate::words::number;
 
 #[derive(Args)]
 #[command(
@@ -36,11 +39,19 @@ pub(crate) fn run(home: &Home, arguments: &BackupArguments, output: &Output) -> 
     options.to.clone_from(&arguments.folder);
     options.keep = arguments.keep.map(usize::from);
     options.wait = Duration::from_secs(arguments.wait.into());
-    let mut progress = Progress::new(output);
+    let mut progress = Progress::in_bytes(output);
     let report = signals::interruptible(|| {
-        Runtime::builder(home.clone()).backup(&options, &mut |step| progress.show(step))
+        let builder = Runtime::builder(home.clone());
+        // No domain names it: a backup takes those that are there.
+        let builder = builder.program("rowhouse", env!("CARGO_PKG_VERSION"));
+        telling_who_stalls(home, |moves_on| {
+            builder.backup(&options, &mut |step| {
+                moves_on();
+                show(&mut progress, step);
+            })
+        })
     });
-    progress.end();
+    progress.clear();
     let report = report?;
     if output.is_json() {
         return output.document(&report);
@@ -66,8 +77,8 @@ fn text(report: &BackupReport) -> String {
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
-        "\n{} databases, {}, in {}\nwriters were held for {:.1} ms",
-        databases.len(),
+        "\n{}, {}, in {}\nwriters were held for {:.1} ms",
+        number(databases.len() as u64, "database", "databases"),
         ByteSize::b(databases.iter().map(|database| database.bytes).sum()),
         report.folder.display(),
         report.held_us as f64 / 1000.0
@@ -78,38 +89,15 @@ fn text(report: &BackupReport) -> String {
     text
 }
 
-/// A bar on a terminal; else a line for each database that is done; nothing beside a document.
-pub(crate) struct Progress {
-    bar: indicatif::ProgressBar,
-    lines: bool,
-    told: Option<(&'static str, String)>,
-}
-
-impl Progress {
-    pub(crate) fn new(output: &Output) -> Self {
-        let bar = output::progress_in_bytes();
-        let lines = bar.is_hidden() && !output.is_json();
-        Self { bar, lines, told: None }
-    }
-
-    pub(crate) fn show(&mut self, now: &BackupProgress<'_>) {
-        signals::may_end();
-        let done = now.bytes_done >= now.bytes_total;
-        self.bar.set_length(now.bytes_total);
-        self.bar.set_position(now.bytes_done);
-        let (doing, did) = match now.step {
-            BackupStep::Copying => ("copying", "copied"),
-            _ => ("checking", "checked"),
-        };
-        self.bar.set_message(format!("{doing} {}", now.database));
-        let did_now = Some((did, now.database.to_owned()));
-        if done && self.lines && self.told != did_now {
-            self.told = did_now;
-            output::line(&format!("{did} {}: {}", now.database, ByteSize::b(now.bytes_total)));
-        }
-    }
-
-    pub(crate) fn end(&self) {
-        self.bar.finish_and_clear();
+/// One step of a backup, or of a restore, which checks in the same way.
+pub(crate) fn show(progress: &mut Progress, now: &BackupProgress<'_>) {
+    signals::may_end();
+    let (doing, did) = match now.step {
+        BackupStep::Copying => ("copying", "copied"),
+        _ => ("checking", "checked"),
+    };
+    progress.show(now.bytes_done, now.bytes_total, format!("{doing} {}", now.database));
+    if now.bytes_done >= now.bytes_total {
+        progress.tell(format!("{did} {}: {}", now.database, ByteSize::b(now.bytes_total)));
     }
 }

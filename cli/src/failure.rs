@@ -7,8 +7,10 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use crate::agreement::Declined;
 use crate::clean::Cleaner;
-use crate::output::{BAD, HEADING, Output, ReaderGone};
+use crate::output::{self, BAD, HEADING, Output, ReaderGone};
+use crate::words::for_a_person;
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
@@ -65,22 +67,6 @@ impl<'e> Told<'e> {
     }
 }
 
-/// What a program can do and a person at a terminal cannot: ours, in the library's advice, and what stands in its place here.
-const FOR_PROGRAMS: [(&str, &str); 5] = [
-    ("; or run without keeping anything: Builder::ephemeral()", ""),
-    (", or run without keeping anything: Builder::ephemeral()", ""),
-    (
-        "or run without keeping anything: Builder::ephemeral()",
-        "see docs/operations.md, \"Where nothing may be written\"",
-    ),
-    ("call reopen() or start the program again", "start the program again"),
-    ("call reopen()", "start the program again"),
-];
-
-fn for_a_person(advice: &str) -> String {
-    FOR_PROGRAMS.iter().fold(advice.to_owned(), |text, (words, instead)| text.replace(words, instead))
-}
-
 /// The message ends in its advice, which has a line of its own here.
 fn without_advice(error: &rowhouse::Error) -> String {
     let mut text = error.to_string();
@@ -96,6 +82,10 @@ fn without_advice(error: &rowhouse::Error) -> String {
 pub(crate) fn report(error: &anyhow::Error, output: &Output) -> ExitCode {
     if error.is::<ReaderGone>() {
         return ExitCode::SUCCESS;
+    }
+    if error.is::<Declined>() {
+        output::line(&error.to_string());
+        return ExitCode::from(FAILED);
     }
     tell(Told::of(error), output)
 }

@@ -20,6 +20,7 @@ use crate::agreement::{ADVICE, Agreement};
 use crate::open::{self, Opened};
 use crate::output::{self, Output};
 use crate::table::{Table, age, rfc3339, time};
+use crate::waiting::telling_who;
 
 /// More than any payload that may be signed.
 const LONGEST_PAYLOAD: u64 = 1 << 20;
@@ -178,13 +179,15 @@ pub(crate) fn run(home: &Home, arguments: &KeysArguments, output: &Output) -> Re
         KeysCommand::Create { account, client, policy } => {
             let runtime = open::or_new(home, Domain::device_keys())?;
             let binding = Binding::new(account.as_str(), client.as_str());
-            created(runtime.device_keys().create(&binding, (*policy).into())?, output)
+            let keys = runtime.device_keys();
+            let made = telling_who(home, "device_keys", || keys.create(&binding, (*policy).into()));
+            created(made?, output)
         }
         KeysCommand::Public { key_id, format } => {
             public(&existing(home)?.device_keys().public(key_id)?, *format, output)
         }
         KeysCommand::Remove { key_id, agreement } => {
-            remove(&existing(home)?.device_keys(), key_id, agreement, output)
+            remove(home, &existing(home)?.device_keys(), key_id, agreement, output)
         }
         KeysCommand::Clean { agreement } => clean(&existing(home)?.device_keys(), agreement, output),
         KeysCommand::Sign(sign_arguments) => sign(home, sign_arguments, output),
@@ -244,7 +247,11 @@ fn list(keys: &DeviceKeys, output: &Output) -> Result<()> {
         return output.text("no keys\n");
     }
     let now = Timestamp::now();
-    let mut table = Table::new(&["account", "client", "protected by", "made", "key"]);
+    let mut table = Table::new(&["account", "client", "protected by", "made", "key"]).fit_wrapped(
+        output::width(),
+        &[0, 1],
+        &[3, 2],
+    );
     for key in found {
         table.row(&[
             key.account_user_id,
@@ -293,7 +300,13 @@ fn public(key: &DeviceKey, format: Format, output: &Output) -> Result<()> {
     }
 }
 
-fn remove(keys: &DeviceKeys, key_id: &str, agreement: &Agreement, output: &Output) -> Result<()> {
+fn remove(
+    home: &Home,
+    keys: &DeviceKeys,
+    key_id: &str,
+    agreement: &Agreement,
+    output: &Output,
+) -> Result<()> {
     let key: KeyId = key_id.parse()?;
     let bound = keys.binding(key_id)?;
     let whose =
@@ -305,10 +318,8 @@ fn remove(keys: &DeviceKeys, key_id: &str, agreement: &Agreement, output: &Outpu
             output,
         );
     }
-    if !agreement.given(&format!("remove {whose}? It cannot come back."), output)? {
-        return Ok(());
-    }
-    keys.remove(key_id)?;
+    agreement.given(&format!("remove {whose}? It cannot come back."), output)?;
+    telling_who(home, "device_keys", || keys.remove(key_id))?;
     told(&Removed { done: true, removed: vec![key] }, &format!("removed {whose}\n"), output)
 }
 
@@ -332,11 +343,7 @@ fn clean(keys: &DeviceKeys, agreement: &Agreement, output: &Output) -> Result<()
     if !agreement.yes {
         output.can_ask(ADVICE)?;
         output.text(&listed("belongs to nobody:", &orphans))?;
-        if !agreement
-            .given("remove them? Not if you are going to restore a backup of the database.", output)?
-        {
-            return Ok(());
-        }
+        agreement.given("remove them? Not if you are going to restore a backup of the database.", output)?;
     }
     // Those that were listed above, and no others.
     let removed = keys.clean(&orphans)?;

@@ -14,14 +14,16 @@ use bytesize::ByteSize;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 use rowhouse::stores::logs::{LevelCounts, LogTotals};
-use rowhouse::stores::{Direction, FollowFrom, LogFormat, LogLevel, LogRow, Logs};
+use rowhouse::stores::{Direction, FollowFrom, LogFormat, LogLevel, LogRow};
 use rowhouse::{Domain, Error, ErrorKind, Home, LogQuery, Runtime};
 use serde::Serialize;
 
 use crate::moment::Moment;
-use crate::open::{Opened, holds};
+use crate::named_file::Overwrite;
+use crate::open::{Opened, holds, thread_id};
 use crate::output::{self, BAD, DIM, Output, WARNING};
 use crate::table::{Table, age};
+use crate::words::number;
 
 /// How often it is looked whether a log that is waited for has come.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -51,7 +53,7 @@ enum LogsCommand {
     Query(QueryArguments),
     /// All rows that match, oldest first
     #[command(
-        after_help = "Examples:\n  rowhouse logs export --since 1d --output today.jsonl\n  rowhouse logs export --format text --level warn | less\n\nA file that is there is replaced when the export is complete."
+        after_help = "Examples:\n  rowhouse logs export --since 1d --output today.jsonl\n  rowhouse logs export --format text --level warn | less"
     )]
     Export(ExportArguments),
     /// What to send along with a report: the rows of a thread, and of its last process those of no thread
@@ -71,7 +73,7 @@ enum LogsCommand {
     Level(level::LevelArguments),
     /// Delete old rows, or those of a thread, while programs go on writing
     #[command(
-        after_help = "Examples:\n  rowhouse logs prune --older-than 7d --dry-run\n  rowhouse logs prune --thread THREAD_ID --yes\n  rowhouse logs prune && rowhouse maintain logs        (and give the space back now)"
+        after_help = "Examples:\n  rowhouse logs prune --older-than 7d --dry-run\n  rowhouse logs prune --thread THREAD_ID --yes\n  rowhouse logs prune --yes && rowhouse maintain logs        (and give the space back now)"
     )]
     Prune(prune::PruneArguments),
 }
@@ -113,7 +115,7 @@ struct ExportArguments {
 
 #[derive(Args)]
 struct FeedbackArguments {
-    /// The thread
+    /// The thread; the beginning or the end of its id is enough
     #[arg(value_name = "THREAD_ID")]
     thread: String,
     #[command(flatten)]
@@ -128,6 +130,8 @@ struct Destination {
     /// Into this file, which only you can read, instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -156,7 +160,7 @@ struct Filters {
     /// Only source files that end so
     #[arg(long, value_name = "ENDING")]
     file: Option<String>,
-    /// Only rows of this thread; may be repeated
+    /// Only rows of this thread; the beginning or the end of its id is enough; may be repeated
     #[arg(long, value_name = "ID", conflicts_with = "threadless")]
     thread: Vec<String>,
     /// Only rows of no thread
@@ -171,7 +175,7 @@ struct Filters {
 }
 
 impl Filters {
-    fn query(&self) -> LogQuery {
+    fn query(&self, home: &Home) -> rowhouse::Result<LogQuery> {
         let mut query = LogQuery::recent();
         query = self.level.into_iter().fold(query, LogQuery::level);
         query = self.since.iter().fold(query, |query, since| query.since(since.unix_ns()));
@@ -183,20 +187,21 @@ impl Filters {
         if !self.target.is_empty() {
             query = query.targets(&self.target);
         }
-        match (self.threadless, &self.thread[..]) {
+        let ids = self.thread.iter().map(|thread| thread_id(home, thread));
+        Ok(match (self.threadless, &ids.collect::<rowhouse::Result<Vec<_>>>()?[..]) {
             (true, _) => query.threadless(),
             (false, []) => query,
             (false, threads) => query.threads(threads),
-        }
+        })
     }
 }
 
 pub(crate) fn run(home: &Home, arguments: &LogsArguments, output: &Output) -> Result<()> {
     match &arguments.command {
         LogsCommand::Tail(tail) => self::tail(home, tail, output),
-        LogsCommand::Query(query) => self::query(&open(home)?.logs(), query, output),
-        LogsCommand::Export(export) => self::export(&open(home)?.logs(), export, output),
-        LogsCommand::Feedback(feedback) => self::feedback(&open(home)?.logs(), feedback, output),
+        LogsCommand::Query(query) => self::query(home, query, output),
+        LogsCommand::Export(export) => self::export(home, export, output),
+        LogsCommand::Feedback(feedback) => self::feedback(home, feedback, output),
         LogsCommand::Level(level) => level::run(home, level, output),
         LogsCommand::Prune(prune) => prune::run(home, prune, output),
         LogsCommand::Stats => stats(&open(home)?.logs().stats()?, output),
@@ -205,9 +210,12 @@ pub(crate) fn run(home: &Home, arguments: &LogsArguments, output: &Output) -> Re
 
 fn tail(home: &Home, arguments: &TailArguments, output: &Output) -> Result<()> {
     let rows = Shown(output);
-    let query = arguments.filters.query();
+    let query = arguments.filters.query(home)?;
     if !arguments.follow {
         let newest = open(home)?.logs().tail(&query, arguments.lines)?;
+        if newest.is_empty() && !output.is_json() {
+            return output.text("no rows\n");
+        }
         return newest.iter().try_for_each(|row| rows.show(row));
     }
     let mut from = FollowFrom::Newest(arguments.lines);
@@ -224,9 +232,11 @@ fn tail(home: &Home, arguments: &TailArguments, output: &Output) -> Result<()> {
 }
 
 /// Pages may be short: the next ones are asked for until as many rows are there as were asked for.
-fn query(logs: &Logs, arguments: &QueryArguments, output: &Output) -> Result<()> {
+fn query(home: &Home, arguments: &QueryArguments, output: &Output) -> Result<()> {
     let direction = if arguments.asc { Direction::Ascending } else { Direction::Descending };
-    let query = arguments.filters.query().direction(direction);
+    let query = arguments.filters.query(home)?.direction(direction);
+    let runtime = open(home)?;
+    let logs = runtime.logs();
     let rows = Shown(output);
     let (mut left, mut cursor) = (arguments.limit, arguments.cursor.clone());
     loop {
@@ -241,23 +251,27 @@ fn query(logs: &Logs, arguments: &QueryArguments, output: &Output) -> Result<()>
     }
     match cursor {
         Some(cursor) if output.is_json() => output::line(&format!("next_cursor {cursor}")),
-        Some(cursor) => output::note(&format!("more: the same command with --cursor {cursor}")),
+        Some(cursor) => output::more(&cursor),
         None if left == arguments.limit && !output.is_json() => output.text("no rows\n")?,
         None => {}
     }
     Ok(())
 }
 
-fn export(logs: &Logs, arguments: &ExportArguments, output: &Output) -> Result<()> {
-    let query = arguments.filters.query();
+fn export(home: &Home, arguments: &ExportArguments, output: &Output) -> Result<()> {
+    let query = arguments.filters.query(home)?;
+    let runtime = open(home)?;
+    let logs = runtime.logs();
     let done = arguments.to.write(output, |format, to| logs.export(&query, format, to))?;
     arguments.to.tell(output, &done, done.rows, done.bytes)
 }
 
-fn feedback(logs: &Logs, arguments: &FeedbackArguments, output: &Output) -> Result<()> {
-    let done = arguments.to.write(output, |format, to| logs.feedback(&arguments.thread, format, to))?;
+fn feedback(home: &Home, arguments: &FeedbackArguments, output: &Output) -> Result<()> {
+    let thread = thread_id(home, &arguments.thread)?;
+    let runtime = open(home)?;
+    let done = arguments.to.write(output, |format, to| runtime.logs().feedback(&thread, format, to))?;
     if done.is_cut {
-        output::note("there are older rows, for which there was no room");
+        output::line("there are older rows, for which there was no room");
     }
     arguments.to.tell(output, &done, done.written.rows, done.written.bytes)
 }
@@ -281,7 +295,7 @@ impl Destination {
             let mut stdout = BufWriter::new(io::stdout().lock());
             return write(format, &mut stdout).map_err(output::reader_gone);
         };
-        output::into_file(path, |file| Ok(write(format, file).map_err(|error| error.at_path(path))?))
+        self.overwrite.write(path, |file| Ok(write(format, file).map_err(|error| error.at_path(path))?))
     }
 
     /// What a file got; standard output has the rows themselves.
@@ -289,7 +303,12 @@ impl Destination {
         match &self.output {
             None => Ok(()),
             Some(_) if output.is_json() => output.document(done),
-            Some(path) => output.text(&format!("{rows} rows, {}, in {}\n", ByteSize(bytes), path.display())),
+            Some(path) => output.text(&format!(
+                "{}, {}, in {}\n",
+                number(rows, "row", "rows"),
+                ByteSize(bytes),
+                path.display()
+            )),
         }
     }
 }

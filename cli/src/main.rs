@@ -22,12 +22,14 @@ mod memories;
 #[cfg(feature = "postgres")]
 mod migrate_backend;
 mod moment;
+mod named_file;
 mod on_server;
 mod open;
 mod output;
 mod pager;
 mod path;
 mod portable;
+mod progress;
 mod repair;
 mod report;
 mod restore;
@@ -41,6 +43,7 @@ mod threads;
 mod top;
 mod waiting;
 mod who;
+mod words;
 
 use std::process::ExitCode;
 

@@ -13,8 +13,10 @@ use rowhouse::{
 use crate::bench::count;
 use crate::on_server;
 use crate::output::{self, Output};
+use crate::progress::Progress;
 use crate::signals;
 use crate::table::Table;
+use crate::waiting::telling_who_stalls;
 
 #[derive(Args)]
 #[command(
@@ -43,9 +45,15 @@ pub(crate) fn maintain(home: &Home, arguments: &MaintainArguments, output: &Outp
     let mut options = MaintainOptions::default();
     options.databases.clone_from(&arguments.databases);
     options.wait = Duration::from_secs(arguments.wait.into());
-    let mut progress = Progress::new(output);
-    let report = signals::interruptible(|| builder(home).maintain(&options, &mut |now| progress.show(now)));
-    progress.bar.finish_and_clear();
+    let mut progress = Progress::in_bytes(output);
+    // Each piece is whole or not there by itself: a signal ends it wherever it is.
+    let report = telling_who_stalls(home, |moves_on| {
+        builder(home).maintain(&options, &mut |now| {
+            moves_on();
+            show(&mut progress, now);
+        })
+    });
+    progress.clear();
     let report = report?;
     on_server::tell(home, "the server gives space back by itself (autovacuum)")?;
     if output.is_json() {
@@ -65,9 +73,14 @@ pub(crate) fn maintain(home: &Home, arguments: &MaintainArguments, output: &Outp
 pub(crate) fn compact(home: &Home, arguments: &CompactArguments, output: &Output) -> Result<()> {
     let mut options = MaintainOptions::default();
     options.databases.clone_from(&arguments.databases);
-    let mut progress = Progress::new(output);
-    let report = signals::interruptible(|| builder(home).compact(&options, &mut |now| progress.show(now)));
-    progress.bar.finish_and_clear();
+    let mut progress = Progress::in_bytes(output);
+    let report = signals::interruptible(|| {
+        builder(home).compact(&options, &mut |now| {
+            signals::may_end();
+            show(&mut progress, now);
+        })
+    });
+    progress.clear();
     let report = report?;
     on_server::tell(home, "VACUUM FULL there writes its tables anew")?;
     if output.is_json() { output.document(&report) } else { output.text(&compacted(&report)) }
@@ -80,7 +93,8 @@ fn builder(home: &Home) -> rowhouse::Builder {
 
 fn maintained(report: &MaintainReport) -> String {
     let mut table = Table::new(&["database", "before", "now", "given back", "still free", "longest hold"])
-        .right(&[1, 2, 3, 4, 5]);
+        .right(&[1, 2, 3, 4, 5])
+        .fit(output::width(), 0, &[5, 4, 1]);
     for database in &report.databases {
         table.row(&[
             database.name.clone(),
@@ -116,32 +130,13 @@ fn compacted(report: &CompactReport) -> String {
     text
 }
 
-/// A bar on a terminal; else a line for each database that is done; nothing beside a document.
-struct Progress {
-    bar: indicatif::ProgressBar,
-    lines: bool,
-    told: String,
-}
-
-impl Progress {
-    fn new(output: &Output) -> Self {
-        let bar = output::progress_in_bytes();
-        let lines = bar.is_hidden() && !output.is_json();
-        Self { bar, lines, told: String::new() }
-    }
-
-    fn show(&mut self, now: &MaintainProgress<'_>) {
-        signals::may_end();
-        self.bar.set_length(now.bytes_total);
-        self.bar.set_position(now.bytes_done);
-        let (doing, did) = match now.step {
-            MaintainStep::Rewriting => ("rewriting", "rewrote"),
-            _ => ("giving back", "gave back"),
-        };
-        self.bar.set_message(format!("{doing} {}", now.database));
-        if self.lines && now.bytes_done >= now.bytes_total && self.told != now.database {
-            now.database.clone_into(&mut self.told);
-            output::line(&format!("{did} {}: {}", now.database, ByteSize::b(now.bytes_total)));
-        }
+fn show(progress: &mut Progress, now: &MaintainProgress<'_>) {
+    let (doing, did) = match now.step {
+        MaintainStep::Rewriting => ("rewriting", "rewrote"),
+        _ => ("giving back", "gave back"),
+    };
+    progress.show(now.bytes_done, now.bytes_total, format!("{doing} {}", now.database));
+    if now.bytes_done >= now.bytes_total {
+        progress.tell(format!("{did} {}: {}", now.database, ByteSize::b(now.bytes_total)));
     }
 }

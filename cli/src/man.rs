@@ -11,7 +11,9 @@ use rowhouse::{Error, ErrorKind};
 use serde::Serialize;
 
 use crate::arguments;
-use crate::output::{self, Output};
+use crate::named_file::Overwrite;
+use crate::output::Output;
+use crate::words::number;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -80,7 +82,7 @@ fn write(root: &Command, dir: &Path, output: &Output) -> Result<()> {
         let name = format!("{}.1", page.name);
         let path = dir.join(&name);
         let failed = |error| Error::io("write the page", &path, error);
-        output::into_file(&path, |to| Ok(to.write_all(page.roff.as_bytes()).map_err(failed)?))?;
+        Overwrite::OWN.write(&path, |to| Ok(to.write_all(page.roff.as_bytes()).map_err(failed)?))?;
         // Manuals are for everybody.
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).map_err(failed)?;
         written.pages.push(name);
@@ -88,7 +90,7 @@ fn write(root: &Command, dir: &Path, output: &Output) -> Result<()> {
     if output.is_json() {
         return output.document(&written);
     }
-    output.text(&format!("{} pages in {}\n", written.pages.len(), dir.display()))
+    output.text(&format!("{} in {}\n", number(written.pages.len() as u64, "page", "pages"), dir.display()))
 }
 
 /// The page of a command, then those of its own ones.

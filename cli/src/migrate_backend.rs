@@ -11,8 +11,10 @@ use rowhouse::{Backend, Home, MoveOptions, MoveProgress, MoveReport, MoveStep, R
 use crate::agreement::{ADVICE, Agreement};
 use crate::bench::count;
 use crate::output::{self, Output};
+use crate::progress::Progress;
 use crate::signals;
 use crate::table::Table;
+use crate::words::number;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -64,11 +66,11 @@ pub(crate) fn run(home: &Home, arguments: &MigrateBackendArguments, output: &Out
         options.dry_run = dry_run;
         options.wait = Duration::from_secs(arguments.wait.into());
         options.replace_unholdable = arguments.replace_unholdable;
-        let mut progress = Progress::new(output);
+        let mut progress = Progress::in_rows(output);
         let builder = Runtime::builder(home.clone()).agent_domains();
         let report =
-            signals::interruptible(|| builder.migrate_backend(&options, &mut |now| progress.show(now)));
-        progress.bar.finish_and_clear();
+            signals::interruptible(|| builder.migrate_backend(&options, &mut |now| show(&mut progress, now)));
+        progress.clear();
         report
     };
     let agreement = &arguments.agreement;
@@ -76,9 +78,7 @@ pub(crate) fn run(home: &Home, arguments: &MigrateBackendArguments, output: &Out
         output.can_ask(ADVICE)?;
         let plan = migrate(true)?;
         tell(&plan, output)?;
-        if !agreement.given("move it?", output)? {
-            return Ok(());
-        }
+        agreement.given("move it?", output)?;
     }
     let report = migrate(agreement.dry_run)?;
     if output.is_json() {
@@ -129,7 +129,8 @@ fn text(report: &MoveReport) -> String {
     };
     let did = if report.dry_run { "would be moved" } else { "moved" };
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "\n{} rows of {} {did} {place}", count(rows as f64), report.domains.join(", "));
+    let _ =
+        writeln!(text, "\n{} of {} {did} {place}", number(rows, "row", "rows"), report.domains.join(", "));
     if report.finished_earlier {
         let _ = writeln!(text, "a move that had been broken off was finished");
     }
@@ -152,38 +153,19 @@ fn text(report: &MoveReport) -> String {
     text
 }
 
-/// A bar on a terminal; else a line for each table that was copied; nothing beside a document.
-struct Progress {
-    bar: indicatif::ProgressBar,
-    lines: bool,
-    told: String,
-}
-
-impl Progress {
-    fn new(output: &Output) -> Self {
-        let bar = output::progress(0);
-        let lines = bar.is_hidden() && !output.is_json();
-        Self { bar, lines, told: String::new() }
+fn show(progress: &mut Progress, now: &MoveProgress<'_>) {
+    // A cut-over goes on to its end: it has no way back.
+    if now.step != MoveStep::CuttingOver {
+        signals::may_end();
     }
-
-    fn show(&mut self, now: &MoveProgress<'_>) {
-        // A cut-over goes on to its end: it has no way back.
-        if now.step != MoveStep::CuttingOver {
-            signals::may_end();
-        }
-        let doing = match now.step {
-            MoveStep::Planning => "looking at",
-            MoveStep::Copying => "copying",
-            MoveStep::Verifying => "comparing",
-            _ => "cutting over:",
-        };
-        self.bar.set_length(now.rows_total);
-        self.bar.set_position(now.rows_done);
-        self.bar.set_message(format!("{doing} {}", now.what));
-        let done = now.rows_done > 0 && now.rows_done >= now.rows_total;
-        if self.lines && done && now.step == MoveStep::Copying && self.told != now.what {
-            now.what.clone_into(&mut self.told);
-            output::line(&format!("copied {}: {} rows", now.what, count(now.rows_done as f64)));
-        }
+    let doing = match now.step {
+        MoveStep::Planning => "looking at",
+        MoveStep::Copying => "copying",
+        MoveStep::Verifying => "comparing",
+        _ => "cutting over:",
+    };
+    progress.show(now.rows_done, now.rows_total, format!("{doing} {}", now.what));
+    if now.step == MoveStep::Copying && now.rows_done > 0 && now.rows_done >= now.rows_total {
+        progress.tell(format!("copied {}: {}", now.what, number(now.rows_done, "row", "rows")));
     }
 }

@@ -45,6 +45,19 @@ pub(crate) fn state(home: &Home) -> rowhouse::Result<Opened> {
     existing(home, Domain::state(), "this home holds no threads yet", ADVICE)
 }
 
+/// The id of the thread that is meant: a whole one as it is, else that of the thread whose id begins or ends so. Where no
+/// threads are known it is what was said.
+///
+/// # Errors
+/// As [`state`], and those of [`find_id`](rowhouse::stores::Threads::find_id).
+pub(crate) fn thread_id(home: &Home, text: &str) -> rowhouse::Result<String> {
+    const WHOLE: usize = 36;
+    if text.len() == WHOLE || !has(home, &Domain::state())? {
+        return Ok(text.to_owned());
+    }
+    state(home)?.threads().find_id(text)
+}
+
 /// Whether the home has the file of this database. Looking creates none.
 ///
 /// # Errors

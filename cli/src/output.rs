@@ -1,17 +1,16 @@
 //! Where words go: documents and tables to standard output, everything else to standard error.
 
 use std::fmt;
-use std::io::{self, BufRead, BufWriter, IsTerminal, Write};
-use std::path::Path;
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressStyle};
-use rowhouse::{Error, ErrorKind, Folder};
+use rowhouse::{Error, ErrorKind};
 use serde::Serialize;
 
-use crate::signals;
+use crate::words::for_a_person;
 
 pub(crate) const HEADING: Style = Style::new().bold();
 pub(crate) const DIM: Style = Style::new().dimmed();
@@ -109,7 +108,7 @@ impl Output {
 /// A word of caution, on standard error.
 pub(crate) fn warn(text: &str) {
     // Nobody is left to tell when standard error is closed; the work goes on.
-    let _ = writeln!(anstream::stderr(), "{WARNING}warning:{WARNING:#} {text}");
+    let _ = writeln!(anstream::stderr(), "{WARNING}warning:{WARNING:#} {}", for_a_person(text));
 }
 
 /// What is going on, on standard error, only where someone watches.
@@ -117,6 +116,12 @@ pub(crate) fn note(text: &str) {
     if io::stderr().is_terminal() {
         let _ = writeln!(anstream::stderr(), "{DIM}{text}{DIM:#}");
     }
+}
+
+/// That a list was cut, and what shows the rest of it: on standard error, also where nobody watches, since a list in a pipe
+/// looks whole.
+pub(crate) fn more(cursor: &str) {
+    line(&format!("more: the same command with --cursor {cursor}"));
 }
 
 /// The columns of the terminal that reads standard output; `None` when it is a pipe or a file.
@@ -170,42 +175,6 @@ fn written(result: io::Result<()>) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(ReaderGone.into()),
         other => Ok(other?),
     }
-}
-
-/// Writes a file that only its owner can read. What is there of this name is replaced when everything was written.
-///
-/// # Errors
-/// `Invalid` when a device, a pipe, a folder or a database is there; of `write`; of the system.
-pub(crate) fn into_file<R>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<R>) -> Result<R> {
-    // A device or a pipe would be replaced by a file.
-    if path.is_dir() {
-        return Err(Error::new(ErrorKind::Invalid, "this is a folder; nothing was written")
-            .at_path(path)
-            .advise("name a file in it")
-            .into());
-    }
-    if path.symlink_metadata().is_ok_and(|found| !found.is_file()) {
-        return Err(Error::new(ErrorKind::Invalid, "what is there is no file; nothing was written")
-            .at_path(path)
-            .advise("name another file, or leave --output out and redirect standard output")
-            .into());
-    }
-    if Folder::is_database(path) {
-        return Err(Error::new(ErrorKind::Invalid, "what is there is a database; nothing was written")
-            .at_path(path)
-            .advise("name another file; a database that nobody needs is removed with rm")
-            .into());
-    }
-    let failed = |error| Error::io("write the file", path, error);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".rowhouse-").tempfile_in(folder).map_err(failed)?;
-    let _at_end = signals::remove_file_at_end(file.path());
-    let mut buffered = BufWriter::new(&mut file);
-    let done = write(&mut buffered)?;
-    buffered.flush().map_err(failed)?;
-    drop(buffered);
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(done)
 }
 
 /// An error that says that standard output was closed, as what it is.

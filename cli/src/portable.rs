@@ -13,6 +13,7 @@ use crate::bench::count;
 use crate::open;
 use crate::output::{self, Output, WARNING};
 use crate::signals;
+use crate::words::number;
 
 /// Problems that a person is shown; the document names more.
 const SHOWN: usize = 20;
@@ -120,13 +121,13 @@ fn imported(report: &ImportReport, file: &Path) -> String {
 
 fn counts(counts: &PortableCounts) -> String {
     format!(
-        "{} threads, {} transcripts ({}), {} goals, {} memories, {} edges\n",
-        count(counts.rows as f64),
-        count(counts.transcripts as f64),
+        "{}, {} ({}), {}, {}, {}\n",
+        number(counts.rows, "thread", "threads"),
+        number(counts.transcripts, "transcript", "transcripts"),
         ByteSize::b(counts.transcript_bytes),
-        count(counts.goals as f64),
-        count(counts.memories as f64),
-        count(counts.edges as f64),
+        number(counts.goals, "goal", "goals"),
+        number(counts.memories, "memory", "memories"),
+        number(counts.edges, "edge", "edges"),
     )
 }
 

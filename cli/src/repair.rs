@@ -147,7 +147,8 @@ fn looked(home: &Home, name: &str, found: Vec<Finding>) -> rowhouse::Result<Look
 }
 
 fn plan_text(plan: &Plan) -> String {
-    let mut table = Table::new(&["database", "state", "what is to be said"]);
+    let mut table =
+        Table::new(&["database", "state", "what is to be said"]).fit_wrapped(output::width(), &[2], &[]);
     for looked in &plan.databases {
         let (state, said) = match &looked.state {
             State::Fine => ("fine", String::new()),
@@ -248,7 +249,7 @@ fn begin_anew(home: &Home, repaired: Vec<DamageReport>) -> rowhouse::Result<Vec<
     Ok(repaired)
 }
 
-/// Shows the plan to a person, and asks. False when there is nothing to do, or they do not want it.
+/// Shows the plan to a person, and asks. False when there is nothing to do.
 fn confirmed(home: &Home, database: Option<&str>, agreement: &Agreement, output: &Output) -> Result<bool> {
     output.can_ask(ADVICE)?;
     let plan = look(home, database)?;
@@ -256,5 +257,6 @@ fn confirmed(home: &Home, database: Option<&str>, agreement: &Agreement, output:
     if !plan.databases.iter().any(|looked| matches!(looked.state, State::Damaged(_))) {
         return Ok(false);
     }
-    agreement.given("do it?", output)
+    agreement.given("do it?", output)?;
+    Ok(true)
 }

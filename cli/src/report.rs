@@ -20,7 +20,9 @@ use clap::Args;
 use rowhouse::{Error, Home};
 use serde::Serialize;
 
+use crate::named_file::Overwrite;
 use crate::output::{self, Output};
+use crate::words::number;
 use facts::{Facts, Finding, Level};
 
 #[derive(Args)]
@@ -28,15 +30,17 @@ use facts::{Facts, Finding, Level};
 Examples:
   rowhouse report --html report.html
   rowhouse report --html report.html --json | jq -r '.findings[].text'
-  0 6 * * *  rowhouse report --html /var/www/state.html        (daily by cron: the growth becomes a line)
+  0 6 * * *  rowhouse report --html /srv/state.html --force    (daily by cron: the growth becomes a line)
 
 The page needs nothing else: no network, no script; it is made for a phone and for dark rooms too. Each report keeps the
 sizes of the databases in sizes.jsonl of the home, a line at most every ten minutes and the last 500 of them, unless
 --no-sample says not to; the backups of the home tell sizes as well.")]
 pub(crate) struct ReportArguments {
-    /// The page to write; one that is there is replaced
+    /// The page to write
     #[arg(long, value_name = "FILE")]
     html: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// How long the tables of each database may be looked at
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     wait: u32,
@@ -54,6 +58,8 @@ struct Document<'f> {
 }
 
 pub(crate) fn run(home: &Home, arguments: &ReportArguments, output: &Output) -> Result<()> {
+    let path = &arguments.html;
+    arguments.overwrite.look(path)?;
     let bar = output::busy("reading the tables");
     let facts = Facts::gather(home, Duration::from_secs(arguments.wait.into()));
     bar.finish_and_clear();
@@ -64,18 +70,16 @@ pub(crate) fn run(home: &Home, arguments: &ReportArguments, output: &Output) -> 
         output::note(&format!("the sizes of today were not kept: {error}"));
     }
     let text = page::page(&facts);
-    let path = &arguments.html;
-    output::into_file(path, |to| {
+    arguments.overwrite.write(path, |to| {
         Ok(to.write_all(text.as_bytes()).map_err(|error| Error::io("write the page", path, error))?)
     })?;
     let (status, bytes) = (facts.status(), text.len() as u64);
     if output.is_json() {
         return output.document(&Document { file: path, bytes, status, findings: &facts.findings });
     }
-    let findings = match facts.findings.len() {
+    let findings = match facts.findings.len() as u64 {
         0 => "nothing to worry about".to_owned(),
-        1 => "1 finding".to_owned(),
-        many => format!("{many} findings"),
+        many => number(many, "finding", "findings"),
     };
     output.text(&format!("{findings}; {} in {}\n", ByteSize::b(bytes), path.display()))
 }

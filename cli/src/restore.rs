@@ -9,11 +9,13 @@ use clap::Args;
 use rowhouse::{Home, RestoreOptions, RestoreReport, Runtime};
 
 use crate::agreement::{ADVICE, Agreement};
-use crate::backup::Progress;
+use crate::backup::show;
 use crate::bench::count;
 use crate::output::{self, Output};
+use crate::progress::Progress;
 use crate::signals;
 use crate::table::Table;
+use crate::words::number;
 
 #[derive(Args)]
 #[command(
@@ -29,13 +31,14 @@ pub(crate) struct RestoreArguments {
 
 pub(crate) fn run(home: &Home, arguments: &RestoreArguments, output: &Output) -> Result<()> {
     // One for the look and the work: a database that was checked is told of once.
-    let mut progress = Progress::new(output);
+    let mut progress = Progress::in_bytes(output);
     let mut restore = |options: &RestoreOptions| {
-        signals::interruptible(|| {
-            Runtime::builder(home.clone()).agent_domains().restore(&arguments.backup, options, &mut |step| {
-                progress.show(step);
-            })
-        })
+        let builder = Runtime::builder(home.clone()).agent_domains();
+        let report = signals::interruptible(|| {
+            builder.restore(&arguments.backup, options, &mut |step| show(&mut progress, step))
+        });
+        progress.clear();
+        report
     };
     let agreement = &arguments.agreement;
     if !agreement.yes && !agreement.dry_run {
@@ -44,9 +47,7 @@ pub(crate) fn run(home: &Home, arguments: &RestoreArguments, output: &Output) ->
         if plan.databases.iter().any(|database| database.replaces) {
             output.can_ask(ADVICE)?;
             output.text(&text(&plan))?;
-            if !agreement.given("put them in place of those that are there?", output)? {
-                return Ok(());
-            }
+            agreement.given("put them in place of those that are there?", output)?;
         }
     }
     let report =
@@ -75,8 +76,8 @@ fn text(report: &RestoreReport) -> String {
     let did = if report.dry_run { "would be restored" } else { "restored" };
     let _ = writeln!(
         text,
-        "\n{} databases as of {} {did} into {}",
-        report.databases.len(),
+        "\n{} as of {} {did} into {}",
+        number(report.databases.len() as u64, "database", "databases"),
         report.created_at,
         report.home.display()
     );

@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::on_server;
 use crate::output::{self, Output};
 use crate::table::{Table, age};
+use crate::words::number;
 
 #[derive(Args)]
 #[command(after_help = "Examples:\n  rowhouse status\n  rowhouse status state logs --json")]
@@ -92,7 +93,8 @@ fn line(database: &str, step: &StepStatus) -> String {
     };
     let percent = step.percent.map_or_else(String::new, |percent| format!(" {percent} %,"));
     let trouble = step.trouble.as_ref().map_or_else(String::new, |trouble| format!(": {trouble}"));
-    format!("step {database}.{}: {state},{percent} {} rows done{trouble}\n", step.name, step.rows)
+    let rows = number(step.rows, "row", "rows");
+    format!("step {database}.{}: {state},{percent} {rows} done{trouble}\n", step.name)
 }
 
 /// The table, also shown by the demo.

@@ -17,7 +17,9 @@ use clap::{Args, Subcommand};
 use rowhouse::Home;
 use serde::Serialize;
 
+use crate::agreement::{ADVICE, agreed};
 use crate::arguments::Given;
+use crate::named_file::Overwrite;
 use crate::output::{self, Output};
 use crate::table::Table;
 use contents::Entry;
@@ -49,9 +51,11 @@ a secret is taken out, and your home folder is written as ~: read it all the sam
 
 #[derive(Args)]
 struct BundleArguments {
-    /// The archive to write, a .tar.gz; one that is there is replaced
+    /// The archive to write, a .tar.gz
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    #[command(flatten)]
+    overwrite: Overwrite,
     /// How many of the newest log rows go along
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(..=100_000))]
     log_rows: u32,
@@ -79,11 +83,13 @@ pub(crate) fn run(
     arguments: &SupportArguments,
     output: &Output,
 ) -> Result<()> {
-    const ADVICE: &str = "look with --dry-run, then say --yes";
     let SupportCommand::Bundle(arguments) = &arguments.command;
     let asks = !arguments.yes && !arguments.dry_run;
     if asks {
         output.can_ask(ADVICE)?;
+    }
+    if !arguments.dry_run {
+        arguments.overwrite.look(&arguments.file)?;
     }
     let entries = contents::gather(home, given, arguments.log_rows);
     let mut document =
@@ -91,9 +97,11 @@ pub(crate) fn run(
     if !output.is_json() {
         output.text(&listed(&entries))?;
     }
-    let question = format!("write this to {}? [y/N]", arguments.file.display());
-    if !arguments.dry_run && (!asks || output.agreed(&question, ADVICE)?) {
-        let bytes = output::into_file(&arguments.file, |to| Ok(archive::write(&entries, to)?))?;
+    if asks {
+        agreed(&format!("write this to {}?", arguments.file.display()), output)?;
+    }
+    if !arguments.dry_run {
+        let bytes = arguments.overwrite.write(&arguments.file, |to| Ok(archive::write(&entries, to)?))?;
         document.bytes = Some(bytes);
     }
     if output.is_json() {
@@ -106,7 +114,8 @@ pub(crate) fn run(
 }
 
 fn listed(entries: &[Entry]) -> String {
-    let mut table = Table::new(&["file", "size", "what is in it"]).right(&[1]);
+    let mut table =
+        Table::new(&["file", "size", "what is in it"]).right(&[1]).fit_wrapped(output::width(), &[2], &[]);
     for entry in entries {
         table.row(&[entry.name.to_owned(), ByteSize::b(entry.bytes()).to_string(), entry.says()]);
     }

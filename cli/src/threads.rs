@@ -38,6 +38,8 @@ use crate::table::{Table, age, rfc3339, rfc3339_option, time};
 const SHORT_ID: usize = 8;
 /// Titles are not cut shorter than this, however narrow the terminal.
 const NARROWEST_TITLE: usize = 16;
+/// Other columns of a list go before a title has less room than this.
+const LISTED_TITLE: usize = 24;
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -79,7 +81,7 @@ enum ThreadsCommand {
     Turns(turns::TurnsArguments),
     /// Write a thread to a file or to standard output
     #[command(
-        after_help = "Examples:\n  rowhouse threads export 0badcafe --output thread.md\n  rowhouse threads export 0badcafe --format jsonl > rollout.jsonl\n\njsonl is the transcript byte for byte, decompressed. A file that is there is replaced when the export is complete."
+        after_help = "Examples:\n  rowhouse threads export 0badcafe --output thread.md\n  rowhouse threads export 0badcafe --format jsonl > rollout.jsonl\n\njsonl is the transcript byte for byte, decompressed."
     )]
     Export(export::ExportArguments),
     /// Give a thread a name
@@ -268,7 +270,7 @@ impl ListArguments {
         output.text(&table(&page.threads, self.sort, output::width()))?;
         tell_missing(&page.threads);
         if let Some(cursor) = &page.next_cursor {
-            output::note(&format!("more: the same command with --cursor {cursor}"));
+            output::more(cursor);
         }
         Ok(())
     }
@@ -308,7 +310,7 @@ pub(crate) fn table(threads: &[Row], sort: Sort, width: Option<usize>) -> String
     let now = Timestamp::now();
     let user = std::env::var_os("HOME").map(PathBuf::from);
     let header = [sort.heading(), "title", "folder", "model", "tokens", "id"];
-    let mut table = Table::new(&header).right(&[4]).fit(width, 1, &[3, 4, 2, 0]);
+    let mut table = Table::new(&header).right(&[4]).fit(width, 1, &[3, 4, 2, 0]).at_least(LISTED_TITLE);
     for thread in threads {
         let at = match sort {
             Sort::Created => thread.created_at,

@@ -2,13 +2,14 @@
 //! that has some of them is asked who is connected.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use bytesize::ByteSize;
 use clap::Args;
 use rowhouse::{
     DatabaseInfo, DatabaseLock, DatabaseProcess, DeletedFile, Error, ErrorKind, Folder, Holder, HomeHolders,
-    ProcessState, RuntimeDbRegistry, ServerStatus,
+    ProcessState, RuntimeDbRegistry, ServerStatus, doctor,
 };
 use serde::Serialize;
 
@@ -18,6 +19,8 @@ use crate::output::{self, BAD, DIM, Output, paint};
 use crate::table::{Table, age};
 
 const STOPPED: &str = "stopped!";
+/// How long a folder that was named may take to be looked through, as for the doctor.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -51,7 +54,7 @@ pub(crate) fn run(all: &Arguments, arguments: &WhoArguments, output: &Output) ->
     let name = arguments.database.as_deref();
     let (mut server, mut here) = (None, true);
     let (place, holders) = if let Some(dir) = &arguments.dir {
-        of_folder(&Folder::find(dir)?, name)?
+        of_folder(&doctor::find_dir(dir, ANSWERS_WITHIN)?, name)?
     } else {
         let home = all.home()?;
         let registry = RuntimeDbRegistry::new(&home);
@@ -140,7 +143,11 @@ fn text(holders: &HomeHolders, database: Option<&str>, place: &Path, now: jiff::
 
 /// What takes space and has no name any more.
 fn deleted(files: &[&DeletedFile]) -> String {
-    let mut table = Table::new(&["deleted, still open", "size", "kept by"]).right(&[1]);
+    let mut table = Table::new(&["deleted, still open", "size", "kept by"]).right(&[1]).fit_wrapped(
+        output::width(),
+        &[0, 2],
+        &[],
+    );
     for file in files {
         let keepers = file.processes.iter().map(|keeper| {
             let stopped = if keeper.stopped { format!(", {STOPPED}") } else { String::new() };

@@ -4,7 +4,10 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use common::{document, rowhouse};
 use rowhouse::stores::backfill::Reread;
@@ -128,4 +131,38 @@ fn a_bench_of_few_transcripts_has_its_rows_and_targets() {
         found["targets"].as_array().expect("targets").iter().map(|one| &one["name"]).collect();
     assert_eq!(names, ["backfill_rate", "backfill_first", "backfill_bytes"]);
     assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 0, "nothing is left behind");
+}
+
+/// Control: the same while nobody has the database locked says nothing.
+#[test]
+fn a_reindex_that_waits_says_for_whom_and_can_be_ended() {
+    let home = home();
+    let (code, _, told) = rowhouse(home.path(), &["reindex"]);
+    assert_eq!((code, told.as_str()), (Some(0), ""));
+    let other = rowhouse::rusqlite::Connection::open(home.path().join("state.sqlite")).expect("opened");
+    other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+    for goes_on in [true, false] {
+        let mut child = Command::new(assert_cmd::cargo::cargo_bin("rowhouse"))
+            .arg("--home")
+            .arg(home.path())
+            .args(["reindex", "--everything"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let mut said = String::new();
+        BufReader::new(child.stderr.take().expect("piped")).read_line(&mut said).expect("a line");
+        let own = format!("pid {}", std::process::id());
+        assert!(said.starts_with("waiting for ") && said.contains(&own), "{said}");
+        if goes_on {
+            other.execute_batch("ROLLBACK").expect("let go");
+            assert!(child.wait().expect("it ends").success());
+            other.execute_batch("BEGIN IMMEDIATE").expect("locked");
+        } else {
+            // While the lock is held still.
+            let id = child.id().to_string();
+            assert!(Command::new("kill").args(["-INT", &id]).status().expect("kill runs").success());
+            assert_eq!(child.wait().expect("it ends").signal(), Some(2));
+        }
+    }
 }

@@ -3,11 +3,14 @@
 #![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 
 mod common;
+#[path = "common/terminal.rs"]
+mod terminal;
 
 use std::path::Path;
 
 use common::{document, rowhouse};
 use serde_json::Value;
+use terminal::Terminal;
 
 /// A home with the built-in databases and some threads.
 fn home() -> tempfile::TempDir {
@@ -37,6 +40,10 @@ fn there_and_back_again() {
         made["databases"].as_array().expect("databases").iter().map(|one| one["name"].clone()).collect();
     assert_eq!(names, ["device_keys", "goals", "logs", "state"]);
     assert!(made["databases"][3]["rows"]["thread"].as_u64() > Some(0), "{made}");
+    assert_eq!(
+        (&made["program"], &made["program_version"]),
+        (&"rowhouse".into(), &env!("CARGO_PKG_VERSION").into())
+    );
     assert!(made["held_us"].is_u64() && made["left_out"] == Value::Array(vec![]), "{made}");
 
     let elsewhere = tempfile::tempdir().expect("a folder");
@@ -128,4 +135,20 @@ fn space_is_given_back_and_a_home_in_use_is_not_compacted() {
     assert_eq!(rowhouse(home.path(), &["maintain", "state"]).0, Some(0), "beside whoever uses it");
     drop(runtime);
     assert_eq!(document(home.path(), &["maintain", "nobody"]).1["error"]["kind"], "not_found");
+}
+
+/// Control: what was to be seen before the line was erased: the bar.
+#[test]
+fn nothing_of_a_bar_stays_on_the_screen() {
+    const ERASED: &str = "\u{1b}[2K";
+    let home = home();
+    let (_, made) = document(home.path(), &["backup"]);
+    let folder = made["folder"].as_str().expect("a folder");
+    for arguments in [&["restore", folder, "--yes"][..], &["backup"], &["maintain"]] {
+        let (ended, shown) = Terminal::start(home.path(), 80, arguments).end();
+        assert!(ended.success(), "{arguments:?}: {shown}");
+        let (bars, rest) = shown.rsplit_once(ERASED).unwrap_or_else(|| panic!("{arguments:?}: {shown}"));
+        assert!(bars.contains(['█', '░']) && rest.contains("database"), "{arguments:?}: {shown}");
+        assert!(!rest.contains('█') && !rest.contains('░'), "{arguments:?}: {rest}");
+    }
 }

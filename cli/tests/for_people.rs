@@ -2,7 +2,12 @@
 
 #![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 
+#[path = "common/terminal.rs"]
+mod terminal;
+
 use assert_cmd::Command;
+use terminal::Terminal;
+use unicode_width::UnicodeWidthStr;
 
 fn rowhouse() -> Command {
     let mut command = Command::cargo_bin("rowhouse").expect("the binary is built");
@@ -147,8 +152,62 @@ fn status_shows_how_far_a_step_is() {
     let (code, stdout, stderr) = told(rowhouse().arg("--home").arg(home.path()).arg("status"));
     assert_eq!(code, Some(0), "{stderr}");
     // "waiting" when it has failed often enough by now.
-    assert!(stdout.contains("\nstep cache.fill: ") && stdout.contains(", 25 %, 1 rows done"), "{stdout}");
+    assert!(stdout.contains("\nstep cache.fill: ") && stdout.contains(", 25 %, 1 row done"), "{stdout}");
     let (_, document, _) = told(rowhouse().arg("--json").arg("--home").arg(home.path()).arg("status"));
     let document: serde_json::Value = serde_json::from_str(&document).expect("one document");
     assert_eq!(document["steps"]["cache"][0]["percent"], 25, "{document}");
+}
+
+/// Control: in a pipe, where nobody counts columns, lines are longer.
+#[test]
+fn tables_fit_a_terminal_and_miss_nothing_of_importance() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let home = folder.path().join("a folder with a name that is as long as some are/home");
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/transcripts");
+    assert_eq!(told(rowhouse().arg("--home").arg(&home).args(["import", samples])).0, Some(0));
+    std::fs::write(home.join("config.toml"), "[logs]\nlevel = \"warn,some_app::net=debug,other=off\"\n")
+        .expect("written");
+    for (command, last) in [
+        (&["backfill", "status"][..], "complete"),
+        (&["doctor", "--list"], "of a domain that is there"),
+        (&["config", "show", "--origin"], "logs.level"),
+        (&["support", "bundle", "x.tar.gz", "--dry-run"], "newest log rows"),
+    ] {
+        let (_, piped, _) = told(rowhouse().arg("--home").arg(&home).args(command));
+        assert!(piped.lines().any(|line| line.width() > 60), "{command:?}: {piped}");
+        for columns in [80, 60] {
+            let (ended, shown) = Terminal::start(&home, columns, command).end();
+            assert!(ended.success(), "{command:?}: {shown}");
+            let shown = anstream::adapter::strip_str(&shown).to_string();
+            // What stands below the tables is prose.
+            let table: Vec<_> = shown
+                .lines()
+                .skip_while(|line| !line.contains("  "))
+                .take_while(|line| !line.contains(" file: "))
+                .collect();
+            for line in &table {
+                assert!(line.trim_end().width() <= usize::from(columns), "{command:?}: {line}\n{shown}");
+            }
+            let joined: String = table.concat().split_whitespace().collect();
+            let last: String = last.split_whitespace().collect();
+            assert!(joined.contains(&last), "{command:?} in {columns}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn an_error_names_what_was_asked_for_and_no_temporary_file() {
+    let home = tempfile::tempdir().expect("a folder");
+    let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/transcripts");
+    assert_eq!(told(rowhouse().arg("--home").arg(home.path()).args(["import", samples])).0, Some(0));
+    for arguments in [
+        &["export", "/nonexistent/x.rowhouse"][..],
+        &["report", "--html", "/nonexistent/x.html"],
+        &["logs", "export", "--output", "/proc/x.jsonl"],
+    ] {
+        let (code, _, stderr) = told(rowhouse().arg("--home").arg(home.path()).args(arguments));
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(!stderr.contains(".new-") && !stderr.contains(".rowhouse-"), "{stderr}");
+        assert!(stderr.contains("/nonexistent") || stderr.contains("/proc/x.jsonl"), "{stderr}");
+    }
 }

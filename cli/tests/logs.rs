@@ -80,6 +80,31 @@ fn a_page_ends_in_the_cursor_of_the_next_one() {
     assert_eq!(seen, ["three", "two", "one"]);
 }
 
+/// Control: where no thread is known only a whole id names one.
+#[test]
+fn a_thread_is_named_by_the_beginning_or_the_end_of_its_id() {
+    use rowhouse::stores::ThreadFacts;
+    let (folder, _runtime, _) = home();
+    let (code, told) = document(folder.path(), &["logs", "query", "--thread", "00000001"]);
+    assert_eq!((code, &told["error"]["kind"]), (Some(1), &json!("invalid")), "{told}");
+    let state = rowhouse::Runtime::builder(rowhouse::Home::at(folder.path()))
+        .domain(rowhouse::Domain::state())
+        .open()
+        .expect("opened");
+    let facts = |id: &str| ThreadFacts { id: id.to_owned(), ..ThreadFacts::default() };
+    state.threads().upsert(&[facts(THREAD), facts(OTHER)]).expect("threads");
+    for command in ["query", "tail", "export"] {
+        let mut found = rows(folder.path(), &["logs", command, "--thread", "00000001"]);
+        found.sort();
+        assert_eq!(found, ["one", "three"], "{command}");
+    }
+    let (code, told) = document(folder.path(), &["logs", "query", "--thread", "019cadf1"]);
+    assert_eq!((code, &told["error"]["kind"]), (Some(1), &json!("conflict")), "two begin so: {told}");
+    let (code, stdout, _) = rowhouse(folder.path(), &["logs", "feedback", "00000001"]);
+    assert_eq!((code, lines(&stdout).len()), (Some(0), 3), "{stdout}");
+    assert_eq!(document(folder.path(), &["logs", "prune", "--thread", "00000001", "--yes"]).1["rows"], 2);
+}
+
 #[test]
 fn people_see_a_line_a_row_and_colours_only_on_a_terminal() {
     let (folder, _runtime, _) = home();
@@ -205,7 +230,7 @@ fn an_export_goes_to_a_private_file_whole_or_not_at_all() {
     let (code, error) =
         document(folder.path(), &["logs", "export", "--output", out.path().to_str().expect("UTF-8")]);
     assert_eq!((code, &error["error"]["kind"]), (Some(1), &json!("invalid")), "{error}");
-    let (code, error) = document(folder.path(), &["logs", "feedback", OTHER, "--output", name]);
+    let (code, error) = document(folder.path(), &["logs", "feedback", OTHER, "--output", name, "--force"]);
     assert_eq!((code, &error["error"]["kind"]), (Some(1), &json!("not_found")), "{error}");
     assert_eq!(std::fs::read_to_string(&file).expect("the file"), text, "as it was");
     assert_eq!(std::fs::read_dir(out.path()).expect("the folder").count(), 1, "nothing beside it");
@@ -283,6 +308,13 @@ fn the_level_is_shown_and_set() {
     assert_eq!(set, json!({"levels": "warn,my_app=debug", "origin": "config"}));
     let (code, _, stderr) = level(&["my_app=loud"]);
     assert_eq!(code, Some(2), "{stderr}");
+    for (word, about) in [("nonsense", "nonsense"), ("warn,debg", "debg"), ("inf0", "inf0")] {
+        let (code, _, stderr) = level(&[word]);
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains("off, error, warn, info, debug, trace"), "{stderr}");
+        assert!(stderr.contains(&format!("{about}=debug")), "what a directive looks like: {stderr}");
+    }
+    assert!(level(&[]).1.starts_with("warn,my_app=debug"), "it is as it was");
     let (code, ..) = level(&["off"]);
     assert_eq!(code, Some(0));
     drop(rowhouse::Runtime::open(rowhouse::Home::at(&home)).expect("opens"));

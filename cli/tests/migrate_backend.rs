@@ -48,7 +48,7 @@ fn a_home_goes_there_and_back_by_two_commands() {
         text.contains("goals.goal") && text.contains("config.toml says [state] backend = \"postgres\""),
         "{text}"
     );
-    assert!(told.contains("copied goals.goal: 1 rows"), "{told}");
+    assert!(told.contains("copied goals.goal: 1 row\n"), "{told}");
     assert!(!home.join("goals.sqlite").exists());
     assert_eq!(objective(home), "Ship it");
 

@@ -37,7 +37,7 @@ impl Place {
     /// Makes the page; answers what the command told, and the page.
     fn report(&self, more: &[&str]) -> (Value, String) {
         let file = self.file().display().to_string();
-        let (code, told) = document(&self.home, &[&["report", "--html", &file], more].concat());
+        let (code, told) = document(&self.home, &[&["report", "--html", &file, "--force"], more].concat());
         assert_eq!(code, Some(0), "{told}");
         (told, fs::read_to_string(self.file()).expect("the page"))
     }

@@ -246,7 +246,7 @@ fn looking_leaves_the_log_of_an_emptied_database_as_it_is() {
         let page = place.folder.path().join("report.html");
         let page = page.to_str().expect("plain");
         for arguments in [
-            &["report", "--html", page][..],
+            &["report", "--html", page, "--force"][..],
             &["status"],
             &["stats"],
             &["who"],
@@ -340,14 +340,16 @@ fn no_output_replaces_a_database() {
         let file = link.join(name);
         let before = fs::read(&file).expect("read");
         let file = file.to_str().expect("plain");
-        for arguments in [&["support", "bundle", file, "--yes"][..], &["report", "--html", file]] {
+        for arguments in
+            [&["support", "bundle", file, "--yes", "--force"][..], &["report", "--html", file, "--force"]]
+        {
             assert!(!run(arguments), "{name}: {arguments:?}");
         }
         assert!(fs::read(file).expect("read") == before, "{name}");
     }
     let file = place.folder.path().join("old.html");
     fs::write(&file, "SQLite format 2").expect("a file");
-    assert!(run(&["report", "--html", file.to_str().expect("plain")]));
+    assert!(run(&["report", "--html", file.to_str().expect("plain"), "--force"]));
 }
 
 /// What differs between two looks at a folder.

@@ -81,6 +81,23 @@ fn threads_are_listed_by_source_provider_and_who_started_them() {
     }
 }
 
+/// In a pipe, too, where a list looks whole. Control: one that is whole says nothing.
+#[test]
+fn a_list_that_was_cut_says_so() {
+    let folder = home();
+    for command in [&["threads", "list"][..], &["threads", "search", "the", "--by", "recency"]] {
+        let (code, stdout, stderr) = rowhouse(folder.path(), &[command, &["--limit", "1"]].concat());
+        assert_eq!((code, stdout.lines().count()), (Some(0), 2), "{stdout}");
+        let line =
+            stderr.lines().find(|line| line.starts_with("more: ")).unwrap_or_else(|| panic!("{stderr}"));
+        let cursor = line.split_once("--cursor ").expect("the option").1;
+        let next = [command, &["--cursor", cursor, "--limit", "1"]].concat();
+        assert_eq!(rowhouse(folder.path(), &next).0, Some(0), "{next:?}");
+        let (_, _, stderr) = rowhouse(folder.path(), command);
+        assert!(!stderr.contains("more: "), "{stderr}");
+    }
+}
+
 #[test]
 fn words_are_searched_by_rank_or_recency() {
     let home = home();

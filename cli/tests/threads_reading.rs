@@ -119,10 +119,12 @@ fn an_export_is_the_transcript_byte_for_byte_or_something_to_read() {
         markdown.contains("### Tool: shell\n\n```\ncargo test\n```\n\n```\ntest result: ok"),
         "{markdown}"
     );
-    text(home.path(), &["threads", "export", CENTS, "--output", to]);
+    let told = text(home.path(), &["threads", "export", CENTS, "--json"]);
+    assert_eq!(told.as_bytes(), original, "JSON lines are what it is");
+    text(home.path(), &["threads", "export", CENTS, "--output", to, "--force"]);
     assert_eq!(std::fs::read(&target).expect("replaced"), markdown.as_bytes());
     for (arguments, kind) in [
-        (&["threads", "export", CENTS][..], "invalid"),
+        (&["threads", "export", CENTS, "--format", "markdown"][..], "invalid"),
         (&["threads", "export", CENTS, "--output", "/dev/null"], "invalid"),
         (&["threads", "export", "00000000", "--format", "jsonl"], "not_found"),
         (&["threads", "show", "0193a1b2-0000-7000-8000-00000badcafe"], "not_found"),

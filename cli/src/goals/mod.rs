@@ -179,7 +179,7 @@ pub(crate) fn run(home: &Home, arguments: &GoalsArguments, output: &Output) -> R
         GoalsCommand::List(list) => show_list(home, list, output),
         GoalsCommand::Show { thread } => {
             let (_runtime, goals) = existing(home)?;
-            let goal = goals.get(&id(home, thread)?)?.ok_or_else(no_goal)?;
+            let goal = goals.get(&open::thread_id(home, thread)?)?.ok_or_else(no_goal)?;
             tell(None, goal, output)
         }
         GoalsCommand::Set(set) => {
@@ -205,7 +205,7 @@ fn change(
     work: impl FnOnce(&Goals, &str) -> rowhouse::Result<GoalChange>,
     output: &Output,
 ) -> Result<()> {
-    let thread = id(home, thread)?;
+    let thread = open::thread_id(home, thread)?;
     let change = {
         let (_runtime, goals) = existing(home)?;
         telling_who(home, "goals", || work(&goals, &thread))?
@@ -224,16 +224,14 @@ fn change(
 }
 
 fn remove(home: &Home, thread: &str, agreement: &Agreement, output: &Output) -> Result<()> {
-    let thread = id(home, thread)?;
+    let thread = open::thread_id(home, thread)?;
     let removed = {
         let (_runtime, goals) = existing(home)?;
         let goal = goals.get(&thread)?.ok_or_else(no_goal)?;
         if agreement.dry_run {
             return tell(Some("would remove"), goal, output);
         }
-        if !agreement.given(&format!("remove the goal of {}?", goal.thread_id), output)? {
-            return Ok(());
-        }
+        agreement.given(&format!("remove the goal of {}?", goal.thread_id), output)?;
         telling_who(home, "goals", || goals.delete(&thread))?.ok_or_else(no_goal)?
     };
     keep(home, &thread);
@@ -269,12 +267,6 @@ fn existing(home: &Home) -> rowhouse::Result<(Opened, Goals)> {
     Ok((runtime, goals))
 }
 
-/// The id of the thread that is meant: a whole one as it is, else the thread whose id ends so.
-fn id(home: &Home, thread: &str) -> rowhouse::Result<String> {
-    const WHOLE: usize = 36;
-    if thread.len() == WHOLE { Ok(thread.to_owned()) } else { open::state(home)?.threads().find_id(thread) }
-}
-
 fn no_goal() -> Error {
     Error::new(ErrorKind::NotFound, "the thread has no goal")
         .advise("`rowhouse goals list` shows those there are")
@@ -290,7 +282,7 @@ fn show_list(home: &Home, list: &ListArguments, output: &Output) -> Result<()> {
     }
     output.text(&render::table(&page.goals, output::width()))?;
     if let Some(cursor) = &page.next_cursor {
-        output::note(&format!("more: the same command with --cursor {cursor}"));
+        output::more(cursor);
     }
     Ok(())
 }
@@ -319,7 +311,7 @@ fn page(home: &Home, list: &ListArguments) -> rowhouse::Result<Page> {
 }
 
 fn set_goal(home: &Home, set: &SetArguments) -> Result<Goal> {
-    let thread = id(home, &set.thread)?;
+    let thread = open::thread_id(home, &set.thread)?;
     let runtime = open::or_new(home, Domain::goals())?;
     let new = NewGoal { token_budget: set.budget, ..NewGoal::new(&set.objective) };
     let goals = runtime.goals();

@@ -13,6 +13,7 @@ pub(super) struct LevelArguments {
     // Given as text: clippy would have the help in backticks.
     #[arg(
         value_name = "DIRECTIVES",
+        value_parser = levels,
         help = "off, error, warn, info, debug or trace; or for some targets only: info,hyper=warn,my_app=debug"
     )]
     levels: Option<LogLevels>,
@@ -28,6 +29,21 @@ pub(super) struct LevelArguments {
 struct Level {
     levels: String,
     origin: LevelOrigin,
+}
+
+/// A word alone is a level. The library reads any other as a target of which everything is taken, as `RUST_LOG` has it; of a
+/// person it is more likely a slip.
+fn levels(text: &str) -> Result<LogLevels, String> {
+    let parsed = |text: &str| text.parse::<LogLevels>().map_err(|error| error.to_string());
+    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty() && !word.contains('='));
+    for word in words {
+        if parsed(word)?.to_string().contains('=') {
+            return Err(format!(
+                "{word} is no level (off, error, warn, info, debug, trace); of a target: {word}=debug"
+            ));
+        }
+    }
+    parsed(text)
 }
 
 pub(super) fn run(home: &Home, arguments: &LevelArguments, output: &Output) -> Result<()> {

@@ -12,7 +12,7 @@ use rowhouse::{BackupManifest, Error, Home};
 use serde::{Deserialize, Serialize};
 
 use super::facts::Facts;
-use crate::output;
+use crate::named_file::Overwrite;
 
 /// In the home.
 const FILE: &str = "sizes.jsonl";
@@ -57,7 +57,7 @@ pub(super) fn keep(home: &Home, facts: &Facts) -> Result<()> {
     all.push(Sample { at: facts.generated_at, bytes: sizes });
     let path = home.path().join(FILE);
     let first = all.len().saturating_sub(MOST);
-    output::into_file(&path, |to| {
+    Overwrite::OWN.write(&path, |to| {
         for sample in &all[first..] {
             let line = serde_json::to_string(sample)?;
             writeln!(to, "{line}").map_err(|error| Error::io("keep the sizes", &path, error))?;

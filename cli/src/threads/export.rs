@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::entries::{Entry, Role, Told};
 use super::history::{each_turn, find, title};
 use super::show::{one_line, readable};
+use crate::named_file::Overwrite;
 use crate::output::{self, Output};
 use crate::table::time;
 
@@ -25,12 +26,14 @@ pub(super) struct ExportArguments {
     /// The thread; the beginning or the end of its id is enough
     #[arg(value_name = "ID")]
     id: String,
-    /// What was said and done, to read; or the transcript, byte for byte
-    #[arg(long, value_enum, default_value_t = Format::Markdown)]
-    format: Format,
+    /// What was said and done, to read (the default); or the transcript, byte for byte (that of --json to standard output)
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// Into this file, which only you can read, instead of standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    overwrite: Overwrite,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -49,21 +52,23 @@ struct Exported<'a> {
 }
 
 pub(super) fn run(home: &Home, arguments: &ExportArguments, output: &Output) -> Result<()> {
-    if output.is_json() && arguments.output.is_none() && arguments.format == Format::Markdown {
+    let to_a_program = output.is_json() && arguments.output.is_none();
+    let format = arguments.format.unwrap_or(if to_a_program { Format::Jsonl } else { Format::Markdown });
+    if to_a_program && format == Format::Markdown {
         return Err(Error::new(ErrorKind::Invalid, "--json is JSON lines, --format markdown is not")
-            .advise("give --format jsonl, or name a file with --output")
+            .advise("leave --format out, or name a file with --output")
             .into());
     }
     let (store, id) = find(home, &arguments.id)?;
     let Some(path) = &arguments.output else {
         let stdout = io::stdout().lock();
-        return write(home, &*store, &id, arguments.format, &mut BufWriter::new(stdout))
+        return write(home, &*store, &id, format, &mut BufWriter::new(stdout))
             .map(drop)
             .map_err(output::reader_gone);
     };
-    let bytes = output::into_file(path, |file| write(home, &*store, &id, arguments.format, file))?;
+    let bytes = arguments.overwrite.write(path, |file| write(home, &*store, &id, format, file))?;
     if output.is_json() {
-        let format = if arguments.format == Format::Jsonl { "jsonl" } else { "markdown" };
+        let format = if format == Format::Jsonl { "jsonl" } else { "markdown" };
         return output.document(&Exported { id: &id, format, path, bytes });
     }
     output.text(&format!("{} in {}\n", ByteSize(bytes), path.display()))

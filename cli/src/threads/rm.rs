@@ -16,6 +16,7 @@ use crate::agreement::{ADVICE, Agreement};
 use crate::open::{self, Opened};
 use crate::output::{self, Output};
 use crate::waiting::until_free;
+use crate::words::number;
 
 /// Threads that are named before the question; all are counted.
 const NAMED: usize = 50;
@@ -65,11 +66,15 @@ pub(super) fn run(home: &Home, arguments: &RmArguments, output: &Output) -> Resu
         }
         output.can_ask(ADVICE)?;
         output.text(&listed(&counted, &threads, &Titles::default())?)?;
-        let all: usize = counted.iter().map(|one| one.threads.len()).sum();
-        let what = if all == 1 { "it".to_owned() } else { format!("these {all} threads") };
-        if !agreement.given(&format!("delete {what} for good?"), output)? {
-            return Ok(());
-        }
+        let threads = sum(&counted, |one| one.threads.len() as u64);
+        let (files, bytes) = (sum(&counted, |one| one.files), ByteSize(sum(&counted, |one| one.file_bytes)));
+        let held = match files {
+            // Those outside the home stay.
+            0 => String::new(),
+            files => format!(" with {} of transcripts ({bytes})", number(files, "file", "files")),
+        };
+        let what = number(threads, "thread", "threads");
+        agreement.given(&format!("delete {what}{held} for good?"), output)?;
     }
     let options = DeleteOptions { dry_run: false, descendants: arguments.descendants, ..dry };
     // Asked while they are there: afterwards nobody knows.
@@ -128,7 +133,7 @@ fn tell(deleted: Vec<Deleted>, threads: &Threads, titles: &Titles, output: &Outp
         return output.document(&Removed { deleted });
     }
     let mut text = listed(&deleted, threads, titles)?;
-    let sum = |of: fn(&Deleted) -> u64| deleted.iter().map(of).sum::<u64>();
+    let sum = |of: fn(&Deleted) -> u64| sum(&deleted, of);
     let dry = deleted.iter().any(|one| one.dry_run);
     let _ = writeln!(
         text,
@@ -165,10 +170,10 @@ fn listed(deleted: &[Deleted], threads: &Threads, titles: &Titles) -> Result<Str
     Ok(text)
 }
 
-fn counted_threads(many: usize) -> String {
-    if many == 1 { "1 thread is".to_owned() } else { format!("{many} threads are") }
+fn sum(deleted: &[Deleted], of: fn(&Deleted) -> u64) -> u64 {
+    deleted.iter().map(of).sum()
 }
 
-fn number(many: u64, one: &str, more: &str) -> String {
-    format!("{many} {}", if many == 1 { one } else { more })
+fn counted_threads(many: usize) -> String {
+    if many == 1 { "1 thread is".to_owned() } else { format!("{many} threads are") }
 }

@@ -82,7 +82,7 @@ pub(super) fn run(home: &Home, arguments: &SearchArguments, output: &Output) -> 
         ));
     }
     if let Some(cursor) = &found.next_cursor {
-        output::note(&format!("more: the same command with --cursor {cursor}"));
+        output::more(cursor);
     }
     Ok(())
 }

@@ -121,7 +121,7 @@ pub(super) fn run(home: &Home, arguments: &TurnsArguments, output: &Output) -> R
         output::note("the lines of each turn: --json, or rowhouse threads show");
     }
     if let Some(cursor) = &page.next_cursor {
-        output::note(&format!("more: the same command with --cursor {cursor}"));
+        output::more(cursor);
     }
     Ok(())
 }
