@@ -291,6 +291,12 @@ pub(crate) fn user_name(user: u32) -> String {
     user::name(user)
 }
 
+/// The name of the user as whom this process acts.
+#[cfg(feature = "postgres")]
+pub(crate) fn own_user_name() -> Option<String> {
+    user::known_name(rustix::process::geteuid().as_raw())
+}
+
 fn resolve_from(
     environment: Option<OsString>,
     folders: impl FnOnce() -> Result<UserFolders>,

@@ -7,6 +7,11 @@ const ENTRY_BYTES: usize = 4096;
 
 /// The name of a user; the number where there is no name, which chown(1) takes as well.
 pub(super) fn name(user: u32) -> String {
+    known_name(user).unwrap_or_else(|| user.to_string())
+}
+
+/// The name of a user, if the user database has one.
+pub(super) fn known_name(user: u32) -> Option<String> {
     let mut entry = std::mem::MaybeUninit::<libc::passwd>::uninit();
     let mut texts: [libc::c_char; ENTRY_BYTES] = [0; ENTRY_BYTES];
     let mut found = std::ptr::null_mut();
@@ -15,12 +20,12 @@ pub(super) fn name(user: u32) -> String {
         libc::getpwuid_r(user, entry.as_mut_ptr(), texts.as_mut_ptr(), texts.len(), &raw mut found)
     };
     if code != 0 || found.is_null() {
-        return user.to_string();
+        return None;
     }
     // SAFETY: the call succeeded and found an entry, so `entry` is initialised and its name is a string that ends in
     // NUL inside `texts`, which is still alive.
     let name = unsafe { CStr::from_ptr(entry.assume_init_ref().pw_name) };
-    name.to_string_lossy().into_owned()
+    Some(name.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
@@ -31,5 +36,6 @@ mod tests {
     fn a_user_has_a_name_or_a_number() {
         assert_eq!(name(0), "root");
         assert_eq!(name(4_123_456_789), "4123456789");
+        assert_eq!(known_name(4_123_456_789), None);
     }
 }

@@ -1,10 +1,13 @@
 //! Where a server is: a URL or the key words of libpq, as `tokio_postgres::Config` reads them, and what is added to them.
 //!
 //! Invariants:
-//! - The name by which errors call a server has no password and no user in it.
+//! - The name by which errors call a server has no password and no user in it, and is a URL: it can be given to `psql`, or
+//!   back to a configuration.
 //! - What goes over a network is encrypted: `sslmode=prefer`, the default, would go on in plain text where a server, or
 //!   somebody between, says that it has no TLS.
 
+use std::fmt::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -45,7 +48,8 @@ impl Address {
     /// Of a URL; `roots` is a file of the certificates to trust, instead of the system's.
     ///
     /// # Errors
-    /// `Invalid` when it is not one, names no user, or refuses TLS to another machine.
+    /// `Invalid` when it is not one, or refuses TLS to another machine; when it names no user, and whoever runs this has no
+    /// name.
     pub(crate) fn parse(url: &str, roots: Option<PathBuf>) -> Result<Self> {
         // The parser's error quotes what it could not read, which may be a part of the password.
         let mut config: Config = url.trim().parse().map_err(|_| {
@@ -65,7 +69,12 @@ impl Address {
             ));
         }
         if config.get_user().is_none() {
-            return Err(invalid("the URL of the PostgreSQL server names no user"));
+            // As libpq does.
+            let user = crate::home::own_user_name().ok_or_else(|| {
+                invalid("the URL of the PostgreSQL server names no user")
+                    .advise("write it as postgres://user@host")
+            })?;
+            config.user(user);
         }
         let mode = match (is_near(&config), config.get_ssl_mode()) {
             (false, SslMode::Disable) => {
@@ -108,7 +117,7 @@ impl Address {
     /// How each of its hosts is called.
     pub(super) fn names_of_hosts(&self) -> Vec<String> {
         let database = database_of(&self.config);
-        hosts_of(&self.config).into_iter().map(|host| format!("postgres://{host}/{database}")).collect()
+        hosts_of(&self.config).into_iter().map(|host| url_of(&[host], database)).collect()
     }
 
     /// Connects to the one of its hosts that has this place in the list, whatever kind of server that is.
@@ -227,20 +236,46 @@ fn own_name() -> String {
 }
 
 fn name_of(config: &Config) -> String {
-    format!("postgres://{}/{}", hosts_of(config).join(","), database_of(config))
+    url_of(&hosts_of(config), database_of(config))
 }
 
-fn hosts_of(config: &Config) -> Vec<String> {
-    let port = |at| port_of(config, at);
-    let hosts = config.get_hosts().iter().enumerate().map(|(at, host)| match host {
-        Host::Tcp(name) => format!("{name}:{}", port(at)),
-        Host::Unix(path) => format!("{}:{}", path.display(), port(at)),
-    });
-    let hosts: Vec<_> = hosts.collect();
-    if hosts.is_empty() {
-        return config.get_hostaddrs().iter().map(ToString::to_string).collect();
+/// A URL of these hosts and their ports, which `psql` and this library read alike. Of several hosts in a parameter they would
+/// not: so it has a folder of sockets only where that is alone.
+fn url_of(hosts: &[(Host, u16)], database: &str) -> String {
+    let database = encoded(database.as_bytes(), "");
+    if let [(Host::Unix(folder), port)] = hosts {
+        let folder = encoded(folder.as_os_str().as_bytes(), "/");
+        return format!("postgres:///{database}?host={folder}&port={port}");
     }
-    hosts
+    let host = |(host, port): &(Host, u16)| match host {
+        Host::Tcp(name) if name.contains(':') => format!("[{}]:{port}", encoded(name.as_bytes(), ":")),
+        Host::Tcp(name) => format!("{}:{port}", encoded(name.as_bytes(), "")),
+        Host::Unix(folder) => format!("{}:{port}", encoded(folder.as_os_str().as_bytes(), "")),
+    };
+    let hosts: Vec<_> = hosts.iter().map(host).collect();
+    format!("postgres://{}/{database}", hosts.join(","))
+}
+
+/// What a URL has no other meaning for, and what it has none for there, as it is (RFC 3986, 2.1).
+fn encoded(bytes: &[u8], also: &str) -> String {
+    let is_plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || also.as_bytes().contains(&byte);
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        if is_plain(*byte) {
+            text.push(char::from(*byte));
+        } else {
+            // Writing to a text cannot fail.
+            let _ = write!(text, "%{byte:02X}");
+        }
+        text
+    })
+}
+
+fn hosts_of(config: &Config) -> Vec<(Host, u16)> {
+    let named = config.get_hosts().iter().cloned();
+    let addressed = config.get_hostaddrs().iter().map(|ip| Host::Tcp(ip.to_string()));
+    let hosts: Vec<_> = if config.get_hosts().is_empty() { addressed.collect() } else { named.collect() };
+    hosts.into_iter().enumerate().map(|(at, host)| (host, port_of(config, at))).collect()
 }
 
 fn database_of(config: &Config) -> &str {
@@ -286,6 +321,37 @@ mod tests {
         assert_eq!(all.names_of_hosts(), ["postgres://one:6000/agents", "postgres://two:6001/agents"]);
         let name = own_name();
         assert!(name.len() <= LONGEST_NAME && name.ends_with(&format!(":{}", std::process::id())), "{name}");
+    }
+
+    #[test]
+    fn its_name_is_a_url_that_leads_to_the_same_place() {
+        for (url, name) in [
+            ("host=/run/postgresql user=a dbname=x", "postgres:///x?host=/run/postgresql&port=5432"),
+            ("host=/a,/b port=1,2 user=a dbname=x", "postgres://%2Fa:1,%2Fb:2/x"),
+            (
+                "host=/tmp/a&b@c port=6000 user=a dbname='x y/z'",
+                "postgres:///x%20y%2Fz?host=/tmp/a%26b%40c&port=6000",
+            ),
+            ("host=/a,localhost user=a password=s3cret dbname=x", "postgres://%2Fa:5432,localhost:5432/x"),
+            ("postgres://a@[::1]:6000,one/x", "postgres://[::1]:6000,one:5432/x"),
+            ("hostaddr=10.0.0.9 port=7 user=a dbname=x", "postgres://10.0.0.9:7/x"),
+            ("host=db.example user=a", "postgres://db.example:5432/a"),
+        ] {
+            let address = Address::parse(url, None).expect(url);
+            assert_eq!(address.name(), name);
+            let again = Address::parse(name, None).expect(name);
+            assert_eq!((again.name(), hosts_of(&again.config)), (name, hosts_of(&address.config)));
+            for (host, alone) in hosts_of(&address.config).into_iter().zip(address.names_of_hosts()) {
+                let one = Address::parse(&alone, None).expect(&alone);
+                assert_eq!(hosts_of(&one.config), [host], "{alone}");
+            }
+        }
+    }
+
+    #[test]
+    fn who_is_not_named_is_whoever_runs_this() {
+        let address = Address::parse("postgres://localhost/x", None).expect("as libpq does");
+        assert_eq!(address.config.get_user().map(str::to_owned), crate::home::own_user_name());
     }
 
     #[test]
