@@ -31,6 +31,17 @@ pub enum Value {
     Blob(Vec<u8>),
 }
 
+impl Value {
+    /// Bytes beside the value itself.
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Blob(bytes) => bytes.len(),
+            Self::Null | Self::Integer(_) | Self::Real(_) => 0,
+        }
+    }
+}
+
 macro_rules! value_from {
     ($($from:ty => |$v:ident| $make:expr;)*) => {$(
         impl From<$from> for Value {
@@ -101,13 +112,54 @@ pub struct Row {
     values: Vec<Value>,
 }
 
-impl Row {
-    /// A row of an engine; `values` has one for each column.
-    #[cfg(feature = "postgres")]
-    pub(crate) fn new(columns: Arc<[String]>, values: Vec<Value>) -> Self {
-        Self { columns, values }
+/// Bytes of rows behind which one [`Session::query`] takes no more: several times the largest page and the longest item of the
+/// stores, and far less than what a process dies of.
+const MOST_BYTES: usize = 256 << 20;
+
+/// The rows of one statement, as they come.
+pub(crate) struct Rows {
+    columns: Arc<[String]>,
+    taken: Vec<Row>,
+    /// Bytes that they take.
+    bytes: usize,
+    most: usize,
+}
+
+impl Rows {
+    pub(crate) fn of(columns: impl Iterator<Item = String>) -> Self {
+        Self { columns: columns.collect(), taken: Vec::new(), bytes: 0, most: MOST_BYTES }
     }
 
+    pub(crate) fn columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    /// One more; `values` has one for each column.
+    ///
+    /// # Errors
+    /// `Invalid` when those before it have taken all that one statement may. One row alone may be as large as it is.
+    pub(crate) fn push(&mut self, values: Vec<Value>) -> Result<()> {
+        if self.bytes >= self.most {
+            let message = format!("the rows of one statement take more than {} MiB", self.most >> 20);
+            return Err(Error::new(ErrorKind::Invalid, message)
+                .advise("read them in pages: ORDER BY a key, LIMIT, and go on behind the last one"));
+        }
+        let texts: usize = values.iter().map(Value::len).sum();
+        self.bytes += size_of::<Row>() + size_of_val(&values[..]) + texts;
+        self.taken.push(Row { columns: self.columns.clone(), values });
+        Ok(())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.taken.len()
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<Row> {
+        self.taken
+    }
+}
+
+impl Row {
     /// The column of this name.
     ///
     /// # Errors
@@ -149,10 +201,11 @@ pub trait Session {
         Ok(changed)
     }
 
-    /// Runs one statement and copies its rows out.
+    /// Runs one statement and copies its rows out, 256 MiB of them at most: texts, blobs, and about 30 bytes for each value and
+    /// 40 for each row. Whatever may be more is read in pages.
     ///
     /// # Errors
-    /// As [`execute`](Self::execute).
+    /// As [`execute`](Self::execute); `Invalid` when a row comes behind so many. A single row may be larger.
     fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>>;
 }
 
@@ -189,13 +242,13 @@ impl Session for Snapshot {
     fn query(&self, sql: &str, params: &[Value]) -> Result<Vec<Row>> {
         let mut statement = self.prepare(sql)?;
         bind(&mut statement, params)?;
-        let columns: Arc<[String]> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let mut rows = Rows::of(statement.column_names().into_iter().map(str::to_owned));
+        let columns = rows.columns().len();
         cost::begin(&statement);
         let mut cursor = statement.raw_query();
-        let mut rows = Vec::new();
         while let Some(row) = cursor.next()? {
-            let mut values = Vec::with_capacity(columns.len());
-            for index in 0..columns.len() {
+            let mut values = Vec::with_capacity(columns);
+            for index in 0..columns {
                 values.push(match row.get_ref(index)? {
                     ValueRef::Null => Value::Null,
                     ValueRef::Integer(v) => Value::Integer(v),
@@ -204,11 +257,11 @@ impl Session for Snapshot {
                     ValueRef::Blob(v) => Value::Blob(v.to_vec()),
                 });
             }
-            rows.push(Row { columns: columns.clone(), values });
+            rows.push(values)?;
         }
         drop(cursor);
         cost::end(&statement, sql, rows.len());
-        Ok(rows)
+        Ok(rows.into_vec())
     }
 }
 
@@ -322,6 +375,21 @@ mod tests {
         let error =
             session.execute_many("DELETE FROM page WHERE url = $1", rows()).expect_err("one too many");
         assert_eq!(error.kind(), ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn one_statement_answers_so_many_bytes_and_one_row_whatever_it_has() {
+        let rows = |sizes: &[usize]| {
+            let mut rows = Rows { most: 1 << 20, ..Rows::of(["body".to_owned()].into_iter()) };
+            sizes.iter().try_for_each(|size| rows.push(vec![vec![0; *size].into()])).map(|()| rows.len())
+        };
+        assert_eq!(rows(&[2 << 20]).expect("one alone"), 1);
+        assert_eq!(rows(&[1 << 19, 1 << 19]).expect("as many as fit"), 2);
+        let refused = rows(&[1 << 19, 1 << 19, 0]).expect_err("one behind them");
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+        assert!(refused.advice().is_some_and(|advice| advice.contains("pages")), "{refused}");
+        // Small ones are not for nothing.
+        assert!(rows(&[0; 20_000]).is_err());
     }
 
     #[test]

@@ -34,7 +34,7 @@ enum State {
     Open,
     /// The server, or the way to it, said the last word.
     Ended,
-    /// An answer did not come in time.
+    /// An answer did not come in time, or is not waited for.
     Unanswered,
 }
 
@@ -207,7 +207,14 @@ impl Client {
         self.state != State::Open || self.asks.as_ref().is_none_or(tokio_postgres::Client::is_closed)
     }
 
-    /// What ends the statement whose answer did not come in time, said over another connection.
+    /// Nobody waits for the rest of an answer.
+    pub(super) fn abandon(&mut self) {
+        if self.state == State::Open {
+            self.state = State::Unanswered;
+        }
+    }
+
+    /// What ends the statement whose answer nobody waits for any more, said over another connection.
     pub(super) fn unanswered(&self) -> Option<CancelToken> {
         let asks = self.asks.as_ref().filter(|_| self.state == State::Unanswered);
         asks.map(tokio_postgres::Client::cancel_token)

@@ -1,10 +1,15 @@
 //! One connection, and the statements that are prepared on it.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_core::Stream;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client as Asks, Error as DriverError, Row, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::{
+    Client as Asks, Error as DriverError, Row, RowStream, SimpleQueryMessage, SimpleQueryRow,
+};
 use uuid::Uuid;
 
 use super::client::Client;
@@ -93,15 +98,29 @@ impl Connection {
         }
     }
 
-    /// Runs a prepared statement; answers its rows.
-    pub(super) fn query(&mut self, prepared: &Prepared, params: &Params<'_>) -> Result<Vec<Row>, Failure> {
+    /// Runs a prepared statement, and gives each of its rows to `each` until that refuses one. The inner error is its.
+    pub(super) fn query<E>(
+        &mut self,
+        prepared: &Prepared,
+        params: &Params<'_>,
+        each: impl FnMut(&Row) -> Result<(), E>,
+    ) -> Result<Result<(), E>, Failure> {
         match prepared {
-            Prepared::Named(statement) => self.ask(|asks| asks.query(statement, params)),
+            Prepared::Named(statement) => {
+                self.ask(|asks| walk(asks.query_raw(statement, params.iter().copied()), each))
+            }
             Prepared::Typed(typed) => {
                 let params = with_types(params, typed);
-                self.ask(|asks| asks.query_typed(&typed.text, &params))
+                self.ask(|asks| walk(asks.query_typed_raw(&typed.text, params), each))
             }
         }
+    }
+
+    /// The rest of an answer is not waited for: it would have to be taken in, however long it is. The connection is lost, and
+    /// the server told to stop.
+    pub(super) fn abandon(&mut self) {
+        self.client.abandon();
+        self.lost = true;
     }
 
     /// Statements without parameters and rows, in one round trip.
@@ -179,6 +198,19 @@ impl Drop for Connection {
             self.host.cancel(statement);
         }
     }
+}
+
+async fn walk<E>(
+    rows: impl Future<Output = Result<RowStream, DriverError>>,
+    mut each: impl FnMut(&Row) -> Result<(), E>,
+) -> Result<Result<(), E>, DriverError> {
+    let mut rows = pin!(rows.await?);
+    while let Some(row) = poll_fn(|context| rows.as_mut().poll_next(context)).await {
+        if let Err(refused) = each(&row?) {
+            return Ok(Err(refused));
+        }
+    }
+    Ok(Ok(()))
 }
 
 fn with_types<'p>(params: &Params<'p>, typed: &Typed) -> Vec<(&'p (dyn ToSql + Sync), Type)> {

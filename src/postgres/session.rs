@@ -1,17 +1,16 @@
 //! `Session` over a transaction on a server.
 
 use std::cell::RefCell;
-use std::sync::Arc;
 
-use tokio_postgres::Row as Found;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Column, Row as Found};
 
 use super::connection::{Connection, Params};
 use super::failure::Failure;
 use super::statements::Prepared;
 use super::value::{Cell, Param, check};
 use crate::error::{Error, ErrorKind, Result};
-use crate::sql::{self, Row, Value};
+use crate::sql::{self, Row, Rows, Value};
 
 /// What a job and a read see of a server.
 pub(crate) struct Session<'a> {
@@ -69,18 +68,42 @@ impl sql::Session for Session<'_> {
     }
 
     fn query(&self, text: &str, params: &[Value]) -> Result<Vec<Row>> {
-        let rows = self.run(text, params, |on, prepared, bound| on.query(prepared, bound))?;
-        let Some(first) = rows.first() else { return Ok(Vec::new()) };
-        let columns: Arc<[String]> = first.columns().iter().map(|column| column.name().to_owned()).collect();
-        let values = |row: &Found| {
-            (0..columns.len())
-                .map(|index| {
-                    row.try_get::<_, Cell>(index).map(|cell| cell.0).map_err(|_| unknown(&columns[index]))
-                })
-                .collect::<Result<Vec<_>>>()
-        };
-        rows.iter().map(|row| Ok(Row::new(columns.clone(), values(row)?))).collect()
+        self.run(text, params, |on, prepared, bound| {
+            let mut rows = None;
+            let walked = on.query(prepared, bound, |found| {
+                let rows = rows.get_or_insert_with(|| Rows::of(names(found)));
+                let values = values(found).map_err(Refused::Unreadable)?;
+                rows.push(values).map_err(Refused::TooMany)
+            })?;
+            match walked {
+                Ok(()) => Ok(Ok(rows.map_or_else(Vec::new, Rows::into_vec))),
+                Err(Refused::Unreadable(error)) => Ok(Err(error)),
+                Err(Refused::TooMany(error)) => {
+                    on.abandon();
+                    Err(Failure::told(error))
+                }
+            }
+        })?
     }
+}
+
+/// Why a row is not taken.
+enum Refused {
+    /// None of this statement can be; what goes on on the connection is not touched by it.
+    Unreadable(Error),
+    /// It is one too many.
+    TooMany(Error),
+}
+
+fn names(row: &Found) -> impl Iterator<Item = String> {
+    row.columns().iter().map(|column| column.name().to_owned())
+}
+
+fn values(row: &Found) -> Result<Vec<Value>> {
+    let value = |(index, column): (usize, &Column)| {
+        row.try_get::<_, Cell>(index).map(|cell| cell.0).map_err(|_| unknown(column.name()))
+    };
+    row.columns().iter().enumerate().map(value).collect()
 }
 
 fn unknown(column: &str) -> Error {
