@@ -6,16 +6,14 @@ mod engines;
 mod processes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use engines::certificates;
 use engines::pair::Pair;
 use engines::server::{self, configure, configure_with, new_database, shared};
+use engines::wire::{Ending, Wire};
 use processes::Child;
 use rowhouse::sql::Session;
 use rowhouse::stores::goals::{Accounting, NewGoal};
@@ -444,93 +442,29 @@ fn what_a_job_reads_is_still_so_when_it_writes() {
     assert_eq!(won.load(Ordering::Relaxed), CHILDREN);
 }
 
-/// Stands between a client and the server, and can take an acknowledgement away: what the client sent was done, and the
-/// connection is gone.
-struct Wire {
-    _folder: tempfile::TempDir,
-    address: PathBuf,
-    cut_next_commit: Arc<AtomicBool>,
-}
-
-impl Wire {
-    fn to(server: &str) -> Self {
-        let folder = folder();
-        let listener = UnixListener::bind(folder.path().join(".s.PGSQL.5432")).expect("a socket");
-        let cut_next_commit = Arc::new(AtomicBool::new(false));
-        let (to, cut) = (PathBuf::from(server).join(".s.PGSQL.5432"), cut_next_commit.clone());
-        std::thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                let server = UnixStream::connect(&to).expect("the server");
-                let (from_client, to_client) = (client.try_clone().expect("one more"), client);
-                let (from_server, to_server) = (server.try_clone().expect("one more"), server);
-                let swallow = Arc::new(AtomicBool::new(false));
-                let (cut, swallows) = (cut.clone(), swallow.clone());
-                std::thread::spawn(move || forth(from_client, to_server, &cut, &swallow));
-                std::thread::spawn(move || back(from_server, to_client, &swallows));
-            }
-        });
-        Self { address: folder.path().to_owned(), _folder: folder, cut_next_commit }
-    }
-
-    fn cut_next_commit(&self) {
-        self.cut_next_commit.store(true, Ordering::SeqCst);
-    }
-}
-
-/// What the client says. A simple query with a COMMIT in it is what is looked for.
-fn forth(mut client: UnixStream, mut server: UnixStream, cut: &AtomicBool, swallow: &AtomicBool) {
-    let mut buffer = vec![0; 65536];
-    while let Ok(read @ 1..) = client.read(&mut buffer) {
-        let commits = buffer[..read].windows(6).any(|bytes| bytes == b"COMMIT");
-        if commits && cut.swap(false, Ordering::SeqCst) {
-            swallow.store(true, Ordering::SeqCst);
-        }
-        if server.write_all(&buffer[..read]).is_err() {
-            return;
-        }
-    }
-}
-
-fn back(mut server: UnixStream, mut client: UnixStream, swallow: &AtomicBool) {
-    let mut buffer = vec![0; 65536];
-    while let Ok(read @ 1..) = server.read(&mut buffer) {
-        // The server has answered, so it has committed.
-        if swallow.load(Ordering::SeqCst) || client.write_all(&buffer[..read]).is_err() {
-            break;
-        }
-    }
-    let _ = client.shutdown(std::net::Shutdown::Both);
-    let _ = server.shutdown(std::net::Shutdown::Both);
-}
-
 /// A write whose acknowledgement was lost is found on the server, and not done again.
 ///
 /// Control: a client that does again what failed without an answer counts twice.
 #[test]
 fn a_write_whose_acknowledgement_was_lost_counts_once() {
     let database = shared().new_database();
-    let direct = url_in(&database);
-    let folder = direct.split(' ').next().and_then(|host| host.strip_prefix("host=")).expect("a folder");
-    let wire = Wire::to(folder);
-    let home = home_on(&format!("host={} user=app dbname={database}", wire.address.display()));
+    let wire = Wire::to(shared());
+    let home = home_on(&wire.url(&database));
     let runtime = open(home.path()).expect("a runtime");
     let goals = runtime.goals();
     goals.replace(THREAD, &NewGoal::new("Ship it")).expect("a goal");
     for round in 1..=5 {
-        wire.cut_next_commit();
+        wire.next_commit(Ending::Cut);
         goals.account(THREAD, 0, 7, Accounting::ActiveOnly, None).expect("counted");
-        assert!(!wire.cut_next_commit.load(Ordering::SeqCst), "an acknowledgement was taken away");
+        assert!(wire.is_done(), "an acknowledgement was taken away");
         assert_eq!(goals.get(THREAD).expect("read").expect("a goal").tokens_used, 7 * round);
     }
     let counted = &runtime.stats()["goals"];
     assert_eq!((counted.outcomes_settled, counted.jobs), (5, 6), "and told in the figures");
 
     let add = "BEGIN; UPDATE rowhouse_goals.goal SET tokens_used = tokens_used + 7; COMMIT";
-    let plain = || {
-        let url = format!("host={} user=app dbname={database}", wire.address.display());
-        postgres::Client::connect(&url, postgres::NoTls).expect("a connection")
-    };
-    wire.cut_next_commit();
+    let plain = || postgres::Client::connect(&wire.url(&database), postgres::NoTls).expect("a connection");
+    wire.next_commit(Ending::Cut);
     if plain().batch_execute(add).is_err() {
         plain().batch_execute(add).expect("again");
     }
@@ -635,32 +569,13 @@ fn writers_follow_a_fail_over() {
     assert!(matches!(alone.health(), Health::Degraded { .. }), "{:?}", alone.health());
 }
 
-fn openssl(folder: &Path, arguments: &str) {
-    let done =
-        Command::new("openssl").current_dir(folder).args(arguments.split(' ')).output().expect("openssl");
-    assert!(done.status.success(), "{arguments}: {}", String::from_utf8_lossy(&done.stderr));
-}
-
 /// What goes to a server by TCP with `sslmode=require` is encrypted, and only to one whose certificate is trusted.
 #[test]
 fn a_server_is_trusted_by_its_certificate() {
     let port =
         std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
     let server = server::Server::start_with(|folder| {
-        for name in ["right", "wrong"] {
-            openssl(
-                folder,
-                &format!(
-                    "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name} -keyout {name}.key -out {name}.pem"
-                ),
-            );
-        }
-        openssl(folder, "req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout server.key -out server.csr");
-        std::fs::write(folder.join("names"), "subjectAltName=DNS:localhost").expect("a file");
-        openssl(
-            folder,
-            "x509 -req -in server.csr -CA right.pem -CAkey right.key -CAcreateserial -days 2 -extfile names -out server.pem",
-        );
+        certificates::make(folder);
         let at = folder.display();
         format!(
             "-c ssl=on -c ssl_cert_file={at}/server.pem -c ssl_key_file={at}/server.key \

@@ -15,7 +15,7 @@ use tokio_postgres::binary_copy::{BinaryCopyInWriter, BinaryCopyOutRow, BinaryCo
 use tokio_postgres::types::{ToSql, Type};
 
 use super::connection::Connection;
-use super::failure::{Class, Failure};
+use super::failure::Failure;
 use super::migrate;
 use super::pool::Lent;
 use super::server::Server;
@@ -172,7 +172,7 @@ impl<'s> Bulk<'s> {
         self.connection.lend(Instant::now() + LONGEST_SILENCE);
         match self.connection.commit("COMMIT") {
             Ok(()) => Committed::Yes,
-            Err(failure) if failure.class == Class::Lost => Committed::Unknown,
+            Err(failure) if failure.leaves_open() => Committed::Unknown,
             Err(failure) => Committed::No(failure.error.at_path(self.name.as_ref())),
         }
     }

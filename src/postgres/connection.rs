@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use futures_core::Stream;
 use tokio_postgres::types::{ToSql, Type};
@@ -30,8 +30,18 @@ pub(super) struct Connection {
     statements: Statements,
     /// A COMMIT was sent, and its answer is not there.
     commits: bool,
-    lost: bool,
+    lost: Option<Loss>,
     given_back: Instant,
+}
+
+/// Why a connection is not used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// It ended, or nobody waits for its answer: others may be as they were.
+    Own,
+    /// What is wrong with it is wrong with all that were made before: the server takes no writes any more, or says nothing, or
+    /// has another schema.
+    Shared,
 }
 
 impl Connection {
@@ -43,7 +53,7 @@ impl Connection {
             pooled: said.map_or(pooled, |pooler| pooler == Pooler::Transaction),
             statements: Statements::default(),
             commits: false,
-            lost: false,
+            lost: None,
             given_back: Instant::now(),
         }
     }
@@ -120,7 +130,7 @@ impl Connection {
     /// the server told to stop.
     pub(super) fn abandon(&mut self) {
         self.client.abandon();
-        self.lost = true;
+        self.give_up();
     }
 
     /// Statements without parameters and rows, in one round trip.
@@ -143,8 +153,11 @@ impl Connection {
     pub(super) fn commit(&mut self, text: &str) -> Result<(), Failure> {
         self.commits = true;
         let done = self.batch(text);
-        // What was refused is over.
-        self.commits = done.as_ref().is_err_and(|failure| failure.class == Class::Lost);
+        // What was refused is over. What may be there is asked for elsewhere, and this one said its last.
+        self.commits = done.as_ref().is_err_and(Failure::leaves_open);
+        if self.commits {
+            self.give_up();
+        }
         done
     }
 
@@ -155,22 +168,37 @@ impl Connection {
         F: Future<Output = Result<T, DriverError>>,
     {
         let Self { client, lost, .. } = self;
-        client.run(ask).inspect_err(|failure| *lost |= matches!(failure.class, Class::Lost | Class::Stale))
+        let done = client.run(ask).map_err(Failure::on_connection);
+        done.inspect_err(|failure| match failure.class {
+            Class::Lost => *lost = lost.or(Some(Loss::Own)),
+            Class::Stale => *lost = Some(Loss::Shared),
+            Class::Final | Class::Again => {}
+        })
     }
 
     /// What notifications carry that come until the time for which it was lent; nothing when none came.
     pub(super) fn hear(&mut self) -> Result<Vec<String>, Failure> {
         let Self { client, lost, .. } = self;
-        client.hear().inspect_err(|_| *lost = true)
+        client.hear().inspect_err(|_| *lost = Some(Loss::Own))
     }
 
-    /// It is not used again: it is lost, or answers from the wrong place.
+    /// It is not used again.
     pub(super) fn give_up(&mut self) {
-        self.lost = true;
+        self.lost = self.lost.or(Some(Loss::Own));
+    }
+
+    /// Nor are the others that were made before: they lead to where no writes are taken.
+    pub(super) fn leave_server(&mut self) {
+        self.lost = Some(Loss::Shared);
+    }
+
+    /// Whether it is not used again, and what that says of others.
+    pub(super) fn loss(&self) -> Option<Loss> {
+        self.lost.or_else(|| self.client.is_closed().then_some(Loss::Own))
     }
 
     pub(super) fn is_lost(&self) -> bool {
-        self.lost || self.client.is_closed()
+        self.loss().is_some()
     }
 
     /// What is done on it ends at that time.
@@ -182,11 +210,17 @@ impl Connection {
         self.given_back = Instant::now();
     }
 
-    /// Whether the server still answers on it. One that rested for less than `unasked` is believed.
-    pub(super) fn is_good(&mut self, unasked: Duration, until: Instant) -> bool {
-        if self.given_back.elapsed() >= unasked {
-            self.lend(until);
-            let _ = self.ask(Asks::check_connection);
+    /// When it was last given back.
+    pub(super) fn given_back(&self) -> Instant {
+        self.given_back
+    }
+
+    /// Whether the server still answers on it, by `until`. A server that says nothing says nothing on the others either.
+    pub(super) fn is_good(&mut self, until: Instant) -> bool {
+        self.lend(until);
+        let asked = self.ask(Asks::check_connection);
+        if asked.is_err_and(|failure| failure.error.kind() == ErrorKind::Timeout) {
+            self.lost = Some(Loss::Shared);
         }
         !self.is_lost()
     }

@@ -258,9 +258,10 @@ impl Shared {
             (Ok(Ok(answer)), None) => answer,
         };
         if let Err(failure) = end.0.commit(&operation.commit(&self.domain)) {
-            return Err(match failure.class {
-                Class::Lost => Failed::Unanswered(answer, failure),
-                _ => self.sorted(end.0, failure),
+            return Err(if failure.leaves_open() {
+                Failed::Unanswered(answer, failure)
+            } else {
+                self.sorted(end.0, failure)
             });
         }
         std::mem::forget(end);
@@ -287,7 +288,7 @@ impl Shared {
     fn leave_wrong_server(&self, connection: &mut Connection, failure: &Failure) -> bool {
         let leaves = failure.error.kind() == ErrorKind::ReadOnly && self.server.address().has_others();
         if leaves {
-            connection.give_up();
+            connection.leave_server();
         }
         leaves
     }

@@ -10,12 +10,17 @@
 //! | 26000, 42P05 | a pooler that was not recognised | `Unsupported`, with the setting that helps |
 //! | 0A000 of a prepared statement | its table has other columns since | again, on a new connection |
 //! | 57014 | the deadline | `Timeout` |
+//! | any whose severity is FATAL or PANIC, on a connection that was made | the connection is lost | another connection, then again |
 //! | no answer until the deadline | the server or the way to it stands still | the connection is lost; `Timeout` |
 //! | others | the caller's, or the server's | told |
 //!
+//! In answer to a COMMIT only an ERROR whose code is known here says that nothing was committed: what ends the connection may
+//! come behind the commit, and a pooler that lost its server says so in words of its own. [`Failure::leaves_open`] tells them
+//! apart; to ask once more costs a round trip, to be wrong a write.
+//!
 //! The server's own texts may quote values, so none of them is passed on: the code, and what is named of the schema.
 
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, Severity};
 
 use crate::error::{Error, ErrorKind};
 
@@ -37,11 +42,28 @@ pub(super) enum Class {
 pub(super) struct Failure {
     pub(super) class: Class,
     pub(super) error: Error,
+    pub(super) of_commit: OfCommit,
+}
+
+/// What an answer to a COMMIT says of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OfCommit {
+    /// It was not done.
+    Refused,
+    /// Nothing.
+    Unclear,
+    /// Nothing, and the connection ends with it.
+    Ended,
 }
 
 impl Failure {
     pub(super) fn told(error: Error) -> Self {
-        Self { class: Class::Final, error }
+        Self { class: Class::Final, error, of_commit: OfCommit::Refused }
+    }
+
+    /// Whether what was being committed may be there or not.
+    pub(super) fn leaves_open(&self) -> bool {
+        self.of_commit != OfCommit::Refused
     }
 
     /// The connection said nothing more.
@@ -70,7 +92,7 @@ impl Failure {
     /// A server that only answers reads, where one is wanted that takes writes.
     pub(super) fn read_only() -> Self {
         let error = Error::new(ErrorKind::ReadOnly, "this server takes no writes");
-        Self { class: Class::Lost, error: error.advise(OTHER_SERVER) }
+        Self { class: Class::Lost, error: error.advise(OTHER_SERVER), of_commit: OfCommit::Ended }
     }
 
     /// One that takes writes where one is wanted that does not, or the other way round.
@@ -83,7 +105,7 @@ impl Failure {
 
     fn of_way(error: Error) -> Self {
         let advice = "look whether the server runs, and whether its address is right";
-        Self { class: Class::Lost, error: error.advise(advice) }
+        Self { class: Class::Lost, error: error.advise(advice), of_commit: OfCommit::Ended }
     }
 
     /// The same when it came from the beginning of a transaction that may write: a standby says that it cannot do that.
@@ -92,6 +114,12 @@ impl Failure {
             ErrorKind::Unsupported => Self { class: self.class, ..Self::read_only() },
             _ => self,
         }
+    }
+
+    /// The same when it came on a connection that was made: whatever ends it, the connection is lost. Before, when it is
+    /// made, the code says why there is none.
+    pub(super) fn on_connection(self) -> Self {
+        if self.of_commit == OfCommit::Ended { Self { class: Class::Lost, ..self } } else { self }
     }
 }
 
@@ -117,10 +145,11 @@ fn of_driver(error: &tokio_postgres::Error) -> Failure {
 
 fn of_server(error: &DbError) -> Failure {
     let code = error.code().code();
+    let of_commit = of_commit(error);
     let (class, kind, what) = match error.routine() {
         // The only place in the server that says so of a statement that it has prepared, in every language.
         Some("RevalidateCachedQuery") => (Class::Stale, ErrorKind::Busy, "the schema has changed"),
-        _ => meaning(code),
+        _ => meaning(code).unwrap_or((Class::Final, ErrorKind::Io, "the server failed")),
     };
     let mut message = format!("{what} (SQLSTATE {code}");
     for named in [error.table(), error.column(), error.constraint()].into_iter().flatten() {
@@ -138,12 +167,26 @@ fn of_server(error: &DbError) -> Failure {
         "42501" => made.advise("give the user of the URL the right to create and use its schemas"),
         _ => made,
     };
-    Failure { class, error }
+    Failure { class, error, of_commit }
 }
 
-fn meaning(code: &str) -> (Class, ErrorKind, &'static str) {
+fn of_commit(error: &DbError) -> OfCommit {
+    // The word that is the same in every language is one that poolers leave out.
+    let is_error = match error.parsed_severity() {
+        Some(severity) => severity == Severity::Error,
+        None => error.severity() == "ERROR",
+    };
+    match meaning(error.code().code()) {
+        _ if !is_error => OfCommit::Ended,
+        None | Some((Class::Lost, ..)) => OfCommit::Unclear,
+        Some(_) => OfCommit::Refused,
+    }
+}
+
+/// `None` for a code that nothing is known of.
+fn meaning(code: &str) -> Option<(Class, ErrorKind, &'static str)> {
     use Class::{Again, Final, Lost};
-    match code {
+    Some(match code {
         "40001" | "40P01" => (Again, ErrorKind::Busy, "others go on writing what this needs"),
         "55P03" => (Final, ErrorKind::Busy, "another connection held a lock for too long"),
         "53300" => (Again, ErrorKind::Busy, "the server has no connection free"),
@@ -170,8 +213,8 @@ fn meaning(code: &str) -> (Class, ErrorKind, &'static str) {
         _ if ["22", "42", "54"].iter().any(|class| code.starts_with(class)) => {
             (Final, ErrorKind::Invalid, "the server refused a statement or a value")
         }
-        _ => (Final, ErrorKind::Io, "the server failed"),
-    }
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -194,10 +237,10 @@ mod tests {
             ("22P02", Class::Final, ErrorKind::Invalid),
             ("XX001", Class::Final, ErrorKind::Corrupt),
             ("42P01", Class::Final, ErrorKind::NotFound),
-            ("99999", Class::Final, ErrorKind::Io),
         ] {
-            let (found, its, _) = meaning(code);
+            let (found, its, _) = meaning(code).expect(code);
             assert_eq!((found, its), (class, kind), "{code}");
         }
+        assert_eq!(meaning("99999"), None);
     }
 }

@@ -27,7 +27,8 @@
 //! 6. Every wait ends at the caller's deadline, whatever the server does or the network swallows; only whether a write
 //!    was committed is asked for a little longer.
 //!
-//! Tests: `tests/postgres.rs` (configuration, errors, lost connections), `tests/postgres_deadlines.rs` (6), `tests/postgres_pooler.rs` (4),
+//! Tests: `tests/postgres.rs` (configuration, errors, lost connections), `tests/postgres_connections.rs` (2, one loss and the
+//! others, bounds), `tests/postgres_deadlines.rs` (6), `tests/postgres_pooler.rs` (4),
 //! `tests/hosts_on_postgres.rs` (2, while a primary is killed), `tests/stores_on_postgres.rs` (the stores' contract:
 //! directly, behind a pooler, after a fail-over), `tests/changes_on_postgres.rs`.
 

@@ -102,12 +102,13 @@ impl Operation {
             self.id
         );
         let rows = connection.rows(&text).map_err(|mut failure| {
+            // The transaction is still open when a statement failed.
+            connection.give_up();
             // A standby that is about to take over says so.
             if failure.error.kind() == ErrorKind::ReadOnly {
                 failure.class = Class::Again;
+                connection.leave_server();
             }
-            // The transaction is still open when a statement failed.
-            connection.give_up();
             failure
         })?;
         Ok(rows.first().and_then(|row| row.get(0)) == Some("1"))

@@ -1,7 +1,9 @@
 //! Connections of one server, made when they are needed and lent to one caller at a time.
 //!
 //! Invariants:
-//! - There are never more than `size`, and none that is known to be lost is lent.
+//! - There are never more than `size`, and none that is known to be lost is lent. After one was lost the others are asked
+//!   before they are lent: the process of one may have been ended alone, or the whole server be gone. What its socket says
+//!   without asking tells the one from the other only where the machine still answers.
 //! - Who waits for one, or for a server that does not answer, does so until its own deadline, and learns why; what is
 //!   done on a connection ends at the deadline for which it was lent.
 //! - Places are had in the order in which they were asked for: who gives one back does not have it again before those who
@@ -16,7 +18,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::address::Address;
-use super::connection::Connection;
+use super::connection::{Connection, Loss};
 use super::failure::Failure;
 use super::figures::Figures;
 use super::pooler::Pooler;
@@ -26,8 +28,9 @@ use crate::sqlite::health::Health;
 
 /// A connection that rested for longer is asked before it is lent: firewalls forget, and servers restart.
 const UNASKED: Duration = Duration::from_secs(1);
-/// How long it may take to answer then.
+/// How long it may take to answer then, and which part of the caller's time: the rest is for a new one.
 const LONGEST_ASK: Duration = Duration::from_secs(2);
+const PART_FOR_ASKING: u32 = 4;
 
 pub(super) struct Pool {
     address: Address,
@@ -43,6 +46,8 @@ pub(super) struct Pool {
 struct State {
     /// The last one given back is the next one lent.
     resting: Vec<Connection>,
+    /// When one was last lost: those that were given back before are asked before they are lent.
+    lost_at: Option<Instant>,
     /// Lent, or being connected.
     out: usize,
     /// Those who wait for a place, the first one first; each is woken by its own.
@@ -96,22 +101,48 @@ impl Pool {
 
     /// The same without trying again.
     pub(super) fn take_once(&self, deadline: Instant) -> Result<Lent<'_>, Failure> {
-        loop {
-            let resting = self.place(deadline).map_err(Failure::told)?;
-            // From here on the place is given back by dropping this.
-            let mut lent = Lent { pool: self, connection: resting };
-            let is_good = match &mut lent.connection {
-                Some(connection) => connection.is_good(UNASKED, deadline.min(Instant::now() + LONGEST_ASK)),
-                none => {
-                    *none = Some(self.connect(deadline)?);
-                    true
-                }
-            };
-            if is_good {
+        let resting = self.place(deadline).map_err(Failure::told)?;
+        // From here on the place is given back by dropping this.
+        let mut lent = Lent { pool: self, connection: resting };
+        while let Some(connection) = &mut lent.connection {
+            if self.is_good(connection, deadline) {
                 lent.lend(deadline);
                 return Ok(lent);
             }
+            if let Some(loss) = connection.loss() {
+                self.note(loss);
+            }
+            // The place stays: who has waited for it does not wait again.
+            let next = self.state.lock().resting.pop();
+            lent.connection = next;
         }
+        lent.connection = Some(self.connect(deadline)?);
+        lent.lend(deadline);
+        Ok(lent)
+    }
+
+    /// Whether a connection that rested may be lent. One that was just used is believed.
+    fn is_good(&self, connection: &mut Connection, deadline: Instant) -> bool {
+        let (now, given_back) = (Instant::now(), connection.given_back());
+        let is_doubted = self.state.lock().lost_at.is_some_and(|lost_at| given_back <= lost_at);
+        if !is_doubted && now.saturating_duration_since(given_back) < UNASKED {
+            return !connection.is_lost();
+        }
+        let part = deadline.saturating_duration_since(now) / PART_FOR_ASKING;
+        connection.is_good(now + part.min(LONGEST_ASK))
+    }
+
+    /// Notes what the loss of one says of those that rest.
+    fn note(&self, loss: Loss) {
+        let mut state = self.state.lock();
+        state.lost_at = Some(Instant::now());
+        let gone = match loss {
+            Loss::Own => Vec::new(),
+            Loss::Shared => std::mem::take(&mut state.resting),
+        };
+        self.count(&state);
+        drop(state);
+        drop(gone);
     }
 
     /// A place, with a connection that rests there if there is one.
@@ -156,15 +187,6 @@ impl Pool {
     /// One that nobody else gets, and that does not count.
     pub(super) fn connect_apart(&self, deadline: Instant) -> Result<Connection, Failure> {
         self.address.connect(deadline).map(|reached| Connection::new(reached, self.pooler))
-    }
-
-    /// Lets go of the connections that rest.
-    pub(super) fn forget(&self) {
-        let mut state = self.state.lock();
-        let resting = std::mem::take(&mut state.resting);
-        self.count(&state);
-        drop(state);
-        drop(resting);
     }
 
     /// In a fork: the connections are the parent's, and to close one is to say so to the server.
@@ -234,10 +256,9 @@ impl DerefMut for Lent<'_> {
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
         let mut connection = self.connection.take();
-        if connection.as_ref().is_some_and(Connection::is_lost) {
+        if let Some(loss) = connection.as_ref().and_then(Connection::loss) {
             connection = None;
-            // What broke this one broke the others, or will be found when they are asked.
-            self.pool.forget();
+            self.pool.note(loss);
         }
         if let Some(connection) = &mut connection {
             connection.rested();

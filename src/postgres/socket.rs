@@ -147,15 +147,25 @@ fn unix(path: PathBuf, until: Instant) -> io::Result<UnixStream> {
 /// # Errors
 /// `TimedOut` of the system's kinds at `until`; of the system, also when the name has no address.
 pub(super) fn look_up(name: &str, until: Instant) -> io::Result<Vec<IpAddr>> {
+    look_up_by(name, until, |name| {
+        let addresses = std::net::ToSocketAddrs::to_socket_addrs(&(name, 0))?;
+        Ok(addresses.map(|one| one.ip()).collect())
+    })
+}
+
+fn look_up_by(
+    name: &str,
+    until: Instant,
+    ask: impl FnOnce(&str) -> io::Result<Vec<IpAddr>> + Send + 'static,
+) -> io::Result<Vec<IpAddr>> {
     if let Ok(ip) = name.parse() {
         return Ok(vec![ip]);
     }
     let (sender, found) = mpsc::sync_channel(1);
     let asked = name.to_owned();
     std::thread::Builder::new().name("rowhouse-names".to_owned()).spawn(move || {
-        let addresses = std::net::ToSocketAddrs::to_socket_addrs(&(asked.as_str(), 0));
         // Nobody waits any more when this fails.
-        let _ = sender.send(addresses.map(|all| all.map(|one| one.ip()).collect::<Vec<_>>()));
+        let _ = sender.send(ask(&asked));
     })?;
     match found.recv_timeout(until.saturating_duration_since(Instant::now())) {
         Ok(Ok(addresses)) if addresses.is_empty() => Err(io::ErrorKind::NotFound.into()),
@@ -226,5 +236,32 @@ impl AsyncWrite for Socket {
             Stream::Tcp(stream) => stream.shutdown(std::net::Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(std::net::Shutdown::Write),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_whose_look_up_hangs_is_waited_for_until_then_and_no_longer() {
+        let (answers, answer) = mpsc::channel::<()>();
+        let before = Instant::now();
+        let hangs = move |_: &str| {
+            let _ = answer.recv();
+            Ok(vec![IpAddr::from([127, 0, 0, 1])])
+        };
+        let found = look_up_by("db.example", before + Duration::from_millis(50), hangs);
+        assert_eq!(found.expect_err("no answer").kind(), io::ErrorKind::TimedOut);
+        // It still hangs: who asked did not wait for its end.
+        assert!(before.elapsed() < Duration::from_secs(30) && answers.send(()).is_ok());
+
+        let later = Instant::now() + Duration::from_secs(30);
+        let found = look_up_by("db.example", later, |_| Ok(vec![IpAddr::from([127, 0, 0, 1])]));
+        assert_eq!(found.expect("in time"), [IpAddr::from([127, 0, 0, 1])]);
+        let none = look_up_by("db.example", later, |_| Ok(Vec::new())).expect_err("no address");
+        assert_eq!(none.kind(), io::ErrorKind::NotFound);
+        // A number needs no look-up.
+        look_up_by("10.0.0.9", Instant::now(), |_| Err(io::ErrorKind::Other.into())).expect("an address");
     }
 }

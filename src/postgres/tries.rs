@@ -47,7 +47,7 @@ impl Tries {
         Ok(())
     }
 
-    fn told(&mut self, Failure { class, error }: Failure) -> Error {
+    fn told(&mut self, Failure { class, error, .. }: Failure) -> Error {
         match (class, error.kind()) {
             // That the last try had no time left says less than why those before it failed.
             (_, ErrorKind::Timeout) => self.why.take().unwrap_or(error).retry_in(LONGEST_WAIT),
@@ -70,7 +70,7 @@ mod tests {
     fn again(tries: &mut Tries, class: Class) -> Option<Duration> {
         let error = Error::new(ErrorKind::Busy, "others go on writing what this needs");
         let mut waited = Duration::ZERO;
-        tries.again(Failure { class, error }, |time| waited = time).ok().map(|()| waited)
+        tries.again(Failure { class, ..Failure::told(error) }, |time| waited = time).ok().map(|()| waited)
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use postgres::{Client, NoTls};
 
+use super::certificates;
 use super::server::{self, Server};
 
 /// Connections to the server that the clients of one database share.
@@ -16,20 +17,40 @@ const SERVED_BY: usize = 3;
 
 pub struct Bouncer {
     folder: PathBuf,
+    pub port: u16,
     /// Stops it when its input ends, which is when this process does.
     _keeper: Child,
 }
 
 impl Bouncer {
-    /// In front of this server.
+    /// In front of this server, on a socket.
     pub fn before(server: &Server) -> Self {
+        Self::start(server, 5432, |_| String::new())
+    }
+
+    /// In front of this server, on a port of this machine, too, where only TLS is spoken, with the certificates that
+    /// [`certificates::make`] leaves in its folder.
+    pub fn with_tls(server: &Server) -> Self {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+        Self::start(server, free.expect("a port").port(), |folder| {
+            certificates::make(folder);
+            let at = folder.display();
+            format!(
+                "listen_addr = 127.0.0.1\nclient_tls_sslmode = require\nclient_tls_key_file = {at}/server.key\n\
+                 client_tls_cert_file = {at}/server.pem\n"
+            )
+        })
+    }
+
+    fn start(server: &Server, port: u16, settings: impl FnOnce(&Path) -> String) -> Self {
         let program = program();
         let folder = server::new_folder();
+        let more = settings(&folder);
         let at = folder.display();
         let settings = format!(
-            "[databases]\n* = host={} user=app\n[pgbouncer]\nlisten_addr =\nlisten_port = 5432\n\
+            "[databases]\n* = host={} user=app\n[pgbouncer]\nlisten_addr =\nlisten_port = {port}\n\
              unix_socket_dir = {at}\nauth_type = any\npool_mode = transaction\ndefault_pool_size = {SERVED_BY}\n\
-             max_client_conn = 1000\nserver_idle_timeout = 2\npidfile = {at}/pid\nlogfile = {at}/log\n",
+             max_client_conn = 1000\nserver_idle_timeout = 2\npidfile = {at}/pid\nlogfile = {at}/log\n{more}",
             server.folder().display()
         );
         std::fs::write(folder.join("settings"), settings).expect("written");
@@ -45,7 +66,7 @@ impl Bouncer {
             .spawn()
             .expect("a shell");
         server::run(server::command(&program).args(["-d", "-q"]).arg(folder.join("settings")));
-        let bouncer = Self { folder, _keeper: keeper };
+        let bouncer = Self { folder, port, _keeper: keeper };
         let until = Instant::now() + Duration::from_secs(30);
         while Client::connect(&bouncer.url("postgres"), NoTls).is_err() {
             assert!(Instant::now() < until, "PgBouncer does not begin");
@@ -61,7 +82,7 @@ impl Bouncer {
 
     /// The URL of a database behind it.
     pub fn url(&self, database: &str) -> String {
-        format!("host={} user=app dbname={database}", self.folder.display())
+        format!("host={} port={} user=app dbname={database}", self.folder.display(), self.port)
     }
 }
 

@@ -5,11 +5,15 @@
 #[cfg(feature = "postgres")]
 pub mod bouncer;
 #[cfg(feature = "postgres")]
+pub mod certificates;
+#[cfg(feature = "postgres")]
 pub mod pair;
 #[cfg(feature = "postgres")]
 pub mod reach;
 #[cfg(feature = "postgres")]
 pub mod server;
+#[cfg(feature = "postgres")]
+pub mod wire;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

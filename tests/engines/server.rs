@@ -38,6 +38,11 @@ fn programs() -> PathBuf {
         )
 }
 
+/// The machine does not crash in a test; only the doctor's look at how a server is set up.
+fn fsync() -> &'static str {
+    if env!("CARGO_CRATE_NAME").contains("doctor") { "on" } else { "off" }
+}
+
 fn is_root() -> bool {
     // SAFETY: geteuid(2) takes nothing and cannot fail.
     unsafe { libc::geteuid() == 0 }
@@ -133,9 +138,10 @@ impl Server {
             .expect("a shell");
         let server = Self { folder, _keeper: keeper };
         let options = format!(
-            "-c unix_socket_directories={} -c fsync=off -c shared_buffers=32MB -c max_connections=300 \
+            "-c unix_socket_directories={} -c fsync={} -c shared_buffers=32MB -c max_connections=300 \
              -c listen_addresses='' {settings}",
-            server.folder.display()
+            server.folder.display(),
+            fsync()
         );
         let log = server.folder.join("log");
         server.control(&[
@@ -146,6 +152,11 @@ impl Server {
             OsStr::new("start"),
         ]);
         server
+    }
+
+    /// A program of the server's release that asks it, as who runs the test.
+    pub fn psql() -> Command {
+        Command::new(programs().join("psql"))
     }
 
     fn control(&self, arguments: &[&OsStr]) {

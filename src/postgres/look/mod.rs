@@ -111,7 +111,7 @@ pub(super) fn reach(address: &Address, until: Instant) -> (Vec<Host>, Option<Ask
 fn connect(address: &Address, at: usize, until: Instant) -> (Answer, Option<Asker>) {
     let mut asker = match address.connect_at(at, until) {
         Ok(reached) => Asker { pooled: reached.pooled, connection: Connection::new(reached, None) },
-        Err(Failure { class: Class::Again, error }) => return (Answer::Full(error), None),
+        Err(Failure { class: Class::Again, error, .. }) => return (Answer::Full(error), None),
         Err(Failure { error, .. }) => return (refused(error), None),
     };
     match asker.ask(until, "SELECT pg_is_in_recovery()::int AS follows") {
