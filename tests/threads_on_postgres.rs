@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use engines::server::{configure, shared};
+use engines::wire::{Ending, Wire};
 use postgres::Client;
 use processes::{Child, listen, say, text};
 use rowhouse::rollout::{Item, NewRollout};
@@ -18,7 +19,7 @@ use rowhouse::thread_store::{
     DeleteOptions, ForkPoint, ItemsView, LiveThread, LocalThreadStore, ServerThreadStore, ThreadStore,
     TurnQuery,
 };
-use rowhouse::{Domain, Error, ErrorKind, Home, Runtime, ThreadQuery};
+use rowhouse::{Domain, Error, ErrorKind, Home, Limits, Runtime, ThreadQuery};
 use serde_json::json;
 
 /// As short as a lease may be: for who waits for its end.
@@ -298,6 +299,52 @@ fn a_process_that_died_here_holds_nobody_up() {
     let (mut first, thread) = session(one.path(), SHORT);
     first.kill();
     here.resume(&thread).expect("at once");
+}
+
+/// A right to write whose taking was done and never answered, since the server went away, is of use to nobody, and its writer lives
+/// on for other threads: it is given back as soon as the server can be told. Its own store may take it again at once.
+///
+/// Control: until then another store is refused.
+#[test]
+fn a_right_that_nobody_was_told_of_goes_back() {
+    let (database, [home, elsewhere]) = homes();
+    let wire = Wire::to(shared());
+    let there = store(elsewhere.path());
+    let mut threads = (0..2).map(|_| {
+        let thread = there.create(&NewRollout::default()).expect("begun");
+        there.append_items(&thread, &[message("one")]).expect("appended");
+        there.shutdown(&thread).expect("given back");
+        thread
+    });
+    let (one, other) = (threads.next().expect("the first"), threads.next().expect("the second"));
+
+    configure(home.path(), &wire.url(&database));
+    let mut limits = Limits::default();
+    limits.deadline = Duration::from_secs(2);
+    let runtime = Runtime::builder(Home::at(home.path())).domain(Domain::state()).limits(limits).open();
+    // Whatever becomes free does not by the end of a lease.
+    let here = ServerThreadStore::with_lease(&runtime.expect("a runtime"), Duration::from_hours(1));
+    let here = here.expect("a store");
+    let mine = here.create(&NewRollout::default()).expect("begun");
+    here.append_items(&mine, &[message("one")]).expect("appended");
+
+    for thread in [&one, &other] {
+        wire.next_commit(Ending::CutAndDown);
+        let unknown = here.resume(thread).expect_err("no answer");
+        assert_eq!(unknown.kind(), ErrorKind::OutcomeUnknown, "{unknown}");
+        let held = there.resume(thread).expect_err("it was taken");
+        assert_eq!(held.kind(), ErrorKind::Conflict, "{held}");
+        wire.heal();
+        if thread == &one {
+            until("given back", || there.resume(thread));
+            there.append_items(thread, &[message("two")]).expect("appended");
+        } else {
+            until("taken again", || here.resume(thread));
+            here.append_items(thread, &[message("two")]).expect("appended");
+        }
+        assert_eq!(said(&there, thread), ["one", "two"]);
+    }
+    here.append_items(&mine, &[message("two")]).expect("appended");
 }
 
 /// Appends as a program would that looks at numbers only: no token.

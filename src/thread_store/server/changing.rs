@@ -87,7 +87,8 @@ impl Inner {
             let derived = items::facts(tx, &thread, items, facts.updated_at)?;
             items::put_row(tx, &thread, derived.as_ref().unwrap_or(&facts))?;
             Ok(items)
-        })?;
+        });
+        let copied = copied.inspect_err(|error| self.leave_nothing(&thread, &token, error))?;
         self.go_on(&thread, token, copied)?;
         Ok(thread)
     }

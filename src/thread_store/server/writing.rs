@@ -125,10 +125,18 @@ impl Inner {
             Err(error) => {
                 writing.ended = true;
                 self.unregister(thread, &entry);
+                self.leave_nothing(thread, &writing.token, &error);
                 return Err(error);
             }
         }
         Ok(())
+    }
+
+    /// A right that nobody here has may be there all the same when this was the answer to who took it.
+    pub(super) fn leave_nothing(&self, thread: &str, token: &str, answer: &Error) {
+        if answer.kind() == ErrorKind::OutcomeUnknown {
+            self.keeper.give_back(thread, token);
+        }
     }
 
     /// Takes the right to write a thread; answers how many items it has.
@@ -309,7 +317,8 @@ impl Inner {
         if std::mem::replace(&mut writing.ended, true) || writing.begin.is_some() {
             return Ok(());
         }
-        self.engine.write(|tx| writer::give_back(tx, thread, &writing.token))
+        let given = self.engine.write(|tx| writer::give_back(tx, thread, &writing.token));
+        given.inspect_err(|_| self.keeper.give_back(thread, &writing.token))
     }
 
     /// Ends writing a thread that is being deleted.
@@ -337,6 +346,7 @@ impl Drop for Inner {
                 let writing = entry.try_lock()?;
                 (!writing.ended && writing.begin.is_none()).then(|| (thread, writing.token.clone()))
             })
+            .chain(self.keeper.take_unused())
             .collect();
         if !held.is_empty() {
             let soon = self.engine.clone().within(LAST_WORD);
