@@ -113,7 +113,7 @@ fn a_sound_server_has_a_row_for_each_check() {
     is_sound(&report);
     let rows = report.checks.iter().filter(|check| check.category == "server");
     let skipped: Vec<_> = rows.clone().filter(|check| check.status == Status::Skipped).collect();
-    assert!(rows.count() == 15 && skipped.is_empty(), "{skipped:#?}");
+    assert!(rows.count() == 16 && skipped.is_empty(), "{skipped:#?}");
     assert!(row(&report, "server.version").summary.starts_with("PostgreSQL "));
     assert!(row(&report, "server.schema").summary.contains("goals version"));
     assert!(row(&report, "server.permissions").summary.contains("rolled back"));
@@ -386,6 +386,55 @@ fn a_slot_that_nobody_reads_and_an_autovacuum_that_is_off_are_named() {
         assert!(Instant::now() < until, "it is still on");
     }
     names_only(&examine(home.path()), "server.vacuum", Status::Warning, "autovacuum is off");
+}
+
+/// What an acknowledged write would not survive is told, wherever it was set, with what changes it.
+#[test]
+fn settings_that_lose_acknowledged_writes_are_named_with_what_changes_them() {
+    let server = Server::start();
+    let home = home_on(&server.url("app", "postgres"));
+    let mut client = server.client("postgres");
+    is_sound(&examine(home.path()));
+    let remedy = |report: &Report| row(report, "server.durability").remediation.clone().expect("a way out");
+    for (set, reset, says) in [
+        ("ALTER ROLE app", "ALTER ROLE app RESET synchronous_commit", "is off"),
+        ("ALTER DATABASE postgres", "ALTER DATABASE postgres RESET synchronous_commit", "is off"),
+        (
+            "ALTER ROLE app IN DATABASE postgres",
+            "ALTER ROLE app IN DATABASE postgres RESET synchronous_commit",
+            "is off",
+        ),
+    ] {
+        client.batch_execute(&format!("{set} SET synchronous_commit = off")).expect(set);
+        let report = examine(home.path());
+        names_only(&report, "server.durability", Status::Warning, says);
+        assert!(remedy(&report).contains(reset), "{}", remedy(&report));
+        client.batch_execute(reset).expect(reset);
+        is_sound(&examine(home.path()));
+    }
+
+    let mut on_the_server = |setting: &str, value: &str| {
+        client.batch_execute(&format!("ALTER SYSTEM SET {setting} = {value}")).expect("set");
+        client.batch_execute("SELECT pg_reload_conf()").expect("reloaded");
+        let shown = value.trim_matches('\'');
+        let until = Instant::now() + LONG;
+        while client.query_one(&format!("SHOW {setting}"), &[]).expect("one").get::<_, String>(0) != shown {
+            assert!(Instant::now() < until, "{setting} stays");
+        }
+    };
+    on_the_server("full_page_writes", "off");
+    let report = examine(home.path());
+    names_only(&report, "server.durability", Status::Warning, "full_page_writes is off");
+    assert!(remedy(&report).contains("ALTER SYSTEM SET full_page_writes = on"), "{}", remedy(&report));
+    on_the_server("full_page_writes", "on");
+    on_the_server("synchronous_commit", "local");
+    is_sound(&examine(home.path()));
+    on_the_server("synchronous_standby_names", "'*'");
+    names_only(&examine(home.path()), "server.durability", Status::Warning, "is local");
+
+    let careless = Server::start_with(|_| "-c fsync=off".to_owned());
+    let home = home_on(&careless.url("app", "postgres"));
+    names_only(&examine(home.path()), "server.durability", Status::Warning, "fsync is off");
 }
 
 #[test]

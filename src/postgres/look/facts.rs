@@ -29,7 +29,7 @@ pub(crate) struct Facts {
     pub(crate) connections: Result<Row>,
     /// That are open, the oldest first.
     pub(crate) transactions: Result<Vec<Row>>,
-    /// `wanted`: whom commits wait for.
+    /// What a commit waits for: `standbys`, `commits` and where that was `set`, `fsync`, `pages`; for whom: `user`, `database`.
     pub(crate) waits: Result<Row>,
     pub(crate) standbys: Result<Vec<Row>>,
     pub(crate) slots: Result<Vec<Row>>,
@@ -98,8 +98,10 @@ const TRANSACTIONS: &str = "SELECT a.pid AS pid, a.application_name AS program, 
     WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.xact_start IS NOT NULL \
         AND a.backend_type = 'client backend' ORDER BY a.xact_start LIMIT 20";
 
-const WAITS: &str = "SELECT current_setting('synchronous_standby_names') AS wanted, \
-    current_setting('synchronous_commit') AS commits";
+const WAITS: &str = "SELECT current_setting('synchronous_standby_names') AS standbys, \
+    s.setting AS commits, s.source AS set, current_setting('fsync') AS fsync, \
+    current_setting('full_page_writes') AS pages, quote_ident(current_user) AS user, \
+    quote_ident(current_database()) AS database FROM pg_settings AS s WHERE s.name = 'synchronous_commit'";
 
 const STANDBYS: &str = "SELECT application_name AS name, state, sync_state AS kind, \
     pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint AS lag_bytes, \

@@ -29,7 +29,7 @@ fn is_synchronous(row: &Row) -> bool {
 
 fn of_standbys(rows: &[Row], waits: &Row) -> Finding {
     let name = |row: &Row| row.text("name").unwrap_or("a standby").to_owned();
-    let waited_for = waits.text("wanted").is_some_and(|names| !names.is_empty())
+    let waited_for = waits.text("standbys").is_some_and(|names| !names.is_empty())
         && !matches!(waits.text("commits"), Some("off" | "local"));
     let synchronous = rows.iter().filter(|row| is_synchronous(row)).count();
     let told = |finding: Finding| finding.detail("standbys", rows.len()).detail("synchronous", synchronous);

@@ -7,6 +7,7 @@
 //! | [`reach`] | hosts, version, TLS, pooler, clock |
 //! | [`schema`] | schemas, permissions |
 //! | [`load`] | connections, transactions |
+//! | [`durability`] | what an acknowledged write survives |
 //! | [`copies`] | standbys, replication slots |
 //! | [`upkeep`] | dead rows, checksums |
 //! | [`leftover`] | files that a domain left here |
@@ -19,6 +20,8 @@
 mod asked;
 #[cfg(feature = "postgres")]
 mod copies;
+#[cfg(feature = "postgres")]
+mod durability;
 #[cfg(feature = "postgres")]
 mod leftover;
 #[cfg(feature = "postgres")]
@@ -54,6 +57,7 @@ pub(super) const ALL: &[Definition] = &[
     of_server("permissions", "the user may read, write and migrate", schema::permissions),
     of_server("connections", "it has connections free", load::connections),
     of_server("transactions", "no transaction stays open, and who keeps others waiting", load::transactions),
+    of_server("durability", "what was acknowledged survives a crash", durability::durability),
     of_server("replication", "standbys keep up, and no commit waits for one that is gone", copies::standbys),
     of_server("slots", "no replication slot makes it keep its log", copies::slots),
     of_server("vacuum", "deleted rows are cleared away", upkeep::vacuum),
