@@ -3,15 +3,22 @@
 mod common;
 
 use std::ffi::{CStr, c_int, c_void};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::*;
 use rowhouse::rusqlite::ffi;
-use rowhouse::{ErrorKind, Health, Home, Runtime};
+use rowhouse::{Domain, ErrorKind, Health, Home, Migration, Runtime};
 
 /// From now on the user's quota is used up.
 static USED_UP: AtomicBool = AtomicBool::new(false);
+/// But for so many writes more.
+static SPARE: AtomicU32 = AtomicU32::new(0);
+
+fn is_used_up() -> bool {
+    let less = |spare: u32| spare.checked_sub(1);
+    USED_UP.load(Ordering::Relaxed) && SPARE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_err()
+}
 
 /// There is one quota for both tests.
 fn in_turn() -> MutexGuard<'static, ()> {
@@ -26,7 +33,7 @@ fn refused() -> isize {
 }
 
 unsafe extern "C" fn write(file: c_int, bytes: *const c_void, count: usize) -> isize {
-    if USED_UP.load(Ordering::Relaxed) {
+    if is_used_up() {
         return refused();
     }
     // SAFETY: SQLite's own arguments.
@@ -34,7 +41,7 @@ unsafe extern "C" fn write(file: c_int, bytes: *const c_void, count: usize) -> i
 }
 
 unsafe extern "C" fn pwrite(file: c_int, bytes: *const c_void, count: usize, at: i64) -> isize {
-    if USED_UP.load(Ordering::Relaxed) {
+    if is_used_up() {
         return refused();
     }
     // SAFETY: SQLite's own arguments.
@@ -136,4 +143,55 @@ fn a_statement_that_spills_in_a_database_with_a_bound() {
     let error = db.write(rows(20_000)).expect_err("no room");
     assert!(error.message().contains("no room left in the 64 MiB"), "{error}");
     db.write(rows(1)).expect("there is room again");
+}
+
+/// A migration says so too, and not that it is to be corrected, wherever it meets the end of the quota.
+#[test]
+fn a_migration() {
+    const SPILLS: &[Migration] = &[
+        MIGRATIONS[0],
+        Migration {
+            name: "V2__large",
+            sql: "CREATE TABLE large(a);
+                  WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+                  INSERT INTO large SELECT zeroblob(4000) FROM n",
+        },
+    ];
+    const SMALL: &[Migration] =
+        &[MIGRATIONS[0], Migration { name: "V2__small", sql: "CREATE TABLE small(a)" }];
+    replace_the_systems_writes();
+    let _alone = in_turn();
+    let folder = tempfile::tempdir().expect("a folder");
+    // Of one that is written by its commit each write in turn, of one that is written before some.
+    let every: Vec<_> = (0..100).collect();
+    for (number, (migrations, spared)) in
+        [(SMALL, &every[..]), (SPILLS, &[50, 500, 2000])].into_iter().enumerate()
+    {
+        let home = folder.path().join(number.to_string());
+        let open = |migrations| {
+            Runtime::builder(Home::at(&home)).domain(Domain::new("test").migrations(migrations)).open()
+        };
+        let runtime = open(MIGRATIONS).expect("room enough");
+        runtime.database("test").expect("it").write(insert("a")).expect("written");
+        runtime.close(LONG);
+        drop(runtime);
+        let (mut refused, mut in_the_migration) = (0, 0);
+        for spare in spared {
+            SPARE.store(*spare, Ordering::Relaxed);
+            USED_UP.store(true, Ordering::Relaxed);
+            let opened = open(migrations).map(drop);
+            USED_UP.store(false, Ordering::Relaxed);
+            let Err(error) = opened else { break };
+            assert_eq!(error.kind(), ErrorKind::Full, "{spare}: {error}");
+            let advice = error.advice().unwrap_or_default();
+            assert!(advice.contains("free some space") && !advice.contains("correct"), "{spare}: {error}");
+            refused += 1;
+            in_the_migration += usize::from(error.message().contains("V2__"));
+        }
+        println!("{refused} refused, {in_the_migration} of them in the migration");
+        assert!(in_the_migration > 0 && refused < every.len());
+        let runtime = open(migrations).expect("with room it works");
+        assert_eq!(keys(&runtime.database("test").expect("it")), ["a"]);
+        runtime.close(LONG);
+    }
 }

@@ -5,7 +5,7 @@ mod common;
 mod small_disk;
 
 use common::*;
-use rowhouse::{ErrorKind, Home, Runtime};
+use rowhouse::{Domain, ErrorKind, Home, Migration, Runtime};
 use small_disk::SmallDisk;
 
 fn small_disk(test: &str) -> Option<SmallDisk> {
@@ -59,4 +59,45 @@ fn a_write() {
     db.write(insert("after")).expect("with room it goes on by itself");
     assert_eq!(keys(&db), ["after", "before"]);
     runtime.close(LONG);
+}
+
+/// A migration that finds no room says so with the bytes that are free, not that it is to be corrected; nothing of it is
+/// done, and with room it goes through.
+/// Control: the same migration beside room enough.
+#[test]
+fn a_migration() {
+    const LARGE: &[Migration] = &[
+        MIGRATIONS[0],
+        Migration {
+            name: "V2__large",
+            sql: "CREATE TABLE large(a);
+                  WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300)
+                  INSERT INTO large SELECT zeroblob(4000) FROM n;
+                  CREATE INDEX by_a ON large(a)",
+        },
+    ];
+    let Some(disk) = SmallDisk::mount("a_migration", 64 << 20) else { return };
+    assert_eq!(MIGRATIONS.len(), 1, "those of the tests before");
+    for (number, room) in [0, 4096, 16_384, 65_536, 262_144, 1 << 20].into_iter().enumerate() {
+        let home = disk.path().join(number.to_string());
+        let open = |migrations| {
+            Runtime::builder(Home::at(&home)).domain(Domain::new("test").migrations(migrations)).open()
+        };
+        let runtime = open(MIGRATIONS).expect("room enough");
+        runtime.database("test").expect("it").write(insert("a")).expect("written");
+        runtime.close(LONG);
+        drop(runtime);
+        disk.fill(room);
+        let error = open(LARGE).map(drop).expect_err("no room");
+        println!("{room}: {error:?}");
+        assert_eq!((error.kind(), error.database()), (ErrorKind::Full, Some("test")), "{room}: {error:?}");
+        assert!(error.message().contains("bytes are free there"), "{room}: {error}");
+        let advice = error.advice().unwrap_or_default();
+        assert!(advice.contains("free some space") && !advice.contains("correct"), "{room}: {error}");
+        disk.empty();
+        let runtime = open(LARGE).expect("with room it works");
+        let database = runtime.database("test").expect("it");
+        assert_eq!(keys(&database), ["a"]);
+        runtime.close(LONG);
+    }
 }

@@ -102,7 +102,7 @@ fn shut(room: Room, reserve: u64) -> Error {
     .retry_in(Duration::from_secs(1))
 }
 
-/// The same error, saying how much is free where it met a full disk.
+/// The same error, saying how much is free where it met a full disk, and how long a file may become where that is limited.
 pub(super) fn count(error: Error, database: &Path) -> Error {
     let full = matches!(error.sqlite_code(), Some(code::SQLITE_FULL | code::SQLITE_IOERR_SHMSIZE));
     // Whoever names its database has been here before.
@@ -111,7 +111,11 @@ pub(super) fn count(error: Error, database: &Path) -> Error {
     }
     match database.parent().map(home::room) {
         Some(Ok(room)) => {
-            let message = format!("{} ({} bytes are free there)", error.message(), room.free);
+            let longest = rustix::process::getrlimit(rustix::process::Resource::Fsize).current;
+            let longest = longest.map_or_else(String::new, |bytes| {
+                format!(", and a file may only become {bytes} bytes long: ulimit -f")
+            });
+            let message = format!("{} ({} bytes are free there{longest})", error.message(), room.free);
             error.worded(message)
         }
         _ => error,

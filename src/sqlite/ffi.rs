@@ -138,15 +138,20 @@ impl Control {
     }
 }
 
-/// SQLite says "full" for a full disk (ENOSPC) and "a write failed" for a full quota (EDQUOT), which is the same to
-/// everybody: it passes when there is room again, and nothing was lost (<https://sqlite.org/c3ref/system_errno.html>).
+/// SQLite says "full" for a full disk (ENOSPC), but "a write failed" where it was to make room ahead, for a full quota
+/// (EDQUOT), and for a file that may not become longer (EFBIG: `ulimit -f`). To everybody that is the same: it passes when
+/// there is room again, and nothing was lost (<https://sqlite.org/c3ref/system_errno.html>).
 ///
 /// # Safety
 /// `connection` is open.
 unsafe fn told_apart(connection: *mut ffi::sqlite3, code: c_int) -> c_int {
     // SAFETY: the caller's.
     let system = || unsafe { ffi::sqlite3_system_errno(connection) };
-    if code == ffi::SQLITE_IOERR_WRITE && system() == libc::EDQUOT { ffi::SQLITE_FULL } else { code }
+    if code == ffi::SQLITE_IOERR_WRITE && matches!(system(), libc::EDQUOT | libc::EFBIG | libc::ENOSPC) {
+        ffi::SQLITE_FULL
+    } else {
+        code
+    }
 }
 
 fn failure(code: c_int) -> Error {
@@ -215,7 +220,7 @@ pub(super) fn last_error(connection: &Connection) -> Option<Error> {
     (!matches!(code, ffi::SQLITE_OK | ffi::SQLITE_ROW | ffi::SQLITE_DONE)).then(|| failure(code))
 }
 
-/// The connection's last error when that was a full quota, which SQLite itself calls a failed write.
+/// The connection's last error when that was a full disk or quota, and SQLite itself calls it a failed write.
 pub(super) fn full_quota(connection: &Connection) -> Option<Error> {
     // SAFETY: the handle is open while `connection` is borrowed.
     let code = unsafe { ffi::sqlite3_extended_errcode(connection.handle()) };

@@ -25,6 +25,7 @@ use rusqlite::fallible_iterator::FallibleIterator;
 use rusqlite::{Batch, Connection, Transaction, TransactionBehavior};
 
 use super::fence::Fence;
+use super::ffi;
 use super::history::{self, Applied, HISTORY, META, SchemaMeta};
 use super::migration::Migration;
 use crate::domain::Domain;
@@ -274,16 +275,16 @@ pub(crate) fn migrate(connection: &Connection, domain: &Domain, program: (&str, 
     }
     let outcome = apply(connection, domain, &state, program)?;
     transaction.commit().map_err(|error| {
-        let error = Error::from(error);
+        let error = Error::from(ffi::full_quota(connection).unwrap_or(error));
         let message = match &outcome.applied[..] {
-            [] => format!("{META} could not be committed: {error}"),
-            names => format!("{} could not be committed: {error}", names.join(", ")),
+            [] => format!("{META} could not be committed: {}", error.message()),
+            names => format!("{} could not be committed: {}", names.join(", "), error.message()),
         };
         let advice = match error.kind() {
             ErrorKind::Constraint => {
                 "nothing was changed; a deferred foreign key that is still violated shows here"
             }
-            _ => "nothing was changed; start it again when that is mended",
+            kind => undone(kind).unwrap_or("nothing was changed; start it again when that is mended"),
         };
         error.worded(message).advise(advice)
     })?;
@@ -327,7 +328,7 @@ fn run(connection: &Connection, migration: &Migration) -> Result<()> {
             }
             Ok(true) => {}
             Ok(false) => break Ok(()),
-            Err(error) => break Err(Error::from(error)),
+            Err(error) => break Err(ffi::full_quota(connection).unwrap_or(error).into()),
         }
     };
     result.map_err(|error| {
@@ -339,18 +340,30 @@ fn run(connection: &Connection, migration: &Migration) -> Result<()> {
             );
         }
         if let Some(object) = in_the_way(&error) {
-            let message = format!("{place}: the {object} does not fit the change: {error}");
+            let message = format!("{place}: the {object} does not fit the change: {}", error.message());
             return error.worded(message).advise(format!(
                 "if the {object} is not the program's, drop it or repair it; nothing was changed"
             ));
         }
-        let message = format!("{place}: {error}");
-        error.clone().worded(message).advise(if error.is_transient() {
-            "nothing was changed; try again"
-        } else {
-            "nothing was changed; correct the migration"
+        let message = format!("{place}: {}", error.message());
+        error.clone().worded(message).advise(match error.kind() {
+            ErrorKind::Busy | ErrorKind::Timeout => "nothing was changed; try again",
+            kind => undone(kind).unwrap_or("nothing was changed; correct the migration"),
         })
     })
+}
+
+/// What to do where the disk is the reason.
+fn undone(kind: ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::Full => Some(
+            "nothing was changed; free some space on that disk, or raise the quota or the limit, then start it again",
+        ),
+        ErrorKind::Io => {
+            Some("nothing was changed; look at the disk and the system's log, then start it again")
+        }
+        _ => None,
+    }
 }
 
 /// A trigger, view or index that an ALTER TABLE would break, where SQLite says so: "error in trigger NAME: ...". Names of
