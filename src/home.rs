@@ -393,7 +393,7 @@ fn is_folder(path: &Path) -> Result<bool> {
         Err(error) if error.kind() == Os::NotADirectory => {
             Err(in_the_way(path.ancestors().find(|above| above.is_file()).unwrap_or(path)))
         }
-        Err(error) => Err(Error::io("look at the home", path, error)),
+        Err(error) => Err(access::refused("look at the home", path, error)),
     }
 }
 
@@ -465,6 +465,18 @@ fn tighten_below(folder: &Path) -> Result<()> {
 }
 
 fn holds_only_ours(folder: &Path) -> Result<bool> {
+    let reading = |error| Error::io("list the home", folder, error);
+    for entry in fs::read_dir(folder).map_err(reading)? {
+        let name = entry.map_err(reading)?.file_name();
+        if !is_ours(&name.to_string_lossy()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The name of something that lies in a home.
+fn is_ours(name: &str) -> bool {
     const OURS: [&str; 11] = [
         "config.toml",
         "sizes.jsonl",
@@ -478,15 +490,7 @@ fn holds_only_ours(folder: &Path) -> Result<bool> {
         "backups",
         "quarantine",
     ];
-    let reading = |error| Error::io("list the home", folder, error);
-    for entry in fs::read_dir(folder).map_err(reading)? {
-        let name = entry.map_err(reading)?.file_name();
-        let name = name.to_string_lossy();
-        if !OURS.contains(&&*name) && !is_own_file(&name) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+    OURS.contains(&name) || is_own_file(name)
 }
 
 /// A database, what lies beside one, the registry, or a restore or a compaction under way.

@@ -167,3 +167,37 @@ fn x4_what_root_left_readable_is_read() {
     assert_eq!(everything(&home), before, "nothing was created");
     assert!(fs::metadata(home.join("work.sqlite")).expect("there").len() > 0);
 }
+
+/// A home that is another user's is not offered to be taken: the error says whose it is, and how to run as that user. Nor
+/// is a folder above it, whatever else is in that.
+/// Control: what may have been made by one run with sudo can be taken back.
+#[test]
+fn a_home_of_another_user_is_not_offered_to_be_taken() {
+    const OTHER: u32 = 1;
+    if !is_root() {
+        return;
+    }
+    for (what, owner, hidden) in [
+        ("root's", 0, false),
+        ("another's", OTHER, false),
+        ("behind root", 0, true),
+        ("behind another", OTHER, true),
+    ] {
+        let folder = processes::folder();
+        let home = home_of_the_user(folder.path());
+        if hidden {
+            chown(folder.path(), Some(owner), Some(owner)).expect("the owner");
+            set_mode(folder.path(), 0o700);
+        } else {
+            for path in everything(&home) {
+                chown(path, Some(owner), Some(owner)).expect("the owner");
+            }
+        }
+        let told = told(&home);
+        let error = told.opened;
+        assert!(error.contains("read_only"), "{what}: {error}");
+        assert_eq!(error.contains("chown"), what == "root's", "{what}: {error}");
+        let as_owner = format!("`sudo -u {} rowhouse --home {}", confined::user_name(owner), home.display());
+        assert!(error.contains(&as_owner), "{what}: {error}");
+    }
+}

@@ -1,5 +1,6 @@
 //! `rowhouse keys`: the keys of this device, whom they belong to, and signing with them. No private key is ever shown.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
@@ -159,6 +160,9 @@ struct Shown {
     /// Why it cannot be looked at: `not_found` when only its binding is left.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'static str>,
+    /// The same in a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -201,7 +205,7 @@ fn existing(home: &Home) -> rowhouse::Result<Opened> {
 
 impl Shown {
     /// Without asking anybody for the key itself.
-    fn bound(bound: KeyBinding, problem: Option<&'static str>) -> Self {
+    fn bound(bound: KeyBinding, refused: Option<&Error>) -> Self {
         Self {
             class: bound.key_id.class(),
             protected_by: None,
@@ -210,9 +214,17 @@ impl Shown {
             created_at: bound.created_at,
             updated_at: bound.updated_at,
             public_key: None,
-            problem,
+            problem: refused.map(|error| error.kind().as_str()),
+            why: refused.map(Error::to_string),
             key_id: bound.key_id,
         }
+    }
+}
+
+impl Shown {
+    /// It is there, and cannot be looked at.
+    fn is_refused(&self) -> bool {
+        self.problem.is_some_and(|kind| kind != ErrorKind::NotFound.as_str())
     }
 }
 
@@ -231,7 +243,7 @@ fn list(keys: &DeviceKeys, output: &Output) -> Result<()> {
             found.push(match keys.public(bound.key_id.as_str()) {
                 Ok(key) => Shown { public_key: None, ..key.into() },
                 // One that cannot be looked at hides none of the others.
-                Err(error) => Shown::bound(bound, Some(error.kind().as_str())),
+                Err(error) => Shown::bound(bound, Some(&error)),
             });
         }
         cursor = page.next_cursor;
@@ -246,6 +258,12 @@ fn list(keys: &DeviceKeys, output: &Output) -> Result<()> {
     if found.is_empty() {
         return output.text("no keys\n");
     }
+    // Keys that cannot be looked at for one reason are told of once.
+    let reasons: BTreeSet<_> =
+        found.iter().filter(|key| key.is_refused()).filter_map(|key| key.why.as_ref()).collect();
+    for why in reasons {
+        output::warn(why);
+    }
     let now = Timestamp::now();
     let mut table = Table::new(&["account", "client", "protected by", "made", "key"]).fit_wrapped(
         output::width(),
@@ -259,6 +277,7 @@ fn list(keys: &DeviceKeys, output: &Output) -> Result<()> {
             match (key.protected_by, key.problem) {
                 (Some(protected_by), _) => words(protected_by).to_owned(),
                 (None, Some("not_found")) => "nothing: the key is gone".to_owned(),
+                (None, Some("read_only")) => "not told: no permission".to_owned(),
                 (None, problem) => problem.unwrap_or_default().to_owned(),
             },
             age(time(key.created_at), now),

@@ -213,3 +213,27 @@ fn nothing_that_is_printed_holds_the_private_key() {
     let (code, stdout, stderr) = rowhouse(&home, &sign);
     assert!(code == Some(1) && stderr.contains("damaged") && !(stdout + &stderr).contains(secret));
 }
+
+/// Keys that are another user's are said to be theirs, with the file and how to use them; nothing is said to be wrong with
+/// them.
+/// Control: the same keys while they are this user's.
+#[test]
+fn keys_of_another_user_are_told_to_be_theirs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let home = folder.path().join("home");
+    create(&home);
+    create(&home);
+    let (_, table, stderr) = rowhouse(&home, &["keys", "list"]);
+    assert!(table.contains("mode only") && stderr.is_empty(), "the control: {table}{stderr}");
+    if std::os::unix::fs::chown(home.join("keys"), Some(65_534), None).is_err() {
+        return eprintln!("not root: no folder of another user here");
+    }
+    let (code, listed) = document(&home, &["keys", "list"]);
+    let why = listed["keys"][0]["why"].as_str().expect("a reason");
+    assert_eq!((code, &listed["keys"][0]["problem"]), (Some(0), &"read_only".into()), "{listed}");
+    assert!(why.contains("belongs to nobody") && why.contains("/keys)"), "{why}");
+    let (_, table, stderr) = rowhouse(&home, &["keys", "list"]);
+    assert!(table.contains("no permission") && !table.contains("invalid"), "{table}");
+    assert_eq!(stderr.matches("belongs to nobody").count(), 1, "one reason is told once: {stderr}");
+    assert!(stderr.contains("`sudo -u nobody rowhouse --home") && !stderr.contains("away"), "{stderr}");
+}

@@ -28,6 +28,7 @@ use std::io::{self, ErrorKind as Os};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use super::access;
 use crate::error::{Error, ErrorKind, Result};
 use helper::Helper;
 use kinds::Kind;
@@ -280,7 +281,7 @@ impl<'a> Search<'a> {
     ) -> Result<T> {
         let way = self.mounts.way(path);
         if !way.is_empty() && way.iter().all(|mount| mount.kind() == Kind::Local) {
-            return look(path).map_err(|error| Error::io("look at the file system", path, error));
+            return look(path).map_err(|error| access::refused("look at the file system", path, error));
         }
         self.ask(path, look)
     }

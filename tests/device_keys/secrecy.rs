@@ -262,7 +262,10 @@ fn no_key_is_put_into_a_folder_that_is_open_to_others() {
     }
     fs::set_permissions(&keys, fs::Permissions::from_mode(0o777)).expect("opened");
     let error = place.keys.create(&binding(), KeyPolicy::default()).expect_err("another user's");
-    assert!(error.kind() == ErrorKind::Invalid && error.path() == Some(&keys), "{error}");
+    assert!(error.kind() == ErrorKind::ReadOnly && error.path() == Some(&keys), "{error}");
+    let told = error.to_string();
+    assert!(told.contains("belongs to nobody") && told.contains("`sudo -u nobody rowhouse"), "{told}");
+    assert!(!told.contains("chown") && !told.contains("away"), "another user's keys stay theirs: {told}");
     assert_eq!(place.files().len(), 1, "{:?}", place.files());
 }
 
@@ -298,7 +301,9 @@ fn a_key_file_is_this_users_own_and_a_plain_file_with_one_name() {
     place.keys.sign(id(&key), &payload()).expect("as before");
 
     if chown(&file, Some(65_534), None).is_ok() {
-        refused("another user's");
+        for answer in [kind(place.keys.sign(id(&key), &payload())), kind(place.keys.public(id(&key)))] {
+            assert_eq!(answer, ErrorKind::ReadOnly, "another user's");
+        }
         chown(&file, Some(rustix::process::geteuid().as_raw()), None).expect("back");
     } else {
         eprintln!("not root: no file of another user here");

@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test prepares and looks at files from outside")]
 #![allow(dead_code)] // each test file uses the part it needs
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -24,6 +24,12 @@ pub(crate) fn is_root() -> bool {
     root
 }
 
+/// As `id` says.
+pub(crate) fn user_name(user: u32) -> String {
+    let answer = std::process::Command::new("id").args(["-nu", &user.to_string()]).output().expect("id");
+    String::from_utf8_lossy(&answer.stdout).trim().to_owned()
+}
+
 /// This process is an ordinary user's from now on.
 pub(crate) fn become_user() {
     // SAFETY: no pointers but a null one with the length 0. The C library changes all threads.
@@ -36,17 +42,35 @@ pub(crate) fn become_user() {
 /// This thread, and those that it starts, see `folder` mounted read-only.
 pub(crate) fn mount_read_only(folder: &Path) {
     let path = CString::new(folder.as_os_str().as_bytes()).expect("a path");
-    let none = std::ptr::null();
-    let mount = |source: *const libc::c_char, target: *const libc::c_char, flags| {
-        // SAFETY: C strings that outlive the call, or null.
-        let code = unsafe { libc::mount(source, target, none, flags, none.cast()) };
-        assert_eq!(code, 0, "{}", std::io::Error::last_os_error());
-    };
-    // SAFETY: no pointers; a namespace of this thread's own.
+    own_mounts();
+    mount(Some(&path), &path, None, libc::MS_BIND, None);
+    mount(None, &path, None, libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY, None);
+}
+
+/// This thread, and those that it starts, see only their own user's processes.
+pub(crate) fn hide_processes() {
+    own_mounts();
+    mount(Some(c"proc"), c"/proc", Some(c"proc"), 0, Some(c"hidepid=2"));
+}
+
+/// Mounts of this thread's own from now on.
+fn own_mounts() {
+    // SAFETY: no pointers.
     assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNS) }, 0, "{}", std::io::Error::last_os_error());
-    mount(none, c"/".as_ptr(), libc::MS_REC | libc::MS_PRIVATE);
-    mount(path.as_ptr(), path.as_ptr(), libc::MS_BIND);
-    mount(none, path.as_ptr(), libc::MS_REMOUNT | libc::MS_BIND | libc::MS_RDONLY);
+    mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None);
+}
+
+fn mount(
+    source: Option<&CStr>,
+    target: &CStr,
+    kind: Option<&CStr>,
+    flags: libc::c_ulong,
+    options: Option<&CStr>,
+) {
+    let text = |text: Option<&CStr>| text.map_or(std::ptr::null(), CStr::as_ptr);
+    // SAFETY: C strings that outlive the call, or null where the system takes that.
+    let code = unsafe { libc::mount(text(source), target.as_ptr(), text(kind), flags, text(options).cast()) };
+    assert_eq!(code, 0, "{}", std::io::Error::last_os_error());
 }
 
 /// Where this kernel can (Landlock): this thread, and those that it starts, write nowhere but below `folder`.

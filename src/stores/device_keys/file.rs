@@ -68,8 +68,10 @@ impl FileKeys {
     fn folder(&self) -> Result<Option<PathBuf>> {
         let folder = self.home.join(FOLDER);
         match fs::symlink_metadata(&folder) {
-            Ok(found) if found.is_dir() => private(&folder, &found).map(|()| Some(folder)),
-            Ok(_) => Err(not_ours("the folder of the keys is a link or a file", &folder)),
+            Ok(found) if found.is_dir() => private(&self.home, &folder, &found).map(|()| Some(folder)),
+            Ok(_) => Err(Error::new(ErrorKind::Invalid, "the folder of the keys is a link or a file")
+                .at_path(&folder)
+                .advise("move it away; keys are made by this user's programs")),
             Err(error) if error.kind() == Os::NotFound => Ok(None),
             Err(error) => Err(Error::io("look at the folder of the keys", &folder, error)),
         }
@@ -81,7 +83,7 @@ impl FileKeys {
             return Ok(None);
         }
         let Some((text, found)) = home::read_private_file(&path, key_file::LONGEST)? else { return Ok(None) };
-        private(&path, &found)?;
+        private(&self.home, &path, &found)?;
         KeyFile::parse(&text, key).map(Some).ok_or_else(|| {
             Error::new(ErrorKind::Corrupt, "the key file is damaged, or of a newer program")
                 .at_path(&path)
@@ -137,13 +139,12 @@ impl FileKeys {
 /// The folder of the keys, made where there is none: this user's own and private.
 ///
 /// # Errors
-/// `Invalid` for a link, a file, another user's folder, and one that stays open to others; `ReadOnly` and others of the
-/// system.
+/// `Invalid` for a link, a file, and a folder that stays open to others; `ReadOnly` for another user's; others of the system.
 pub(super) fn make_folder(home: &Path) -> Result<PathBuf> {
     let folder = home::private_folder(home, FOLDER)?;
     let look =
         || fs::symlink_metadata(&folder).map_err(|error| Error::io("look at the folder", &folder, error));
-    private(&folder, &look()?)?;
+    private(home, &folder, &look()?)?;
     if look()?.mode() & 0o077 != 0 {
         // Says why, where the system does.
         home::tighten(&folder)?;
@@ -180,9 +181,18 @@ fn no_keyring() -> Error {
 }
 
 /// Takes other users' access away, and says so: what they might have read should not be used any more.
-fn private(path: &Path, found: &fs::Metadata) -> Result<()> {
+///
+/// # Errors
+/// `ReadOnly` for another user's; of the system.
+fn private(home: &Path, path: &Path, found: &fs::Metadata) -> Result<()> {
     if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err(not_ours("it belongs to another user", path));
+        let owner = home::user_name(found.uid());
+        return Err(Error::new(
+            ErrorKind::ReadOnly,
+            format!("it belongs to {owner}, and only its own user may use a key"),
+        )
+        .at_path(path)
+        .advise(home::access::as_owner(&owner, home)));
     }
     if found.mode() & 0o077 != 0 {
         let now = match home::tighten(path) {
@@ -197,12 +207,6 @@ fn private(path: &Path, found: &fs::Metadata) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-fn not_ours(what: &'static str, path: &Path) -> Error {
-    Error::new(ErrorKind::Invalid, what)
-        .at_path(path)
-        .advise("move it away; keys are made by this user's programs")
 }
 
 impl fmt::Debug for FileKeys {
