@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use rusqlite::{Connection, OptionalExtension};
@@ -64,7 +64,7 @@ struct Differences {
     unreadable: Found,
     unindexed: Found,
     duplicates: Found,
-    /// In a home that was copied or restored: the row still names the file of the other one.
+    /// In a home that was moved or copied: the row still names the file where that was.
     elsewhere: Found,
 }
 
@@ -118,6 +118,10 @@ fn look_at_rows(connection: &Connection, home: &Path, until: Instant, found: &mu
 
 fn look_at_row(text: &str, stamp: Option<&FileStamp>, archived: bool, home: &Path, found: &mut Differences) {
     let path = Path::new(text);
+    if brought_along(path, home).is_some() {
+        found.elsewhere.add(text);
+        return;
+    }
     let Ok(file) = fs::symlink_metadata(path) else {
         if layout::other_places(path).iter().all(|place| fs::symlink_metadata(place).is_err()) {
             found.missing.add(text);
@@ -176,7 +180,11 @@ fn look_at_files(
                 let row: Option<String> =
                     connection.prepare_cached(PATH_OF)?.query_row([id], |row| row.get(0)).optional()?;
                 match row {
-                    Some(other) if lies_elsewhere(&other, home, &file.path) => found.elsewhere.add(path),
+                    // Told already, by its row.
+                    Some(other) if brought_along(Path::new(&other), home).is_some() => {}
+                    Some(other) if lies_elsewhere(Path::new(&other), home, &file.path) => {
+                        found.elsewhere.add(path);
+                    }
                     Some(_) => found.duplicates.add(path),
                     None if complete || indexed.is_empty() => found.unindexed.add(path),
                     None => {}
@@ -192,14 +200,27 @@ fn look_at_files(
 }
 
 /// Whether a row names a file outside its home that is not this one under another name.
-fn lies_elsewhere(row: &str, home: &Path, own: &Path) -> bool {
+fn lies_elsewhere(row: &Path, home: &Path, own: &Path) -> bool {
     let file = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
-    let row = Path::new(row);
     row.is_absolute() && !row.starts_with(home) && file(row) != file(own)
+}
+
+/// The transcript in this home that came along when its home was moved or copied: the same one, at the same place below the
+/// home, whose row names where it was.
+fn brought_along(row: &Path, home: &Path) -> Option<PathBuf> {
+    if row.starts_with(home) {
+        return None;
+    }
+    let parts: Vec<_> = row.iter().collect();
+    let folder = parts.iter().rposition(|part| layout::FOLDERS.iter().any(|folder| part == folder))?;
+    let own = home.join(parts[folder..].iter().collect::<PathBuf>());
+    let places = std::iter::once(own.clone()).chain(layout::other_places(&own));
+    places.into_iter().find(|place| fs::symlink_metadata(place).is_ok() && lies_elsewhere(row, home, place))
 }
 
 fn judged(found: &Differences) -> Finding {
     let kinds = [
+        (&found.elsewhere, "thread", "whose transcript is looked for where the home was", "elsewhere"),
         (&found.missing, "thread", "whose transcript is gone", "missing"),
         (&found.unreadable, "transcript", "that cannot be read", "unreadable"),
         (
@@ -207,12 +228,6 @@ fn judged(found: &Differences) -> Finding {
             "thread",
             "whose transcript lies in the other of sessions and archived_sessions",
             "archive_mismatch",
-        ),
-        (
-            &found.elsewhere,
-            "thread",
-            "whose row names a transcript of another home, though its own lies here",
-            "elsewhere",
         ),
         (&found.stale, "thread", "whose transcript changed since it was indexed", "stale"),
         (&found.unindexed, "transcript", "that no thread names", "unindexed"),
@@ -225,6 +240,9 @@ fn judged(found: &Differences) -> Finding {
             number(found.rows, "thread"),
             number(found.files, "transcript")
         )),
+        Some((of_kind, one, what, "elsewhere")) => {
+            Finding::warning(format!("this home was moved or copied: {} {what}", number(of_kind.count, one)))
+        }
         Some((of_kind, one, what, _)) => Finding::warning(format!("{} {what}", number(of_kind.count, one))),
     };
     let finding = finding.detail("rows", found.rows).detail("files", found.files);
@@ -242,14 +260,14 @@ fn judged(found: &Differences) -> Finding {
     if troubles.is_empty() {
         return finding;
     }
+    if found.elsewhere.count > 0 {
+        return finding
+            .remedy("a reindex makes the threads use the transcripts that came along")
+            .fix(Own::Reindex);
+    }
     if found.missing.count > 0 {
         return finding
             .remedy("bring the files back, or remove such rows; a file that was only moved is found again by a reindex")
-            .fix(Own::Reindex);
-    }
-    if found.elsewhere.count > 0 {
-        return finding
-            .remedy("this home is a copy: a reindex makes its threads use the transcripts that came along")
             .fix(Own::Reindex);
     }
     if found.stale.count + found.unindexed.count + found.misplaced.count > 0 {
