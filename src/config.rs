@@ -7,6 +7,8 @@ pub(crate) mod edit;
 #[cfg(feature = "agent")]
 pub(crate) mod file;
 #[cfg(feature = "agent")]
+pub(crate) mod known;
+#[cfg(feature = "agent")]
 pub(crate) mod lines;
 
 use std::time::Duration;

@@ -4,6 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "a test breaks files from outside")]
 
 mod common;
+#[path = "processes/confined.rs"]
+mod confined;
 mod examined;
 mod processes;
 mod small_disk;
@@ -66,6 +68,57 @@ fn child_entry() {
             let _kept = fs::File::open(file).expect("the file");
             processes::say("ready");
             processes::listen();
+        }
+        [role, home] if role == "see mounted" || role == "see as a user" || role == "see hidden" => {
+            let home = Path::new(home);
+            match &**role {
+                "see mounted" => confined::mount_read_only(home),
+                "see hidden" => confined::hide_processes(),
+                _ => {}
+            }
+            if role != "see mounted" && confined::is_root() {
+                confined::become_user();
+            }
+            let report = examine(home);
+            processes::say(&format!("notable {}", notable(&report).join(" ")));
+            let unchecked = report.checks.iter().filter(|check| check.summary.starts_with("not checked: "));
+            processes::say(&format!(
+                "unchecked {}",
+                unchecked.map(|check| &*check.id).collect::<Vec<_>>().join(" ")
+            ));
+            let access = row(&report, "home.access");
+            processes::say(&format!("access {}", access.remediation.as_deref().unwrap_or_default()));
+            if report.check("goals.holders").is_none() {
+                return;
+            }
+            let holders = row(&report, "goals.holders");
+            processes::say(&format!("holders {} {}", holders.summary, holders.evidence.join(" ")));
+        }
+        // A program whose callers ask for more than is written.
+        [role, home] if role == "jam" || role == "jam itself" => {
+            let runtime = Runtime::builder(Home::at(home)).domain(Domain::goals()).open().expect("it opens");
+            let goals = runtime.database("goals").expect("it").within(LONG);
+            let (tell, told) = std::sync::mpsc::channel::<()>();
+            let is_stuck = role == "jam itself";
+            let first = goals.submit(move |_| {
+                // Until it is told to go on.
+                if is_stuck {
+                    let _ = told.recv();
+                }
+                Ok(())
+            });
+            let mut tickets = vec![first.expect("queued")];
+            common::until("the writer has the first", || goals.stats().queued == 0);
+            tickets.extend((0..1_100).map(|_| goals.submit(|_| Ok(())).expect("queued")));
+            processes::say("ready");
+            processes::listen();
+            drop(tell);
+            for ticket in tickets {
+                ticket.wait().expect("it runs when the way is free");
+            }
+            processes::say("drained");
+            processes::listen();
+            runtime.close(LONG);
         }
         _ => panic!("a role and a file: {arguments:?}"),
     }
@@ -753,7 +806,7 @@ fn what_is_asked_for_is_done_and_what_is_unknown_is_refused() {
 /// What a compaction and a restore write has no write-ahead log before its program opens it: that is as it should be.
 #[test]
 fn what_was_just_written_anew_is_as_it_should_be() {
-    let place = Place::new();
+    let mut place = Place::new();
     let builder = || Runtime::builder(Home::at(place.home())).agent_domains();
     builder().compact(&MaintainOptions::default(), &mut |_| {}).expect("compacted");
     let report = place.report();
@@ -776,9 +829,146 @@ fn what_was_just_written_anew_is_as_it_should_be() {
     let report = place.report();
     assert!(notable(&report).iter().all(|id| *id == "home.leftovers"), "{:#?}", report.notable());
     assert_eq!(anew(&report), 4, "{report:#?}");
+    // Somebody else may be there before its program: what is in the way is the lock, and told by its own row.
+    let file = place.file("goals");
+    place.child("hold", &file);
+    let report = place.report();
+    let told: Vec<_> = notable(&report).into_iter().filter(|id| *id != "home.leftovers").collect();
+    assert_eq!(told, ["goals.write"], "{:#?}", report.notable());
 }
 
-/// One removed file is one finding, with the process that still uses it; all that cannot be judged then names that row.
+/// A home that may not be written, by its mount or by its permissions, is one finding, and what cannot be checked says so.
+/// Control: the same home where it may be written has none.
+#[test]
+fn a_read_only_home_is_one_finding() {
+    for (role, teller) in [("see mounted", "disk.file_system"), ("see as a user", "home.access")] {
+        let place = Place::new();
+        assert_eq!(notable(&place.report()), [""; 0], "the control");
+        if role == "see mounted" {
+            if !confined::is_root() {
+                continue;
+            }
+        } else {
+            give_to_the_user(&place.home());
+            confined::make_read_only(&place.home());
+        }
+        let child = as_somebody(role, &place.home());
+        assert_eq!(child.wait_for("notable").trim(), teller, "{role}");
+        let unchecked = child.wait_for("unchecked");
+        for name in BUILT_IN {
+            for check in ["file", "write"] {
+                assert!(unchecked.contains(&format!("{name}.{check}")), "{role}: {unchecked}");
+            }
+        }
+        child.finish();
+        confined::make_writable(&place.home());
+    }
+}
+
+/// Where other users' processes are hidden, nobody is said to be nobody.
+/// Control: the same look where they are not hidden.
+#[test]
+fn processes_that_are_hidden_are_said_to_be_hidden() {
+    if !confined::is_root() {
+        return;
+    }
+    let mut place = Place::new();
+    give_to_the_user(&place.home());
+    // Its file is open, and nothing of it is locked.
+    let file = place.file("goals");
+    let pid = place.child("keep", &file).pid();
+    let seen = row(&place.report(), "goals.holders").clone();
+    assert!(seen.summary.contains("1 process has it open"), "the control: {seen:#?}");
+    assert!(seen.evidence.iter().any(|told| told.contains(&format!("pid {pid}"))), "the control: {seen:#?}");
+    let child = as_somebody("see hidden", &place.home());
+    let told = child.wait_for("holders");
+    assert!(told.contains("nobody that can be seen from here has it open"), "{told}");
+    assert_eq!(told.matches("not seen: processes of other users, which /proc hides").count(), 1, "{told}");
+    child.finish();
+}
+
+/// Whose home it is, is one finding. Another user's is theirs to use; root's may be, or one run with sudo made it.
+#[test]
+fn another_users_home_is_told_to_be_theirs() {
+    if !confined::is_root() {
+        return;
+    }
+    for (owner, may_be_ours) in [(0, true), (1, false)] {
+        for (of_folders, of_files) in [(0o755, 0o644), (0o700, 0o600)] {
+            let place = Place::new();
+            for path in confined::everything(&place.home()) {
+                std::os::unix::fs::chown(&path, Some(owner), Some(owner)).expect("the owner");
+                confined::set_mode(&path, if path.is_dir() { of_folders } else { of_files });
+            }
+            let child = as_somebody("see as a user", &place.home());
+            assert_eq!(child.wait_for("notable").trim(), "home.access", "{owner} {of_files:o}");
+            let access = child.wait_for("access");
+            let as_them = format!(" rowhouse --home {} ...`", place.home().display());
+            assert!(access.contains("`sudo -u ") && access.contains(&as_them), "{access}");
+            assert_eq!(access.contains("chown"), may_be_ours, "{access}");
+            child.finish();
+        }
+    }
+}
+
+/// A look by somebody else, whose own settings are not those of this test.
+fn as_somebody(role: &str, home: &Path) -> Child {
+    Child::start_in(role, &[processes::text(home)], &[("HOME", "/nowhere")])
+}
+
+/// So that it is the user's own, whom root becomes.
+fn give_to_the_user(home: &Path) {
+    if confined::is_root() {
+        for path in confined::everything(home) {
+            std::os::unix::fs::chown(&path, Some(confined::USER), Some(confined::USER)).expect("the owner");
+        }
+    }
+}
+
+/// Callers who queue behind a writer that does not get on are told by the row that names who is in its way: another program
+/// that has the write lock, or a job of its own.
+/// Control: the same callers when the way is free.
+#[test]
+fn a_jam_is_told_by_who_is_in_the_way() {
+    for role in ["jam", "jam itself"] {
+        let mut place = Place::new();
+        let file = place.file("goals");
+        let holder = (role == "jam").then(|| {
+            let holder = Child::start("hold", &[processes::text(&file)]);
+            holder.wait_for("holding");
+            holder
+        });
+        let mut jammed = Child::start(role, &[processes::text(&place.home())]);
+        jammed.wait_for("ready");
+        let pid = holder.as_ref().map_or(jammed.pid(), Child::pid);
+        let counts = || {
+            let report = examined::examine_only(&place.home(), &["goals"]);
+            (row(&report, "goals.counts").clone(), report)
+        };
+        // The page is written now and then.
+        println!("{role}");
+        common::until("the jam is published", || examined::number(&counts().0, "waiting") >= 1_024);
+        let (jam, report) = counts();
+        assert_eq!(notable(&report), ["goals.write"], "{role}: {report:#?}");
+        assert!(jam.summary.ends_with("jobs wait for the write lock: see goals.write"), "{role}: {jam:#?}");
+        let told = &row(&report, "goals.write").summary;
+        assert!(
+            told.contains(&format!("pid {pid}")) && told.contains("has held the write lock"),
+            "{role}: {told}"
+        );
+        if let Some(holder) = holder {
+            holder.finish();
+        }
+        jammed.tell("go on");
+        jammed.wait_for("drained");
+        common::until("nothing waits", || examined::number(&counts().0, "waiting") == 0);
+        assert_eq!(notable(&place.report()), [""; 0], "the control");
+        jammed.tell("end");
+        jammed.finish();
+        place.children.clear();
+    }
+}
+
 /// Control: the home it was copied from.
 #[test]
 fn a_copied_home_whose_threads_name_the_transcripts_of_the_other_is_told() {
@@ -798,6 +988,34 @@ fn a_copied_home_whose_threads_name_the_transcripts_of_the_other_is_told() {
     assert_eq!(notable(&examine(&other_home)), [""; 0], "after what it advises");
 }
 
+/// What is wrong in a config file is one finding, which names the file, the line, and what was meant.
+/// Control: the same file without the typing error.
+#[test]
+fn what_is_wrong_in_a_config_file_is_named_by_its_line() {
+    let place = Place::new();
+    let config = place.home().join("config.toml");
+    let right = "[logs]\nlevel = \"warn\"\n[state]\nbackend = \"sqlite\"\n[cache]\nbackend = \"sqlite\"\n";
+    fs::write(&config, right).expect("written");
+    assert_eq!(notable(&place.report()), [""; 0], "the control");
+    for (wrong, status, expected) in [
+        (
+            right.replace("[state]", "[stat]"),
+            Status::Warning,
+            "stat.backend (line 4); did you mean state.backend?",
+        ),
+        (right.replace("level", "levle"), Status::Warning, "logs.levle (line 2); did you mean logs.level?"),
+        (format!("{right}[state.postgres]\nport = 1\n"), Status::Warning, "state.postgres.port (line 8)"),
+        (right.replace("[state]", "[state"), Status::Fail, "line 3"),
+    ] {
+        fs::write(&config, &wrong).expect("written");
+        let report = place.report();
+        names_only(expected, &report, "environment.settings", status);
+        let told = row(&report, "environment.settings");
+        assert!(told.summary.contains(expected), "{told:#?}");
+        assert!(examined::text(told, "path").ends_with("config.toml"), "{told:#?}");
+    }
+}
+
 /// Control: the same set before somebody said that it was seen.
 #[test]
 fn what_was_set_aside_is_news_until_a_person_has_seen_it() {
@@ -811,6 +1029,34 @@ fn what_was_set_aside_is_news_until_a_person_has_seen_it() {
     assert_eq!(notable(&place.report()), [""; 0]);
 }
 
+/// A home that was moved has every transcript, and each thread is counted once: by where it is looked for.
+/// Control: a transcript that did not come along is gone, and is no other finding.
+#[test]
+fn a_moved_home_is_told_to_have_been_moved() {
+    let (place, other) = (Place::new(), processes::folder());
+    let moved = other.path().canonicalize().expect("the folder").join("moved");
+    fs::rename(place.home(), &moved).expect("moved");
+    let report = examine(&moved);
+    names_only("moved", &report, "threads.index", Status::Warning);
+    let check = row(&report, "threads.index");
+    assert!(check.summary.starts_with("this home was moved or copied: 3 threads"), "{check:#?}");
+    let counted = |check: &doctor::Check| {
+        ["elsewhere", "missing", "unindexed", "duplicate", "stale"].map(|name| examined::number(check, name))
+    };
+    assert_eq!(counted(check), [3, 0, 0, 0, 0], "{check:#?}");
+    assert!(check.fixes.iter().any(|fix| fix.command.starts_with("rowhouse reindex")), "{check:#?}");
+
+    fs::remove_file(transcripts::path(&moved, 1)).expect("left behind");
+    let report = examine(&moved);
+    assert_eq!(counted(row(&report, "threads.index")), [2, 1, 0, 0, 0], "the control: {report:#?}");
+    let runtime = Runtime::builder(Home::at(&moved)).domain(Domain::state()).open().expect("it opens");
+    runtime.backfill().run(&moved, Reread::Changed, &mut |_| {}).expect("indexed");
+    runtime.close(LONG);
+    let report = examine(&moved);
+    assert_eq!(counted(row(&report, "threads.index")), [0, 1, 0, 0, 0], "after what it advises: {report:#?}");
+}
+
+/// One removed file is one finding, with the process that still uses it; all that cannot be judged then names that row.
 #[test]
 fn a_removed_log_is_told_once_with_its_user() {
     let mut place = Place::new();

@@ -371,6 +371,10 @@ fn settings_come_with_their_origin() {
         (&"the config file".into(), &"warn".into(), &"config.toml of the home".into(), &"debug".into()),
         "{row:#}"
     );
+    assert_eq!(
+        (&row["status"], &row["summary"]),
+        (&"warning".into(), &"nobody asks for api_token (line 3)".into())
+    );
     let evidence: Vec<_> =
         row["evidence"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
     for told in [

@@ -44,6 +44,10 @@ struct ServerSection {
     root_cert: Option<std::path::PathBuf>,
 }
 
+/// The names in it.
+#[cfg(all(test, feature = "postgres"))]
+pub(super) const SERVER_SETTINGS: [&str; 6] =
+    ["url", "url_file", "direct_url", "pooler", "pool_size", "root_cert"];
 #[cfg(feature = "postgres")]
 const URL_VARIABLE: &str = "ROWHOUSE_POSTGRES_URL";
 #[cfg(feature = "postgres")]
@@ -286,6 +290,20 @@ mod tests {
     fn a_program_without_a_server_says_so() {
         let error = read("[state]\nbackend = \"postgres\"\n").expect_err("it cannot");
         assert!(error.kind() == ErrorKind::Unsupported && error.message().contains("state"), "{error}");
+    }
+
+    #[cfg(feature = "postgres")]
+    #[test]
+    fn every_setting_of_a_server_is_one_that_is_read() {
+        for name in SERVER_SETTINGS {
+            let value = match name {
+                "pool_size" => "5",
+                "pooler" => "\"session\"",
+                _ => "\"x\"",
+            };
+            read(&format!("[state]\nbackend = \"postgres\"\n[state.postgres]\n{name} = {value}\n"))
+                .expect(name);
+        }
     }
 
     #[cfg(feature = "postgres")]

@@ -27,7 +27,7 @@
 //! | `command` | the commands that a row names, as a shell takes them |
 //! | `runner` | threads, deadlines, panics |
 //! | `patience` | the first look at a place that may not answer |
-//! | `scope`, `server` | what the checks look at: files, and a server where one is configured |
+//! | `scope`, `subject`, `server` | what the checks look at: a home or a folder, each database, a server where one is configured |
 //! | `checks` | one file for each group of checks |
 //!
 //! Invariants, and where they are tested:
@@ -52,6 +52,7 @@ mod report;
 mod runner;
 mod scope;
 mod server;
+mod subject;
 mod words;
 
 use std::path::Path;
@@ -216,7 +217,7 @@ fn look(context: Context, options: &Options, on_row: &mut dyn FnMut(Made<'_>)) -
     });
     let checks = runner::run(chosen, options.deadline(), &shell, on_row);
     // A check that was left behind keeps the context.
-    context.subjects.iter().for_each(scope::Subject::forget);
+    context.subjects.iter().for_each(subject::Subject::forget);
     Ok(Report {
         schema_version: SCHEMA_VERSION,
         generated_at,

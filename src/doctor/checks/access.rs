@@ -9,7 +9,7 @@ use super::super::scope::Scope;
 use crate::home::access;
 
 pub(super) fn folders(scope: &Scope) -> Finding {
-    let home = match scope.context.home() {
+    let home = match scope.context.folder() {
         Ok(home) => home,
         Err(why) => return Finding::skipped(why),
     };
@@ -18,6 +18,9 @@ pub(super) fn folders(scope: &Scope) -> Finding {
             continue;
         }
         if let Err(error) = access::writable_folder(&folder) {
+            if access::is_of_the_mount(&error) {
+                return Finding::skipped("not checked: it is mounted read-only, see disk.file_system");
+            }
             return Finding::of_error(&error);
         }
     }
@@ -31,8 +34,9 @@ pub(super) fn folders(scope: &Scope) -> Finding {
     };
     let us = rustix::process::geteuid().as_raw();
     if found.uid() != us && us != 0 {
-        return told(Finding::warning("the home belongs to another user"))
-            .remedy("choose a home of your own, or have its owner run this");
+        let owner = crate::home::user_name(found.uid());
+        return told(Finding::warning(format!("the home belongs to {owner}")))
+            .remedy(format!("{}, or choose a home of your own", access::as_owner(&owner, home.path())));
     }
     if mode & 0o077 != 0 {
         return told(Finding::warning("other users may look into the home"))

@@ -1,10 +1,9 @@
 //! The file system: what it is, and how much room it has.
 
-use super::super::words::bytes;
-
 use super::super::command::Own;
 use super::super::finding::Finding;
-use super::super::scope::{Place, Scope};
+use super::super::scope::{NO_ANSWER, Place, Scope};
+use super::super::words::bytes;
 use crate::config::Limits;
 use crate::error::ErrorKind;
 use crate::home::{self, access};
@@ -25,15 +24,14 @@ pub(super) fn file_system(scope: &Scope) -> Finding {
         return Finding::fail(format!("the folder does not answer: {words}"))
             .kind(ErrorKind::Timeout)
             .detail("path", path.display().to_string())
-            .remedy("a network or FUSE mount whose server is gone never does: bring the server back, or unmount it (umount -l)");
+            .remedy(NO_ANSWER);
     }
+    let mounted = access::writable_folder(scope.context.path()).err().filter(access::is_of_the_mount);
     let Some(told) = told else {
-        return Finding::skipped("this system does not list what is mounted");
+        let unknown = || Finding::skipped("this system does not list what is mounted");
+        return mounted.as_ref().map_or_else(unknown, Finding::of_error);
     };
-    let finding = match access::writable_folder(scope.context.path()) {
-        Err(error) if error.message().contains("mounted read-only") => Finding::of_error(&error),
-        _ => Finding::ok(told.words.clone()),
-    };
+    let finding = mounted.as_ref().map_or_else(|| Finding::ok(told.words.clone()), Finding::of_error);
     finding.detail("file_system", told.name).detail("mounted_at", told.point.display().to_string())
 }
 

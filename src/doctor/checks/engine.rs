@@ -1,7 +1,8 @@
 //! The versions of SQLite: of this program, and of whoever wrote a file last.
 
 use super::super::finding::Finding;
-use super::super::scope::{Scope, Subject};
+use super::super::scope::Scope;
+use super::super::subject::Subject;
 use super::loaded;
 use crate::sqlite::connect::check_engine;
 

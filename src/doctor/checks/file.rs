@@ -4,7 +4,8 @@ use std::os::unix::fs::MetadataExt;
 
 use super::super::command::{Command, Own};
 use super::super::finding::Finding;
-use super::super::scope::{Scope, Subject};
+use super::super::scope::{Place, Scope};
+use super::super::subject::Subject;
 use super::super::words::bytes;
 use crate::home::{self, access, with_ending};
 
@@ -18,28 +19,38 @@ pub(super) fn file(scope: &Scope, subject: &Subject) -> Finding {
     let sizes = |finding: Finding| {
         finding.detail("main_bytes", found.len()).detail("log_bytes", log).detail("index_bytes", index)
     };
+    let read_only = scope.context.read_only();
     let told = |finding: Finding| sizes(finding.detail("path", subject.path.display().to_string()));
     if found.len() == 0 && log > home::LOG_HEADER as u64 {
         return told(Finding::fail("the file is empty, and its log is not"))
             .evidence("SQLite would delete the log when it opens the file")
             .remedy("keep both files, and put the database file back: from the backup, or the program that emptied it");
     }
+    let us = rustix::process::geteuid().as_raw();
     let files = [("", true), ("-wal", log > 0), ("-shm", index > 0)];
     for (ending, _) in files.into_iter().filter(|(_, is_there)| *is_there) {
         let path = with_ending(&subject.path, ending);
+        // The error tells the file: the one that is in the way.
+        if let Err(error) = access::readable(&path) {
+            return sizes(match read_only {
+                Some("home.access") if found.uid() != us => not_checked("home.access"),
+                _ => Finding::of_error(&error),
+            });
+        }
         // Another program's file may be one that is only read.
-        let needs_write = subject.info.is_some();
-        let checked =
-            access::readable(&path).and_then(|()| if needs_write { access::writable(&path) } else { Ok(()) });
-        if let Err(error) = checked {
-            // The error tells the file: the one that is in the way.
-            return sizes(Finding::of_error(&error));
+        if let Some(error) = subject.info.as_ref().and_then(|_| access::writable(&path).err()) {
+            return sizes(read_only.map_or_else(|| Finding::of_error(&error), not_checked));
         }
     }
-    let us = rustix::process::geteuid().as_raw();
     if found.uid() != us && us != 0 {
-        return told(Finding::warning(format!("it belongs to {}", home::user_name(found.uid()))))
-            .remedy("run the programs of a home as one user");
+        let owner = home::user_name(found.uid());
+        let finding = told(Finding::warning(format!("it belongs to {owner}")));
+        return finding.remedy(match &scope.context.place {
+            Place::Home { home, .. } => {
+                format!("the programs of a home run as one user: {}", access::as_owner(&owner, home.path()))
+            }
+            _ => format!("its programs should run as one user, {owner}"),
+        });
     }
     if subject.info.is_some() && found.mode() & 0o077 != 0 {
         return told(Finding::warning("other users may read it"))
@@ -48,6 +59,11 @@ pub(super) fn file(scope: &Scope, subject: &Subject) -> Finding {
             .fix(Command::System("chmod 600", subject.path.clone()));
     }
     told(Finding::ok(format!("{}, and {} of log", bytes(found.len()), bytes(log))))
+}
+
+/// One cause for all databases of a home, told by one row.
+pub(super) fn not_checked(teller: &'static str) -> Finding {
+    Finding::skipped(format!("not checked: the home is read-only, see {teller}"))
 }
 
 /// Only what a program has declared is missing.

@@ -16,6 +16,7 @@ pub(super) fn folder(scope: &Scope) -> Finding {
         finding.detail("path", home.path().display().to_string()).detail("chosen_by", origin(home.origin()))
     };
     match folder {
+        Ok(_) if let Err(why) = scope.context.home() => told(Finding::skipped(why)),
         Ok(folder) => {
             let databases = scope.context.subjects.len();
             let finding = told(Finding::ok(format!("{databases} databases in {}", folder.path().display())));

@@ -9,7 +9,8 @@ use rusqlite::Connection;
 
 use super::super::command::Own;
 use super::super::finding::{Finding, is_damage};
-use super::super::scope::{Scope, Subject};
+use super::super::scope::Scope;
+use super::super::subject::Subject;
 use super::super::words::bytes;
 use crate::error::{Error, ErrorKind, Result};
 

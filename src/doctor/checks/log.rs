@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::super::command::Own;
 use super::super::finding::Finding;
-use super::super::scope::{Scope, Subject};
+use super::super::scope::Scope;
+use super::super::subject::Subject;
 use super::super::words::{bytes, number, seconds};
 use crate::config::Limits;
 use crate::error::Result;

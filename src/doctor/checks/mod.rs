@@ -8,6 +8,7 @@ mod backups;
 mod budget;
 mod clock;
 mod counts;
+mod deleted;
 mod disk;
 mod engine;
 mod file;
@@ -33,7 +34,8 @@ pub(super) use moved::elsewhere;
 pub(super) use settings::settings_can_be_read;
 
 use super::finding::Finding;
-use super::scope::{Scope, Subject};
+use super::scope::Scope;
+use super::subject::Subject;
 
 pub(super) struct Definition {
     /// The last part of its ids.
@@ -144,7 +146,7 @@ const ALL: &[Definition] = &[
     )
     .generic(),
     of_database("holders", "nobody who uses it is stopped", holders::holders).generic(),
-    of_database("deleted", "no deleted files of it are kept open", holders::deleted).generic(),
+    of_database("deleted", "no deleted files of it are kept open", deleted::deleted).generic(),
     of_database("stamp", "it is this library's file, with its number and its way of writing", schema::stamp),
     of_database("schema", "its schema fits this program, and nobody edited it", schema::schema),
     of_database(

@@ -2,7 +2,8 @@
 
 use super::super::command::Own;
 use super::super::finding::{Finding, is_damage};
-use super::super::scope::{Scope, Subject};
+use super::super::scope::Scope;
+use super::super::subject::Subject;
 use super::super::words::number;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home;

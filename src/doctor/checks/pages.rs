@@ -2,7 +2,8 @@
 
 use super::super::command::Own;
 use super::super::finding::Finding;
-use super::super::scope::{Scope, Subject};
+use super::super::scope::Scope;
+use super::super::subject::Subject;
 use super::super::words::bytes;
 
 /// Free space of less is not worth a word.

@@ -1,7 +1,8 @@
 //! Whose file it is, and whether its schema is one that this program knows.
 
 use super::super::finding::Finding;
-use super::super::scope::{Scope, Subject};
+use super::super::scope::Scope;
+use super::super::subject::Subject;
 use crate::error::ErrorKind;
 use crate::sqlite::migrate::{self, Access};
 
@@ -14,16 +15,22 @@ pub(super) fn stamp(scope: &Scope, subject: &Subject) -> Finding {
                 .evidence("it was written anew by another tool (a dump, VACUUM INTO an older file), or is another program's")
                 .remedy("if it is a dump of the right database its program takes it back at the next open; else put the right file there"));
         }
+        if look.has_log()? {
+            return Ok(told(Finding::ok("this library's")));
+        }
         // A restore and a compaction put it there so; so does a tool, and it does no harm before somebody opens it.
-        if !look.has_log()? && !subject.is_in_use(scope) {
+        let anew = "it has no write-ahead log yet: its program makes one when it opens it next";
+        if !subject.is_in_use(scope) {
             return Ok(told(Finding::ok("this library's, and not opened since it was written anew"))
-                .evidence("it has no write-ahead log yet: its program makes one when it opens it next"));
+                .evidence(anew));
         }
-        if !look.has_log()? {
-            return Ok(told(Finding::warning("it has no write-ahead log: another tool changed its journal mode"))
-                .remedy("its program changes it back when it opens it next; readers and writers wait for each other until then"));
+        if subject.is_held(scope) {
+            return Ok(told(Finding::ok(format!("this library's; who is in the way of its program is told by {}.write", subject.name)))
+                .evidence(anew));
         }
-        Ok(told(Finding::ok("this library's")))
+        Ok(told(Finding::warning("it has no write-ahead log, and somebody has it open"))
+            .evidence("a restore or a compaction wrote it anew, or another tool changed its journal mode")
+            .remedy("its program makes one when it opens it next; readers and writers wait for each other until then"))
     })
 }
 

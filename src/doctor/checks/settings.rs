@@ -8,6 +8,7 @@ use super::super::finding::Finding;
 use super::super::scope::{Place, Scope};
 use super::home::origin;
 use crate::config::file::{config_of, text_of};
+use crate::config::known::{self, Judged};
 use crate::config::lines::lines;
 use crate::error::{ErrorKind, Result};
 use crate::home::Home;
@@ -24,7 +25,7 @@ pub(super) fn settings(scope: &Scope) -> Finding {
     let Place::Home { home, .. } = &scope.context.place else {
         return Finding::skipped("this is no home of this library");
     };
-    let finding = judged(home);
+    let finding = judged(scope, home);
     let set = VARIABLES.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
     let finding = set
         .fold(finding, |finding, (name, value)| finding.detail(name, value.to_string_lossy().into_owned()));
@@ -41,13 +42,16 @@ pub(in crate::doctor) fn settings_can_be_read(home: &Home) -> bool {
     told_by(&config_of(home.path())).is_ok()
 }
 
-fn judged(home: &Home) -> Finding {
+fn judged(scope: &Scope, home: &Home) -> Finding {
     let resolved = match Home::resolve() {
         Ok(resolved) => resolved,
         Err(error) => return Finding::of_error(&error),
     };
     if let Err(error) = told_by(&config_of(home.path())) {
-        return Finding::of_error(&error);
+        return match (scope.context.folder(), scope.context.home()) {
+            (Ok(_), Err(why)) => Finding::skipped(why),
+            _ => Finding::of_error(&error),
+        };
     }
     let levels = match log_levels(home) {
         // Where there is no home that could be looked at, another check says so.
@@ -65,13 +69,42 @@ fn judged(home: &Home) -> Finding {
                 "name another one with TMPDIR: large sorts, and databases that may not be written, need it",
             );
     }
-    let finding = Finding::ok(format!("the home was chosen by {}", origin(home.origin())))
-        .detail("chosen_by", origin(home.origin()))
-        .detail("without_a_flag", resolved.path().display().to_string());
+    let by = origin(home.origin());
+    let finding =
+        misnamed(scope, home).unwrap_or_else(|| Finding::ok(format!("the home was chosen by {by}")));
+    let finding =
+        finding.detail("chosen_by", by).detail("without_a_flag", resolved.path().display().to_string());
     match levels {
         Some((levels, decided)) => finding.detail("logs_level", levels).detail("logs_level_by", decided),
         None => finding,
     }
+}
+
+/// Settings that nobody asks for: what was meant by them does not happen.
+fn misnamed(scope: &Scope, home: &Home) -> Option<Finding> {
+    let here = scope.context.survey.iter().flat_map(|survey| &survey.databases).map(|info| &*info.name);
+    let built_in = ["device_keys", "goals", "logs", "state"];
+    let (of_home, of_user) = (known::of_home(here.chain(built_in)), known::OF_USER.map(str::to_owned));
+    let files = [(Home::user_config().ok(), &of_user[..]), (Some(config_of(home.path())), &of_home)];
+    let mut told = Vec::new();
+    for (file, known) in files.iter().filter_map(|(file, known)| Some((file.as_ref()?, known))) {
+        // What cannot be understood is told before.
+        let Some(found) = text_of(file).ok().flatten().and_then(|text| lines(&text).ok()) else { continue };
+        told.extend(found.into_iter().filter_map(|line| match known::judge(&line.name, known) {
+            Judged::Known => None,
+            Judged::Unknown(meant) => {
+                let meant = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+                Some((format!("nobody asks for {} (line {}){meant}", line.name, line.number), file))
+            }
+        }));
+    }
+    let ((first, file), more) = told.split_first()?;
+    let finding = Finding::warning(first.as_str()).detail("path", file.display().to_string());
+    let finding = more
+        .iter()
+        .take(MOST_LINES)
+        .fold(finding, |finding, (more, file)| finding.evidence(format!("{more} ({})", file.display())));
+    Some(finding.remedy("correct the name, or take the line out: `rowhouse config show` lists the settings"))
 }
 
 /// What decided the levels of the log, in words.

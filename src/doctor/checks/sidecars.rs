@@ -3,7 +3,8 @@
 use std::fs;
 
 use super::super::finding::Finding;
-use super::super::scope::{Scope, Subject};
+use super::super::scope::Scope;
+use super::super::subject::Subject;
 use crate::home::{self, with_ending};
 
 pub(super) fn sidecars(scope: &Scope, subject: &Subject) -> Finding {

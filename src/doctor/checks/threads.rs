@@ -4,7 +4,8 @@ use rusqlite::Connection;
 
 use super::super::command::Own;
 use super::super::finding::Finding;
-use super::super::scope::{Scope, Subject};
+use super::super::scope::Scope;
+use super::super::subject::Subject;
 use super::super::words::number;
 use crate::error::Result;
 use crate::home::PreparedHome;

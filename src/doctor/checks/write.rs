@@ -1,11 +1,13 @@
 //! Can it be written: the write lock is taken and given back at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::super::command::Own;
 use super::super::finding::Finding;
-use super::super::scope::{Place, Scope, Subject};
-use crate::error::ErrorKind;
+use super::super::scope::{Place, Scope};
+use super::super::subject::Subject;
+use super::file::not_checked;
+use crate::error::{ErrorKind, Result};
 use crate::home::{self, access};
 use crate::sqlite::look::{self, WriteLock};
 
@@ -17,7 +19,8 @@ pub(super) fn write(scope: &Scope, subject: &Subject) -> Finding {
         return Finding::skipped("this user may not write it");
     }
     if home::check_database_file(&subject.path).is_err() || access::writable(&subject.path).is_err() {
-        return Finding::skipped(format!("the file may not be written: see {}.file", subject.name));
+        let own = || Finding::skipped(format!("the file may not be written: see {}.file", subject.name));
+        return scope.context.read_only().map_or_else(own, not_checked);
     }
     if let Some(why) = subject.split(scope) {
         return Finding::skipped(why);
@@ -26,11 +29,10 @@ pub(super) fn write(scope: &Scope, subject: &Subject) -> Finding {
         return finding;
     }
     // A file that is no database is not tried.
-    let Ok(has_log) = subject.look(scope).and_then(|look| look.has_log()) else {
+    let Some(tried) = tried(scope, subject) else {
         return subject.opened(scope, |_| Ok(Finding::skipped("it cannot be read")));
     };
-    let left = scope.until.saturating_duration_since(std::time::Instant::now());
-    match look::try_write_lock(&subject.path, has_log, PATIENCE.min(left / 2)) {
+    match tried {
         Ok(WriteLock::Free) => Finding::ok("the write lock was taken and given back"),
         Ok(WriteLock::InUse) => Finding::ok("others write, in turn"),
         Ok(WriteLock::NotTried(why)) => {
@@ -43,7 +45,7 @@ pub(super) fn write(scope: &Scope, subject: &Subject) -> Finding {
                     "a stopped process keeps its locks: everybody who writes waits until their deadline",
                 )
                 .remedy("let it go on (fg, kill -CONT), or end it")
-                .holder(&holder)
+                .holder(holder)
         }
         Ok(WriteLock::Held(Some(holder))) => {
             Finding::warning(format!("{holder} has held the write lock all the time"))
@@ -53,7 +55,7 @@ pub(super) fn write(scope: &Scope, subject: &Subject) -> Finding {
                     PATIENCE.as_millis()
                 ))
                 .remedy("look at what it does; a long job should be several short ones")
-                .holder(&holder)
+                .holder(holder)
                 .look(Own::Who.of(&subject.name))
         }
         Ok(WriteLock::Held(None)) => {
@@ -65,8 +67,22 @@ pub(super) fn write(scope: &Scope, subject: &Subject) -> Finding {
         Err(error) if error.kind() == ErrorKind::Full => {
             Finding::skipped("there is no room for it: see disk.space")
         }
-        Err(error) => Finding::of_error(&error),
+        Err(error) => Finding::of_error(error),
     }
+}
+
+/// The write lock, tried once for all checks; `None` for a file that cannot be read.
+fn tried<'s>(scope: &Scope, subject: &'s Subject) -> Option<&'s Result<WriteLock>> {
+    let has_log = subject.look(scope).and_then(|look| look.has_log()).ok()?;
+    let left = scope.until.saturating_duration_since(Instant::now());
+    Some(subject.write_lock(|| look::try_write_lock(&subject.path, has_log, PATIENCE.min(left / 2))))
+}
+
+/// Whether this check tells of somebody who has the write lock all the time.
+pub(super) fn is_held(scope: &Scope, subject: &Subject) -> bool {
+    access::writable(&subject.path).is_ok()
+        && subject.split(scope).is_none()
+        && matches!(tried(scope, subject), Some(Ok(WriteLock::Held(_))))
 }
 
 /// After a failed write nobody writes until one has recovered the database.

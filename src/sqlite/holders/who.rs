@@ -136,7 +136,7 @@ impl std::fmt::Display for Unseen {
                 "open files of {processes} process{} of another user, or with more rights than yours",
                 if *processes == 1 { "" } else { "es" }
             ),
-            Self::HiddenProcesses => f.write_str("processes of other users, which the system hides"),
+            Self::HiddenProcesses => f.write_str("processes of other users, which /proc hides (hidepid)"),
             Self::OutsideTheContainer => f.write_str("processes outside this container"),
         }
     }
