@@ -69,10 +69,14 @@ fn every_command_works_in_either_home_and_makes_no_file() {
     let (code, text, _) = rowhouse(other, &["threads", "export", short]);
     assert!(code == Some(0) && text.contains("Fix the parser"), "{text}");
 
-    // A file without the histories would look whole.
-    let file = other.join("threads.rowhouse");
-    let (code, _, said) = rowhouse(other, &["export", file.to_str().expect("text")]);
-    assert!(code == Some(1) && said.contains("1 threads are on a server") && !file.exists(), "{said}");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let file = elsewhere.path().join("threads.rowhouse");
+    let (code, told) = document(other, &["export", file.to_str().expect("text")]);
+    assert_eq!((code, &told["transcripts"], &told["left_out"]), (Some(0), &json!(1), &json!(0)), "{told}");
+    let files = elsewhere.path().join("home");
+    assert_eq!(document(&files, &["import", "home", file.to_str().expect("text")]).0, Some(0));
+    let (_, there, _) = rowhouse(&files, &["threads", "export", "--format", "jsonl", short]);
+    assert_eq!(there, lines);
 
     let forked = done(other, &["fork", "--after-turn", "a", short]);
     let fork = forked["id"].as_str().expect("an id").to_owned();

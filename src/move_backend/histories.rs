@@ -1,14 +1,12 @@
 //! The histories of a server, on their way into transcripts.
 //!
 //! Invariants:
-//! 1. A history becomes a transcript when it is whole and begins as one: numbers without a gap, as many as its row says, each a
-//!    line, the first one the `session_meta` of its thread. All others stay rows, and are told.
-//! 2. A transcript is what was appended, byte for byte, a newline behind each item.
-//! 3. They are written below the folder that has no name yet, and get their place with two renames.
+//! 1. Which history becomes a transcript, where and of which bytes, `rollout::becoming` says. All others stay rows, and are told.
+//! 2. They are written below the folder that has no name yet, and get their place with two renames.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 
 use tokio_postgres::types::Type;
@@ -21,11 +19,9 @@ use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home;
 use crate::postgres::bulk::{Bulk, Received};
+use crate::rollout;
+use crate::rollout::becoming::{Becoming, put_line};
 use crate::rollout::layout::FOLDERS;
-use crate::rollout::{self, Item, layout};
-
-/// The longest first line that a list reads.
-const LONGEST_FIRST: usize = 4 << 20;
 
 /// Those that become transcripts. About 300 bytes of memory for each.
 #[derive(Default)]
@@ -37,13 +33,7 @@ pub(super) struct Histories {
 
 struct History {
     items: u64,
-    archived: bool,
-    created_at: i64,
-    /// Below the home.
-    place: PathBuf,
-    /// How many were read.
-    read: u64,
-    whole: bool,
+    becoming: Becoming,
 }
 
 fn unreadable() -> Error {
@@ -67,18 +57,14 @@ impl Histories {
                 Ok((
                     row.try_get::<String>(0)?,
                     row.try_get::<i64>(1)?,
-                    row.try_get(2)?,
+                    row.try_get::<bool>(2)?,
                     row.try_get::<Option<i64>>(3)?,
                 ))
             };
             let (id, items, archived, created_at) = get().map_err(|_| unreadable())?;
             let history = History {
                 items: u64::try_from(items).unwrap_or_default(),
-                archived,
-                created_at: created_at.unwrap_or_default(),
-                place: PathBuf::new(),
-                read: 0,
-                whole: created_at.is_some(),
+                becoming: Becoming::of(archived, created_at),
             };
             found.of.insert(id, history);
             Ok(())
@@ -99,13 +85,13 @@ impl Histories {
             };
             let (id, seq, kind, item) = get().map_err(|_| unreadable())?;
             if let Some(history) = found.of.get_mut(id) {
-                history.see(id, seq, kind, item);
+                history.becoming.see(id, seq, kind, item);
             }
             Ok(())
         })?;
         let Self { of, odd } = &mut found;
         of.retain(|id, history| {
-            let whole = history.whole && history.read == history.items && history.items > 0;
+            let whole = history.becoming.is_whole(history.items);
             if !whole {
                 odd.note(id.clone());
             }
@@ -116,7 +102,7 @@ impl Histories {
 
     /// The folders of a home that they will be in.
     pub(super) fn folders(&self) -> Vec<String> {
-        let is_used = |folder: &&str| self.of.values().any(|history| history.place.starts_with(folder));
+        let is_used = |folder: &&str| self.of.values().any(|history| history.place().starts_with(folder));
         FOLDERS.into_iter().filter(is_used).map(str::to_owned).collect()
     }
 
@@ -138,24 +124,9 @@ impl Histories {
 }
 
 impl History {
-    fn see(&mut self, id: &str, seq: i64, kind: &str, item: &[u8]) {
-        let item = std::str::from_utf8(item).ok().and_then(|text| Item::line(text).ok());
-        let fits = item.is_some_and(|item| {
-            let first = self.read > 0 || self.begin(id, item.text());
-            first && rollout::stored_kind(item.kind()) == kind
-        });
-        self.whole &= fits && u64::try_from(seq) == Ok(self.read);
-        self.read += 1;
-    }
-
-    /// Finds its place, when this is how it begins.
-    fn begin(&mut self, id: &str, text: &str) -> bool {
-        let found = rollout::beginning(text.as_bytes()).ok();
-        let Some((_, started)) = found.filter(|(found, _)| found == id && text.len() < LONGEST_FIRST) else {
-            return false;
-        };
-        self.place = layout::place(id, started.unwrap_or(self.created_at), self.archived);
-        true
+    /// Below the home.
+    fn place(&self) -> &Path {
+        self.becoming.place()
     }
 }
 
@@ -176,7 +147,7 @@ impl Side for FromHistories<'_, '_, '_> {
         match (domain, &*table.name) {
             (STATE, "thread") => self.server.read(domain, table, &mut |cells, odd| {
                 let Some((_, history)) = histories.get(table, cells, "id") else { return each(cells, odd) };
-                let place = home.join(&history.place);
+                let place = home.join(history.place());
                 placed(table, cells, odd, Cell::Text(place.to_string_lossy()), each)
             }),
             // Who wrote it there is nobody here.
@@ -224,7 +195,7 @@ impl Side for ToTranscripts<'_, '_> {
 
     fn read(&mut self, domain: &str, table: &Table, each: &mut Each<'_>) -> Result<()> {
         self.files.read(domain, table, each)?;
-        let of = self.histories.of.iter().map(|(id, history)| (id, self.folder.join(&history.place)));
+        let of = self.histories.of.iter().map(|(id, history)| (id, self.folder.join(history.place())));
         match (domain, &*table.name) {
             (STATE, "thread_history") => {
                 for (id, path) in of {
@@ -296,14 +267,13 @@ impl Writer<'_> {
     fn write(&mut self, id: &str, history: &History, line: &[u8]) -> Result<()> {
         if self.open.as_ref().is_none_or(|(open, ..)| open != id) {
             self.end()?;
-            let path = self.folder.join(&history.place);
-            rollout::create_folders(self.folder, history.place.parent().unwrap_or(&history.place))?;
+            let path = self.folder.join(history.place());
+            rollout::create_folders(self.folder, history.place().parent().unwrap_or(history.place()))?;
             let file = BufWriter::new(home::create_private_file(&path)?);
             self.open = Some((id.to_owned(), path, file));
         }
         let Some((_, path, file)) = &mut self.open else { return Ok(()) };
-        let written = file.write_all(line).and_then(|()| file.write_all(b"\n"));
-        written.map_err(|error| Error::io("write the transcript", path, error))
+        put_line(file, line).map_err(|error| Error::io("write the transcript", path, error))
     }
 
     fn end(&mut self) -> Result<()> {

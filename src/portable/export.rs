@@ -8,7 +8,8 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
 
-use super::format::{Edge, Section, Transcript, Writer};
+use super::format::{Edge, Section, Writer};
+use super::leaves::Leaves;
 use super::stream::Sink;
 use super::{ExportReport, NAMED, PortableProblem};
 use crate::error::{Error, ErrorKind, Result};
@@ -16,10 +17,13 @@ use crate::home;
 use crate::rollout::leaving::Leaving;
 use crate::rollout::{Rollouts, id_of, walk};
 use crate::runtime::Runtime;
-use crate::sql::Session;
+#[cfg(feature = "postgres")]
+use crate::stores::database::Engine;
 use crate::stores::goals::{GoalQuery, Goals};
 use crate::stores::spawn_edges::SpawnEdge;
 use crate::stores::threads::ThreadRow;
+#[cfg(feature = "postgres")]
+use crate::thread_store::leaving;
 
 /// Rows that are read at a time.
 const PAGE: u32 = 50;
@@ -34,7 +38,6 @@ pub(super) fn export(
     if to.symlink_metadata().is_ok() {
         return Err(is_there(to));
     }
-    refuse_histories_on_a_server(runtime)?;
     let absolute = std::path::absolute(to).map_err(failed)?;
     let folder = absolute.parent().unwrap_or(&absolute);
     // Mode 0600, and gone again unless it gets its name.
@@ -50,25 +53,6 @@ pub(super) fn export(
     Ok(report)
 }
 
-/// A file without them would look whole.
-fn refuse_histories_on_a_server(runtime: &Runtime) -> Result<()> {
-    const COUNT: &str = "SELECT count(*) AS threads FROM thread_history WHERE items > 0";
-    let state = runtime.engine("state")?;
-    if state.as_file().is_some() {
-        return Ok(());
-    }
-    let threads: i64 =
-        state.read(|at| at.query(COUNT, &[])?.first().map_or(Ok(0), |row| row.get("threads")))?;
-    if threads == 0 {
-        return Ok(());
-    }
-    let message =
-        format!("the histories of {threads} threads are on a server, and are not exported from there");
-    Err(Error::new(ErrorKind::Unsupported, message)
-        .in_database("state", runtime.home().path())
-        .advise("move the home to files first: `rowhouse migrate-backend --to sqlite`; or write single threads with `rowhouse threads export`"))
-}
-
 fn write(
     runtime: &Runtime,
     file: &File,
@@ -77,6 +61,8 @@ fn write(
 ) -> Result<ExportReport> {
     let mut export = Export {
         runtime,
+        #[cfg(feature = "postgres")]
+        state: runtime.engine("state")?,
         rollouts: if runtime.is_ephemeral() { None } else { Some(Rollouts::open(runtime.home())?) },
         goals: runtime.goals_if_any(),
         writer: Writer::begin(Sink::of(file, to)?, to)?,
@@ -102,6 +88,8 @@ fn is_there(file: &Path) -> Error {
 
 struct Export<'a> {
     runtime: &'a Runtime,
+    #[cfg(feature = "postgres")]
+    state: Engine,
     /// `None` where nothing is kept.
     rollouts: Option<Rollouts>,
     goals: Option<Goals>,
@@ -131,7 +119,7 @@ impl Export<'_> {
     fn thread(&mut self, row: ThreadRow) -> Result<()> {
         let id = row.id.clone();
         self.with_row.insert(id.clone());
-        let leaving = self.transcript_of(&row)?;
+        let leaving = self.leaving_of(&row)?;
         if leaving.is_none() {
             self.elsewhere.insert(id.clone());
         }
@@ -158,6 +146,22 @@ impl Export<'_> {
             self.thread(row)?;
         }
         Ok(true)
+    }
+
+    /// The history of a thread, on the server or in a file. One on a server that cannot be a transcript is left out.
+    fn leaving_of(&mut self, row: &ThreadRow) -> Result<Option<Leaves>> {
+        #[cfg(feature = "postgres")]
+        if self.state.as_file().is_none() {
+            match leaving::leaving(&self.state, row)? {
+                leaving::Leaving::Nothing => {}
+                leaving::Leaving::Whole(history) => return Ok(Some(Leaves::Rows(history))),
+                leaving::Leaving::Odd(error) => {
+                    self.leave_out(Some(row.id.clone()), &error);
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(self.transcript_of(row)?.map(Leaves::File))
     }
 
     /// The transcript that a row names, wherever it lies.
@@ -196,7 +200,9 @@ impl Export<'_> {
                 continue;
             }
             match rollouts.leaving(&file.path, &id, file.stamp.mtime_ns / 1_000_000) {
-                Ok(leaving) => self.section(Section { id, ..Section::default() }, Some(leaving))?,
+                Ok(leaving) => {
+                    self.section(Section { id, ..Section::default() }, Some(Leaves::File(leaving)))?;
+                }
                 // It was moved since; its other place has its turn, or had it.
                 Err(error) => self.leave_out(Some(id), &error),
             }
@@ -244,13 +250,8 @@ impl Export<'_> {
         }
     }
 
-    fn section(&mut self, mut section: Section, leaving: Option<Leaving>) -> Result<()> {
-        let transcript = leaving.as_ref().map(|leaving| Transcript {
-            name: leaving.name.clone(),
-            archived: leaving.archived,
-            bytes: leaving.bytes,
-        });
-        section.transcript = transcript;
+    fn section(&mut self, mut section: Section, leaving: Option<Leaves>) -> Result<()> {
+        section.transcript = leaving.as_ref().map(Leaves::transcript);
         self.report.counts.add(&section);
         self.writer.section(section)?;
         if let Some(mut leaving) = leaving {

@@ -1,12 +1,13 @@
 //! A whole home as one file: to another machine, another path, or into a home that has threads already.
 //!
 //! In the file are the threads: transcripts byte for byte (also archived and compressed ones, and those outside the home that
-//! its rows name), what users said of them, goals, memories, spawn edges, and rows without a transcript. Not in it are the
-//! keys of a device, which belong to it; logs; whose lease a job is and which memories the last book was made of; what is
+//! its rows name; a history on a server as the transcript that a move to files would make of it), what users said of them,
+//! goals, memories, spawn edges, and rows without a transcript. Not in it are the keys of a device, which belong to it; logs; whose lease a job is and which memories the last book was made of; what is
 //! in the trash, in quarantine or in backups; the half lines that are kept beside a transcript.
 //!
 //! Invariants, and where they are tested:
-//! 1. Nothing in the exporting home is changed or locked, and its programs go on (`tests/b3_portable_home.rs`).
+//! 1. Nothing in the exporting home is changed or locked, and its programs go on (`tests/b3_portable_home.rs`, of a server
+//!    `tests/home_elsewhere.rs`).
 //! 2. An import merges by thread: what is here stays, what went on there comes in, and what went on in both places is left
 //!    as it is and named. Done twice it changes nothing (`tests/b3_portable_home.rs`).
 //! 3. All of the file is checked before anything is changed: one that is torn or damaged at any byte is refused with the
@@ -20,12 +21,13 @@
 //! |---|---|
 //! | `format` | the bytes |
 //! | `stream` | plain or compressed |
-//! | `export` | out of a home |
+//! | `export`, `leaves` | out of a home |
 //! | `import`, `rows` | into a home |
 
 mod export;
 mod format;
 mod import;
+mod leaves;
 mod rows;
 mod stream;
 
@@ -50,7 +52,7 @@ pub struct ExportReport {
     /// What is in it.
     #[serde(flatten)]
     pub counts: PortableCounts,
-    /// Transcripts that are not in it.
+    /// Transcripts that are not in it, and histories on a server that could not be one.
     pub left_out: u64,
     /// The first 1,000 of them.
     pub problems: Vec<PortableProblem>,
@@ -144,9 +146,8 @@ impl Runtime {
     /// ```
     ///
     /// # Errors
-    /// `Conflict` when the file exists; `Full`, `ReadOnly`, `Io` of its folder; `Unsupported` for `.zst` without the feature,
-    /// or while histories of threads are on a server;
-    /// `NotFound` when the runtime has no state domain; the engine's. Then no file is left behind.
+    /// `Conflict` when the file exists; `Full`, `ReadOnly`, `Io` of its folder; `Unsupported` for `.zst` without the feature;
+    /// `Replaced` when a thread was removed while its transcript was read; `NotFound` when the runtime has no state domain; the engine's. Then no file is left behind.
     pub fn export_home(&self, file: &Path, heard: &mut dyn FnMut(&ExportReport)) -> Result<ExportReport> {
         export::export(self, file, heard)
     }

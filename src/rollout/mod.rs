@@ -20,6 +20,7 @@
 //! | `metadata`, `windows`, `scan`, `records`, `first_message` | what a list shows, from both ends |
 //! | `derived` | the same of items that are not in a file yet |
 //! | `arriving`, `leaving` | from home to home |
+//! | `becoming` | a history in rows of a server, on its way to a transcript |
 //! | `session_index` | the names that a Codex home keeps beside its transcripts |
 //! | `layout`, `backfill`, `whole` | a folder of transcripts, and its way into the store |
 //! | `disk`, `faults` | each step on the disk, and where a test can stop it |
@@ -29,6 +30,8 @@ mod archive;
 pub(crate) mod arriving;
 mod backfill;
 mod backwards;
+#[cfg(feature = "postgres")]
+pub(crate) mod becoming;
 #[cfg_attr(not(feature = "zstd"), path = "not_compressed.rs")]
 mod compressed;
 pub(crate) mod derived;
@@ -68,8 +71,6 @@ pub use lease::WriterLease;
 pub(crate) use lease::refuse_writers;
 pub use line::RolloutLine;
 pub use locate::{Located, Stale, StalePath};
-#[cfg(feature = "postgres")]
-pub(crate) use metadata::beginning;
 pub(crate) use metadata::id_of;
 pub use metadata::{RolloutFacts, read_metadata};
 pub use new_rollout::NewRollout;

@@ -134,19 +134,12 @@ impl Index {
         written_from: Option<u64>,
     ) -> Result<TurnPage> {
         let start = query.start(thread)?;
-        let mut found = match turns::catch_up(&self.state, thread, path) {
+        let found = match turns::catch_up(&self.state, thread, path) {
             Ok(()) => turns::kept(&self.state, thread, query, start)?,
             Err(error) if turns::is_of_the_database(&error) => turns::read_whole(path)?.page(query, start),
             Err(error) => return Err(error),
         };
-        let there = found.len();
-        found.truncate(query.limit_of_page());
-        for turn in &mut found {
-            turn.settle(written_from);
-        }
-        let shown = turns::with_items(path, found, query.view())?;
-        let more = shown.len() < there;
-        Ok(query.page(thread, shown, more))
+        turns::page_of(path, thread, query, found, written_from)
     }
 
     /// The place of a turn in the transcript.

@@ -13,6 +13,7 @@
 //! | `local`, `server`, `in_memory` | the implementations |
 //! | `index` | what a list shows, in the state database |
 //! | `deletion` | what of a thread lies in which database, and how it goes |
+//! | `transcript` | the items of a transcript |
 //! | `turns` | what a person asked and what came of it |
 
 mod deletion;
@@ -23,6 +24,7 @@ mod local;
 #[cfg(feature = "postgres")]
 mod server;
 mod store;
+mod transcript;
 mod turns;
 
 pub use in_memory::InMemoryThreadStore;
@@ -30,5 +32,7 @@ pub use live::{Flush, LiveThread, MAX_WAITING, PersistencePolicy, QueuedThread};
 pub use local::LocalThreadStore;
 #[cfg(feature = "postgres")]
 pub use server::ServerThreadStore;
+#[cfg(feature = "postgres")]
+pub(crate) use server::leaving;
 pub use store::{Capabilities, DeleteOptions, Deleted, ForkPoint, History, ThreadStore};
 pub use turns::{Anomaly, AnomalyKind, ItemsView, Turn, TurnPage, TurnQuery, TurnStatus, TurnWithItems};

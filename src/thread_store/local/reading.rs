@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::store::{History, not_found};
+use super::super::transcript;
 use super::super::turns::{TurnPage, TurnQuery};
 use super::Inner;
 use crate::error::{Error, ErrorKind, Result};
-use crate::rollout::{Item, Reader, RolloutFacts, read_metadata};
+use crate::rollout::{RolloutFacts, read_metadata};
 use crate::stores::threads::{ThreadFacts, ThreadRow};
 
 impl Inner {
@@ -47,23 +48,7 @@ impl Inner {
     }
 
     pub(super) fn load_history(&self, thread: &str) -> Result<History<'static>> {
-        let mut reader = Reader::open(&self.path(thread)?)?;
-        let mut ended = false;
-        Ok(Box::new(std::iter::from_fn(move || {
-            if ended {
-                return None;
-            }
-            let next = match reader.next() {
-                Ok(None) => return None,
-                Ok(Some(line)) => Item::line(line.text),
-                // The place is lost: going on would repeat it for ever.
-                Err(error) => {
-                    ended = true;
-                    Err(error)
-                }
-            };
-            Some(next)
-        })))
+        transcript::items(&self.path(thread)?)
     }
 
     pub(super) fn read(&self, thread: &str) -> Result<ThreadRow> {

@@ -8,6 +8,7 @@ use super::super::deletion;
 use super::super::store::{DeleteOptions, Deleted, ForkPoint, not_found, refuse_place};
 use super::super::turns::TurnTable;
 use super::Inner;
+use super::elsewhere;
 use super::items;
 use super::reading::known;
 use super::sql;
@@ -16,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::rollout::{NewRollout, derived};
 use crate::sql::{Row, Session};
 use crate::sqlite::now_unix_ms;
+use crate::stores::database::StoreSession;
 use crate::stores::spawn_edges;
 use crate::stores::threads::{self, Change, ThreadPatch, ThreadRow, tombstone};
 use crate::telemetry;
@@ -40,7 +42,13 @@ impl Inner {
     }
 
     fn patch(&self, thread: &str, patch: &ThreadPatch) -> Result<ThreadRow> {
-        self.change(thread, |tx| threads::patched(tx, thread, patch)).map_err(|error| match error.kind() {
+        let patched = |tx: &StoreSession<'_>| {
+            let row = threads::patched(tx, thread, patch)?;
+            // A home of files, where it may be one day, could not take back what was said of it here.
+            elsewhere::refuse(tx, &row)?;
+            Ok(row)
+        };
+        self.change(thread, patched).map_err(|error| match error.kind() {
             ErrorKind::NotFound => not_found(thread),
             _ => error,
         })
@@ -59,20 +67,21 @@ impl Inner {
     /// Lets the row say what the history says, and forgets its turns, which the next list reads anew.
     pub(super) fn rebuild(&self, thread: &str) -> Result<ThreadRow> {
         let now = i64::try_from(now_unix_ms()).unwrap_or(i64::MAX);
-        self.engine.write(|tx| {
+        let rebuilt = self.engine.write(|tx| {
             let found = known(tx, thread)?;
             if let Some(facts) = items::facts(tx, thread, found.items, now)? {
                 items::put_row(tx, thread, &facts)?;
             }
             TurnTable::new(tx, thread).forget()
-        })?;
+        });
+        rebuilt.map_err(|error| self.or_only_read(thread, error))?;
         self.catch_up(thread)?;
         self.read(thread)
     }
 
     /// The copy is made on the server, with the row in one transaction: there is the whole fork, or none.
     pub(super) fn fork(&self, source: &str, point: &ForkPoint, new: &NewRollout) -> Result<String> {
-        let end = self.end_of(source, point)?;
+        let end = self.end_of(source, point).map_err(|error| self.or_only_read(source, error))?;
         let new = NewRollout { forked_from_id: Some(source.to_owned()), ..new.clone() };
         let thread = new.thread_id()?;
         let (first, facts) = derived::of_new(&new, &thread)?;

@@ -15,11 +15,15 @@
 //! | `items` | the rows of a history |
 //! | `writing` | the threads that this store may write |
 //! | `reading` | histories and turns |
+//! | `elsewhere` | threads whose history is a transcript outside the home that was moved |
+//! | `leaving` | a history on its way to another home |
 //! | `changing` | what a user says, forks, deletions |
 
 mod changing;
+mod elsewhere;
 mod items;
 mod keeper;
+pub(crate) mod leaving;
 mod reading;
 mod sql;
 mod writer;

@@ -3,11 +3,13 @@
 use serde_json::value::RawValue;
 
 use super::super::store::{History as Items, not_found};
+use super::super::transcript;
 use super::super::turns::{
-    Anomaly, Checkpoint, ItemsView, PAGE_BYTES, Placed, Projector, StoredTurn, TurnPage, TurnQuery,
+    self, Anomaly, Checkpoint, ItemsView, PAGE_BYTES, Placed, Projector, StoredTurn, TurnPage, TurnQuery,
     TurnTable, TurnWithItems,
 };
 use super::Inner;
+use super::elsewhere::Where;
 use super::items::{self, Stored};
 use super::writer::History;
 use crate::error::{Error, ErrorKind, Result};
@@ -18,8 +20,11 @@ use crate::stores::database::{Engine, StoreSession};
 
 impl Inner {
     pub(super) fn load_history(&self, thread: &str) -> Result<Items<'static>> {
-        let end = self.engine.read(|at| known(at, thread))?.items;
-        let pages = Pages { engine: self.engine.clone(), thread: thread.to_owned(), next: 0, end };
+        let end = match self.elsewhere(thread)? {
+            Where::Here(history) => history.items,
+            Where::Elsewhere(path) => return transcript::items(&path),
+        };
+        let pages = Pages::new(&self.engine, thread, 0, end);
         Ok(Box::new(pages.flat_map(|page| match page {
             Ok(items) => items.into_iter().map(|item| Item::line(item.text)).collect(),
             Err(error) => vec![Err(error)],
@@ -58,7 +63,10 @@ impl Inner {
 
     pub(super) fn list_turns(&self, thread: &str, query: &TurnQuery) -> Result<TurnPage> {
         let start = query.start(thread)?;
-        self.engine.read(|at| known(at, thread))?;
+        if let Where::Elsewhere(path) = self.elsewhere(thread)? {
+            let turns = turns::read_whole(&path)?.page(query, start);
+            return turns::page_of(&path, thread, query, turns, None);
+        }
         self.catch_up(thread)?;
         let me = self.keeper.writer();
         let (shown, more) = self.engine.read(|at| {
@@ -77,7 +85,9 @@ impl Inner {
     }
 
     pub(super) fn anomalies(&self, thread: &str) -> Result<Vec<Anomaly>> {
-        self.engine.read(|at| known(at, thread))?;
+        if let Where::Elsewhere(path) = self.elsewhere(thread)? {
+            return Ok(turns::read_whole(&path)?.anomalies);
+        }
         self.catch_up(thread)?;
         self.engine.read(|at| TurnTable::new(at, thread).anomalies())
     }
@@ -90,11 +100,18 @@ pub(super) fn known(at: &StoreSession<'_>, thread: &str) -> Result<History> {
 }
 
 /// The pages of a history as it was when reading began.
-struct Pages {
+pub(super) struct Pages {
     engine: Engine,
     thread: String,
     next: u64,
     end: u64,
+}
+
+impl Pages {
+    /// Those of the items from `next` on and before `end`.
+    pub(super) fn new(engine: &Engine, thread: &str, next: u64, end: u64) -> Self {
+        Self { engine: engine.clone(), thread: thread.to_owned(), next, end }
+    }
 }
 
 impl Iterator for Pages {

@@ -126,7 +126,7 @@ impl Inner {
                 writing.ended = true;
                 self.unregister(thread, &entry);
                 self.leave_nothing(thread, &writing.token, &error);
-                return Err(error);
+                return Err(self.or_only_read(thread, error));
             }
         }
         Ok(())

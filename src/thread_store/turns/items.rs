@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::value::RawValue;
 
 use super::projector::StoredTurn;
-use super::query::{ItemsView, TurnWithItems};
+use super::query::{ItemsView, TurnPage, TurnQuery, TurnWithItems};
 use crate::error::Result;
 use crate::rollout::records::kind_of;
 use crate::rollout::{Position, Reader, RolloutLine};
@@ -14,13 +14,28 @@ use crate::rollout::{Position, Reader, RolloutLine};
 /// alone has more stands alone.
 pub(crate) const PAGE_BYTES: usize = 32 << 20;
 
+/// The page of these turns of a transcript, which somebody writes from that byte on, or nobody: a turn that an earlier writer
+/// left open is over.
+pub(crate) fn page_of(
+    path: &Path,
+    thread: &str,
+    query: &TurnQuery,
+    mut turns: Vec<StoredTurn>,
+    written_from: Option<u64>,
+) -> Result<TurnPage> {
+    let there = turns.len();
+    turns.truncate(query.limit_of_page());
+    for turn in &mut turns {
+        turn.settle(written_from);
+    }
+    let shown = with_items(path, turns, query.view())?;
+    let more = shown.len() < there;
+    Ok(query.page(thread, shown, more))
+}
+
 /// The turns with as much of their lines as the view shows; fewer than given when there would be too much. The transcript is
 /// read once, forwards, in whatever order the turns are: a compressed one has no other way.
-pub(crate) fn with_items(
-    path: &Path,
-    mut turns: Vec<StoredTurn>,
-    view: ItemsView,
-) -> Result<Vec<TurnWithItems>> {
+fn with_items(path: &Path, mut turns: Vec<StoredTurn>, view: ItemsView) -> Result<Vec<TurnWithItems>> {
     if view == ItemsView::Full {
         turns.truncate(fitting(&turns));
     }

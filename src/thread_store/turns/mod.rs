@@ -18,7 +18,7 @@ mod table;
 
 #[cfg(feature = "postgres")]
 pub(crate) use items::PAGE_BYTES;
-pub(crate) use items::with_items;
+pub(crate) use items::page_of;
 pub(crate) use memory::TurnList;
 pub use model::{Anomaly, AnomalyKind, Turn, TurnStatus};
 pub(crate) use projection::{anomalies, catch_up, find, forget, is_of_the_database, kept, read_whole};
