@@ -4,7 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "agent")]
+use crate::config::backend::Backends;
 use crate::error::{Error, ErrorKind, Result};
+#[cfg(feature = "agent")]
+use crate::move_backend::marker;
 use crate::sqlite::steps::Step;
 
 /// Whether a program can be ready without the database.
@@ -257,15 +261,31 @@ impl Domain {
         self.role
     }
 
-    /// Whether a home's configuration says that this domain is on a server there, not in a file. Nothing is opened.
+    /// Whether a home's configuration says that this domain is on a server there, not in a file; or a move that is in its
+    /// cut-over has brought it there. Nothing is opened.
     ///
     /// # Errors
     /// `Invalid` when the home's `config.toml` cannot be understood; `Unsupported` when it names a server, and this
-    /// program was built without the feature `postgres`; of the system.
+    /// program was built without the feature `postgres`; `Conflict` when it says a file, and the data was moved to a server;
+    /// of the system.
     #[cfg(feature = "agent")]
     pub fn is_on_server(&self, home: &crate::home::Home) -> Result<bool> {
-        let backends = crate::config::backend::Backends::of(home.path(), std::iter::once(self.name()))?;
-        Ok(backends.is_on_server(self.name()))
+        let said = || {
+            let backends = Backends::of(home.path(), std::iter::once(self.name()))?;
+            Ok::<_, Error>(backends.is_on_server(self.name()))
+        };
+        let (false, Ok(folder)) = (said()?, home.locate()) else { return said() };
+        match marker::refuse_moved(&folder, self.name()) {
+            Ok(()) => Ok(marker::gone_to(&folder, self.name())?.is_some()),
+            // A move may have ended since the configuration was read.
+            Err(error) => {
+                if said()? {
+                    Ok(true)
+                } else {
+                    Err(error)
+                }
+            }
+        }
     }
 
     /// Checks the name.

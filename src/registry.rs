@@ -19,6 +19,8 @@ use std::time::Duration;
 use crate::domain::{Domain, Durability, Role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{Home, PreparedHome, blame_file_system, check_database_file, with_ending};
+#[cfg(feature = "agent")]
+use crate::move_backend::marker;
 use crate::sqlite::connect::steps_lock;
 pub use crate::sqlite::history::SchemaMeta;
 use crate::sqlite::holders::who::{self, HomeHolders};
@@ -45,6 +47,11 @@ pub struct DatabaseInfo {
     /// below are 0. [`RuntimeDbRegistry::server`] asks for those.
     #[cfg(feature = "agent")]
     pub server: Option<ServerPlace>,
+    /// Where its data was moved, when there is no file of it and the configuration does not say that it is there: nothing
+    /// opens it then, and [`Domain::is_on_server`] says what to do.
+    #[cfg(feature = "agent")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<String>,
     /// Whether its program can be ready without it; `None` when no program declared it.
     pub role: Option<Role>,
     /// What its commits survive; `None` when no program declared it.
@@ -167,6 +174,8 @@ impl RuntimeDbRegistry {
         let moved = server::Moved::of(&home, &names, &mut warnings);
         #[cfg(feature = "agent")]
         names.extend(moved.names().cloned());
+        #[cfg(feature = "agent")]
+        names.extend(marker::marked(&home).into_iter().map(|(name, _)| name));
         let told = |name: &String| {
             #[cfg(feature = "agent")]
             if let Some(place) = moved.place(name) {
@@ -223,7 +232,8 @@ impl RuntimeDbRegistry {
     /// It does not check the content's integrity.
     ///
     /// # Errors
-    /// `NotFound` when there is no such database, `Invalid` when its file is a link or a folder, `Corrupt` when
+    /// `NotFound` when there is no such database, `Conflict` when it was moved to a server and the configuration does not say
+    /// so, `Invalid` when its file is a link or a folder, `Corrupt` when
     /// it is no database, `ReadOnly` when this user may not read it, `Busy` when it is being recovered for over a
     /// second or was written meanwhile, and those of [`list`](Self::list).
     pub fn inspect(&self, name: &str) -> Result<Inspection> {
@@ -232,6 +242,7 @@ impl RuntimeDbRegistry {
         let path = home.database_path(name);
         let locked = home.lock_path(&format!("{name}.init"));
         inspect::inspect(name, &path).map_err(|error| {
+            let error = self.or_moved(name, error);
             let error = blame_file_system(holders::blame(error, &path, &locked), &path);
             error.in_database(name, &path)
         })
@@ -262,9 +273,8 @@ impl RuntimeDbRegistry {
         let home = self.home.locate()?;
         let path = home.database_path(name);
         if check_database_file(&path)?.is_none() {
-            return Err(Error::new(ErrorKind::NotFound, "there is no such database")
-                .at_path(&path)
-                .advise("list the databases of this home"));
+            let missing = Error::new(ErrorKind::NotFound, "there is no such database").at_path(&path);
+            return Err(self.or_moved(name, missing.advise("list the databases of this home")));
         }
         let told = |error| holders::blame(error, &path, &home.lock_path(&format!("{name}.init")));
         tables::sizes(&path, deadline, inspect::BUSY_TIMEOUT)
@@ -409,6 +419,17 @@ impl RuntimeDbRegistry {
         }
     }
 
+    /// What is said of a database that is not there: where it went, when that is why.
+    fn or_moved(&self, name: &str, error: Error) -> Error {
+        #[cfg(feature = "agent")]
+        if error.kind() == ErrorKind::NotFound {
+            return Domain::new(name).is_on_server(&self.home).err().unwrap_or(error);
+        }
+        #[cfg(not(feature = "agent"))]
+        let _ = name;
+        error
+    }
+
     fn is_on_server(&self, name: &str) -> Result<bool> {
         Ok(self.list()?.iter().any(|found| found.name == name && found.is_on_server()))
     }
@@ -480,6 +501,7 @@ fn on_server(
     DatabaseInfo {
         present: false,
         server: Some(place),
+        moved_to: None,
         schema_version: None,
         program: None,
         program_version: None,
@@ -517,6 +539,9 @@ fn info(
         present: main.is_ok(),
         #[cfg(feature = "agent")]
         server: None,
+        // A mark that cannot be read is told by whoever opens the domain.
+        #[cfg(feature = "agent")]
+        moved_to: marker::gone_to(home, name).ok().flatten().filter(|_| !marker::is_cutting_over(home)),
         role: entry.and_then(|entry| file::field(entry, "role")),
         durability: entry.and_then(|entry| file::field(entry, "durability")),
         schema_version: entry.and_then(|entry| file::field(entry, "schema_version")),

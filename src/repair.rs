@@ -23,6 +23,7 @@ use crate::config::Limits;
 use crate::domain::{Domain, OnDamage};
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{Home, PreparedHome};
+use crate::move_backend::marker::refuse_moved;
 use crate::presence::{Alone, Presence};
 use crate::registry::RuntimeDbRegistry;
 use crate::runtime;
@@ -66,7 +67,7 @@ pub fn plan(home: &Home, domains: &[Domain], name: Option<&str>) -> Result<Vec<F
         Err(error) => return Err(error),
     };
     let mut findings = Vec::new();
-    for domain in here(home, chosen(domains, name)?, name)? {
+    for domain in here(home, &folder, chosen(domains, name)?, name)? {
         let spec = spec(domain, &folder, &Presence::default());
         if let Some(mut found) = spec.named(spec.find_damage())? {
             if !found.unfinished && found.action == OnDamage::Salvage {
@@ -108,7 +109,7 @@ pub fn apply(home: &Home, domains: &[Domain], name: Option<&str>) -> Result<Vec<
             .advise("close it, or let it repair the database: an open runtime does so by itself"));
     };
     let mut done = Vec::new();
-    for domain in here(home, chosen(domains, name)?, name)? {
+    for domain in here(home, &folder, chosen(domains, name)?, name)? {
         let spec = spec(domain, &folder, &Presence::default());
         done.extend(spec.named(spec.repair(Instant::now() + INIT_WAIT))?);
     }
@@ -128,19 +129,24 @@ fn chosen<'a>(domains: &'a [Domain], name: Option<&str>) -> Result<Vec<&'a Domai
 }
 
 /// Those that are in files. One that was asked for by name and is on a server is an error.
-fn here<'a>(home: &Home, chosen: Vec<&'a Domain>, name: Option<&str>) -> Result<Vec<&'a Domain>> {
+fn here<'a>(
+    home: &Home,
+    folder: &PreparedHome,
+    chosen: Vec<&'a Domain>,
+    name: Option<&str>,
+) -> Result<Vec<&'a Domain>> {
     let known = RuntimeDbRegistry::new(home).list()?;
     let is_there =
         |domain: &&Domain| known.iter().any(|known| known.name == domain.name() && known.is_on_server());
     let (there, here): (Vec<_>, Vec<_>) = chosen.into_iter().partition(is_there);
-    match (there.first(), name) {
-        (Some(domain), Some(_)) => Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("{} is on a PostgreSQL server, not in a file", domain.name()),
-        )
-        .advise("`rowhouse doctor --only server` tells of damage there; bring it back from a backup of the server")),
-        _ => Ok(here),
+    if let (Some(domain), Some(_)) = (there.first(), name) {
+        let message = format!("{} is on a PostgreSQL server, not in a file", domain.name());
+        return Err(Error::new(ErrorKind::Unsupported, message).advise(
+            "`rowhouse doctor --only server` tells of damage there; bring it back from a backup of the server",
+        ));
     }
+    here.iter().try_for_each(|domain| refuse_moved(folder, domain.name()))?;
+    Ok(here)
 }
 
 /// A domain that refuses is repaired here as its role says: somebody asked for it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bytesize::ByteSize;
 use clap::Args;
-use rowhouse::{DatabaseStats, Distribution, Error, ErrorKind, Home, RuntimeDbRegistry, Stats};
+use rowhouse::{DatabaseStats, Distribution, Domain, Error, ErrorKind, Home, RuntimeDbRegistry, Stats};
 use serde::Serialize;
 
 use crate::output::{self, DIM, HEADING, Output};
@@ -76,8 +76,12 @@ fn wait() {
 
 fn look(registry: &RuntimeDbRegistry, home: &Home, only: Option<&str>) -> Result<Vec<DatabaseStats>> {
     let mut databases = registry.stats()?;
+    databases.retain(|database| only.is_none_or(|name| database.info.name == name));
+    // Nobody counts what was moved away: it would look as if nobody used it.
+    for info in databases.iter().map(|database| &database.info).filter(|info| info.moved_to.is_some()) {
+        Domain::new(&info.name).is_on_server(home)?;
+    }
     let Some(name) = only else { return Ok(databases) };
-    databases.retain(|database| database.info.name == name);
     if databases.is_empty() {
         return Err(Error::new(ErrorKind::NotFound, format!("no database named {name}"))
             .at_path(home.path())

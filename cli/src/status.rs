@@ -7,8 +7,8 @@ use anyhow::Result;
 use bytesize::ByteSize;
 use clap::Args;
 use rowhouse::{
-    DatabaseInfo, Durability, Error, ErrorKind, Home, Role, RuntimeDbRegistry, ServerStatus, StepState,
-    StepStatus, Survey,
+    DatabaseInfo, Domain, Durability, Error, ErrorKind, Home, Role, RuntimeDbRegistry, ServerStatus,
+    StepState, StepStatus, Survey,
 };
 use serde::Serialize;
 
@@ -48,6 +48,10 @@ pub(crate) fn run(home: &Home, arguments: &StatusArguments, output: &Output) -> 
             Ok(found) => drop(steps.insert(name.clone(), found)),
             Err(error) => warnings.push(format!("how far the steps are could not be read: {error}")),
         }
+    }
+    // Here it is a note; every command that needs the data fails with it.
+    for name in databases.iter().filter(|entry| entry.moved_to.is_some()).map(|entry| &entry.name) {
+        warnings.extend(Domain::new(name).is_on_server(home).err().map(|error| error.to_string()));
     }
     let shown: Vec<_> = databases.iter().filter(|entry| wanted(&entry.name)).cloned().collect();
     let server = on_server::ask(home, &shown, &mut warnings);
@@ -108,6 +112,7 @@ pub(crate) fn table(databases: &[DatabaseInfo]) -> String {
         let size = |bytes| match entry.present {
             true => ByteSize::b(bytes).to_string(),
             false if entry.is_on_server() => "on a server".to_owned(),
+            false if entry.moved_to.is_some() => "moved away".to_owned(),
             false => "absent".to_owned(),
         };
         let program = entry.program.as_ref().map_or_else(dash, |program| {

@@ -17,7 +17,7 @@ use super::{BackupProgress, BackupStep, OnProgress, SPARE, check};
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, Home, PreparedHome};
-use crate::move_backend::marker::refuse_cutting_over;
+use crate::move_backend::marker::{refuse_cutting_over, refuse_moved};
 use crate::presence::Alone;
 use crate::presence::live::{refuse_live, who_is_there};
 use crate::registry::{RegistryEntry, RuntimeDbRegistry};
@@ -116,6 +116,7 @@ pub(crate) fn restore(
     if options.dry_run {
         match home.locate() {
             Ok(folder) => {
+                names.iter().try_for_each(|name| refuse_moved(&folder, name))?;
                 refuse_live(&folder, &names, RESTORED)?;
                 report.compare(Some(&folder), home, &manifest)?;
             }
@@ -133,6 +134,7 @@ pub(crate) fn restore(
     };
     report.finished_earlier = intent::finish_alone(&folder, &alone)?;
     refuse_cutting_over(&folder)?;
+    names.iter().try_for_each(|name| refuse_moved(&folder, name))?;
     let _init = init_locks(&folder, &manifest)?;
     refuse_live(&folder, &names, RESTORED)?;
     report.compare(Some(&folder), home, &manifest)?;

@@ -1,13 +1,18 @@
 //! What stays in a home whose data went elsewhere: `<domain>.moved.json`, in the place of the file.
 //!
-//! Invariant: a domain that has the mark and no file is not opened as a file, which would be a new, empty one beside the data
-//! that was moved. Programs that were built without servers know the mark too.
+//! Invariants:
+//! 1. A domain that has the mark and no file is not opened as a file, which would be a new, empty one beside the data
+//!    that was moved. Programs that were built without servers know the mark too.
+//! 2. Nor is it taken for one that is not there yet: whoever would read, change, copy or restore it is refused with where its
+//!    data is, and both ways on (`cli/tests/moved_away.rs`).
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "agent")]
+use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::{self, PreparedHome};
 
@@ -111,6 +116,7 @@ pub(crate) fn marked(home: &PreparedHome) -> Vec<(String, Option<Marker>)> {
     let mut found: Vec<_> = entries
         .filter_map(|entry| {
             let name = entry.file_name().to_str()?.strip_suffix(ENDING)?.to_owned();
+            Domain::new(&*name).check().ok()?;
             let marker =
                 home::read_file(entry.path()).ok().and_then(|text| serde_json::from_slice(&text).ok());
             Some((name, marker))
@@ -120,32 +126,44 @@ pub(crate) fn marked(home: &PreparedHome) -> Vec<(String, Option<Marker>)> {
     found
 }
 
-/// Refuses a domain whose file was moved away.
+/// Where the data of a domain is that has the mark and no file: the server, and when it went there. `None` for a domain
+/// whose file is here, or whose data never went.
+///
+/// # Errors
+/// Of the system when its mark cannot be read.
+pub(crate) fn gone_to(home: &PreparedHome, domain: &str) -> Result<Option<String>> {
+    let path = path_of(home.path(), domain);
+    let mark = home::read_file(&path);
+    // The database is not looked at where there is no mark: it may be on a mount that answers nobody.
+    if mark.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+        || fs::symlink_metadata(home.database_path(domain)).is_ok()
+    {
+        return Ok(None);
+    }
+    let text = mark.map_err(|error| Error::io("read the mark of a move", &path, error))?;
+    Ok(Some(serde_json::from_slice::<Marker>(&text).map_or_else(
+        |_| "a PostgreSQL server".to_owned(),
+        |marker| format!("{} at {}", marker.moved_to, marker.at),
+    )))
+}
+
+/// Refuses a domain whose file was moved away, for whoever was told to use a file: a new one in its place would be a second
+/// truth, and to say that there is none would hide the first. While a move is in its cut-over nobody is: opening the home
+/// finishes that first.
 ///
 /// # Errors
 /// `Conflict`, saying where its data is; of the system when its mark cannot be read.
 pub(crate) fn refuse_moved(home: &PreparedHome, domain: &str) -> Result<()> {
-    let path = path_of(home.path(), domain);
-    let file = home.database_path(domain);
-    let mark = home::read_file(&path);
-    // The database is not looked at where there is no mark: it may be on a mount that answers nobody.
-    if mark.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
-        || fs::symlink_metadata(&file).is_ok()
-    {
+    let Some(place) = gone_to(home, domain)? else { return Ok(()) };
+    if is_cutting_over(home) {
         return Ok(());
     }
-    // It is there: a new file in its place would be a second truth.
-    let text = mark.map_err(|error| Error::io("read the mark of a move", &path, error))?;
-    let place = serde_json::from_slice::<Marker>(&text).map_or_else(
-        |_| "a PostgreSQL server".to_owned(),
-        |marker| format!("{} at {}", marker.moved_to, marker.at),
-    );
     Err(Error::new(ErrorKind::Conflict, format!("its data was moved to {place}"))
-        .in_database(domain, &file)
+        .in_database(domain, &home.database_path(domain))
         .advise(format!(
             "write backend = \"postgres\" under [{domain}] in the home's config.toml, or bring it back with `rowhouse \
              migrate-backend --to sqlite`; to begin anew without it, remove {}",
-            path.display()
+            path_of(home.path(), domain).display()
         )))
 }
 

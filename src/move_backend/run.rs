@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::histories::{FromHistories, Histories, ToTranscripts};
 use super::intent::{Intent, settle_alone};
+use super::marker::{gone_to, refuse_cutting_over, refuse_moved};
 use super::report::{Lost, MoveReport, SCHEMA_VERSION};
 use super::side::{Files, OnServer, Side};
 use super::switch::{self, tell};
@@ -68,7 +69,7 @@ pub(crate) fn run(
     }
     let names: Vec<_> = domains.iter().map(|domain| domain.name().to_owned()).collect();
     if options.dry_run {
-        super::marker::refuse_cutting_over(&folder)?;
+        refuse_cutting_over(&folder)?;
         return plan(&folder, domains, limits, options, progress);
     }
     let alone = enter(&folder, &names, options.wait)?;
@@ -137,7 +138,14 @@ fn to_move(home: &PreparedHome, domains: &[Domain], to: Backend) -> Result<Vec<D
         domains.iter().filter(|domain| !domain.server_migrations.is_empty()).cloned().collect();
     chosen.sort_by(|one, other| one.name().cmp(other.name()));
     let found = Backends::of(home.path(), chosen.iter().map(Domain::name))?;
-    chosen.retain(|domain| found.is_on_server(domain.name()) != (to == Backend::Postgres));
+    chosen.retain(|domain| {
+        let is_there = found.is_on_server(domain.name());
+        // Also what was moved there, and of which the configuration does not say so any more.
+        if to == Backend::Sqlite { is_there || is_gone(home, domain) } else { !is_there }
+    });
+    if to == Backend::Postgres {
+        chosen.iter().try_for_each(|domain| refuse_moved(home, domain.name()))?;
+    }
     if chosen.is_empty() {
         let place = if to == Backend::Postgres { "on a server" } else { "in files" };
         return Err(Error::new(
@@ -148,6 +156,11 @@ fn to_move(home: &PreparedHome, domains: &[Domain], to: Backend) -> Result<Vec<D
         .advise("`rowhouse status` shows where the databases of a home are"));
     }
     Ok(chosen)
+}
+
+fn is_gone(home: &PreparedHome, domain: &Domain) -> bool {
+    // A mark that cannot be read is there.
+    gone_to(home, domain.name()).map_or(true, |place| place.is_some())
 }
 
 impl<'m> Move<'m> {

@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::forks;
 use crate::home::{Home, PreparedHome};
 use crate::maintenance::{self, CompactReport, MaintainOptions, MaintainProgress, MaintainReport};
+use crate::move_backend::marker::refuse_moved;
 #[cfg(feature = "postgres")]
 use crate::move_backend::{self, MoveOptions, MoveProgress, MoveReport};
 use crate::presence::Presence;
@@ -51,7 +52,7 @@ impl Builder {
         let presence = enter(&folder, Instant::now() + options.wait)?;
         let program = self.known_program();
         let declared = self.domains.into_iter().map(|domain| (domain.clone(), None)).collect();
-        let found = candidates(&self.home, &folder, &self.limits, &presence, declared)?;
+        let found = candidates(&self.home, &folder, &self.limits, &presence, declared, &[])?;
         backup::make(&folder, found, program, options, progress)
     }
 
@@ -76,7 +77,7 @@ impl Builder {
         }
         let presence = enter(&folder, Instant::now() + options.wait)?;
         let declared = self.domains.into_iter().map(|domain| (domain, None)).collect();
-        let found = candidates(&self.home, &folder, &self.limits, &presence, declared)?;
+        let found = candidates(&self.home, &folder, &self.limits, &presence, declared, &options.databases)?;
         maintenance::maintain(&folder, chosen(found, &folder, options)?, options, progress)
     }
 
@@ -103,7 +104,8 @@ impl Builder {
         refuse_read_only(&folder, "compacting")?;
         let declared = self.domains.into_iter().map(|domain| (domain, None)).collect();
         // Nobody of this library has it open, so neither has this call: it has the home alone.
-        let found = candidates(&self.home, &folder, &self.limits, &Presence::default(), declared)?;
+        let alone = Presence::default();
+        let found = candidates(&self.home, &folder, &self.limits, &alone, declared, &options.databases)?;
         let specs = chosen(found, &folder, options)?.into_iter().map(|candidate| candidate.spec).collect();
         maintenance::compact(&folder, specs, options, progress)
     }
@@ -180,7 +182,7 @@ impl Inner {
         let limits =
             open.first().map_or_else(Limits::default, |(_, database)| database.spec().limits.clone());
         let declared = open.into_iter().map(|(domain, database)| (domain, Some(database))).collect();
-        let found = candidates(&self.home, &self.folder, &limits, &presence, declared)?;
+        let found = candidates(&self.home, &self.folder, &limits, &presence, declared, &[])?;
         backup::make(&self.folder, found, program, options, progress)
     }
 
@@ -199,18 +201,20 @@ impl Inner {
         let limits =
             open.first().map_or_else(Limits::default, |(_, database)| database.spec().limits.clone());
         let declared = open.into_iter().map(|(domain, database)| (domain, Some(database))).collect();
-        let found = candidates(&self.home, &self.folder, &limits, &presence, declared)?;
+        let found = candidates(&self.home, &self.folder, &limits, &presence, declared, &options.databases)?;
         maintenance::maintain(&self.folder, chosen(found, &self.folder, options)?, options, progress)
     }
 }
 
-/// The databases of a home, by name: those declared here, and those that the registry knows.
+/// The databases of a home, by name: those declared here, and those that the registry knows. None of those that are wanted
+/// (all, where none is named) was moved to a server of which the configuration does not say so.
 fn candidates(
     home: &Home,
     folder: &PreparedHome,
     limits: &Limits,
     presence: &Presence,
     declared: Vec<(Domain, Option<Database>)>,
+    wanted: &[String],
 ) -> Result<Vec<Candidate>> {
     let on_disk = |domain: &Domain| {
         let program = domain.program.clone().unwrap_or_else(unnamed_program);
@@ -230,6 +234,11 @@ fn candidates(
         let spec = database.map_or_else(|| on_disk(&domain), |database| database.spec().clone());
         let elsewhere = found.remove(domain.name()).and_then(|known: Candidate| known.elsewhere);
         found.insert(domain.name, Candidate { spec, role, durability, refusal, elsewhere });
+    }
+    for (name, candidate) in &found {
+        if candidate.elsewhere.is_none() && (wanted.is_empty() || wanted.contains(name)) {
+            refuse_moved(folder, name)?;
+        }
     }
     Ok(found.into_values().collect())
 }
