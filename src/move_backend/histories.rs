@@ -4,7 +4,7 @@
 //! 1. Which history becomes a transcript, where and of which bytes, `rollout::becoming` says. All others stay rows, and are told.
 //! 2. They are written below the folder that has no name yet, and get their place with two renames.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::{Path, PathBuf};
@@ -12,13 +12,16 @@ use std::path::{Path, PathBuf};
 use tokio_postgres::types::Type;
 
 use super::cell::Cell;
-use super::side::{Each, Files, OnServer, Put, Side};
+use super::side::{Each, Files, OnServer, Put, Side, Source, Target};
+use super::sum::Sum;
 use super::table::Table;
-use super::transcripts::{Noted, STATE, history_row, item_row, items_of, placed, text_of};
+use super::transcripts::{Noted, STATE, history_row, items_among, placed, sum_of, text_of};
+use super::transfer::Told;
+use super::{MoveStep, OnProgress};
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home;
-use crate::postgres::bulk::{Bulk, Received};
+use crate::postgres::bulk::Received;
 use crate::rollout;
 use crate::rollout::becoming::{Becoming, put_line};
 use crate::rollout::layout::FOLDERS;
@@ -29,11 +32,15 @@ pub(super) struct Histories {
     /// By thread.
     of: BTreeMap<String, History>,
     odd: Noted,
+    /// All items, of these histories or not; `None` when a plan has to read them again, for what a file cannot hold.
+    items: Option<Sum>,
 }
 
 struct History {
     items: u64,
     becoming: Becoming,
+    /// One of its items is longer than a value of a file.
+    too_long: bool,
 }
 
 fn unreadable() -> Error {
@@ -45,14 +52,19 @@ impl Histories {
     ///
     /// # Errors
     /// Of the server.
-    pub(super) fn look(bulk: &mut Bulk<'_>, schema: &str) -> Result<Self> {
+    pub(super) fn look(
+        server: &mut OnServer<'_, '_>,
+        items: &Table,
+        progress: &mut OnProgress<'_>,
+    ) -> Result<Self> {
         let mut found = Self::default();
+        let schema = server.of(STATE)?;
         let rows = format!(
             "COPY (SELECT h.thread_id, h.items, t.archived_at IS NOT NULL, t.created_at FROM {schema}.thread_history AS h \
              LEFT JOIN {schema}.thread AS t ON t.id = h.thread_id) TO STDOUT (FORMAT binary)"
         );
         let types = [Type::TEXT, Type::INT8, Type::BOOL, Type::INT8];
-        bulk.copy_out(&rows, &types, &mut |row: &Received| {
+        server.bulk.copy_out(&rows, &types, &mut |row: &Received| {
             let get = || -> std::result::Result<_, tokio_postgres::Error> {
                 Ok((
                     row.try_get::<String>(0)?,
@@ -65,38 +77,46 @@ impl Histories {
             let history = History {
                 items: u64::try_from(items).unwrap_or_default(),
                 becoming: Becoming::of(archived, created_at),
+                too_long: false,
             };
             found.of.insert(id, history);
             Ok(())
         })?;
-        let items = format!(
-            "COPY (SELECT thread_id, seq, kind, item FROM {schema}.thread_item ORDER BY thread_id, seq) \
-             TO STDOUT (FORMAT binary)"
-        );
-        let types = [Type::TEXT, Type::INT8, Type::TEXT, Type::BYTEA];
-        bulk.copy_out(&items, &types, &mut |row: &Received| {
-            let get = || -> std::result::Result<_, tokio_postgres::Error> {
-                Ok((
-                    row.try_get::<&str>(0)?,
-                    row.try_get::<i64>(1)?,
-                    row.try_get::<&str>(2)?,
-                    row.try_get(3)?,
-                ))
+        let at = |name: &str| items.columns.iter().position(|column| column.name == name);
+        let places = [at("thread_id"), at("seq"), at("kind"), at("item")];
+        let (mut sum, mut too_long) = (Sum::default(), false);
+        let mut told = Told::new(progress, MoveStep::Planning, STATE, items, 0);
+        server.read(STATE, items, &mut |cells, odd| {
+            sum.add(cells);
+            let [
+                Some(Cell::Text(id)),
+                Some(Cell::Integer(seq)),
+                Some(Cell::Text(kind)),
+                Some(Cell::Blob(item)),
+            ] = places.map(|at| cells.get(at?))
+            else {
+                return Err(unreadable());
             };
-            let (id, seq, kind, item) = get().map_err(|_| unreadable())?;
-            if let Some(history) = found.of.get_mut(id) {
-                history.becoming.see(id, seq, kind, item);
+            match found.of.get_mut(&**id) {
+                Some(history) => {
+                    history.too_long |= !odd.is_empty();
+                    history.becoming.see(id, *seq, kind, item);
+                }
+                None => too_long |= !odd.is_empty(),
             }
+            told.row();
             Ok(())
         })?;
-        let Self { of, odd } = &mut found;
+        let Self { of, odd, .. } = &mut found;
         of.retain(|id, history| {
             let whole = history.becoming.is_whole(history.items);
             if !whole {
                 odd.note(id.clone());
+                too_long |= history.too_long;
             }
             whole
         });
+        found.items = Some(sum).filter(|_| !too_long);
         Ok(found)
     }
 
@@ -142,6 +162,15 @@ impl Side for FromHistories<'_, '_, '_> {
         self.server.tables(domain)
     }
 
+    fn look(&mut self, domain: &str, table: &Table, each: &mut Each<'_>) -> Result<Sum> {
+        match self.histories.items {
+            Some(items) if (domain, &*table.name) == (STATE, "thread_item") => Ok(items),
+            _ => self.read(domain, table, each).map(|()| Sum::default()),
+        }
+    }
+}
+
+impl Source for FromHistories<'_, '_, '_> {
     fn read(&mut self, domain: &str, table: &Table, each: &mut Each<'_>) -> Result<()> {
         let (histories, home) = (self.histories, self.home);
         match (domain, &*table.name) {
@@ -165,27 +194,24 @@ impl Side for FromHistories<'_, '_, '_> {
             _ => self.server.read(domain, table, each),
         }
     }
-
-    fn fill(
-        &mut self,
-        domain: &str,
-        table: &Table,
-        rows: &mut dyn FnMut(&mut Put<'_>) -> Result<()>,
-    ) -> Result<()> {
-        self.server.fill(domain, table, rows)
-    }
-
-    fn settle(&mut self, domain: &str, tables: &[Table]) -> Result<()> {
-        self.server.settle(domain, tables)
-    }
 }
 
 /// New files of a home, and new transcripts.
 pub(super) struct ToTranscripts<'f, 'h> {
-    pub(super) files: Files<'f>,
-    pub(super) histories: &'h Histories,
+    files: Files<'f>,
+    histories: &'h Histories,
     /// What will be the home.
-    pub(super) folder: &'h Path,
+    folder: &'h Path,
+    /// The table of items.
+    items: Option<Table>,
+    /// What the transcripts hold of it, as read back.
+    held: Sum,
+}
+
+impl<'f, 'h> ToTranscripts<'f, 'h> {
+    pub(super) fn new(files: Files<'f>, histories: &'h Histories, folder: &'h Path) -> Self {
+        Self { files, histories, folder, items: None, held: Sum::default() }
+    }
 }
 
 impl Side for ToTranscripts<'_, '_> {
@@ -193,24 +219,30 @@ impl Side for ToTranscripts<'_, '_> {
         self.files.tables(domain)
     }
 
-    fn read(&mut self, domain: &str, table: &Table, each: &mut Each<'_>) -> Result<()> {
+    /// Each transcript is read once, for the row of its history and for those of its items.
+    fn look(&mut self, domain: &str, table: &Table, each: &mut Each<'_>) -> Result<Sum> {
         self.files.read(domain, table, each)?;
-        let of = self.histories.of.iter().map(|(id, history)| (id, self.folder.join(history.place())));
-        match (domain, &*table.name) {
-            (STATE, "thread_history") => {
-                for (id, path) in of {
-                    let held = items_of(&path, &mut |_, _, _| Ok(()))?;
-                    each(&history_row(table, id, held.items), &[])?;
+        match (domain, &*table.name, &self.items) {
+            (STATE, "thread_history", Some(items)) => {
+                for (id, history) in &self.histories.of {
+                    let held = sum_of(&self.folder.join(history.place()), id, items)?;
+                    each(&history_row(table, id, held.rows), &[])?;
+                    self.held = self.held.and(held);
                 }
+                Ok(Sum::default())
             }
-            (STATE, "thread_item") => {
-                for (id, path) in of {
-                    items_of(&path, &mut |seq, kind, text| each(&item_row(table, id, seq, kind, text), &[]))?;
-                }
-            }
-            _ => {}
+            (STATE, "thread_item", _) => Ok(self.held),
+            _ => Ok(Sum::default()),
         }
-        Ok(())
+    }
+}
+
+impl Target for ToTranscripts<'_, '_> {
+    fn prepare(&mut self, domain: &str, tables: &[Table]) -> Result<()> {
+        if domain == STATE {
+            self.items = Some(items_among(tables)?.clone());
+        }
+        self.files.prepare(domain, tables)
     }
 
     fn fill(
@@ -229,7 +261,7 @@ impl Side for ToTranscripts<'_, '_> {
                 })
             }),
             (STATE, "thread_item") => {
-                let mut writer = Writer { folder: self.folder, open: None };
+                let mut writer = Writer { folder: self.folder, days: BTreeSet::new(), open: None };
                 self.files.fill(domain, table, &mut |put| {
                     rows(&mut |cells| match histories.get(table, cells, "thread_id") {
                         Some((id, history)) => writer.write(id, history, line(table, cells)),
@@ -260,6 +292,8 @@ fn line<'c>(table: &Table, cells: &'c [Cell<'_>]) -> &'c [u8] {
 /// Writes one transcript after the other: items come in the order of threads and numbers.
 struct Writer<'h> {
     folder: &'h Path,
+    /// Folders that are there.
+    days: BTreeSet<PathBuf>,
     open: Option<(String, PathBuf, BufWriter<File>)>,
 }
 
@@ -268,7 +302,11 @@ impl Writer<'_> {
         if self.open.as_ref().is_none_or(|(open, ..)| open != id) {
             self.end()?;
             let path = self.folder.join(history.place());
-            rollout::create_folders(self.folder, history.place().parent().unwrap_or(history.place()))?;
+            let day = history.place().parent().unwrap_or(history.place());
+            if !self.days.contains(day) {
+                rollout::create_folders(self.folder, day)?;
+                self.days.insert(day.to_owned());
+            }
             let file = BufWriter::new(home::create_private_file(&path)?);
             self.open = Some((id.to_owned(), path, file));
         }

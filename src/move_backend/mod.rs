@@ -3,9 +3,11 @@
 //! | file | what |
 //! |---|---|
 //! | [`run`] | a move from its beginning to its end |
+//! | [`to_server`], [`to_files`] | what is done before its cut-over, either way |
 //! | [`table`] | which tables, as the catalogues tell them |
 //! | [`cell`], [`sum`] | a value on its way; what a table holds, as one number |
 //! | [`side`], [`transfer`] | rows out of one side, into the other, and compared |
+//! | [`indexes`] | indexes that are made at the end |
 //! | [`intent`], [`switch`] | the cut-over, and what is left to do when it was broken off |
 //! | [`transcripts`], [`histories`] | histories, which are files in a home and rows on a server |
 //! | [`options`] | what a caller says, and is told |
@@ -20,7 +22,8 @@
 //!    there no database of the home is opened: who opens the home asks the server, and finishes the move or takes it back.
 //! 3. Nobody writes the source meanwhile: the home is had alone and its files are locked; on a server every table is locked,
 //!    for all machines, and what waits there finds no table afterwards.
-//! 4. Both sides were read back and compared, table by table, before the COMMIT.
+//! 4. What was found, what was sent and what was read back from the target are the same, table by table, before the COMMIT;
+//!    nobody wrote the source between the first and the last look at it (3).
 //! 5. The source is put aside, never deleted, and refused from then on, by an error that says where its data is.
 //!
 //! A thread's history is a transcript in a home and rows on a server. Either side of a move gives it as rows
@@ -35,6 +38,8 @@ pub(crate) mod marker;
 mod cell;
 #[cfg(feature = "postgres")]
 mod histories;
+#[cfg(feature = "postgres")]
+mod indexes;
 #[cfg(feature = "postgres")]
 mod intent;
 #[cfg(feature = "postgres")]
@@ -51,6 +56,10 @@ mod sum;
 mod switch;
 #[cfg(feature = "postgres")]
 mod table;
+#[cfg(feature = "postgres")]
+mod to_files;
+#[cfg(feature = "postgres")]
+mod to_server;
 #[cfg(feature = "postgres")]
 mod transcripts;
 #[cfg(feature = "postgres")]

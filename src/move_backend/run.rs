@@ -1,56 +1,45 @@
 //! A move from its beginning to its end.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::histories::{FromHistories, Histories, ToTranscripts};
 use super::intent::{Intent, settle_alone};
 use super::marker::{gone_to, refuse_cutting_over, refuse_moved};
 use super::report::{Lost, MoveReport, SCHEMA_VERSION};
-use super::side::{Files, OnServer, Side};
+use super::side::{Files, OnServer, Side, Source, Target};
 use super::switch::{self, tell};
-use super::table::{Table, refuse_differences};
-use super::transcripts::{STATE, Transcripts, WithTranscripts};
+use super::table::refuse_differences;
 use super::transfer::{self, Found, Tables};
 use super::{Backend, MoveOptions, OnProgress};
 use crate::backup::finish_alone;
-use crate::backup::unfinished::Unfinished;
 use crate::config::Limits;
 use crate::config::backend::Backends;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
-use crate::home::{self, Home, PreparedHome};
+use crate::home::{Home, PreparedHome};
 use crate::postgres::bulk::{Bulk, Committed};
-use crate::postgres::moved::Direction;
 use crate::postgres::{Server, schema_of};
-use crate::presence::live::{refuse_live, refuse_others, who_is_there};
+use crate::presence::live::{refuse_live, who_is_there};
 use crate::presence::{Alone, Presence};
 use crate::registry::{RegistryEntry, RuntimeDbRegistry};
 use crate::runtime::unnamed_program;
 use crate::sqlite::connect::{Spec, pause};
+use crate::sqlite::instant_after;
 use crate::sqlite::migrate::newest_of;
-use crate::sqlite::new_file::NewFile;
-use crate::sqlite::source::Source;
-use crate::sqlite::{instant_after, now_unix_ms};
 
 /// What somebody who has a database open keeps from being done to it.
-const MOVED: &str = "moved";
-/// How the folder is named in which new files are written.
-const STAGING: &str = ".move-unfinished-";
-/// Free space that must be left over.
-const SPARE: u64 = 16 << 20;
+pub(super) const MOVED: &str = "moved";
 
 /// What a move is about.
-struct Move<'m> {
-    home: &'m PreparedHome,
+pub(super) struct Move<'m> {
+    pub(super) home: &'m PreparedHome,
     /// By name.
-    domains: Vec<Domain>,
-    limits: &'m Limits,
-    options: &'m MoveOptions,
-    server: &'m Server,
+    pub(super) domains: Vec<Domain>,
+    pub(super) limits: &'m Limits,
+    pub(super) options: &'m MoveOptions,
+    pub(super) server: &'m Server,
     began: Instant,
-    report: MoveReport,
+    pub(super) report: MoveReport,
 }
 
 /// # Errors
@@ -201,25 +190,25 @@ impl<'m> Move<'m> {
         Ok(Self { home, domains, limits, options, server, began: Instant::now(), report })
     }
 
-    fn schemas(&self) -> Vec<String> {
+    pub(super) fn schemas(&self) -> Vec<String> {
         self.domains.iter().map(|domain| schema_of(domain.name())).collect()
     }
 
-    fn place(&self) -> String {
+    pub(super) fn place(&self) -> String {
         let host = rustix::system::uname();
         format!("{}:{}", host.nodename().to_string_lossy(), self.home.path().display())
     }
 
-    fn spec(&self, domain: &Domain) -> Spec {
+    pub(super) fn spec(&self, domain: &Domain) -> Spec {
         let program = domain.program.clone().unwrap_or_else(unnamed_program);
         Spec::new(domain, self.home, program, self.limits, None, &Presence::default())
     }
 
-    fn begin(&self) -> Result<Bulk<'m>> {
+    pub(super) fn begin(&self) -> Result<Bulk<'m>> {
         Bulk::begin(self.server, &self.schemas(), self.options.wait)
     }
 
-    fn bring_up(&self, bulk: &mut Bulk<'_>) -> Result<()> {
+    pub(super) fn bring_up(&self, bulk: &mut Bulk<'_>) -> Result<()> {
         for domain in &self.domains {
             let (program, version) = domain.program.clone().unwrap_or_else(unnamed_program);
             bulk.bring_up(domain, &schema_of(domain.name()), (&program, &version))
@@ -228,18 +217,18 @@ impl<'m> Move<'m> {
         Ok(())
     }
 
-    fn tables(&self, side: &mut dyn Side) -> Result<Tables> {
+    pub(super) fn tables(&self, side: &mut dyn Side) -> Result<Tables> {
         let of = |domain: &Domain| Ok((domain.clone(), side.tables(domain)?));
         self.domains.iter().map(of).collect()
     }
 
-    fn on_server<'b>(&self, bulk: &'b mut Bulk<'m>) -> OnServer<'b, 'm> {
+    pub(super) fn on_server<'b>(&self, bulk: &'b mut Bulk<'m>, fresh: &BTreeSet<String>) -> OnServer<'b, 'm> {
         let schemas = self.domains.iter().map(|domain| (domain.name().to_owned(), schema_of(domain.name())));
-        OnServer { bulk, schemas: schemas.collect(), longest: self.limits.value_bytes }
+        OnServer::new(bulk, schemas.collect(), self.limits.value_bytes).with_fresh(fresh)
     }
 
     /// Notes what was found; refuses what would be lost.
-    fn found(&mut self, found: &Found) -> Result<()> {
+    pub(super) fn found(&mut self, found: &Found) -> Result<()> {
         self.report.tables.clone_from(&found.tables);
         self.report.unholdable.clone_from(&found.lost);
         self.report.replaced = self.options.replace_unholdable && !found.lost.is_empty();
@@ -263,261 +252,24 @@ impl<'m> Move<'m> {
         Err(Error::new(ErrorKind::Invalid, message).advise(advice))
     }
 
-    /// Copies, reads both sides back, and compares.
-    fn transfer(
+    /// Copies, reads what came of it, and compares.
+    pub(super) fn transfer(
         &mut self,
-        source: &mut dyn Side,
-        target: &mut dyn Side,
+        source: &mut dyn Source,
+        target: &mut dyn Target,
         tables: &Tables,
         mut found: Found,
         progress: &mut OnProgress<'_>,
     ) -> Result<()> {
         transfer::copy(source, target, tables, &mut found, progress)?;
-        transfer::verify(source, target, tables, &found, progress)?;
+        transfer::verify(target, tables, &found, progress)?;
         self.report.tables = found.tables;
         self.report.took_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         Ok(())
     }
 
-    fn plan_to_server(&mut self, progress: &mut OnProgress<'_>) -> Result<()> {
-        let specs: Vec<_> = self.domains.iter().map(|domain| self.spec(domain)).collect();
-        let there = specs.iter().filter(|spec| fs::symlink_metadata(&spec.path).is_ok());
-        let sources = there.map(|spec| Source::look(spec, self.options.wait)).collect::<Result<Vec<_>>>()?;
-        self.domains.retain(|domain| fs::symlink_metadata(self.home.database_path(domain.name())).is_ok());
-        // All that the server is asked to do is done, and rolled back.
-        let mut bulk = self.begin()?;
-        let fresh = self.fresh(&mut bulk)?;
-        self.bring_up(&mut bulk)?;
-        let settled = sources.iter().all(|source| source.is_settled);
-        let files = files(&self.domains, sources.iter().map(Source::connection));
-        let transcripts = if settled { self.transcripts(&files)? } else { None };
-        let mut files = WithTranscripts { files, transcripts: transcripts.as_ref() };
-        let tables = self.tables(&mut files)?;
-        if settled {
-            let target = self.tables(&mut self.on_server(&mut bulk))?;
-            differences(&tables, &target)?;
-            self.refuse_rows(&mut bulk, &target, &fresh)?;
-        } else {
-            self.report.warnings.push("the files are brought to the newest schema first".to_owned());
-        }
-        drop(bulk);
-        let found = transfer::look(&mut files, &tables, progress)?;
-        self.found(&found)
-    }
-
-    fn move_to_server(&mut self, alone: &Alone, progress: &mut OnProgress<'_>) -> Result<()> {
-        if !self.domains.iter().any(|domain| self.home.database_path(domain.name()).exists()) {
-            return Err(Error::new(ErrorKind::NotFound, "there is nothing to move in this home yet")
-                .at_path(self.home.path())
-                .advise(
-                    "name another home with --home, or write backend = \"postgres\" into its config.toml",
-                ));
-        }
-        // Before the files are touched: a server that will not do leaves everything as it is.
-        let mut bulk = self.begin()?;
-        let fresh = self.fresh(&mut bulk)?;
-        self.bring_up(&mut bulk)?;
-        let target = self.tables(&mut self.on_server(&mut bulk))?;
-        for (domain, tables) in &target {
-            lock(&mut bulk, &schema_of(domain.name()), tables)?;
-        }
-        self.refuse_rows(&mut bulk, &target, &fresh)?;
-        let hold = |domain: &Domain| Source::hold(&self.spec(domain), alone, self.options.wait);
-        let sources = self.domains.iter().map(hold).collect::<Result<Vec<_>>>()?;
-        let files = files(&self.domains, sources.iter().map(Source::connection));
-        let transcripts = self.transcripts(&files)?;
-        let transcripts = transcripts.as_ref();
-        transcripts.map_or(Ok(()), Transcripts::refuse)?;
-        let mut files = WithTranscripts { files, transcripts };
-        let tables = self.tables(&mut files)?;
-        differences(&tables, &target)?;
-        let found = transfer::look(&mut files, &tables, progress)?;
-        self.found(&found)?;
-        self.transfer(&mut files, &mut self.on_server(&mut bulk), &tables, found, progress)?;
-        let place = self.place();
-        for schema in self.schemas() {
-            bulk.mark(&schema, &self.report.id, Direction::In, &place)?;
-        }
-        tell(progress, "a last look");
-        refuse_others(self.home, &self.report.domains, MOVED)?;
-        tell(progress, "move.json");
-        let folders = transcripts.map_or_else(Vec::new, |all| all.folders.clone());
-        let intent = Intent::announce(self.home, self.report.clone(), None, folders)?;
-        // From now on nobody begins to write a transcript: what was read is what is there.
-        if let Err(error) = transcripts.map_or(Ok(()), |all| all.refuse_changed(self.home)) {
-            switch::take_back(self.home, &intent)?;
-            return Err(error);
-        }
-        drop(files);
-        self.cut_over(bulk, intent, progress, || drop(sources))
-    }
-
-    /// Whether each domain's schema is made in this move.
-    fn fresh(&self, bulk: &mut Bulk<'_>) -> Result<Vec<bool>> {
-        let fresh = |schema: String| {
-            bulk.says(&format!(
-                "NOT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = '{schema}' AND tablename <> 'rowhouse_move')"
-            ))
-        };
-        self.schemas().into_iter().map(fresh).collect()
-    }
-
-    /// Refuses a server that holds rows of its own. What migrations put into a schema that was just made are none.
-    fn refuse_rows(&self, bulk: &mut Bulk<'_>, target: &Tables, fresh: &[bool]) -> Result<()> {
-        for ((domain, tables), _) in target.iter().zip(fresh).filter(|(_, fresh)| !**fresh) {
-            let schema = schema_of(domain.name());
-            for table in tables {
-                if bulk.says(&format!("EXISTS (SELECT 1 FROM {schema}.{})", table.quoted()))? {
-                    let message = format!("the server holds rows of its own in {schema}.{}", table.name);
-                    return Err(Error::new(ErrorKind::Conflict, message)
-                        .in_database(domain.name(), self.server.name().as_ref())
-                        .advise(format!(
-                            "another home uses it: name another database of the server, or, if nobody needs these rows, \
-                             DROP SCHEMA {schema} CASCADE; nothing was changed"
-                        )));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn plan_to_files(&mut self, progress: &mut OnProgress<'_>) -> Result<()> {
-        self.refuse_files()?;
-        let mut bulk = self.begin()?;
-        self.refuse_moved(&mut bulk)?;
-        self.bring_up(&mut bulk)?;
-        let histories = self.histories(&mut bulk, &schema_of(STATE))?;
-        let server = self.on_server(&mut bulk);
-        let mut source = FromHistories { server, histories: &histories, home: self.home.path() };
-        let tables = self.tables(&mut source)?;
-        let found = transfer::look(&mut source, &tables, progress)?;
-        self.found(&found)
-    }
-
-    fn move_to_files(&mut self, progress: &mut OnProgress<'_>) -> Result<()> {
-        self.refuse_files()?;
-        let mut bulk = self.begin_held()?;
-        let mut schemas = BTreeMap::new();
-        let (place, stamp) = (self.place(), now_unix_ms());
-        for domain in &self.domains {
-            let schema = schema_of(domain.name());
-            let aside = format!("{schema}_moved_{stamp}");
-            bulk.put_aside(&schema, &aside, &self.report.id, &place)?;
-            schemas.insert(domain.name().to_owned(), aside);
-        }
-        self.report.kept = schemas.values().cloned().collect();
-        let longest = self.limits.value_bytes;
-        let aside = schemas.get(STATE).cloned().unwrap_or_default();
-        let histories = self.histories(&mut bulk, &aside)?;
-        let server = OnServer { bulk: &mut bulk, schemas, longest };
-        let mut source = FromHistories { server, histories: &histories, home: self.home.path() };
-        let tables = self.tables(&mut source)?;
-        let found = transfer::look(&mut source, &tables, progress)?;
-        self.found(&found)?;
-        // Values, once more in indexes, and the index of texts.
-        let bytes: u64 = found.tables.iter().map(|table| table.bytes + 64 * table.rows).sum();
-        home::refuse_too_full(bytes.saturating_mul(3).saturating_add(SPARE), self.home.path(), "the move")?;
-        let staging = Unfinished::begin(self.home.path(), STAGING)?;
-        let create = |domain: &Domain| {
-            let (program, version) = domain.program.clone().unwrap_or_else(unnamed_program);
-            let file = staging.path().join(format!("{}.sqlite", domain.name()));
-            NewFile::create(&file, domain, (&program, &version))
-        };
-        let new = self.domains.iter().map(create).collect::<Result<Vec<_>>>()?;
-        let files = files(&self.domains, new.iter().map(NewFile::connection));
-        let mut files = ToTranscripts { files, histories: &histories, folder: staging.path() };
-        differences(&tables, &self.tables(&mut files)?)?;
-        self.transfer(&mut source, &mut files, &tables, found, progress)?;
-        drop(files);
-        tell(progress, "the new files");
-        new.into_iter().try_for_each(NewFile::finish)?;
-        staging.sync()?;
-        tell(progress, "move.json");
-        let intent =
-            Intent::announce(self.home, self.report.clone(), Some(staging.path()), histories.folders())?;
-        staging.keep();
-        self.cut_over(bulk, intent, progress, || {})
-    }
-
-    /// Refuses a home that has files of its own in the place of those to come.
-    fn refuse_files(&self) -> Result<()> {
-        for domain in &self.domains {
-            let file = self.home.database_path(domain.name());
-            if fs::symlink_metadata(&file).is_ok() {
-                return Err(Error::new(ErrorKind::Conflict, "this file is in the place of the one to come")
-                    .in_database(domain.name(), &file)
-                    .advise(
-                        "it is not in use: move it elsewhere, with what is beside it; nothing was changed",
-                    ));
-            }
-        }
-        Ok(())
-    }
-
-    fn transcripts(&mut self, files: &Files<'_>) -> Result<Option<Transcripts>> {
-        let Some(state) = files.0.get(STATE) else { return Ok(None) };
-        let found = Transcripts::look(self.home, state)?;
-        self.report.warnings.extend(found.warnings());
-        Ok(Some(found))
-    }
-
-    /// Those of a schema, when threads are moved; refuses a home that has transcripts in their place.
-    fn histories(&mut self, bulk: &mut Bulk<'_>, schema: &str) -> Result<Histories> {
-        if !self.domains.iter().any(|domain| domain.name() == STATE) {
-            return Ok(Histories::default());
-        }
-        let found = Histories::look(bulk, schema)?;
-        self.report.warnings.extend(found.warnings());
-        for folder in found.folders() {
-            let folder = self.home.path().join(folder);
-            if fs::symlink_metadata(&folder).is_ok() {
-                return Err(Error::new(
-                    ErrorKind::Conflict,
-                    "this folder is in the place of the transcripts to come",
-                )
-                .at_path(&folder)
-                .advise("its transcripts are not in use: move it elsewhere; nothing was changed"));
-            }
-        }
-        Ok(found)
-    }
-
-    fn refuse_moved(&self, bulk: &mut Bulk<'_>) -> Result<()> {
-        for domain in &self.domains {
-            bulk.refuse_moved(&schema_of(domain.name()))
-                .map_err(|error| error.in_database(domain.name(), self.server.name().as_ref()))?;
-        }
-        Ok(())
-    }
-
-    /// Begins, at the newest schema, with every table locked for all machines: they may read, and not write. Two that lock
-    /// tables in different orders can be in each other's way; then one of them begins again.
-    fn begin_held(&self) -> Result<Bulk<'m>> {
-        let until = instant_after(self.options.wait);
-        loop {
-            let held = || -> Result<Bulk<'m>> {
-                let mut bulk = self.begin()?;
-                self.refuse_moved(&mut bulk)?;
-                self.bring_up(&mut bulk)?;
-                for domain in &self.domains {
-                    let schema = schema_of(domain.name());
-                    let all = "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = ";
-                    let found = bulk.rows(&format!("{all}'{schema}' ORDER BY tablename"))?;
-                    let names = found.into_iter().flatten().flatten().map(|name| format!("{schema}.{name}"));
-                    let names: Vec<_> = names.collect();
-                    bulk.batch(&format!("LOCK TABLE {} IN EXCLUSIVE MODE", names.join(", ")))?;
-                }
-                Ok(bulk)
-            };
-            match held() {
-                Err(error) if error.kind() == ErrorKind::Busy && Instant::now() < until => pause(),
-                answer => return answer,
-            }
-        }
-    }
-
     /// Commits, and makes the home follow. `let_go` ends what is open of the source.
-    fn cut_over(
+    pub(super) fn cut_over(
         &mut self,
         bulk: Bulk<'_>,
         intent: Intent,
@@ -561,25 +313,18 @@ impl<'m> Move<'m> {
     }
 }
 
-fn files<'f>(domains: &[Domain], connections: impl Iterator<Item = &'f rusqlite::Connection>) -> Files<'f> {
-    Files(domains.iter().map(|domain| domain.name().to_owned()).zip(connections).collect())
+pub(super) fn files<'f>(
+    domains: &[Domain],
+    connections: impl Iterator<Item = &'f rusqlite::Connection>,
+) -> Files<'f> {
+    Files::new(domains.iter().map(|domain| domain.name().to_owned()).zip(connections).collect())
 }
 
-fn differences(source: &Tables, target: &Tables) -> Result<()> {
+pub(super) fn differences(source: &Tables, target: &Tables) -> Result<()> {
     source.iter().zip(target).try_for_each(|((domain, here), (_, there))| {
         refuse_differences(here, there).map_err(|error| {
             let message = format!("{}: {}", domain.name(), error.message());
             error.worded(message)
         })
     })
-}
-
-/// Nobody writes them until the transaction ends.
-fn lock(bulk: &mut Bulk<'_>, schema: &str, tables: &[Table]) -> Result<()> {
-    let names: Vec<_> = tables.iter().map(|table| format!("{schema}.{}", table.quoted())).collect();
-    if names.is_empty() {
-        Ok(())
-    } else {
-        bulk.batch(&format!("LOCK TABLE {} IN EXCLUSIVE MODE", names.join(", ")))
-    }
 }

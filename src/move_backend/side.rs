@@ -1,11 +1,13 @@
 //! Rows of whole tables, out of a side and into the other, a row at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, params_from_iter};
 use tokio_postgres::types::{ToSql, Type};
 
 use super::cell::{self, Cell, Unholdable};
+use super::indexes::Aside;
+use super::sum::Sum;
 use super::table::{self, Line, Table};
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
@@ -23,8 +25,20 @@ pub(super) type Put<'p> = dyn FnMut(&[Cell<'_>]) -> Result<()> + 'p;
 pub(super) trait Side {
     /// The tables of a domain.
     fn tables(&mut self, domain: &Domain) -> Result<Vec<Table>>;
-    /// Reads a table.
+    /// Reads a table for its sum alone, in any order; answers that of the rows that were summed up already, and are not given.
+    fn look(&mut self, domain: &str, table: &Table, each: &mut Each<'_>) -> Result<Sum>;
+}
+
+/// Where the rows are.
+pub(super) trait Source: Side {
+    /// Reads a table, the items of one history after the other, each from its beginning.
     fn read(&mut self, domain: &str, table: &Table, each: &mut Each<'_>) -> Result<()>;
+}
+
+/// Where they go.
+pub(super) trait Target: Side {
+    /// Before the first table is filled.
+    fn prepare(&mut self, domain: &str, tables: &[Table]) -> Result<()>;
     /// Fills a table: `rows` gives each row to what it is given. What is in the table goes.
     fn fill(
         &mut self,
@@ -32,19 +46,33 @@ pub(super) trait Side {
         table: &Table,
         rows: &mut dyn FnMut(&mut Put<'_>) -> Result<()>,
     ) -> Result<()>;
-    /// After the last table: what the engine keeps of them beside the rows.
+    /// After the last one: what the engine keeps of them beside the rows.
     fn settle(&mut self, domain: &str, tables: &[Table]) -> Result<()>;
 }
 
-/// Databases in files, by domain: those that are there, or new ones.
-pub(super) struct Files<'f>(pub(super) BTreeMap<String, &'f Connection>);
+/// Databases in files: those that are there, or new ones.
+pub(super) struct Files<'f> {
+    of: BTreeMap<String, &'f Connection>,
+    aside: BTreeMap<String, Aside>,
+}
 
-impl Files<'_> {
-    fn of(&self, domain: &str) -> Result<&Connection> {
-        self.0.get(domain).copied().ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("the domain {domain} is not among those that are moved"))
-        })
+impl<'f> Files<'f> {
+    /// By domain.
+    pub(super) fn new(of: BTreeMap<String, &'f Connection>) -> Self {
+        Self { of, aside: BTreeMap::new() }
     }
+
+    pub(super) fn get(&self, domain: &str) -> Option<&'f Connection> {
+        self.of.get(domain).copied()
+    }
+
+    fn of(&self, domain: &str) -> Result<&'f Connection> {
+        self.get(domain).ok_or_else(|| not_among(domain))
+    }
+}
+
+fn not_among(domain: &str) -> Error {
+    Error::new(ErrorKind::NotFound, format!("the domain {domain} is not among those that are moved"))
 }
 
 impl Side for Files<'_> {
@@ -52,6 +80,12 @@ impl Side for Files<'_> {
         table::of_file(self.of(domain.name())?, domain)
     }
 
+    fn look(&mut self, domain: &str, table: &Table, each: &mut Each<'_>) -> Result<Sum> {
+        self.read(domain, table, each).map(|()| Sum::default())
+    }
+}
+
+impl Source for Files<'_> {
     fn read(&mut self, domain: &str, table: &Table, each: &mut Each<'_>) -> Result<()> {
         let text = format!("SELECT {} FROM {}", table.column_list(), table.quoted());
         let mut statement = self.of(domain)?.prepare(&text)?;
@@ -67,6 +101,14 @@ impl Side for Files<'_> {
             }
             each(&cells, &odd)?;
         }
+        Ok(())
+    }
+}
+
+impl Target for Files<'_> {
+    fn prepare(&mut self, domain: &str, _: &[Table]) -> Result<()> {
+        let aside = Aside::in_file(self.of(domain)?, domain)?;
+        self.aside.insert(domain.to_owned(), aside);
         Ok(())
     }
 
@@ -95,23 +137,54 @@ impl Side for Files<'_> {
     }
 
     fn settle(&mut self, domain: &str, _: &[Table]) -> Result<()> {
+        let connection = self.of(domain)?;
+        self.aside.remove(domain).unwrap_or_default().restore_in_file(connection)?;
         // Numbers of AUTOINCREMENT follow the rows by themselves.
-        Ok(self.of(domain)?.execute_batch("ANALYZE")?)
+        Ok(connection.execute_batch("ANALYZE")?)
     }
 }
 
 /// A server, in one transaction; each domain in a schema, by the name that it has there.
 pub(super) struct OnServer<'b, 's> {
     pub(super) bulk: &'b mut Bulk<'s>,
-    pub(super) schemas: BTreeMap<String, String>,
+    schemas: BTreeMap<String, String>,
+    /// Schemas that were made in this transaction.
+    fresh: BTreeSet<String>,
     /// Of a value in a file, in bytes.
-    pub(super) longest: u32,
+    longest: u32,
+    aside: BTreeMap<String, Aside>,
 }
 
-impl OnServer<'_, '_> {
-    fn of(&self, domain: &str) -> Result<String> {
-        self.schemas.get(domain).cloned().ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("the domain {domain} is not among those that are moved"))
+impl<'b, 's> OnServer<'b, 's> {
+    /// The schemas by domain, and how long a value in a file may be.
+    pub(super) fn new(bulk: &'b mut Bulk<'s>, schemas: BTreeMap<String, String>, longest: u32) -> Self {
+        Self { bulk, schemas, fresh: BTreeSet::new(), longest, aside: BTreeMap::new() }
+    }
+
+    /// Of these nobody else knows yet.
+    pub(super) fn with_fresh(self, fresh: &BTreeSet<String>) -> Self {
+        Self { fresh: fresh.clone(), ..self }
+    }
+
+    /// The schema of a domain.
+    pub(super) fn of(&self, domain: &str) -> Result<String> {
+        self.schemas.get(domain).cloned().ok_or_else(|| not_among(domain))
+    }
+
+    fn copy(&mut self, domain: &str, table: &Table, order: &str, each: &mut Each<'_>) -> Result<()> {
+        let (schema, longest) = (self.of(domain)?, self.longest);
+        let (name, columns) = (table.quoted(), table.column_list());
+        let text = format!("COPY (SELECT {columns} FROM {schema}.{name}{order}) TO STDOUT (FORMAT binary)");
+        let mut odd = Vec::new();
+        self.bulk.copy_out(&text, &types(table), &mut |row: &Received| {
+            odd.clear();
+            let mut cells = Vec::with_capacity(table.columns.len());
+            for at in 0..table.columns.len() {
+                let cell: Cell<'_> = row.try_get(at).map_err(|_| unreadable(table))?;
+                odd.extend(cell.not_for_a_file(longest).map(|why| (at, why)));
+                cells.push(cell);
+            }
+            each(&cells, &odd)
         })
     }
 }
@@ -137,23 +210,26 @@ impl Side for OnServer<'_, '_> {
         table::of_server(self.bulk.rows(&text)?.into_iter().filter_map(line).collect(), domain)
     }
 
+    fn look(&mut self, domain: &str, table: &Table, each: &mut Each<'_>) -> Result<Sum> {
+        self.copy(domain, table, "", each).map(|()| Sum::default())
+    }
+}
+
+impl Source for OnServer<'_, '_> {
     fn read(&mut self, domain: &str, table: &Table, each: &mut Each<'_>) -> Result<()> {
-        let (schema, longest) = (self.of(domain)?, self.longest);
-        let (name, columns) = (table.quoted(), table.column_list());
-        // One history after the other, each from its beginning: so it becomes a transcript.
         let order = if table.name == "thread_item" { " ORDER BY thread_id, seq" } else { "" };
-        let text = format!("COPY (SELECT {columns} FROM {schema}.{name}{order}) TO STDOUT (FORMAT binary)");
-        let mut odd = Vec::new();
-        self.bulk.copy_out(&text, &types(table), &mut |row: &Received| {
-            odd.clear();
-            let mut cells = Vec::with_capacity(table.columns.len());
-            for at in 0..table.columns.len() {
-                let cell: Cell<'_> = row.try_get(at).map_err(|_| unreadable(table))?;
-                odd.extend(cell.not_for_a_file(longest).map(|why| (at, why)));
-                cells.push(cell);
-            }
-            each(&cells, &odd)
-        })
+        self.copy(domain, table, order, each)
+    }
+}
+
+impl Target for OnServer<'_, '_> {
+    fn prepare(&mut self, domain: &str, _: &[Table]) -> Result<()> {
+        let schema = self.of(domain)?;
+        if self.fresh.contains(&schema) {
+            let aside = Aside::on_server(self.bulk, domain, &schema)?;
+            self.aside.insert(domain.to_owned(), aside);
+        }
+        Ok(())
     }
 
     fn fill(
@@ -181,6 +257,7 @@ impl Side for OnServer<'_, '_> {
 
     fn settle(&mut self, domain: &str, tables: &[Table]) -> Result<()> {
         self.bulk.look_in(&self.of(domain)?)?;
+        self.aside.remove(domain).unwrap_or_default().restore_on_server(self.bulk, domain)?;
         for table in tables {
             let name = table.quoted();
             for column in &table.columns {

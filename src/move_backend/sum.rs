@@ -29,6 +29,15 @@ impl Sum {
         self.rows += 1;
     }
 
+    /// With the rows of another one.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            rows: self.rows + other.rows,
+            bytes: self.bytes + other.bytes,
+            hashes: self.hashes.wrapping_add(other.hashes),
+        }
+    }
+
     /// In hexadecimal.
     pub(super) fn hash(&self) -> String {
         format!("{:032x}", self.hashes)
@@ -52,6 +61,12 @@ mod tests {
         let text = |text: &'static str| Cell::Text(text.into());
         let (one, other) = ([text("a"), Cell::Integer(1)], [text("b"), Cell::Null]);
         assert_eq!(sum(&[&one, &other]), sum(&[&other, &one]));
+        let (mut parts, mut whole) = ([Sum::default(); 2], Sum::default());
+        for (part, row) in parts.iter_mut().zip([&one, &other]) {
+            part.add(row);
+            whole.add(row);
+        }
+        assert_eq!(parts[0].and(parts[1]), whole);
         for changed in [
             vec![&one[..]],
             vec![&one[..], &one[..], &other[..]],

@@ -4,7 +4,9 @@
 //! 1. A thread's transcript is the one that the home's own store would open for it.
 //! 2. What cannot be read, or stands in no list, refuses the move; what is no item (a torn end, a bad line) is told, and stays
 //!    in the file that is put aside.
-//! 3. Nobody wrote one since they were looked at: [`Transcripts::refuse_changed`] is asked when `move.json` is there, which
+//! 3. Each is opened twice: when it is looked at, to its end, and when it is copied. What was read at first is summed up as the
+//!    rows of its items, so that neither a plan nor the comparison reads it once more.
+//! 4. Nobody wrote one since they were looked at: [`Transcripts::refuse_changed`] is asked when `move.json` is there, which
 //!    keeps everybody from the right to write.
 
 use std::collections::BTreeMap;
@@ -13,21 +15,24 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::cell::{Cell, Unholdable};
-use super::side::{Each, Files, Put, Side};
+use super::side::{Each, Files, Side, Source};
 use super::sum::Sum;
 use super::table::Table;
+use super::transfer::Told;
+use super::{MoveStep, OnProgress};
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
 use crate::home::PreparedHome;
+use crate::rollout::becoming::LONGEST_FIRST;
 use crate::rollout::layout::FOLDERS;
-use crate::rollout::{self, Reader, RolloutFile, layout, walk};
+use crate::rollout::{self, Reader, RolloutFile, RolloutLine, layout, walk};
 
 /// The domain of threads.
 pub(super) const STATE: &str = "state";
 /// Of what a plan lists, how many are named.
 const NAMED: usize = 10;
 
-/// The transcripts of a home that are their threads' histories. About 300 bytes of memory for each.
+/// The transcripts of a home that are their threads' histories. About 400 bytes of memory for each.
 pub(super) struct Transcripts {
     home: PathBuf,
     /// By thread.
@@ -35,6 +40,8 @@ pub(super) struct Transcripts {
     pub(super) folders: Vec<String>,
     /// All files as they were when they were looked at.
     seen: Sum,
+    /// Their items.
+    items: Sum,
     unreadable: Noted,
     unlisted: Noted,
     twice: Noted,
@@ -47,7 +54,7 @@ pub(super) struct Transcripts {
 struct Transcript {
     path: PathBuf,
     rank: Rank,
-    items: u64,
+    found: Content,
 }
 
 /// Of several the least one counts: what the row says, plain, live, the longest.
@@ -85,30 +92,80 @@ impl Noted {
     }
 }
 
-/// What a transcript was found to hold.
+/// The items of a transcript, and what else is in it; or why it cannot be read to its end.
+type Content = std::result::Result<(Sum, Held), String>;
+
+/// What a transcript was found to hold beside its items.
 pub(super) struct Held {
-    pub(super) items: u64,
     bad: u64,
     torn: bool,
 }
 
-/// Gives each item of a transcript: its number, its type, its line.
+/// Gives each item of a transcript, and its number.
 ///
 /// A last line that lacks only its newline is one, as for whoever resumes the thread.
-pub(super) fn items_of(path: &Path, each: &mut dyn FnMut(u64, &str, &str) -> Result<()>) -> Result<Held> {
+pub(super) fn items_of(
+    path: &Path,
+    each: &mut dyn FnMut(u64, &RolloutLine<'_>) -> Result<()>,
+) -> Result<Held> {
     let mut reader = Reader::open(path)?;
     let mut items = 0;
     while let Some(line) = reader.next()? {
-        each(items, &line.kind, line.text)?;
+        each(items, &line)?;
         items += 1;
     }
     let mut torn = reader.torn_bytes() > 0 || reader.is_passing();
     if let Some(line) = reader.unfinished() {
-        each(items, &line.kind, line.text)?;
-        items += 1;
+        each(items, &line)?;
         torn = false;
     }
-    Ok(Held { items, bad: reader.bad_lines(), torn })
+    Ok(Held { bad: reader.bad_lines(), torn })
+}
+
+/// What a transcript holds, as rows of its items.
+pub(super) fn sum_of(path: &Path, thread: &str, items: &Table) -> Result<Sum> {
+    let mut sum = Sum::default();
+    items_of(path, &mut |seq, line| {
+        sum.add(&item_row(items, thread, seq, line));
+        Ok(())
+    })?;
+    Ok(sum)
+}
+
+/// The thread of a transcript by its first line, and what it holds.
+fn look_at(path: &Path, items: &Table, told: &mut Told<'_, '_>) -> Result<(String, Content)> {
+    let (mut id, mut sum) = (None, Sum::default());
+    let held = items_of(path, &mut |seq, line| {
+        let id = match &mut id {
+            Some(id) => id,
+            none => none.insert(thread_of(path, line)?),
+        };
+        sum.add(&item_row(items, id, seq, line));
+        told.row();
+        Ok(())
+    });
+    match (id, held) {
+        (Some(id), held) => Ok((id, held.map(|held| (sum, held)).map_err(|error| error.to_string()))),
+        (None, Ok(held)) => Ok((rollout::id_of(path)?, Ok((sum, held)))),
+        (None, Err(error)) => Err(error),
+    }
+}
+
+fn thread_of(path: &Path, first: &RolloutLine<'_>) -> Result<String> {
+    let found = rollout::beginning(first.text.as_bytes());
+    match found.ok().filter(|_| first.number == Some(1) && first.text.len() < LONGEST_FIRST) {
+        Some((id, _)) => Ok(id),
+        // It says what is wrong with it.
+        None => rollout::id_of(path),
+    }
+}
+
+/// The table of items.
+pub(super) fn items_among(tables: &[Table]) -> Result<&Table> {
+    tables.iter().find(|table| table.name == "thread_item").ok_or_else(|| {
+        Error::new(ErrorKind::Conflict, "the table thread_item is missing")
+            .advise("somebody changed a schema by hand; nothing was changed")
+    })
 }
 
 /// The row of a history that nobody writes.
@@ -126,14 +183,13 @@ pub(super) fn item_row<'a>(
     table: &Table,
     thread: &'a str,
     seq: u64,
-    kind: &'a str,
-    text: &'a str,
+    line: &RolloutLine<'a>,
 ) -> Vec<Cell<'a>> {
     let cell = |name: &str| match name {
         "thread_id" => Cell::Text(thread.into()),
         "seq" => Cell::Integer(number(seq)),
-        "kind" => Cell::Text(rollout::stored_kind(kind).into()),
-        "item" => Cell::Blob(text.as_bytes()),
+        "kind" => Cell::Text(rollout::stored_kind(&line.kind).into()),
+        "item" => Cell::Blob(line.text.as_bytes()),
         _ => Cell::Null,
     };
     table.columns.iter().map(|column| cell(&column.name)).collect()
@@ -179,17 +235,30 @@ pub(super) fn placed(
     each(&cells, &odd)
 }
 
+impl Transcript {
+    fn items(&self) -> u64 {
+        self.found.as_ref().map_or(0, |(sum, _)| sum.rows)
+    }
+}
+
 impl Transcripts {
     /// Looks at all of them, to their ends.
     ///
     /// # Errors
     /// Of the database.
-    pub(super) fn look(home: &PreparedHome, state: &Connection) -> Result<Self> {
+    pub(super) fn look(
+        home: &PreparedHome,
+        state: &Connection,
+        items: &Table,
+        progress: &mut OnProgress<'_>,
+    ) -> Result<Self> {
+        let mut told = Told::new(progress, MoveStep::Planning, STATE, items, 0);
         let mut found = Self {
             home: home.path().to_owned(),
             of: BTreeMap::new(),
             folders: folders_of(home.path()),
             seen: Sum::default(),
+            items: Sum::default(),
             unreadable: Noted::default(),
             unlisted: Noted::default(),
             twice: Noted::default(),
@@ -203,25 +272,27 @@ impl Transcripts {
                 match file {
                     Ok(file) => {
                         found.seen.add(&as_it_is(&file));
-                        found.consider(file, state)?;
+                        match look_at(&file.path, items, &mut told) {
+                            Ok((id, held)) => found.consider(file, id, held, state)?,
+                            Err(error) => found.unreadable.note(error.to_string()),
+                        }
                     }
                     Err(error) => found.unreadable.note(error.to_string()),
                 }
             }
         }
-        for one in found.of.values_mut() {
-            match items_of(&one.path, &mut |_, _, _| Ok(())) {
-                Ok(held) => {
-                    one.items = held.items;
-                    let path = one.path.display().to_string();
+        for one in found.of.values() {
+            match &one.found {
+                Ok((sum, held)) => {
+                    found.items = found.items.and(*sum);
                     if held.torn {
-                        found.torn.note(path.clone());
+                        found.torn.note(one.path.display().to_string());
                     }
                     if held.bad > 0 {
-                        found.bad.note(format!("{path} ({})", held.bad));
+                        found.bad.note(format!("{} ({})", one.path.display(), held.bad));
                     }
                 }
-                Err(error) => found.unreadable.note(error.to_string()),
+                Err(why) => found.unreadable.note(why.clone()),
             }
         }
         found.compare(state)?;
@@ -229,15 +300,8 @@ impl Transcripts {
     }
 
     /// Keeps it if it is the history of its thread.
-    fn consider(&mut self, file: RolloutFile, state: &Connection) -> Result<()> {
+    fn consider(&mut self, file: RolloutFile, id: String, found: Content, state: &Connection) -> Result<()> {
         let path = file.path.display().to_string();
-        let id = match rollout::id_of(&file.path) {
-            Ok(id) => id,
-            Err(error) => {
-                self.unreadable.note(error.to_string());
-                return Ok(());
-            }
-        };
         let row = "SELECT rollout_path, archived_at IS NOT NULL FROM thread WHERE id = ?1";
         let row: Option<(Option<String>, bool)> =
             state.prepare_cached(row)?.query_row([&id], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
@@ -270,7 +334,7 @@ impl Transcripts {
         if file.archived != archived {
             self.unlisted.note(path);
         }
-        self.of.insert(id, Transcript { path: file.path, rank, items: 0 });
+        self.of.insert(id, Transcript { path: file.path, rank, found });
         Ok(())
     }
 
@@ -373,7 +437,7 @@ impl Transcripts {
 
     fn each_item(&self, table: &Table, each: &mut Each<'_>) -> Result<()> {
         for (id, one) in &self.of {
-            items_of(&one.path, &mut |seq, kind, text| each(&item_row(table, id, seq, kind, text), &[]))?;
+            items_of(&one.path, &mut |seq, line| each(&item_row(table, id, seq, line), &[]))?;
         }
         Ok(())
     }
@@ -403,6 +467,17 @@ impl Side for WithTranscripts<'_, '_> {
         self.files.tables(domain)
     }
 
+    fn look(&mut self, domain: &str, table: &Table, each: &mut Each<'_>) -> Result<Sum> {
+        match self.transcripts {
+            Some(transcripts) if (domain, &*table.name) == (STATE, "thread_item") => {
+                self.files.read(domain, table, each).map(|()| transcripts.items)
+            }
+            _ => self.read(domain, table, each).map(|()| Sum::default()),
+        }
+    }
+}
+
+impl Source for WithTranscripts<'_, '_> {
     fn read(&mut self, domain: &str, table: &Table, each: &mut Each<'_>) -> Result<()> {
         let Some(transcripts) = self.transcripts.filter(|_| domain == STATE) else {
             return self.files.read(domain, table, each);
@@ -416,7 +491,7 @@ impl Side for WithTranscripts<'_, '_> {
             "thread_history" => {
                 self.files.read(domain, table, each)?;
                 let mut of = transcripts.of.iter();
-                of.try_for_each(|(id, one)| each(&history_row(table, id, one.items), &[]))
+                of.try_for_each(|(id, one)| each(&history_row(table, id, one.items()), &[]))
             }
             "thread_item" => {
                 self.files.read(domain, table, each)?;
@@ -424,18 +499,5 @@ impl Side for WithTranscripts<'_, '_> {
             }
             _ => self.files.read(domain, table, each),
         }
-    }
-
-    fn fill(
-        &mut self,
-        domain: &str,
-        table: &Table,
-        rows: &mut dyn FnMut(&mut Put<'_>) -> Result<()>,
-    ) -> Result<()> {
-        self.files.fill(domain, table, rows)
-    }
-
-    fn settle(&mut self, domain: &str, tables: &[Table]) -> Result<()> {
-        self.files.settle(domain, tables)
     }
 }

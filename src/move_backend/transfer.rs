@@ -1,13 +1,14 @@
 //! All rows from one side to the other: looked at first, copied, and read back on both sides.
 //!
 //! Invariant: what passes here is on the target as it is on the source, row by row, or differs only where the caller agreed to
-//! have something replaced, which is counted.
+//! have something replaced, which is counted. For that the source is read twice, to look at it and to copy it, and the target
+//! once: what was found, what was sent and what came back have the same sum, table by table.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::report::{Lost, MovedTable};
-use super::side::Side;
+use super::side::{Side, Source, Target};
 use super::sum::Sum;
 use super::table::Table;
 use super::{MoveProgress, MoveStep, OnProgress};
@@ -32,7 +33,7 @@ fn every(tables: &Tables) -> impl Iterator<Item = (&str, &Table)> {
 }
 
 /// Tells of every so many rows, and of the last one.
-struct Told<'a, 'p> {
+pub(super) struct Told<'a, 'p> {
     progress: &'a mut OnProgress<'p>,
     step: MoveStep,
     what: String,
@@ -40,7 +41,21 @@ struct Told<'a, 'p> {
     total: u64,
 }
 
-impl Told<'_, '_> {
+impl<'a, 'p> Told<'a, 'p> {
+    /// Begins, and tells of it.
+    pub(super) fn new(
+        progress: &'a mut OnProgress<'p>,
+        step: MoveStep,
+        domain: &str,
+        table: &Table,
+        total: u64,
+    ) -> Self {
+        let what = format!("{domain}.{}", table.name);
+        let mut told = Self { progress, step, what, rows: 0, total };
+        told.tell();
+        told
+    }
+
     fn tell(&mut self) {
         let Self { step, what, rows, total, .. } = self;
         (self.progress)(&MoveProgress {
@@ -51,7 +66,7 @@ impl Told<'_, '_> {
         });
     }
 
-    fn row(&mut self) {
+    pub(super) fn row(&mut self) {
         self.rows += 1;
         if self.rows.is_multiple_of(ROWS_OF_A_PROGRESS) {
             self.tell();
@@ -89,26 +104,35 @@ pub(super) fn look(source: &mut dyn Side, tables: &Tables, progress: &mut OnProg
 }
 
 /// Copies what was found.
+///
+/// # Errors
+/// `Corrupt`, naming the table, when it is not what is there any more; of both sides.
 pub(super) fn copy(
-    source: &mut dyn Side,
-    target: &mut dyn Side,
+    source: &mut dyn Source,
+    target: &mut dyn Target,
     tables: &Tables,
     found: &mut Found,
     progress: &mut OnProgress<'_>,
 ) -> Result<()> {
-    for ((domain, table), moved) in every(tables).zip(&mut found.tables) {
+    for (domain, tables) in tables {
+        target.prepare(domain.name(), tables)?;
+    }
+    for (((domain, table), moved), before) in every(tables).zip(&mut found.tables).zip(&found.sums) {
         let began = Instant::now();
-        let what = format!("{domain}.{}", table.name);
-        let mut told = Told { progress, step: MoveStep::Copying, what, rows: 0, total: moved.rows };
-        told.tell();
+        let mut told = Told::new(progress, MoveStep::Copying, domain, table, moved.rows);
+        let mut sent = Sum::default();
         target.fill(domain, table, &mut |put| {
             source.read(domain, table, &mut |cells, _| {
                 put(cells)?;
+                sent.add(cells);
                 told.row();
                 Ok(())
             })
         })?;
         told.tell();
+        if sent != *before {
+            return Err(differs(domain, table, before, &sent, "there when it was copied"));
+        }
         let seconds = began.elapsed().as_secs_f64();
         moved.rows_per_second = (moved.rows > 0).then_some((moved.rows as f64 / seconds.max(1e-6)) as u64);
     }
@@ -118,30 +142,32 @@ pub(super) fn copy(
     Ok(())
 }
 
-/// Reads both sides again, and compares them with what was found.
+/// Reads the target, and compares it with what was found, and sent.
 ///
 /// # Errors
 /// `Corrupt`, naming the table, when they differ.
 pub(super) fn verify(
-    source: &mut dyn Side,
     target: &mut dyn Side,
     tables: &Tables,
     found: &Found,
     progress: &mut OnProgress<'_>,
 ) -> Result<()> {
     for ((domain, table), before) in every(tables).zip(&found.sums) {
-        let here = sum(source, domain, table, MoveStep::Verifying, before.rows, progress, &mut |_, _| {})?;
         let there = sum(target, domain, table, MoveStep::Verifying, before.rows, progress, &mut |_, _| {})?;
-        if here != *before || there != *before {
-            let message = format!(
-                "what was copied of {domain}.{} is not what is there: {} rows on the one side, {} on the other",
-                table.name, here.rows, there.rows
-            );
-            return Err(Error::new(ErrorKind::Corrupt, message)
-                .advise("nothing was changed; look at the disks, at triggers of your own, and report this"));
+        if there != *before {
+            return Err(differs(domain, table, before, &there, "on the other side"));
         }
     }
     Ok(())
+}
+
+fn differs(domain: &str, table: &Table, found: &Sum, other: &Sum, place: &str) -> Error {
+    let message = format!(
+        "what was copied of {domain}.{} is not what was found: {} rows at first, {} {place}",
+        table.name, found.rows, other.rows
+    );
+    Error::new(ErrorKind::Corrupt, message)
+        .advise("nothing was changed; look at the disks, at triggers of your own, and report this")
 }
 
 fn sum(
@@ -154,9 +180,8 @@ fn sum(
     odd: &mut dyn FnMut(usize, super::Unholdable),
 ) -> Result<Sum> {
     let mut sum = Sum::default();
-    let mut told = Told { progress, step, what: format!("{domain}.{}", table.name), rows: 0, total };
-    told.tell();
-    side.read(domain, table, &mut |cells, found| {
+    let mut told = Told::new(progress, step, domain, table, total);
+    let known = side.look(domain, table, &mut |cells, found| {
         sum.add(cells);
         for (at, why) in found {
             odd(*at, *why);
@@ -164,6 +189,7 @@ fn sum(
         told.row();
         Ok(())
     })?;
+    told.rows += known.rows;
     told.tell();
-    Ok(sum)
+    Ok(sum.and(known))
 }

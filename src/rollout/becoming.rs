@@ -12,7 +12,7 @@ use super::metadata::beginning;
 use super::{Item, layout};
 
 /// The longest first line that a list reads.
-const LONGEST_FIRST: usize = 4 << 20;
+pub(crate) const LONGEST_FIRST: usize = 4 << 20;
 
 /// What is known of a history after some of its items.
 pub(crate) struct Becoming {

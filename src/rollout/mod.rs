@@ -71,6 +71,8 @@ pub use lease::WriterLease;
 pub(crate) use lease::refuse_writers;
 pub use line::RolloutLine;
 pub use locate::{Located, Stale, StalePath};
+#[cfg(feature = "postgres")]
+pub(crate) use metadata::beginning;
 pub(crate) use metadata::id_of;
 pub use metadata::{RolloutFacts, read_metadata};
 pub use new_rollout::NewRollout;
