@@ -138,7 +138,7 @@ impl Target for Files<'_> {
 
     fn settle(&mut self, domain: &str, _: &[Table]) -> Result<()> {
         let connection = self.of(domain)?;
-        self.aside.remove(domain).unwrap_or_default().restore_in_file(connection)?;
+        self.aside.remove(domain).unwrap_or_default().restore_in_file(connection, domain)?;
         // Numbers of AUTOINCREMENT follow the rows by themselves.
         Ok(connection.execute_batch("ANALYZE")?)
     }
