@@ -238,6 +238,38 @@ fn every_row_of_every_store_comes_there_and_back_the_same() {
     }
 }
 
+/// What a file's schema is made of, but for what the engine keeps for itself.
+fn schema_of(file: &Path) -> Vec<(String, String, Option<String>)> {
+    let all = "SELECT type, name, sql FROM sqlite_schema WHERE tbl_name NOT GLOB 'sqlite_stat*' \
+               AND tbl_name NOT GLOB 'rowhouse_*' ORDER BY type, name";
+    let connection = plain(file);
+    let mut all = connection.prepare(all).expect("a schema");
+    let found = all.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    found.and_then(Iterator::collect).expect("its parts")
+}
+
+#[test]
+fn what_stood_aside_while_tables_were_filled_is_there_again() {
+    let (home, other) = (folder(), folder());
+    use_a_while(&open(home.path()), 0..3);
+    let files = ["state", "goals"].map(|domain| home.path().join(format!("{domain}.sqlite")));
+    let before = files.each_ref().map(|file| schema_of(file));
+    let (filled, new) = (shared().new_database(), shared().new_database());
+    let indexes = |database: &str| -> Vec<String> {
+        let all = "SELECT indexdef FROM pg_indexes WHERE schemaname LIKE 'rowhouse%' AND tablename NOT LIKE 'rowhouse%' \
+                   ORDER BY 1";
+        shared().client(database).query(all, &[]).expect("rows").iter().map(|row| row.get(0)).collect()
+    };
+    name_server(home.path(), &shared().url("app", &filled));
+    migrate(home.path(), Backend::Postgres).expect("moved");
+    server::configure(other.path(), &shared().url("app", &new));
+    drop(open(other.path()));
+    assert!(indexes(&new).len() > 20, "{:?}", indexes(&new));
+    assert_eq!(indexes(&filled), indexes(&new));
+    migrate(home.path(), Backend::Sqlite).expect("moved back");
+    assert_eq!(files.each_ref().map(|file| schema_of(file)), before);
+}
+
 /// Threads, goals, and what is known of them.
 fn use_a_while(runtime: &Runtime, threads: std::ops::Range<u64>) {
     let facts = |number: u64| ThreadFacts {
@@ -734,15 +766,20 @@ fn a_write_of_another_host_is_in_the_copy_or_refused() {
 /// lines.
 fn many(home: &Path, threads: u64) {
     drop(open(home));
+    let mut folder = PathBuf::new();
     for number in 0..threads {
-        let path = transcript_of(home, number);
-        std::fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+        let path = transcript_of(home, number, threads);
+        if path.parent() != Some(&folder) {
+            path.parent().expect("a folder").clone_into(&mut folder);
+            std::fs::create_dir_all(&folder).expect("folders");
+        }
         let line = |kind: &str, payload: &str| {
             format!(
                 "{{\"timestamp\":\"2026-01-01T00:00:00.000Z\",\"type\":\"{kind}\",\"payload\":{payload}}}\n"
             )
         };
-        let began = format!("2026-01-{:02}T00:00:00.000Z", number % 28 + 1);
+        let (month, day) = day_of(number, threads);
+        let began = format!("2026-{month:02}-{day:02}T00:00:00.000Z");
         let text = [
             line(
                 "session_meta",
@@ -759,14 +796,17 @@ fn many(home: &Path, threads: u64) {
     );
     let id = "printf('019cadf1-7a5e-7b04-8f21-%012x', n)";
     let home_text = text(home);
+    // As `day_of` says it.
+    let day = format!("n * 336 / {threads}");
+    let day = format!("{day} / 28 + 1, {day} % 28 + 1");
     let state = plain(&home.join("state.sqlite"));
     state
         .execute_batch(&format!(
             "PRAGMA synchronous=OFF; PRAGMA cache_size=-65536;
              INSERT INTO thread(id, rollout_path, created_at, updated_at, recency_at, archived_at, source, model, cwd, title,
                                 preview, first_user_message, tokens_used, git_branch, is_pinned)
-             {numbers} {id}, '{home_text}/' || iif(n % 20 = 0, 'archived_sessions', printf('sessions/2026/01/%02d', n % 28 + 1))
-                || printf('/rollout-2026-01-%02dT00-00-00-', n % 28 + 1) || {id} || '.jsonl', 1767225600000 + n, 1767225600000 + n,
+             {numbers} {id}, '{home_text}/' || iif(n % 20 = 0, 'archived_sessions', printf('sessions/2026/%02d/%02d', {day}))
+                || printf('/rollout-2026-%02d-%02dT00-00-00-', {day}) || {id} || '.jsonl', 1767225600000 + n, 1767225600000 + n,
                 1767225600000 + n, iif(n % 20 = 0, 1767225600000 + n, NULL), 'cli', 'large', '/home/a/project-' || n % 50,
                 'Fix the flaky test of part ' || n % 1000, 'The test fails once in a while; find out why ' || n,
                 'The test fails once in a while; find out why', n * 7, iif(n % 3, 'main', NULL), n % 100 = 0 FROM c;
@@ -786,15 +826,21 @@ fn many(home: &Path, threads: u64) {
         .expect("goals");
 }
 
+/// The month and the day on which it began: as many each day, for a year.
+fn day_of(number: u64, threads: u64) -> (u64, u64) {
+    let day = number * 336 / threads;
+    (day / 28 + 1, day % 28 + 1)
+}
+
 /// Where its transcript lies: every twentieth is archived.
-fn transcript_of(home: &Path, number: u64) -> PathBuf {
-    let day = number % 28 + 1;
+fn transcript_of(home: &Path, number: u64, threads: u64) -> PathBuf {
+    let (month, day) = day_of(number, threads);
     let folder = if number.is_multiple_of(20) {
         "archived_sessions".to_owned()
     } else {
-        format!("sessions/2026/01/{day:02}")
+        format!("sessions/2026/{month:02}/{day:02}")
     };
-    home.join(folder).join(format!("rollout-2026-01-{day:02}T00-00-00-{}.jsonl", id(number)))
+    home.join(folder).join(format!("rollout-2026-{month:02}-{day:02}T00-00-00-{}.jsonl", id(number)))
 }
 
 /// Counts and a number of the contents, by the engine itself.
@@ -823,7 +869,8 @@ fn counted_there(database: &str) -> [i64; 5] {
 
 /// Every row and every transcript goes to a server and back by one command: counts and the hash of each table, of items too, are
 /// equal on both sides, both times.
-/// Scale: 2,000 threads with 8,000 items, 4,000 turns and 200 goals; `ROWHOUSE_TEST_ROWS` says how many threads.
+/// Scale: 2,000 threads with 8,000 items, 4,000 turns and 200 goals; `ROWHOUSE_TEST_ROWS` says how many threads, and
+/// `scripts/move_at_size.sh` moves a million.
 /// Control: the file's own tables and rows, as its schema tells them, are refused by the server: its INTEGER ends at 2^31.
 #[test]
 fn r3_every_row_goes_to_a_server_and_back_with_equal_hashes() {
@@ -857,12 +904,14 @@ fn r3_every_row_goes_to_a_server_and_back_with_equal_hashes() {
     let said = |report: &MoveReport| {
         let rows: u64 = report.tables.iter().map(|table| table.rows).sum();
         let bytes: u64 = report.tables.iter().map(|table| table.bytes).sum();
+        let a_second = |count: u64| count as f64 * 1_000.0 / report.took_ms.max(1) as f64;
         println!(
-            "to {:?}: {rows} rows, {} MB in {:.1} s: {:.0} rows/s with looking, copying and comparing",
+            "to {:?}: {rows} rows, {} MB in {:.1} s: {:.0} threads/s with their {:.0} items/s, looked at, copied and compared",
             report.to,
             bytes / 1_000_000,
             report.took_ms as f64 / 1_000.0,
-            rows as f64 * 1_000.0 / report.took_ms.max(1) as f64
+            a_second(threads),
+            a_second(4 * threads)
         );
         for table in report.tables.iter().filter(|table| table.rows > 0) {
             println!(
@@ -889,10 +938,11 @@ fn r3_every_row_goes_to_a_server_and_back_with_equal_hashes() {
         (hashes, thread.0)
     };
     assert_eq!(but_places(&back), but_places(&there));
+    println!("hashes of all tables are equal on both sides, there and back");
     assert_eq!(counted_here(home.path()), before);
     let mut compared = 0;
-    for number in (0..threads).step_by(7) {
-        let path = transcript_of(home.path(), number);
+    for number in (0..threads).step_by((threads / 2_000).max(7) as usize) {
+        let path = transcript_of(home.path(), number, threads);
         let aside =
             there.folder.as_ref().expect("a folder").join(path.strip_prefix(home.path()).expect("inside"));
         assert_eq!(std::fs::read(&path).expect("it came back"), std::fs::read(aside).expect("it is kept"));
