@@ -270,7 +270,7 @@ impl Target for OnServer<'_, '_> {
                 if self.bulk.says(&format!("{sequence} IS NOT NULL"))? {
                     let column = format!("\"{}\"", column.name.replace('"', "\"\""));
                     self.bulk.rows(&format!(
-                        "SELECT setval({sequence}, max({column})) FROM {name} HAVING count(*) > 0"
+                        "SELECT setval({sequence}, max({column})) FROM {name} HAVING max({column}) > 0"
                     ))?;
                 }
             }
