@@ -389,7 +389,7 @@ mod tests {
         assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
         assert!(refused.advice().is_some_and(|advice| advice.contains("pages")), "{refused}");
         // Small ones are not for nothing.
-        assert!(rows(&[0; 20_000]).is_err());
+        assert!(rows(&vec![0; 20_000]).is_err());
     }
 
     #[test]
