@@ -290,6 +290,21 @@ mod compressed {
         }
     }
 
+    /// By the clock of then it is from tomorrow.
+    #[test]
+    fn all_are_compressed_where_no_age_is_asked_for_also_after_the_clock_was_set_back() {
+        let place = place_with(4, 500);
+        archive(&place);
+        let tomorrow = std::time::SystemTime::now() + Duration::from_hours(24);
+        fs::File::options()
+            .write(true)
+            .open(place.archived())
+            .and_then(|file| file.set_modified(tomorrow))
+            .expect("aged");
+        let compress = |age| place.rollouts.compress_archived(age, 1).expect("compressed").compressed;
+        assert_eq!((compress(Duration::from_secs(1)), compress(Duration::ZERO)), (0, 1));
+    }
+
     #[test]
     fn what_cannot_be_compressed_does_not_stop_the_rest() {
         let place = place_with(4, 500);

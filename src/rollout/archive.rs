@@ -70,8 +70,13 @@ impl Rollouts {
         if !folder.is_dir() {
             return Ok(report);
         }
-        let before = i64::try_from(now_unix_ms()).unwrap_or(i64::MAX)
-            - i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX);
+        let before = if older_than.is_zero() {
+            // Also what was written before the clock was set back.
+            i64::MAX
+        } else {
+            i64::try_from(now_unix_ms()).unwrap_or(i64::MAX)
+                - i64::try_from(older_than.as_millis()).unwrap_or(i64::MAX)
+        };
         let left = |report: &mut CompressReport, error: &Error| {
             report.left += 1;
             if report.problems.len() < NAMED_PROBLEMS {
