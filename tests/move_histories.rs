@@ -15,7 +15,10 @@ use engines::server::shared;
 use processes::folder;
 use rowhouse::rollout::{Item, NewRollout, Rollouts};
 use rowhouse::stores::ThreadFacts;
-use rowhouse::thread_store::{ForkPoint, ThreadStore, TurnQuery};
+use rowhouse::stores::backfill::Reread;
+use rowhouse::stores::goals::NewGoal;
+use rowhouse::stores::threads::{Change, ThreadPatch};
+use rowhouse::thread_store::{ForkPoint, LocalThreadStore, ThreadStore, TurnQuery};
 use rowhouse::{Backend, Builder, Domain, Error, ErrorKind, Home, MoveOptions, MoveReport, Result, Runtime};
 use serde_json::json;
 use transcripts::id;
@@ -233,7 +236,12 @@ fn what_begins_on_the_server_is_a_transcript_in_the_home_it_comes_to() {
     let before = histories(home, 0..3);
     let back = migrate(home, Backend::Sqlite).expect("moved back");
     assert!(back.warnings.iter().any(|told| told.contains(&id(9))), "{:?}", back.warnings);
-    assert_eq!(histories(home, 0..3), before);
+    // That it was archived there is said behind the rest.
+    let mut after = histories(home, 0..3);
+    let archived = after.get_mut(&1).and_then(Option::as_mut).expect("a text");
+    let said = archived.split_off(before[&1].as_ref().expect("a text").len());
+    assert!(said.contains("thread_metadata") && said.contains("archived_at"), "{said}");
+    assert_eq!(after, before);
     assert!(path_of(home, 1).starts_with(home.join("archived_sessions")));
     let odd: Vec<u8> = processes::plain(&home.join("state.sqlite"))
         .query_row("SELECT item FROM thread_item WHERE thread_id = ?1", [id(9)], |row| row.get(0))
@@ -241,7 +249,83 @@ fn what_begins_on_the_server_is_a_transcript_in_the_home_it_comes_to() {
     assert_eq!(odd, b"\0");
     // What such a home has as rows goes to a server as such.
     let there = migrate(home, Backend::Postgres).expect("moved again");
-    assert_eq!(items(&there), items(&back));
+    assert_eq!(items(&there).0, items(&back).0 + 1);
+}
+
+fn is_pinned(runtime: &Runtime, number: usize) -> bool {
+    runtime.threads().get(&id(number)).expect("read").expect("a row").is_pinned
+}
+
+/// The names of threads, and the goals of those that have one.
+fn said(home: &Path, threads: usize) -> (Vec<Option<String>>, Vec<Option<String>>) {
+    let runtime = open(home);
+    let name = |number| runtime.threads().get(&id(number)).expect("read").expect("a row").name;
+    let goal = |number| runtime.goals().get(&id(number)).expect("read").map(|goal| goal.objective);
+    ((0..threads).map(name).collect(), (0..threads).map(goal).collect())
+}
+
+/// The databases are gone, and made anew of the transcripts.
+fn made_anew(home: &Path) {
+    for name in ["state", "goals"] {
+        for ending in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(home.join(format!("{name}.sqlite{ending}")));
+        }
+    }
+    open(home).backfill().run(home, Reread::Everything, &mut |_| {}).expect("read");
+}
+
+/// A transcript that comes back says what was said on the server, so that an index that is made anew takes nothing back.
+/// Control: without the last line of one, its thread has the name again that it had before it went to the server.
+#[test]
+fn what_was_said_on_the_server_is_in_the_transcripts_that_come_back() {
+    let name = |name: &str| ThreadPatch { name: Change::Set(name.to_owned()), ..ThreadPatch::default() };
+    let (home, _) = home_with(|store| {
+        (0..4).for_each(|number| say(store, number));
+        store.update_metadata(&id(0), &name("Before")).expect("named");
+        store.update_metadata(&id(3), &name("Stays")).expect("named");
+    });
+    let home = home.path();
+    let runtime = open(home);
+    let store = LocalThreadStore::new(&runtime).expect("a store");
+    for number in [1, 2] {
+        runtime.goals().replace(&id(number), &NewGoal::new("Before")).expect("a goal");
+        store.record_goal(&id(number)).expect("said");
+    }
+    drop((store, runtime));
+    let untouched = std::fs::read(path_of(home, 3)).expect("bytes");
+    migrate(home, Backend::Postgres).expect("moved");
+    let runtime = open(home);
+    let store = runtime.thread_store().expect("a store");
+    store.update_metadata(&id(0), &name("There")).expect("named");
+    let pin = ThreadPatch { is_pinned: Some(true), ..ThreadPatch::default() };
+    store.update_metadata(&id(2), &pin).expect("pinned");
+    let goals = runtime.goals();
+    goals.delete(&id(1)).expect("removed");
+    goals.replace(&id(2), &NewGoal::new("There")).expect("a goal");
+    drop((goals, store, runtime));
+    let back = migrate(home, Backend::Sqlite).expect("moved back");
+    assert_eq!(back.warnings, [""; 0]);
+    let now = (
+        vec![Some("There".to_owned()), None, None, Some("Stays".to_owned())],
+        vec![None, None, Some("There".to_owned()), None],
+    );
+    assert_eq!(said(home, 4), now);
+    assert_eq!(std::fs::read(path_of(home, 3)).expect("bytes"), untouched, "nothing new was said of it");
+    made_anew(home);
+    assert_eq!(said(home, 4), now);
+    assert!(is_pinned(&open(home), 2));
+    // And nothing more is to be said when it goes there and back again.
+    let before = histories(home, 0..4);
+    migrate(home, Backend::Postgres).expect("moved");
+    migrate(home, Backend::Sqlite).expect("moved back");
+    assert_eq!(histories(home, 0..4), before);
+
+    let path = path_of(home, 0);
+    let text = std::fs::read_to_string(&path).expect("a text");
+    let end = text.trim_end().rfind('\n').expect("lines") + 1;
+    std::fs::write(&path, &text[..end]).expect("written");
+    made_anew(home);
+    assert_eq!(said(home, 1).0, [Some("Before".to_owned())]);
 }
 
 /// A move that is refused, with nothing changed.

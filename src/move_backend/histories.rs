@@ -137,6 +137,12 @@ impl Histories {
         )]
     }
 
+    /// Where the transcript of a thread will be, below the home, and whether it says what a user said.
+    pub(super) fn place_of(&self, thread: &str) -> Option<(&Path, bool)> {
+        let history = self.of.get(thread)?;
+        Some((history.place(), history.becoming.has_said()))
+    }
+
     fn get(&self, table: &Table, cells: &[Cell<'_>], column: &str) -> Option<(&str, &History)> {
         let id = text_of(table, cells, column)?;
         self.of.get_key_value(id).map(|(id, history)| (&**id, history))
@@ -323,7 +329,7 @@ impl Writer<'_> {
 }
 
 /// Makes all transcripts durable, and their folders: one call for all of them, since one for each would take hours.
-fn sync(folder: &Path) -> Result<()> {
+pub(super) fn sync(folder: &Path) -> Result<()> {
     #[cfg(target_os = "linux")]
     {
         let synced = home::open_to_read(folder).and_then(|opened| Ok(rustix::fs::syncfs(opened)?));

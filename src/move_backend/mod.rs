@@ -10,6 +10,7 @@
 //! | [`indexes`] | indexes that are made at the end |
 //! | [`intent`], [`switch`] | the cut-over, and what is left to do when it was broken off |
 //! | [`transcripts`], [`histories`] | histories, which are files in a home and rows on a server |
+//! | [`said`] | what users said on a server, for new transcripts to say |
 //! | [`options`] | what a caller says, and is told |
 //! | [`marker`] | what stays in a home whose data went |
 //! | [`report`] | the answer, and the manifest |
@@ -48,6 +49,8 @@ mod options;
 mod report;
 #[cfg(feature = "postgres")]
 mod run;
+#[cfg(feature = "postgres")]
+mod said;
 #[cfg(feature = "postgres")]
 mod side;
 #[cfg(feature = "postgres")]

@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
-use super::histories::{FromHistories, Histories, ToTranscripts};
+use super::histories::{FromHistories, Histories, ToTranscripts, sync};
 use super::intent::Intent;
 use super::run::{Move, differences, files};
 use super::side::{OnServer, Side};
 use super::switch::tell;
 use super::transcripts::{STATE, items_among};
-use super::{OnProgress, transfer};
+use super::{OnProgress, said, transfer};
 use crate::backup::unfinished::Unfinished;
 use crate::domain::Domain;
 use crate::error::{Error, ErrorKind, Result};
@@ -74,6 +75,8 @@ impl<'m> Move<'m> {
         differences(&tables, &self.tables(&mut files)?)?;
         self.transfer(&mut source, &mut files, &tables, found, progress)?;
         drop(files);
+        tell(progress, "what users said");
+        self.say_again(&histories, staging.path(), &new)?;
         tell(progress, "the new files");
         new.into_iter().try_for_each(NewFile::finish)?;
         staging.sync()?;
@@ -82,6 +85,23 @@ impl<'m> Move<'m> {
             Intent::announce(self.home, self.report.clone(), Some(staging.path()), histories.folders())?;
         staging.keep();
         self.cut_over(bulk, intent, progress, || {})
+    }
+
+    /// Puts what users said on the server into the new transcripts.
+    fn say_again(&mut self, histories: &Histories, staging: &Path, new: &[NewFile]) -> Result<()> {
+        let connection = |name: &str| {
+            let at = self.domains.iter().position(|domain| domain.name() == name)?;
+            new.get(at).map(NewFile::connection)
+        };
+        let Some(state) = connection(STATE) else { return Ok(()) };
+        let (any, too_long) = said::say_again(histories, staging, state, connection("goals"))?;
+        if !too_long.is_empty() {
+            self.report.warnings.push(format!(
+                "what was said of these threads is too long for a line of a transcript, and is in their rows alone: {}",
+                too_long.told()
+            ));
+        }
+        if any { sync(staging) } else { Ok(()) }
     }
 
     /// Refuses a home that has files of its own in the place of those to come.

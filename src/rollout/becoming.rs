@@ -5,11 +5,13 @@
 //!    one the `session_meta` of its thread. All others stay rows, and are told.
 //! 2. A transcript is what was appended, byte for byte, a newline behind each item.
 
+use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::item::stored_kind;
+use super::item::{SNAPSHOT, stored_kind};
 use super::metadata::beginning;
-use super::{Item, layout};
+use super::{Item, disk, layout};
+use crate::error::{Error, Result};
 
 /// The longest first line that a list reads.
 pub(crate) const LONGEST_FIRST: usize = 4 << 20;
@@ -26,6 +28,8 @@ pub(crate) struct Becoming {
     /// Of the transcript up to here.
     bytes: u64,
     fits: bool,
+    /// It holds a line of what a user said.
+    has_said: bool,
 }
 
 impl Becoming {
@@ -38,6 +42,7 @@ impl Becoming {
             seen: 0,
             bytes: 0,
             fits: created_at.is_some(),
+            has_said: false,
         }
     }
 
@@ -49,6 +54,7 @@ impl Becoming {
             first && stored_kind(line.kind()) == kind
         });
         self.fits &= fits && u64::try_from(seq) == Ok(self.seen);
+        self.has_said |= kind == SNAPSHOT;
         self.seen += 1;
         self.bytes += item.len() as u64 + 1;
     }
@@ -73,6 +79,11 @@ impl Becoming {
         &self.place
     }
 
+    /// Whether it says what a user said of its thread.
+    pub(crate) fn has_said(&self) -> bool {
+        self.has_said
+    }
+
     /// The bytes of the transcript.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
@@ -83,4 +94,17 @@ impl Becoming {
 pub(crate) fn put_line(to: &mut impl std::io::Write, item: &[u8]) -> std::io::Result<()> {
     to.write_all(item)?;
     to.write_all(b"\n")
+}
+
+/// Puts a line behind a transcript that nobody else knows of yet.
+///
+/// # Errors
+/// Of the system.
+pub(crate) fn put_behind(path: &Path, item: &Item) -> Result<()> {
+    let put = || {
+        let mut file = disk::open_to_write(path)?;
+        file.seek(SeekFrom::End(0))?;
+        put_line(&mut file, item.text().as_bytes())
+    };
+    put().map_err(|error| Error::io("write the transcript", path, error))
 }

@@ -99,7 +99,7 @@ impl UserFacts {
     ///
     /// # Errors
     /// `Invalid` when it would be longer than 31 KiB.
-    pub(super) fn snapshot(&self) -> Result<Item> {
+    pub(crate) fn snapshot(&self) -> Result<Item> {
         let mut payload = self.other.clone();
         payload.extend(self.known().map(|(name, value)| (name.to_owned(), value)));
         let item = Item::new(SNAPSHOT, &payload)?;

@@ -157,6 +157,12 @@ impl UserField {
 pub struct UserSet(i64);
 
 impl UserSet {
+    /// As the column has it.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn of_number(number: i64) -> Self {
+        Self(number)
+    }
+
     /// Whether this was set.
     pub fn contains(self, field: UserField) -> bool {
         self.0 & field.bit() != 0
