@@ -123,11 +123,21 @@ fn new_words(told: &Told, goal: Option<Option<&Goal>>, found: &RolloutFacts) -> 
         new.memory_mode = Change::Set(told.memory_mode);
     }
     match (goal, found.goal()) {
-        (Some(Some(goal)), was) if was.as_ref() != Some(goal) => new.goal = Change::Set(goal.clone()),
+        (Some(Some(goal)), was) if !was.as_ref().is_some_and(|was| is_same(was, goal)) => {
+            new.goal = Change::Set(goal.clone());
+        }
         (Some(None), Some(_)) => new.goal = Change::Clear,
         _ => {}
     }
     new
+}
+
+/// Whether a user said nothing else since: what it used is counted in its row, in a home of files too.
+fn is_same(was: &Goal, goal: &Goal) -> bool {
+    was.goal_id == goal.goal_id
+        && was.objective == goal.objective
+        && was.status == goal.status
+        && was.token_budget == goal.token_budget
 }
 
 /// What is to be said so that this is what was said last.
