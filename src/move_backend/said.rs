@@ -49,16 +49,19 @@ pub(super) fn say_again(
         let Some((place, has_said)) = histories.place_of(&id) else { continue };
         let told = told(row)?;
         let goal = match &mut goal_of {
-            Some(goal_of) => Some(goal_of.query_row([&id], |row| Ok(goal(row))).optional()?.transpose()?),
+            Some(goal_of) => goal_of.query_row([&id], |row| Ok(goal(row))).optional()?.transpose()?,
             None => None,
         };
         let is_silent = told.user_set == UserSet::default() && told.memory_mode == MemoryMode::default();
-        if is_silent && !has_said && !matches!(goal, Some(Some(_))) {
+        if is_silent && !has_said && goal.is_none() {
             continue;
         }
         let path = folder.join(place);
         let found = read_metadata(&path)?;
-        let new = new_words(&told, goal.as_ref().map(Option::as_ref), &found);
+        let mut new = new_words(&told, &found);
+        if goal_of.is_some() {
+            new.goal = new_goal(goal, found.goal().as_ref());
+        }
         if new.is_empty() {
             continue;
         }
@@ -103,8 +106,8 @@ fn goal(row: &Row<'_>) -> Result<Goal> {
     })
 }
 
-/// What a transcript does not say yet, or says otherwise. `goal` is what the thread has, where goals come along.
-fn new_words(told: &Told, goal: Option<Option<&Goal>>, found: &RolloutFacts) -> UserFacts {
+/// What a transcript does not say yet, or says otherwise; but for the goal.
+fn new_words(told: &Told, found: &RolloutFacts) -> UserFacts {
     let said = &found.said;
     let mut new = UserFacts::default();
     if told.user_set.contains(UserField::Name) {
@@ -122,14 +125,17 @@ fn new_words(told: &Told, goal: Option<Option<&Goal>>, found: &RolloutFacts) -> 
     if found.thread.memory_mode.unwrap_or_default() != told.memory_mode {
         new.memory_mode = Change::Set(told.memory_mode);
     }
-    match (goal, found.goal()) {
-        (Some(Some(goal)), was) if !was.as_ref().is_some_and(|was| is_same(was, goal)) => {
-            new.goal = Change::Set(goal.clone());
-        }
-        (Some(None), Some(_)) => new.goal = Change::Clear,
-        _ => {}
-    }
     new
+}
+
+/// The goal that a transcript does not tell yet. Where goals do not come along nobody asks.
+fn new_goal(goal: Option<Goal>, was: Option<&Goal>) -> Change<Goal> {
+    match (goal, was) {
+        (Some(goal), Some(was)) if is_same(was, &goal) => Change::Leave,
+        (Some(goal), _) => Change::Set(goal),
+        (None, Some(_)) => Change::Clear,
+        (None, None) => Change::Leave,
+    }
 }
 
 /// Whether a user said nothing else since: what it used is counted in its row, in a home of files too.
