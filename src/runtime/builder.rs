@@ -80,7 +80,7 @@ impl Builder {
 
     /// Keeps nothing: every database lives in the memory of this process, new and migrated, and is gone with the
     /// runtime. Everything else works as on a disk. No file is read, created or locked, so the home may be anywhere, be
-    /// missing, or belong to somebody else. [`Runtime::is_ephemeral`] and [`Database::warnings`] say so.
+    /// missing, or belong to somebody else. [`Runtime::is_ephemeral`] and [`Database::warnings`](crate::Database::warnings) say so.
     ///
     /// ```
     /// # fn main() -> rowhouse::Result<()> {
@@ -99,8 +99,8 @@ impl Builder {
     /// Opens the home: creates and migrates what is missing, and answers when every required domain is ready.
     /// A best-effort domain is attached in the background.
     ///
-    /// A home that may not be written is read as it is, and nothing is created in it: [`Health::ReadOnly`], with the
-    /// reason in [`Database::warnings`]. A commit of a program that does write it is seen by the next read.
+    /// A home that may not be written is read as it is, and nothing is created in it: [`Health::ReadOnly`](crate::Health::ReadOnly), with the
+    /// reason in [`Database::warnings`](crate::Database::warnings). A commit of a program that does write it is seen by the next read.
     ///
     /// # Errors
     /// - `Invalid`: a bad domain name, a home that is a file, a database that is a folder or a link.

@@ -29,11 +29,11 @@ impl Builder {
         if self.ephemeral { Err(nothing_on_a_disk()) } else { Ok(()) }
     }
 
-    /// Copies all databases of the home, as [`Runtime::backup`] does, without opening it: nothing is created or migrated.
+    /// Copies all databases of the home, as [`Runtime::backup`](super::Runtime::backup) does, without opening it: nothing is created or migrated.
     /// The domains given here, if any, say which databases are required; for others, that is what the registry says.
     ///
     /// # Errors
-    /// As [`Runtime::backup`]; `NotFound` when there is no home.
+    /// As [`Runtime::backup`](super::Runtime::backup); `NotFound` when there is no home.
     pub fn backup(
         self,
         options: &BackupOptions,
@@ -56,10 +56,10 @@ impl Builder {
         backup::make(&folder, found, program, options, progress)
     }
 
-    /// Maintains the databases of the home, as [`Runtime::maintain`] does, without opening it.
+    /// Maintains the databases of the home, as [`Runtime::maintain`](super::Runtime::maintain) does, without opening it.
     ///
     /// # Errors
-    /// As [`Runtime::maintain`]; `NotFound` when there is no home.
+    /// As [`Runtime::maintain`](super::Runtime::maintain); `NotFound` when there is no home.
     pub fn maintain(
         self,
         options: &MaintainOptions,
