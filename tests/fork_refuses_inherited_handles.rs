@@ -71,7 +71,7 @@ fn status_of(pid: i32) -> i32 {
 }
 
 /// The locks of a process, as the kernel lists them.
-fn locks_of(pid: u32) -> Vec<String> {
+fn read_locks_of(pid: u32) -> Vec<String> {
     let mut locks: Vec<_> = std::fs::read_to_string("/proc/locks")
         .expect("the kernel's list")
         .lines()
@@ -80,6 +80,19 @@ fn locks_of(pid: u32) -> Vec<String> {
         .collect();
     locks.sort();
     locks
+}
+
+/// The same. The list is put together piece by piece while other processes come and go, and may lack one or have one twice:
+/// so it is read until it says the same twice.
+fn locks_of(process: u32) -> Vec<String> {
+    let mut found = read_locks_of(process);
+    loop {
+        let again = read_locks_of(process);
+        if again == found {
+            return found;
+        }
+        found = again;
+    }
 }
 
 fn uses_and_drops(home: &Path, runtime: Runtime, database: Database) {
